@@ -1,0 +1,67 @@
+package chunks
+
+import (
+	"math/bits"
+	"sync"
+)
+
+// A Buffer is memory for one chunk or one blob, lent by a pool, so that a
+// pipeline in steady state allocates nothing. Bytes may be grown and replaced
+// freely: what it holds when Free is called is what goes back.
+type Buffer struct {
+	Bytes []byte
+}
+
+const (
+	// bufferSlack is what a buffer has beyond the size asked for: room for a
+	// blob header (44), for what zstd adds to content that does not compress
+	// (18, and 3 per 128 KiB: 3 KiB of 128 MiB), and for a GCM tag (16).
+	bufferSlack = 4096
+
+	// Buffers come in sizes of 128 KiB, 256 KiB, …, 16 MiB. Smaller ones are
+	// not worth a pool of their own; larger ones are too rare, and too much
+	// memory, to be kept.
+	minBufferBits  = 17
+	maxBufferBits  = 24
+	bufferClasses  = maxBufferBits - minBufferBits + 1
+	largestPooled  = 1<<maxBufferBits + bufferSlack
+	smallestPooled = 1<<minBufferBits + bufferSlack
+)
+
+// bufferPools holds *Buffer; class k has at least 1<<(minBufferBits+k) bytes
+// and the slack.
+var bufferPools [bufferClasses]sync.Pool
+
+// GetBuffer returns an empty buffer whose Bytes have room for n bytes of
+// content, and for the blob that [Encode] makes of them.
+func GetBuffer(n int) *Buffer {
+	if n > 1<<maxBufferBits {
+		return &Buffer{Bytes: make([]byte, 0, n+bufferSlack)}
+	}
+	class := max(bits.Len(uint(max(n, 1)-1))-minBufferBits, 0)
+	if b, ok := bufferPools[class].Get().(*Buffer); ok {
+		b.Bytes = b.Bytes[:0]
+		return b
+	}
+	return &Buffer{Bytes: make([]byte, 0, 1<<(minBufferBits+class)+bufferSlack)}
+}
+
+// Free returns the memory. Neither b nor a slice of its Bytes may be used
+// afterwards.
+func (b *Buffer) Free() {
+	size := cap(b.Bytes)
+	if size < smallestPooled || size >= 2*largestPooled {
+		return
+	}
+	class := min(bits.Len(uint(size-bufferSlack))-1-minBufferBits, bufferClasses-1)
+	bufferPools[class].Put(b)
+}
+
+// sized returns dst's memory, emptied, or new memory if that has no room for n
+// bytes.
+func sized(dst []byte, n int) []byte {
+	if cap(dst) < n {
+		return make([]byte, 0, n)
+	}
+	return dst[:0]
+}

@@ -1,0 +1,111 @@
+package gc
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// The shares of live bytes below which a pack is worth the work. Sharing
+// blocks costs next to nothing; copying writes everything that lives again,
+// and below one half it writes less than it frees (reference: the simulation
+// in docs of 400 days, where 0.5 costs 42 % more writes for 34 % of overhead).
+const (
+	reflinkBelow    = 0.95
+	copyBelow       = 0.5
+	copyUrgentBelow = 0.8
+)
+
+// choose says how to give back the space of a pack's dead entries, or to wait
+// until there are more of them. Urgent means that space is short.
+func choose(u pack.Usage, can pack.Abilities, urgent bool) pack.Method {
+	live := 1.0
+	if all := u.LiveBytes + u.DeadBytes; all > 0 {
+		live = float64(u.LiveBytes) / float64(all)
+	}
+	enough := copyBelow
+	if urgent {
+		enough = copyUrgentBelow
+	}
+	switch {
+	case u.Dead >= u.Entries: // also if nothing was left before
+		return pack.Drop
+	case u.Dead == 0:
+		return pack.Keep
+	case can.Punch:
+		return pack.Punch
+	case can.Clone && live < reflinkBelow:
+		return pack.Reflink
+	case !can.Clone && live < enough:
+		return pack.Copy
+	}
+	return pack.Keep
+}
+
+// A PackPlan says what becomes of one pack.
+type PackPlan struct {
+	Pack   uint32      `json:"pack"`
+	Method pack.Method `json:"method"`
+	Live   uint32      `json:"live-chunks"`
+	Dead   uint32      `json:"dead-chunks"`
+
+	LiveBytes int64 `json:"live-bytes"`
+	DeadBytes int64 `json:"dead-bytes"`
+}
+
+// A Plan says what a collection is about to remove, and how. It is a value: a
+// dry run is the plan and nothing else.
+type Plan struct {
+	Epoch uint64     `json:"epoch"`
+	Packs []PackPlan `json:"packs"` // with anything dead, in the order of work
+
+	LiveChunks int64 `json:"live-chunks"`
+	LiveBytes  int64 `json:"live-bytes"`
+	DeadChunks int64 `json:"dead-chunks"`
+	DeadBytes  int64 `json:"dead-bytes"`
+	FreeBytes  int64 `json:"free-bytes"` // of DeadBytes, those given back now
+	CopyBytes  int64 `json:"copy-bytes"` // live bytes written again to do so
+}
+
+// plan decides what to do with every pack. Whole packs go first, because that
+// needs nothing and makes room for what needs room; within a method the packs
+// with the most to give. A pack that was not sealed when the collection began
+// may be given live chunks at any moment, and waits for the next one.
+func plan(epoch uint64, packs watermark, usage map[uint32]pack.Usage, can pack.Abilities, urgent bool) Plan {
+	p := Plan{Epoch: epoch}
+	for number, u := range usage {
+		p.LiveChunks += int64(u.Entries - u.Dead)
+		p.LiveBytes += u.LiveBytes
+		p.DeadChunks += int64(u.Dead)
+		p.DeadBytes += u.DeadBytes
+		method := pack.Keep
+		if packs.sealed(number) {
+			method = choose(u, can, urgent)
+		}
+		if u.Dead == 0 && method == pack.Keep {
+			continue
+		}
+		p.Packs = append(p.Packs, PackPlan{
+			Pack: number, Method: method, Live: u.Entries - u.Dead, Dead: u.Dead,
+			LiveBytes: u.LiveBytes, DeadBytes: u.DeadBytes,
+		})
+		if method != pack.Keep {
+			p.FreeBytes += u.DeadBytes
+		}
+		if method == pack.Copy {
+			p.CopyBytes += u.LiveBytes
+		}
+	}
+	slices.SortFunc(p.Packs, func(a, b PackPlan) int {
+		return cmp.Or(
+			cmp.Compare(order(a.Method), order(b.Method)),
+			cmp.Compare(b.DeadBytes, a.DeadBytes),
+			cmp.Compare(a.Pack, b.Pack),
+		)
+	})
+	return p
+}
+
+// order sorts methods as they are carried out; what is kept comes last.
+func order(m pack.Method) uint8 { return uint8(m) - 1 }

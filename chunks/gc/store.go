@@ -1,0 +1,75 @@
+package gc
+
+import (
+	"context"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// Store is what a [Collector] needs of a store of packs; *pack.Store is one.
+// The collector is the only one that condemns and reclaims.
+type Store interface {
+	chunks.BatchSource
+
+	// Lookup finds a live entry of d: not condemned, not quarantined, not
+	// reclaimed. If d has several entries, any live one will do, and
+	// condemning one must not hide another.
+	Lookup(d chunks.Digest) (ref pack.Ref, ok bool)
+
+	// Locate is Lookup for marking: it finds quarantined entries as well. A
+	// chunk that could not be read once is not garbage while a snapshot names
+	// it.
+	Locate(d chunks.Digest) (ref pack.Ref, ok bool)
+
+	// Append checks b's frame and stores it under d. It calls pin with the
+	// entry's place before the entry can be seen by Lookup or counted by
+	// BeginEpoch; pin may take locks of its own, never the store's. If d has a
+	// live entry already, known is true, nothing is stored and pin is not
+	// called: the caller has to look again under its gate.
+	Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin func(pack.Ref)) (ref pack.Ref, known bool, err error)
+
+	// Commit returns when everything appended before is durable.
+	Commit(ctx context.Context) error
+
+	// Failures counts failed writes. After one, entries appended since the
+	// last successful Commit may be gone; the count has changed before any
+	// later Commit succeeds.
+	Failures() uint64
+
+	// BeginEpoch durably begins a new epoch and returns every pack there is.
+	// Info.Entries counts only entries that are durable: an entry that a
+	// crash could take away must not be condemned, because its place may be
+	// given to another chunk afterwards.
+	BeginEpoch(ctx context.Context) (epoch uint64, packs []pack.Info, err error)
+
+	// Condemned returns a copy of the entries condemned and not reclaimed.
+	Condemned() *pack.Set
+
+	// Condemn hides entries from Lookup at once, in memory; reading by digest
+	// still works where no newer entry exists. It does not retain s.
+	Condemn(s *pack.Set)
+
+	// SyncState returns when every Condemn so far is durable.
+	SyncState(ctx context.Context) error
+
+	// Generation is a number that changes whenever a chunk that a snapshot
+	// may name gets another place: moved, healed, index rebuilt in another
+	// way. It never takes an earlier value again, not even after a crash.
+	Generation() uint64
+
+	// Measure tells for each pack what its entries occupy, and how much of
+	// that the entries in s do.
+	Measure(s *pack.Set) (map[uint32]pack.Usage, error)
+
+	// Abilities tells how the file system can give space back.
+	Abilities() pack.Abilities
+
+	// Reclaim gives back the space of pack n's condemned entries. It may be
+	// repeated, and goes on where an interrupted one stopped; it may do
+	// less than asked, for instance nothing to a pack being written.
+	// Where live chunks move, their copies are durable before it calls
+	// switchover, without holding a lock that Lookup or Append take;
+	// switchover calls apply once, and the old pack stays until it returns.
+	Reclaim(ctx context.Context, n uint32, m pack.Method, switchover func(moves []pack.Move, apply func())) (pack.Reclaimed, error)
+}

@@ -1,0 +1,553 @@
+package gc
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// twin is a Store in memory that keeps its contract to the letter and no
+// better: entries not committed and condemnations not synced are lost or kept
+// by a crash as the test says, places of lost entries are given out again, a
+// reclaimed entry is destroyed at once, and of several live entries of a chunk
+// the oldest answers.
+type twin struct {
+	packEntries int
+	can         pack.Abilities
+	faults      twinFaults
+
+	mu sync.Mutex
+
+	packs      map[uint32]*twinPack
+	order      []uint32 // numbers of packs, ascending
+	places     map[chunks.Digest][]pack.Ref
+	next       uint32
+	epoch      uint64
+	generation uint64
+	failures   uint64
+}
+
+// twinFaults are ways in which a store can fail, or break its contract.
+type twinFaults struct {
+	syncState    error // SyncState fails, and does nothing
+	syncLies     bool  // SyncState succeeds, and does nothing
+	beforeSwitch error // Reclaim fails when the copies are durable
+	beforeRemove error // Reclaim fails when the switch is made
+	commit       error // Commit fails, and loses what is not durable
+	reclaim      error // Reclaim fails at once
+	beforeAppend func()
+}
+
+type twinPack struct {
+	number  uint32
+	sealed  bool
+	entries []twinEntry
+}
+
+type twinEntry struct {
+	digest  chunks.Digest
+	blob    chunks.Blob // nil once reclaimed
+	durable bool
+	dead    bool // condemned
+	deadFor bool // durably
+	bad     bool // quarantined
+	hidden  bool // a copy before its switch, or what it replaced after
+}
+
+func (e *twinEntry) live() bool { return !e.dead && !e.hidden && e.blob != nil }
+
+func newTwin(packEntries int, can pack.Abilities) *twin {
+	return &twin{
+		packEntries: packEntries, can: can,
+		packs: map[uint32]*twinPack{}, places: map[chunks.Digest][]pack.Ref{}, next: 1,
+	}
+}
+
+func (t *twin) String() string { return "twin" }
+
+func (t *twin) at(r pack.Ref) *twinEntry {
+	p := t.packs[r.Pack]
+	if p == nil || int(r.Entry) >= len(p.entries) {
+		return nil
+	}
+	return &p.entries[r.Entry]
+}
+
+func (t *twin) find(d chunks.Digest, bad bool) (pack.Ref, bool) {
+	for _, r := range t.places[d] {
+		if e := t.at(r); e.live() && (bad || !e.bad) {
+			return r, true
+		}
+	}
+	return pack.Ref{}, false
+}
+
+func (t *twin) Lookup(d chunks.Digest) (pack.Ref, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.find(d, false)
+}
+
+func (t *twin) Locate(d chunks.Digest) (pack.Ref, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.find(d, false); ok {
+		return r, true
+	}
+	return t.find(d, true)
+}
+
+func (t *twin) Get(_ context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.find(d, false); ok {
+		return append(buf[:0], t.at(r).blob...), nil
+	}
+	for _, r := range t.places[d] {
+		if e := t.at(r); e.blob != nil && !e.bad && !e.hidden {
+			return append(buf[:0], e.blob...), nil
+		}
+	}
+	return nil, &chunks.Error{Op: "read", Digest: d, Place: "twin", Err: chunks.ErrMissing}
+}
+
+func (t *twin) GetMany(ctx context.Context, want []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	for _, d := range want {
+		b, err := t.Get(ctx, d, nil)
+		if err := fn(d, b, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *twin) Append(_ context.Context, d chunks.Digest, b chunks.Blob, pin func(pack.Ref)) (pack.Ref, bool, error) {
+	if t.faults.beforeAppend != nil {
+		t.faults.beforeAppend()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.find(d, false); ok {
+		return r, true, nil
+	}
+	if _, quarantined := t.find(d, true); quarantined {
+		t.generation++
+	}
+	return t.append(twinEntry{digest: d, blob: bytes.Clone(b)}, pin), false, nil
+}
+
+// append puts e into the open pack. The caller holds t.mu.
+func (t *twin) append(e twinEntry, pin func(pack.Ref)) pack.Ref {
+	var p *twinPack
+	if n := len(t.order); n > 0 && !t.packs[t.order[n-1]].sealed {
+		p = t.packs[t.order[n-1]]
+	} else {
+		p = &twinPack{number: t.next}
+		t.packs[p.number] = p
+		t.order = append(t.order, p.number)
+		t.next++
+	}
+	r := pack.Ref{Pack: p.number, Entry: uint32(len(p.entries))}
+	if pin != nil {
+		pin(r)
+	}
+	p.entries = append(p.entries, e)
+	p.sealed = len(p.entries) == t.packEntries
+	t.places[e.digest] = append(t.places[e.digest], r)
+	return r
+}
+
+func (t *twin) Commit(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.faults.commit; err != nil {
+		t.loseTail()
+		return err
+	}
+	for _, p := range t.packs {
+		for i := range p.entries {
+			p.entries[i].durable = p.entries[i].blob != nil || p.entries[i].durable
+		}
+	}
+	return nil
+}
+
+// fail is a failed write: what is not durable is gone.
+func (t *twin) fail() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.loseTail()
+}
+
+func (t *twin) loseTail() {
+	t.failures++
+	for _, p := range t.packs {
+		for i := range p.entries {
+			if !p.entries[i].durable {
+				p.entries[i].blob = nil
+				p.sealed = true
+			}
+		}
+	}
+}
+
+func (t *twin) Failures() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failures
+}
+
+func (t *twin) BeginEpoch(context.Context) (uint64, []pack.Info, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.epoch++
+	var infos []pack.Info
+	for _, n := range t.order {
+		p := t.packs[n]
+		durable := 0
+		for durable < len(p.entries) && p.entries[durable].durable {
+			durable++
+		}
+		infos = append(infos, pack.Info{Number: n, Entries: uint32(durable), Sealed: p.sealed})
+	}
+	return t.epoch, infos, nil
+}
+
+func (t *twin) Condemned() *pack.Set {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	set := &pack.Set{}
+	t.each(func(r pack.Ref, e *twinEntry) {
+		if e.dead && e.blob != nil {
+			set.Add(r)
+		}
+	})
+	return set
+}
+
+func (t *twin) each(fn func(pack.Ref, *twinEntry)) {
+	for _, n := range t.order {
+		p := t.packs[n]
+		for i := range p.entries {
+			fn(pack.Ref{Pack: n, Entry: uint32(i)}, &p.entries[i])
+		}
+	}
+}
+
+func (t *twin) Condemn(s *pack.Set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range s.All() {
+		if e := t.at(r); e != nil {
+			e.dead = true
+		}
+	}
+}
+
+func (t *twin) SyncState(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.faults.syncState != nil || t.faults.syncLies {
+		return t.faults.syncState
+	}
+	t.each(func(_ pack.Ref, e *twinEntry) { e.deadFor = e.dead })
+	return nil
+}
+
+func (t *twin) Generation() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.generation
+}
+
+func (t *twin) Measure(s *pack.Set) (map[uint32]pack.Usage, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	usage := map[uint32]pack.Usage{}
+	for _, n := range t.order {
+		usage[n] = pack.Usage{}
+	}
+	t.each(func(r pack.Ref, e *twinEntry) {
+		u := usage[r.Pack]
+		if e.blob == nil {
+			return
+		}
+		u.Entries++
+		if s.Has(r) {
+			u.Dead++
+			u.DeadBytes += int64(len(e.blob))
+		} else {
+			u.LiveBytes += int64(len(e.blob))
+		}
+		usage[r.Pack] = u
+	})
+	return usage, nil
+}
+
+func (t *twin) Abilities() pack.Abilities { return t.can }
+
+func (t *twin) Reclaim(_ context.Context, n uint32, m pack.Method, switchover func([]pack.Move, func())) (pack.Reclaimed, error) {
+	t.mu.Lock()
+	p := t.packs[n]
+	if p == nil || !p.sealed || m == pack.Keep {
+		t.mu.Unlock()
+		return pack.Reclaimed{}, nil
+	}
+	if t.faults.reclaim != nil {
+		t.mu.Unlock()
+		return pack.Reclaimed{}, t.faults.reclaim
+	}
+	switch m {
+	case pack.Drop:
+		defer t.mu.Unlock()
+		return t.drop(p)
+	case pack.Punch:
+		defer t.mu.Unlock()
+		return t.punch(p), nil
+	}
+	t.mu.Unlock()
+	return t.move(p, switchover)
+}
+
+func (t *twin) drop(p *twinPack) (done pack.Reclaimed, err error) {
+	for i := range p.entries {
+		if e := &p.entries[i]; e.live() {
+			return done, fmt.Errorf("chunk %s lives in pack %d", e.digest.Short(), p.number)
+		}
+	}
+	done = t.punch(p)
+	for d, refs := range t.places {
+		t.places[d] = slices.DeleteFunc(refs, func(r pack.Ref) bool { return r.Pack == p.number })
+	}
+	delete(t.packs, p.number)
+	t.order = slices.DeleteFunc(t.order, func(n uint32) bool { return n == p.number })
+	return done, nil
+}
+
+func (t *twin) punch(p *twinPack) (done pack.Reclaimed) {
+	for i := range p.entries {
+		if e := &p.entries[i]; e.blob != nil && (e.dead || e.hidden) {
+			done.Entries++
+			done.FreedBytes += int64(len(e.blob))
+			e.blob = nil
+		}
+	}
+	return done
+}
+
+// move copies what lives in p to the open pack and drops p.
+func (t *twin) move(p *twinPack, switchover func([]pack.Move, func())) (pack.Reclaimed, error) {
+	t.mu.Lock()
+	var moves []pack.Move
+	var copied int64
+	for i := range p.entries {
+		e, old := &p.entries[i], pack.Ref{Pack: p.number, Entry: uint32(i)}
+		if !e.live() {
+			continue
+		}
+		if r, ok := t.find(e.digest, false); ok && r != old {
+			e.hidden = true // there is a better copy
+			continue
+		}
+		to := t.append(twinEntry{digest: e.digest, blob: e.blob, bad: e.bad, hidden: true}, nil)
+		copied += int64(len(e.blob))
+		moves = append(moves, pack.Move{Digest: e.digest, Old: old, New: to})
+	}
+	t.mu.Unlock()
+	if err := t.Commit(context.Background()); err != nil {
+		return pack.Reclaimed{}, err
+	}
+	if err := t.faults.beforeSwitch; err != nil {
+		return pack.Reclaimed{CopiedBytes: copied}, err
+	}
+	switchover(moves, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, m := range moves {
+			t.at(m.Old).hidden, t.at(m.New).hidden = true, false
+		}
+		t.generation++
+	})
+	if err := t.faults.beforeRemove; err != nil {
+		return pack.Reclaimed{CopiedBytes: copied}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	done, err := t.drop(p)
+	done.CopiedBytes = copied
+	return done, err
+}
+
+// crash makes of t what a restart finds. The generation survives if no chunk
+// that a snapshot may name has another place: a real store would begin a new
+// one after every crash, but the contract does not promise that.
+func (t *twin) crash(keepEntries, keepDead bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.faults = twinFaults{syncLies: t.faults.syncLies}
+	t.places = map[chunks.Digest][]pack.Ref{}
+	for _, n := range slices.Clone(t.order) {
+		p := t.packs[n]
+		for i := range p.entries {
+			e := &p.entries[i]
+			if !e.durable && !keepEntries || e.blob == nil && !e.durable {
+				p.entries, p.sealed = p.entries[:i], false
+				break
+			}
+			if e.dead && !e.deadFor && !keepDead || e.hidden {
+				t.generation++ // the entry answers again
+			}
+			e.dead = e.deadFor || e.dead && keepDead
+			e.durable, e.hidden, e.deadFor = true, false, e.dead
+			r := pack.Ref{Pack: n, Entry: uint32(i)}
+			t.places[e.digest] = append(t.places[e.digest], r)
+		}
+		last := n == t.order[len(t.order)-1]
+		p.sealed = len(p.entries) == t.packEntries || !last
+	}
+	// What was punched answers as if it were there, unless its condemnation
+	// is known: a store finds out only when it reads.
+	t.each(func(_ pack.Ref, e *twinEntry) {
+		if e.blob == nil && !e.dead {
+			e.blob = chunks.Blob{}
+		}
+	})
+}
+
+// volatile reports whether a crash could take entries, and condemnations.
+func (t *twin) volatile() (entries, dead bool) {
+	t.each(func(_ pack.Ref, e *twinEntry) {
+		entries = entries || !e.durable && e.blob != nil
+		dead = dead || e.dead && !e.deadFor
+	})
+	return entries, dead
+}
+
+// quarantine marks the live entry of d as damaged.
+func (t *twin) quarantine(d chunks.Digest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.find(d, false); ok {
+		t.at(r).bad = true
+	}
+}
+
+// liveDigests returns the chunks that live, repeated if they have several
+// entries.
+func (t *twin) liveDigests() (all []chunks.Digest) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.each(func(_ pack.Ref, e *twinEntry) {
+		if e.live() {
+			all = append(all, e.digest)
+		}
+	})
+	slices.SortFunc(all, chunks.Digest.Compare)
+	return all
+}
+
+// memRoots is a Roots in memory: the snapshots of a datastore and its trash.
+type memRoots struct {
+	once bool // a fault: later listings find nothing
+
+	mu sync.Mutex
+
+	all      []*memRoot
+	listings int // since reset by the test
+}
+
+type memRoot struct {
+	id      string
+	digests []chunks.Digest
+	trashed bool
+	gone    bool
+	roots   *memRoots
+	err     error
+}
+
+// A sighting is a root as a listing saw it: under the path that it had.
+type sighting struct {
+	*memRoot
+	trashed bool
+}
+
+func (s sighting) ID() string {
+	if s.trashed {
+		return "trash/" + s.id
+	}
+	return s.id
+}
+
+func (s sighting) Size() int64 { return int64(len(s.digests)) << 22 }
+
+func (s sighting) Digests(ctx context.Context, fn func([]chunks.Digest) error) error {
+	s.roots.mu.Lock()
+	gone := s.gone || s.memRoot.trashed != s.trashed
+	err := s.err
+	s.roots.mu.Unlock()
+	if gone {
+		return fmt.Errorf("open %s: %w", s.ID(), errNotExist)
+	}
+	if err != nil {
+		return err
+	}
+	return Seq(slices.Values(s.digests)).Digests(ctx, fn)
+}
+
+func (m *memRoots) Each(_ context.Context, fn func(Root) error) error {
+	m.mu.Lock()
+	m.listings++
+	if m.once && m.listings > 1 {
+		m.mu.Unlock()
+		return nil
+	}
+	var seen []sighting
+	for _, r := range m.all {
+		seen = append(seen, sighting{r, r.trashed})
+	}
+	m.mu.Unlock()
+	slices.SortStableFunc(seen, func(a, b sighting) int { return cmp.Compare(btoi(a.trashed), btoi(b.trashed)) })
+	for _, s := range seen {
+		if err := fn(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (m *memRoots) add(id string, digests []chunks.Digest) *memRoot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := &memRoot{id: id, digests: digests, roots: m}
+	m.all = append(m.all, r)
+	return r
+}
+
+func (m *memRoots) forget(r *memRoot) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.gone = true
+	m.all = slices.DeleteFunc(m.all, func(x *memRoot) bool { return x == r })
+}
+
+func (m *memRoots) trash(r *memRoot, in bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.trashed = in
+}
+
+var errPlanted = errors.New("planted failure")

@@ -1,0 +1,256 @@
+package format
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/zeebo/blake3"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+)
+
+// Reasons for which a part of a pack is not taken.
+var (
+	errUnsealed = errors.New("pack is not sealed")
+	errSum      = errors.New("stored bytes do not match their sum")
+)
+
+// windowBytes is how much of a pack a sequential reader asks for at once.
+const windowBytes = 4 << 20
+
+// A Window reads a file from front to back in large, aligned pieces.
+type Window struct {
+	r    io.ReaderAt
+	size int64
+	buf  []byte // holds [off, off+len(buf)) of the file
+	off  int64
+}
+
+// NewWindow reads the size bytes of r.
+func NewWindow(r io.ReaderAt, size int64) *Window {
+	return &Window{r: r, size: size, buf: disk.AlignedBuffer(windowBytes)[:0]}
+}
+
+// Reset begins with another file.
+func (w *Window) Reset(r io.ReaderAt, size int64) {
+	w.r, w.size, w.buf, w.off = r, size, w.buf[:0], 0
+}
+
+// At returns n bytes from off, or as many as the file has. The result is valid
+// until the next call.
+func (w *Window) At(off int64, n int) ([]byte, error) {
+	n = int(min(int64(n), max(w.size-off, 0)))
+	if off < w.off || off+int64(n) > w.off+int64(len(w.buf)) {
+		if err := w.fill(off, n); err != nil {
+			return nil, err
+		}
+	}
+	got := w.buf[min(off-w.off, int64(len(w.buf))):]
+	return got[:min(n, len(got))], nil
+}
+
+// fill reads on from the block of off, and keeps what it has of that already.
+func (w *Window) fill(off int64, n int) error {
+	start := off &^ (Align - 1)
+	need := max(int(AlignUp(off+int64(n)-start, Align)), windowBytes)
+	var kept []byte
+	if end := w.off + int64(len(w.buf)); start >= w.off && start < end && end%Align == 0 {
+		kept = w.buf[start-w.off:]
+	}
+	into := w.buf
+	if need > cap(into) {
+		into = disk.AlignedBuffer(need)
+	}
+	into = into[:need]
+	at := copy(into, kept)
+	got, err := w.r.ReadAt(into[at:], start+int64(at))
+	w.buf, w.off = into[:at+got], start
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// A flaw is a damaged part of a pack.
+type flaw struct {
+	Row Row // the entry, where its header could be read
+	err error
+}
+
+// Scan finds the entries of a pack without its footer, front to back. An entry
+// counts only if its header was written for that very place and its blob
+// matches the header's sum; whatever lies between is skipped. It returns the
+// rows in order of place, the offset behind the last whole entry, and the
+// entries whose header is right and whose blob is not.
+func Scan(ctx context.Context, r io.ReaderAt, size int64, h *Header) (rows []Row, end int64, flaws []flaw, err error) {
+	w, off := NewWindow(r, size), int64(HeaderSize)
+	end = off
+	for off+EntrySize <= size {
+		if err := ctx.Err(); err != nil {
+			return nil, 0, nil, err
+		}
+		e, ok, err := scanHeader(w, h, off)
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		if !ok {
+			if off, err = scanAhead(w, h, off+SmallAlign); err != nil {
+				return nil, 0, nil, err
+			}
+			continue
+		}
+		rw := Row{Digest: e.Digest, Sum: e.Sum, Off: off, Stored: e.Stored, Plain: e.Plain, Ordinal: e.Ordinal}
+		blob, err := w.At(off+EntrySize, int(e.Stored))
+		if err != nil {
+			return nil, 0, nil, err
+		}
+		if len(blob) < int(e.Stored) || xxhash.Sum64(blob) != e.Sum {
+			flaws = append(flaws, flaw{rw, errSum})
+			off += EntrySize // the blob may be cut short: look inside as well
+			continue
+		}
+		rw.Content = ContentSum(blob)
+		rows = append(rows, rw)
+		end = rw.End()
+		off = AlignUp(end, SmallAlign)
+	}
+	return rows, end, flaws, nil
+}
+
+func scanHeader(w *Window, h *Header, off int64) (Entry, bool, error) {
+	b, err := w.At(off, EntrySize)
+	if err != nil {
+		return Entry{}, false, err
+	}
+	e, bad := decodeEntry(b, h, off)
+	return e, bad == nil && e.Ordinal < MaxEntries, nil
+}
+
+// scanAhead returns the next offset from off on at which an entry may start.
+func scanAhead(w *Window, h *Header, off int64) (int64, error) {
+	for off+EntrySize <= w.size {
+		b, err := w.At(off, windowBytes/4)
+		if err != nil {
+			return 0, err
+		}
+		i := bytes.Index(b, entryMagic[:])
+		switch {
+		case i < 0 && int64(len(b)) >= w.size-off:
+			return w.size, nil
+		case i < 0:
+			off = (off + int64(len(b)) - 3) &^ (SmallAlign - 1)
+		case (off+int64(i))%SmallAlign != 0:
+			off = AlignUp(off+int64(i), SmallAlign)
+		default:
+			return off + int64(i), nil
+		}
+	}
+	return w.size, nil
+}
+
+// ContentSum is the BLAKE3 of an encrypted blob, by which a peer can check
+// what it cannot decrypt, and zero for the others, whose name is check enough.
+func ContentSum(b chunks.Blob) (sum [32]byte) {
+	if k, err := b.Kind(); err == nil && k.IsEncrypted() {
+		sum = blake3.Sum256(b)
+	}
+	return sum
+}
+
+// ReadHeader returns the header of the pack file f. If the block is damaged it
+// makes one from the name, which is true for every pack but a derived one.
+func ReadHeader(f disk.File, id ID, epoch uint64) (*Header, error) {
+	b := disk.AlignedBuffer(HeaderSize)[:HeaderSize]
+	n, err := f.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	h, bad := decodeHeader(b[:n])
+	if bad == nil && h.ID != id {
+		bad = fmt.Errorf("pack header names pack %s", h.ID)
+	}
+	if bad != nil {
+		return &Header{ID: id, Epoch: epoch}, &DamagedHeader{bad}
+	}
+	return h, nil
+}
+
+// A DamagedHeader says that the header in use was made up from the name.
+type DamagedHeader struct{ err error }
+
+func (e *DamagedHeader) Error() string { return e.err.Error() }
+func (e *DamagedHeader) Unwrap() error { return e.err }
+
+// ReadFooter returns the rows of a sealed pack in digest order, or fails because the
+// pack is not sealed or its footer is damaged.
+func ReadFooter(f io.ReaderAt, id ID, size int64) ([]Row, trailer, error) {
+	if size < HeaderSize+trailerSize || size%Align != 0 {
+		return nil, trailer{}, errUnsealed
+	}
+	b := disk.AlignedBuffer(Align)[:Align]
+	if _, err := f.ReadAt(b, size-Align); err != nil && !errors.Is(err, io.EOF) {
+		return nil, trailer{}, err
+	}
+	t, err := decodeTrailer(b[Align-trailerSize:], id, size)
+	if err != nil {
+		return nil, t, err
+	}
+	at := t.footerOff &^ (Align - 1)
+	b = disk.AlignedBuffer(int(AlignUp(t.footerOff+t.footerLen-at, Align)))
+	n, err := f.ReadAt(b[:cap(b)], at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, t, err
+	}
+	lo := t.footerOff - at
+	if int64(n) < lo+t.footerLen {
+		return nil, t, fmt.Errorf("pack footer is cut short")
+	}
+	rows, err := decodeFooter(b[lo:lo+t.footerLen], t)
+	return rows, t, err
+}
+
+// WriteTail writes footer and trailer behind the entries, which end at end,
+// makes them durable and returns the length of the file.
+func WriteTail(f disk.File, id ID, rows []Row, end int64) (int64, error) {
+	tail, at := encodeTail(id, rows, end), AlignUp(end, Align)
+	if _, err := f.WriteAt(tail, at); err != nil {
+		return 0, err
+	}
+	return at + int64(len(tail)), f.Sync()
+}
+
+// Check compares an entry as it lies in a pack with its row.
+func (r *Row) Check(b []byte, h *Header) error {
+	e, err := decodeEntry(b, h, r.Off)
+	switch {
+	case err != nil:
+		return err
+	case len(b) < EntrySize+int(r.Stored):
+		return errors.New("the pack is cut short")
+	case e.Digest != r.Digest || e.Stored != r.Stored || e.Sum != r.Sum:
+		return errors.New("header and footer disagree")
+	case xxhash.Sum64(b[EntrySize:]) != e.Sum:
+		return errSum
+	}
+	return nil
+}
+
+// CheckRead compares the header and the blob that were read where d should
+// lie. The digest in the header names the chunk, so it takes no pack header to
+// be sure of the place. It fails with [chunks.ErrCorrupt].
+func CheckRead(head []byte, d chunks.Digest, blob chunks.Blob) error {
+	switch {
+	case [4]byte(head) != entryMagic || le.Uint64(head[88:]) != xxhash.Sum64(head[:88]):
+		return fmt.Errorf("%w: its header is not whole", chunks.ErrCorrupt)
+	case chunks.Digest(head[56:88]) != d || int(le.Uint32(head[24:])) != len(blob):
+		return fmt.Errorf("%w: another chunk lies in its place", chunks.ErrCorrupt)
+	case le.Uint64(head[32:]) != xxhash.Sum64(blob):
+		return fmt.Errorf("%w: %w", chunks.ErrCorrupt, errSum)
+	}
+	return nil
+}

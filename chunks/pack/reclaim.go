@@ -1,0 +1,430 @@
+package pack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/writer"
+)
+
+// minPunch is the shortest run of dead entries that is worth a hole: punching
+// costs about as much as writing this many bytes (measured on ext4).
+const minPunch = 64 << 10
+
+// Measure returns how much of every pack is taken by the entries in set, and
+// by the others. It reads the index once, from front to back.
+func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
+	packs := s.packs.All()
+	if len(packs) == 0 {
+		return map[uint32]Usage{}, nil
+	}
+	sums := make([]Usage, packs[len(packs)-1].Number+1)
+	rows := make([][]uint64, len(sums))
+	for number, words := range set.Rows() {
+		if int(number) < len(rows) {
+			rows[number] = words
+		}
+	}
+	all, failed := s.idx.All(context.Background())
+	for _, l := range all {
+		if int64(l.Pack) >= int64(len(sums)) {
+			continue
+		}
+		u, n := &sums[l.Pack], extent(l.Len)
+		u.Entries++
+		words := rows[l.Pack]
+		if w := int(l.Entry >> 6); w < len(words) && words[w]&(1<<(l.Entry&63)) != 0 {
+			u.Dead++
+			u.DeadBytes += n
+		} else {
+			u.LiveBytes += n
+		}
+	}
+	if err := failed(); err != nil {
+		return nil, fmt.Errorf("measure %s: %w", s, err)
+	}
+	usage := make(map[uint32]Usage, len(packs))
+	for _, p := range packs {
+		u := sums[p.Number]
+		// Second copies of a chunk are not in the index. Their size is that of
+		// the pack's average entry.
+		if more := uint32(set.CountRow(p.Number)) - u.Dead; more > 0 && more <= p.Entries.Load() {
+			u.Entries, u.Dead = u.Entries+more, u.Dead+more
+			u.DeadBytes += int64(more) * p.Size.Load() / int64(p.Entries.Load())
+		}
+		usage[p.Number] = u
+	}
+	return usage, nil
+}
+
+// extent is the room that an entry takes in a pack.
+func extent(stored uint32) int64 {
+	return format.EntryStart(format.EntrySize+int64(stored), int(stored))
+}
+
+// Reclaim gives back the space of the condemned entries of a sealed pack, by
+// the method m. It begins by making the condemnation durable. Live chunks that
+// must move are moved inside switchover, which the caller runs so that nobody
+// looks up or pins a chunk meanwhile. Reclaim may be repeated, after a crash
+// as well: what is done stays done.
+func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover func(moves []Move, apply func())) (Reclaimed, error) {
+	p := s.packs.At(number)
+	switch {
+	case p == nil || m == Keep:
+		return Reclaimed{}, nil
+	case !p.Sealed.Load() && !p.Retired.Load():
+		return Reclaimed{}, nil // still being written
+	}
+	if err := s.syncJournal(); err != nil {
+		return Reclaimed{}, err
+	}
+	rows, err := s.rows(ctx, p)
+	if err != nil {
+		return Reclaimed{}, fmt.Errorf("reclaim %s: %w", p.Name(), err)
+	}
+	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
+	j := &reclaim{s: s, p: p, rows: rows, dead: p.Dead(), switchover: switchover}
+	var done Reclaimed
+	switch m {
+	case Drop:
+		done, err = j.drop()
+	case Punch:
+		done, err = j.punch(ctx)
+	case Reflink:
+		done, err = j.reflink(ctx)
+	case Copy:
+		done, err = j.copy(ctx)
+	default:
+		err = fmt.Errorf("%s is not a way to reclaim", m)
+	}
+	if err != nil {
+		return done, fmt.Errorf("reclaim %s: %w", p.Name(), err)
+	}
+	return done, nil
+}
+
+// A reclaim is one pack being relieved of its dead entries.
+type reclaim struct {
+	s          *Store
+	p          *state.Pack
+	rows       []format.Row  // by offset
+	dead       *state.Bitmap // as of the beginning, durable
+	switchover func([]Move, func())
+}
+
+// newlyGone counts the dead entries whose space was not given back before.
+func (j *reclaim) newlyGone() uint32 {
+	return j.s.packs.Waiting(j.p, j.dead, func(yield func(uint32) bool) {
+		for _, r := range j.rows {
+			if !yield(r.Ordinal) {
+				return
+			}
+		}
+	})
+}
+
+// live returns the entries that are not dead.
+func (j *reclaim) live() []format.Row {
+	return slices.DeleteFunc(slices.Clone(j.rows), func(r format.Row) bool { return j.dead.Has(r.Ordinal) })
+}
+
+// drop removes a pack in which nothing lives.
+func (j *reclaim) drop() (Reclaimed, error) {
+	if live := j.live(); len(live) > 0 {
+		return Reclaimed{}, fmt.Errorf("%d chunks live in it", len(live))
+	}
+	return j.remove()
+}
+
+// remove forgets the pack, durably, and then removes its file.
+func (j *reclaim) remove() (Reclaimed, error) {
+	s, p := j.s, j.p
+	freed := s.allocated(p)
+	done := Reclaimed{Entries: j.newlyGone()}
+	s.packs.DropPack(p)
+	for _, r := range j.rows {
+		s.idx.Delete(r.Digest, writer.Loc(p.Number, r))
+	}
+	s.handles.Drop(uint64(p.Number))
+	if err := s.syncJournal(); err != nil {
+		return done, err
+	}
+	if err := s.fs.Remove(s.path(p)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return done, err
+	}
+	done.FreedBytes = freed
+	s.room.left.Store(0)
+	return done, nil
+}
+
+// allocated returns the disk space of a pack's file.
+func (s *Store) allocated(p *state.Pack) int64 {
+	f, err := s.fs.OpenFile(s.path(p), os.O_RDONLY, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	if ext, ok := f.(disk.Extenter); ok {
+		if n, err := ext.Allocated(); err == nil {
+			return n
+		}
+	}
+	return p.Size.Load()
+}
+
+// punch turns runs of dead entries into holes. Runs that are too short stay
+// until their neighbours die.
+func (j *reclaim) punch(ctx context.Context) (Reclaimed, error) {
+	s, p := j.s, j.p
+	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR, 0)
+	if err != nil {
+		return Reclaimed{}, err
+	}
+	defer f.Close()
+	puncher, ok := f.(disk.Puncher)
+	if !ok {
+		return Reclaimed{}, errors.New("the file system cannot punch holes")
+	}
+	before := s.allocated(p)
+	for _, run := range j.deadRuns() {
+		if err := ctx.Err(); err != nil {
+			return Reclaimed{}, err
+		}
+		if err := puncher.Punch(run.Src, run.N); err != nil {
+			return Reclaimed{}, err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return Reclaimed{}, err
+	}
+	done := Reclaimed{Entries: j.newlyGone()}
+	s.packs.Reclaimed(p, j.dead)
+	for _, r := range j.rows {
+		if j.dead.Has(r.Ordinal) {
+			s.idx.Delete(r.Digest, writer.Loc(p.Number, r))
+		}
+	}
+	s.handles.Drop(uint64(p.Number))
+	done.FreedBytes = max(0, before-s.allocated(p))
+	s.room.left.Store(0)
+	return done, s.syncJournal()
+}
+
+// deadRuns returns the block-aligned spans that hold nothing but dead entries
+// and are worth a hole.
+func (j *reclaim) deadRuns() []format.Segment {
+	var runs []format.Segment
+	for i := 0; i < len(j.rows); {
+		if !j.dead.Has(j.rows[i].Ordinal) {
+			i++
+			continue
+		}
+		from := j.rows[i].Off
+		for i < len(j.rows) && j.dead.Has(j.rows[i].Ordinal) {
+			i++
+		}
+		to := j.rows[i-1].End()
+		if i < len(j.rows) {
+			to = j.rows[i].Off // with the padding in front of the next
+		}
+		start, end := format.AlignUp(from, format.Align), to&^(format.Align-1)
+		if end-start >= minPunch {
+			runs = append(runs, format.Segment{Src: start, N: end - start})
+		}
+	}
+	return runs
+}
+
+// copy appends the live chunks to open packs and drops this one.
+func (j *reclaim) copy(ctx context.Context) (Reclaimed, error) {
+	s, p := j.s, j.p
+	var moves []Move
+	var copied int64
+	places := map[Ref]format.Row{}
+	for _, r := range j.live() {
+		if err := ctx.Err(); err != nil {
+			return Reclaimed{}, err
+		}
+		here := writer.Loc(p.Number, r)
+		if l, ok := s.idx.Lookup(r.Digest); !ok || l != here {
+			continue // the index knows a better copy
+		}
+		if p.Bad().Has(r.Ordinal) {
+			return Reclaimed{}, fmt.Errorf("chunk %s in it is damaged, and a snapshot needs it", r.Digest.Short())
+		}
+		blob, err := s.readEntry(p, r.Digest, here, nil)
+		if err != nil {
+			return Reclaimed{}, fmt.Errorf("chunk %s in it cannot be moved: %w", r.Digest.Short(), err)
+		}
+		moved, to, err := s.moveIn(r, blob)
+		if err != nil {
+			return Reclaimed{}, err
+		}
+		ref := Ref{Pack: to.Number, Entry: moved.Ordinal}
+		moves, places[ref] = append(moves, Move{r.Digest, Ref{Pack: p.Number, Entry: r.Ordinal}, ref}), moved
+		copied += int64(len(blob))
+	}
+	if err := s.commitAll(); err != nil {
+		return Reclaimed{}, err
+	}
+	return j.change(moves, places, copied)
+}
+
+// moveIn appends a chunk that the index already has. The entry is not in the
+// index until the switchover.
+func (s *Store) moveIn(r format.Row, blob []byte) (format.Row, *state.Pack, error) {
+	if err := s.room.take(s, int64(len(blob))+format.EntrySize+format.Align); err != nil {
+		return r, nil, err
+	}
+	l := &s.lanes[len(s.lanes)-1]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return s.placeIn(l, r, blob, nil, true)
+}
+
+// change lets the index point to the new places, all at once, and drops the
+// old pack. Before this the old pack counts, after a crash too.
+func (j *reclaim) change(moves []Move, places map[Ref]format.Row, copied int64) (Reclaimed, error) {
+	s, p := j.s, j.p
+	j.switchover(moves, func() {
+		byOrdinal := map[uint32]format.Row{}
+		for _, r := range j.rows {
+			byOrdinal[r.Ordinal] = r
+		}
+		for _, m := range moves {
+			s.idx.Replace(m.Digest, writer.Loc(p.Number, byOrdinal[m.Old.Entry]), writer.Loc(m.New.Pack, places[m.New]))
+		}
+		s.generation.Add(1)
+	})
+	done, err := j.remove()
+	done.CopiedBytes = copied
+	return done, err
+}
+
+// reflink makes a dense pack that shares the blocks of the live entries.
+func (j *reclaim) reflink(ctx context.Context) (Reclaimed, error) {
+	s, p := j.s, j.p
+	live := slices.DeleteFunc(j.live(), func(r format.Row) bool {
+		l, ok := s.idx.Lookup(r.Digest)
+		return !ok || l != writer.Loc(p.Number, r)
+	})
+	src, err := s.fs.OpenFile(s.path(p), os.O_RDONLY, 0)
+	if err != nil {
+		return Reclaimed{}, err
+	}
+	defer src.Close()
+	h, err := format.ReadHeader(src, p.ID, p.Epoch)
+	if err != nil {
+		return Reclaimed{}, err
+	}
+	spans, ok := liveSpans(live, h)
+	if !ok {
+		return j.copy(ctx)
+	}
+	q, rows, err := j.derive(src, h, live, spans)
+	if err != nil {
+		return Reclaimed{}, err
+	}
+	var moves []Move
+	places := map[Ref]format.Row{}
+	for i, r := range rows {
+		ref := Ref{Pack: q.Number, Entry: r.Ordinal}
+		moves, places[ref] = append(moves, Move{r.Digest, Ref{Pack: p.Number, Entry: live[i].Ordinal}, ref}), r
+	}
+	return j.change(moves, places, 0)
+}
+
+// A span is a run of blocks with live entries: where it lies, where it goes,
+// and where it was in the pack that the entries were written to.
+type span struct{ from, to, origin, n int64 }
+
+// liveSpans lays the blocks of the live entries out without gaps. It fails if
+// there are more runs than a header can list.
+func liveSpans(live []format.Row, h *format.Header) (spans []span, ok bool) {
+	for _, r := range live {
+		from, end := r.Off&^(format.Align-1), format.AlignUp(r.End(), format.Align)
+		_, origin, ok := h.Owner(r.Off)
+		if !ok {
+			return nil, false
+		}
+		origin -= r.Off - from
+		if n := len(spans); n > 0 {
+			last := &spans[n-1]
+			if from <= last.from+last.n && origin-from == last.origin-last.from {
+				last.n = max(last.n, end-last.from)
+				continue
+			}
+		}
+		spans = append(spans, span{from: from, origin: origin, n: end - from})
+	}
+	at := int64(format.HeaderSize)
+	for i := range spans {
+		spans[i].to = at
+		at += spans[i].n
+	}
+	return spans, len(spans) <= format.MaxSegments
+}
+
+// derive writes the dense pack and makes it durable. rows come back in the
+// order of live.
+func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, spans []span) (*state.Pack, []format.Row, error) {
+	s := j.s
+	h := &format.Header{ID: format.NewID(), Store: s.id.ID, Created: old.Created, Epoch: s.packs.Epoch(), Derived: true, Origin: old.ID}
+	if old.Derived {
+		h.Origin = old.Origin
+	}
+	for _, sp := range spans {
+		h.Segments = append(h.Segments, format.Segment{Src: sp.origin, Dst: sp.to, N: sp.n})
+	}
+	q := &state.Pack{ID: h.ID, Epoch: h.Epoch}
+	s.packs.Add(q, false)
+	h.Number = q.Number
+	rows, end, err := s.writeDerived(q, h, src, live, spans)
+	if err != nil {
+		s.packs.Drop(q.Number)
+		return nil, nil, err
+	}
+	s.setEntries(q, rows)
+	q.Size.Store(end)
+	q.Sealed.Store(true)
+	return q, rows, nil
+}
+
+func (s *Store) writeDerived(q *state.Pack, h *format.Header, src disk.File, live []format.Row, spans []span) (rows []format.Row, size int64, err error) {
+	f, err := s.createFile(q, h)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() {
+		if err = errors.Join(err, f.Close()); err != nil {
+			err = errors.Join(err, s.fs.Remove(s.path(q)))
+		}
+	}()
+	cloner, ok := f.(disk.Cloner)
+	if !ok {
+		return nil, 0, errors.New("the file system cannot share blocks")
+	}
+	end, next := int64(format.HeaderSize), 0
+	for _, sp := range spans {
+		if err := cloner.CloneRange(sp.to, src, sp.from, sp.n); err != nil {
+			return nil, 0, err
+		}
+		end = sp.to + sp.n
+		for ; next < len(live) && live[next].Off < sp.from+sp.n; next++ {
+			r := live[next]
+			r.Off += sp.to - sp.from
+			rows = append(rows, r)
+		}
+	}
+	if size, err = format.WriteTail(f, q.ID, slices.Clone(rows), end); err != nil {
+		return nil, 0, err
+	}
+	return rows, size, s.fs.SyncDir(s.shard(q.ID))
+}

@@ -1,0 +1,421 @@
+package pack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/writer"
+)
+
+// A found file is one that has the name of a pack.
+type found struct {
+	name  string // with its directory
+	epoch uint64
+	id    format.ID
+	size  int64
+}
+
+// list finds the pack files of the store.
+func (s *Store) list() ([]found, error) {
+	var all []found
+	root := path.Join(s.dir, identity.PacksDir)
+	shards, err := s.fs.ReadDir(root)
+	if err != nil {
+		return nil, fmt.Errorf("list packs: %w", err)
+	}
+	for _, shard := range shards {
+		files, err := s.fs.ReadDir(path.Join(root, shard.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("list packs: %w", err)
+		}
+		for _, e := range files {
+			name := path.Join(root, shard.Name(), e.Name())
+			epoch, id, ok := state.ParseName(e.Name())
+			if !ok || id.String()[:2] != shard.Name() {
+				s.health.ForeignFiles = append(s.health.ForeignFiles, name)
+				continue
+			}
+			info, err := e.Info()
+			if err != nil {
+				return nil, fmt.Errorf("list packs: %w", err)
+			}
+			all = append(all, found{name, epoch, id, info.Size()})
+		}
+	}
+	return all, nil
+}
+
+// reconcile brings index and packs together after a crash, or where the store
+// was copied: packs that the index does not know whole are read, and what it
+// lacks is put in.
+func (s *Store) reconcile(ctx context.Context, copied bool) error {
+	files, err := s.list()
+	if err != nil {
+		return err
+	}
+	byID := map[format.ID]*state.Pack{}
+	for _, p := range s.packs.All() {
+		byID[p.ID] = p
+	}
+	droppedID := map[format.ID]bool{}
+	for _, id := range s.packs.Dropped() {
+		droppedID[id] = true
+	}
+	for _, f := range files {
+		if droppedID[f.id] {
+			continue
+		}
+		p := byID[f.id]
+		delete(byID, f.id)
+		if p != nil && p.Sealed.Load() && p.Covered == p.Entries.Load() && p.Size.Load() == f.size {
+			continue
+		}
+		if err := s.readmit(ctx, f, p); err != nil {
+			return err
+		}
+	}
+	for id, p := range byID {
+		if !droppedID[id] {
+			s.health.MissingPacks = append(s.health.MissingPacks, s.path(p))
+		}
+		s.packs.Drop(p.Number)
+	}
+	if n := len(s.health.MissingPacks); n > 0 && copied && !s.cfg.AcceptLoss {
+		return &identity.OpenError{Dir: s.dir, Err: fmt.Errorf("%w: %d of %d packs are not there, the first is %s", identity.ErrHalfCopied, n, len(files)+n, s.health.MissingPacks[0]),
+			Cure: "finish the copy; or open it with what there is (--accept-loss), and heal or back up again what is missing"}
+	}
+	return nil
+}
+
+// readmit takes the pack in f into the index. known is what the table says of
+// it, nil if nothing.
+func (s *Store) readmit(ctx context.Context, f found, known *state.Pack) error {
+	p, rows, err := s.loadPack(ctx, f, known)
+	if err != nil || p == nil {
+		return err
+	}
+	for _, r := range rows {
+		s.readmitRow(p, r)
+	}
+	return nil
+}
+
+// readmitRow puts one entry into the index unless a live one of its name is
+// there.
+func (s *Store) readmitRow(p *state.Pack, r format.Row) {
+	if p.Dead().Has(r.Ordinal) {
+		return
+	}
+	here := writer.Loc(p.Number, r)
+	l, ok := s.idx.Lookup(r.Digest)
+	if ok && l == here {
+		return
+	}
+	if old := s.packs.At(l.Pack); ok && old != nil && old.Live(l.Entry) {
+		return
+	}
+	s.idx.Insert(r.Digest, here)
+}
+
+// rebuild makes the index anew from the packs alone.
+func (s *Store) rebuild(ctx context.Context) error {
+	files, err := s.list()
+	if err != nil {
+		return err
+	}
+	if s.idx != nil {
+		err := s.idx.Close()
+		if s.idx = nil; err != nil {
+			return err
+		}
+	}
+	droppedID := map[format.ID]bool{}
+	for _, id := range s.packs.Dropped() {
+		droppedID[id] = true
+	}
+	files = slices.DeleteFunc(files, func(f found) bool { return droppedID[f.id] })
+	g, ctx := errgroup.WithContext(ctx)
+	batches := make(chan []placed, s.cfg.Readers)
+	g.Go(func() error {
+		defer close(batches)
+		return s.readAll(ctx, files, batches)
+	})
+	g.Go(func() error {
+		idx, err := index.Rebuild(ctx, s.indexConfig(), drain(ctx, batches), s.preferLive, func() ([]byte, error) {
+			return s.packs.Encode(state.Coverage{Next: s.packs.Reserve(0)}, s.ident, numberSlack), ctx.Err()
+		})
+		s.idx = idx
+		return err
+	})
+	return g.Wait()
+}
+
+// readAll reads the rows of all packs, several packs at the same time.
+func (s *Store) readAll(ctx context.Context, files []found, out chan<- []placed) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.cfg.Readers)
+	for _, f := range files {
+		if ctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			p, rows, err := s.loadPack(ctx, f, nil)
+			if err != nil || p == nil {
+				return err
+			}
+			recs := make([]placed, 0, len(rows))
+			for _, r := range rows {
+				if !p.Dead().Has(r.Ordinal) {
+					recs = append(recs, placed{r.Digest, writer.Loc(p.Number, r)})
+				}
+			}
+			select {
+			case out <- recs:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// placed is a chunk and its place.
+type placed struct {
+	digest chunks.Digest
+	loc    index.Loc
+}
+
+// drain yields what comes over the channel.
+func drain(ctx context.Context, batches <-chan []placed) iter.Seq2[chunks.Digest, index.Loc] {
+	return func(yield func(chunks.Digest, index.Loc) bool) {
+		for {
+			select {
+			case recs, ok := <-batches:
+				if !ok {
+					return
+				}
+				for _, r := range recs {
+					if !yield(r.digest, r.loc) {
+						return
+					}
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// preferLive decides between two entries of one chunk: one that is not
+// quarantined, else the older.
+func (s *Store) preferLive(_ chunks.Digest, a, b index.Loc) index.Loc {
+	live := func(l index.Loc) bool {
+		p := s.packs.At(l.Pack)
+		return p != nil && p.Live(l.Entry)
+	}
+	if la, lb := live(a), live(b); la != lb {
+		if la {
+			return a
+		}
+		return b
+	}
+	if a.Pack < b.Pack || a.Pack == b.Pack && a.Entry < b.Entry {
+		return a
+	}
+	return b
+}
+
+// loadPack reads the list of a pack's entries and puts the pack into the
+// table. A pack without a whole footer is read entry by entry and completed.
+// It returns no pack for a file that holds nothing of this store.
+func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*state.Pack, []format.Row, error) {
+	file, err := s.fs.OpenFile(f.name, os.O_RDWR|s.directFlag(), 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open pack: %w", err)
+	}
+	defer file.Close()
+	h, err := format.ReadHeader(file, f.id, f.epoch)
+	made := (*format.DamagedHeader)(nil)
+	if err != nil && !errors.As(err, &made) {
+		return s.unreadable(f, known, err)
+	}
+	if made == nil && h.Store != s.id.ID {
+		s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, f.name) })
+		return nil, nil, nil
+	}
+	p := s.admit(f, h, known, made == nil)
+	committed := s.packs.CommittedAtStart(p.Number)
+	if p.Sealed.Load() { // it was whole once: what is not whole now is damage, not a torn tail
+		committed = max(committed, p.Size.Load())
+	}
+	rows, t, err := format.ReadFooter(file, f.id, f.size)
+	switch {
+	case err == nil:
+		p.Sealed.Store(true)
+		p.Size.Store(f.size)
+		s.setEntries(p, rows)
+		s.packs.Replay(p)
+		err = s.findHoles(file, p, h, rows, t.DataEnd)
+	default:
+		s.packs.Replay(p)
+		rows, err = s.recoverPack(ctx, file, p, h, f.size, committed)
+	}
+	if err != nil {
+		return s.unreadable(f, p, err)
+	}
+	if len(rows) == 0 && !p.Sealed.Load() && committed <= format.HeaderSize {
+		return s.discard(f, p, made != nil)
+	}
+	return p, rows, nil
+}
+
+// admit gives a pack file its place in the table: the one that it had, else
+// the number in its header, else a new one.
+func (s *Store) admit(f found, h *format.Header, known *state.Pack, numbered bool) *state.Pack {
+	if known != nil {
+		return known
+	}
+	p := &state.Pack{ID: f.id, Epoch: f.epoch, Number: h.Number}
+	s.packs.Add(p, numbered)
+	return p
+}
+
+// unreadable keeps a pack that the disk does not let us read in the list of
+// what is wrong, and goes on with the others.
+func (s *Store) unreadable(f found, p *state.Pack, err error) (*state.Pack, []format.Row, error) {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return nil, nil, err
+	}
+	s.log.Error("pack cannot be read", "pack", f.name, "err", err)
+	s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.name) })
+	if p != nil {
+		p.Retired.Store(true)
+	}
+	return nil, nil, nil
+}
+
+// discard deals with a file without a single entry: the remains of a pack that
+// was begun at the moment of the crash go; one that is longer and has not even
+// a header stays for a person to look at.
+func (s *Store) discard(f found, p *state.Pack, headless bool) (*state.Pack, []format.Row, error) {
+	s.packs.Drop(p.Number)
+	if headless && f.size > format.HeaderSize {
+		s.log.Error("pack holds nothing that can be read", "pack", f.name)
+		s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.name) })
+		return nil, nil, nil
+	}
+	if err := s.fs.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("remove unfinished pack: %w", err)
+	}
+	return nil, nil, nil
+}
+
+// setEntries notes how many ordinals a pack has given out, and that those of
+// which there is no entry never will have one.
+func (s *Store) setEntries(p *state.Pack, rows []format.Row) {
+	n := uint32(0)
+	for _, r := range rows {
+		n = max(n, r.Ordinal+1)
+	}
+	p.Entries.Store(n)
+	if int(n) == len(rows) {
+		return
+	}
+	there := make([]uint64, n/64+1)
+	for _, r := range rows {
+		there[r.Ordinal>>6] |= 1 << (r.Ordinal & 63)
+	}
+	never := make([]uint64, len(there))
+	for i := range never {
+		never[i] = ^there[i]
+	}
+	never[n>>6] &= 1<<(n&63) - 1
+	s.packs.Bury(p, never)
+}
+
+// recoverPack reads a pack entry by entry, cuts off what is behind the last
+// whole one, and seals it. What was committed is never cut: where it is
+// damaged, the chunk is quarantined.
+func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *format.Header, size, committed int64) ([]format.Row, error) {
+	rows, end, flaws, err := format.Scan(ctx, f, size, h)
+	if err != nil {
+		return nil, err
+	}
+	bad := &state.Bitmap{}
+	for _, fl := range flaws {
+		if fl.Row.End() <= committed {
+			rows = append(rows, fl.Row)
+			bad = bad.With(state.One(fl.Row.Ordinal))
+			s.note(func(h *Health) { h.LostEntries++ })
+		}
+	}
+	s.setEntries(p, rows)
+	s.packs.Replay(p)
+	if len(*bad) > 0 {
+		s.packs.Quarantine(p, *bad)
+	}
+	cut := max(end, min(committed, size), format.HeaderSize)
+	s.note(func(h *Health) { h.RecoveredPacks++; h.CutBytes += max(0, size-cut) })
+	if len(rows) == 0 {
+		p.Retired.Store(true)
+		return nil, nil
+	}
+	if err := f.Truncate(format.AlignUp(cut, format.Align)); err != nil {
+		return nil, err
+	}
+	sealed, err := format.WriteTail(f, p.ID, append([]format.Row(nil), rows...), cut)
+	if err != nil {
+		s.log.Warn("recovered pack could not be sealed now", "pack", p.Name(), "err", err)
+		p.Retired.Store(true)
+		p.Size.Store(cut)
+		return rows, nil
+	}
+	p.Size.Store(sealed)
+	p.Sealed.Store(true)
+	return rows, nil
+}
+
+// findHoles looks at entries of which the file system has no blocks. They were
+// reclaimed, and the journal that said so may be lost; or somebody copied the
+// file and left blocks of zeros out, and they are whole.
+func (s *Store) findHoles(f disk.File, p *state.Pack, h *format.Header, rows []format.Row, dataEnd int64) error {
+	ext, ok := f.(disk.Extenter)
+	if !ok {
+		return nil
+	}
+	dead := &state.Bitmap{}
+	for off := int64(0); off < dataEnd; {
+		start, end, err := ext.NextHole(off)
+		if err != nil || start >= dataEnd {
+			break // no such ability: scrub finds the rest
+		}
+		for _, r := range rows {
+			if r.Off < end && r.End() > start && !p.Dead().Has(r.Ordinal) {
+				if _, err := s.checkRow(f, h, r); err != nil {
+					dead = dead.With(state.One(r.Ordinal))
+				}
+			}
+		}
+		off = end
+	}
+	if len(*dead) == 0 {
+		return nil
+	}
+	s.packs.Bury(p, *dead)
+	return nil
+}

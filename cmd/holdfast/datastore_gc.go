@@ -1,0 +1,68 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+func newGC(o *options) *cobra.Command {
+	var opt gc.Options
+	var rateMiB int64
+	cmd := &cobra.Command{
+		Use: "gc [DIR]", Short: "give back the space of chunks that no index file names", Args: oneDir,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := o.dir(args)
+			if err != nil {
+				return err
+			}
+			opt.RateBytes = rateMiB << 20
+			return o.withCollector(cmd.Context(), dir, func(_ *pack.Store, c *gc.Collector) error {
+				if !o.quiet && o.format == "text" && o.terminal {
+					opt.Progress = func(p gc.Progress) { fmt.Fprintf(o.err, "\r\x1b[K%s %d/%d", p.Phase, p.Done, p.Total) }
+				}
+				report, err := c.Run(cmd.Context(), opt)
+				if opt.Progress != nil {
+					fmt.Fprint(o.err, "\r\x1b[K")
+				}
+				if err != nil {
+					return err
+				}
+				return o.print(report, func(w io.Writer) { gcText(w, report, opt.DryRun) })
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&opt.DryRun, "dry-run", false, "print the plan and change nothing")
+	flags.BoolVar(&opt.Urgent, "urgent", false, "space is short: free more, at a higher price")
+	flags.Int64Var(&rateMiB, "rate", 0, "MiB a second freed or copied at most; 0: no limit")
+	return cmd
+}
+
+func gcText(w io.Writer, r gc.Report, dry bool) {
+	fmt.Fprintf(w, "%d index files name %s of content\n", r.IndexFiles, size(r.IndexBytes))
+	for _, m := range r.Missing {
+		fmt.Fprintf(w, "MISSING: %s needs %d chunks that are not here\n", m.Root, m.Chunks)
+	}
+	p := r.Plan
+	fmt.Fprintf(w, "live: %d chunks, %s; dead: %d chunks, %s\n", p.LiveChunks, size(p.LiveBytes), p.DeadChunks, size(p.DeadBytes))
+	methods := map[pack.Method]int{}
+	for _, q := range p.Packs {
+		methods[q.Method]++
+	}
+	for m := pack.Keep; m <= pack.Copy; m++ {
+		if methods[m] > 0 {
+			fmt.Fprintf(w, "  %-8s %d packs\n", m, methods[m])
+		}
+	}
+	if dry {
+		fmt.Fprintf(w, "would free %s and copy %s (dry run: nothing was changed)\n", size(p.FreeBytes), size(p.CopyBytes))
+		return
+	}
+	fmt.Fprintf(w, "freed %s of %d chunks, copied %s; %s wait for more to die beside them\n",
+		size(r.RemovedBytes), r.RemovedChunks, size(r.CopiedBytes), size(r.PendingBytes))
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
+)
+
+// storeInfo is what `datastore show` prints.
+type storeInfo struct {
+	identity.Identity
+	Path      string         `json:"path"`
+	Packs     int            `json:"packs"`
+	Chunks    int            `json:"chunks"`
+	Bytes     int64          `json:"bytes"` // of pack files, holes included
+	Condemned int            `json:"condemned"`
+	Bad       int            `json:"bad"`
+	Abilities pack.Abilities `json:"abilities"`
+	Health    pack.Health    `json:"health"`
+}
+
+func newShow(o *options) *cobra.Command {
+	var acceptLoss bool
+	cmd := &cobra.Command{
+		Use: "show [DIR]", Short: "print what a store holds and how it is", Args: oneDir,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := o.dir(args)
+			if err != nil {
+				return err
+			}
+			return o.withStore(cmd.Context(), dir, acceptLoss, func(s *pack.Store) error {
+				info := storeInfo{
+					Identity: s.Identity(), Path: dir, Chunks: s.Len(), Condemned: s.Condemned().Len(),
+					Bad: s.Quarantined().Len(), Abilities: s.Abilities(), Health: s.Health(),
+				}
+				for _, p := range s.Packs() {
+					info.Packs++
+					info.Bytes += p.Bytes
+				}
+				return o.print(info, info.text)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&acceptLoss, "accept-loss", false, "open an incomplete copy of a store with the packs that there are")
+	return cmd
+}
+
+func (i storeInfo) text(w io.Writer) {
+	fmt.Fprintf(w, "store      %s, made %s\n", i.ID, i.Created.Format("2006-01-02 15:04"))
+	fmt.Fprintf(w, "holds      %d chunks in %d packs, %s\n", i.Chunks, i.Packs, size(i.Bytes))
+	fmt.Fprintf(w, "waiting    %d condemned chunks whose space was not given back yet\n", i.Condemned)
+	fmt.Fprintf(w, "damaged    %d chunks in quarantine\n", i.Bad)
+	space := "by copying"
+	switch {
+	case i.Abilities.Punch:
+		space = "by punching holes"
+	case i.Abilities.Clone:
+		space = "by sharing blocks"
+	}
+	fmt.Fprintf(w, "space      comes back %s\n", space)
+	h := i.Health
+	if !h.Clean && !h.Rebuilt {
+		fmt.Fprintf(w, "recovered  the last process did not close the store: %d open packs checked, %s of unfinished entries cut off\n", h.RecoveredPacks, size(h.CutBytes))
+	}
+	if h.Rebuilt {
+		fmt.Fprintf(w, "rebuilt    the index was made anew: %s\n", cmp.Or(h.RebuildReason, "it was damaged"))
+	}
+	for _, list := range []struct {
+		what  string
+		names []string
+	}{{"missing", h.MissingPacks}, {"damaged", h.DamagedPacks}, {"foreign", h.ForeignFiles}} {
+		for _, name := range list.names {
+			fmt.Fprintf(w, "%-10s %s\n", list.what, name)
+		}
+	}
+}

@@ -1,0 +1,217 @@
+// Package holdfast has no code. Its tests are the policy of the project: who
+// may import whom, and how large things may grow.
+package holdfast
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/holdfast-mesh/holdfast"
+
+// layers is the import policy of the project, bottom first. A folder may
+// import itself, the folders on its line, and nothing else of ours; a line
+// may only name folders above it, so the list is also a proof of no cycles.
+var layers = []rule{
+	{"chunks", ""},
+	{"access", ""},
+	{"jobs", ""},
+	{"notify", ""},
+	{"tunnel", ""},
+	{"mesh", ""},
+	{"catalog", "chunks"},
+	{"consensus", "access jobs catalog"},
+	{"replication", "chunks catalog"},
+	{"pbs", "chunks access jobs catalog"},
+	{"dashboard", "access jobs catalog"},
+	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
+	{"cmd", "chunks access jobs catalog node"},
+	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
+	{"bench", "chunks"},
+}
+
+// insideChunks is the same for the packages of that folder.
+var insideChunks = []rule{
+	{"chunks", ""},
+	{"chunks/disk", ""},
+	{"chunks/keys", "chunks"},
+	{"chunks/pack/index", "chunks chunks/disk"},
+	{"chunks/pack/format", "chunks chunks/disk"},
+	{"chunks/pack/state", "chunks chunks/disk chunks/pack/format"},
+	{"chunks/pack/identity", "chunks chunks/disk chunks/pack/format"},
+	{"chunks/pack/writer", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state"},
+	{"chunks/pack", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state chunks/pack/identity chunks/pack/writer"},
+	{"chunks/gc", "chunks chunks/disk chunks/pack"},
+}
+
+// A rule says what of ours one folder may import.
+type rule struct{ name, may string }
+
+const (
+	maxFunctionLines = 70   // a function that does not fit on a screen has a child in it
+	maxFileLines     = 600  // a file is one noun
+	maxPackageLines  = 2500 // what a reader can keep in mind; tests not counted
+)
+
+func TestLayersPointDown(t *testing.T) {
+	for _, list := range [][]rule{layers, insideChunks} {
+		seen := map[string]bool{}
+		for _, l := range list {
+			for f := range strings.FieldsSeq(l.may) {
+				if !seen[f] {
+					t.Errorf("%s may import %s, which is not below it", l.name, f)
+				}
+			}
+			seen[l.name] = true
+		}
+	}
+}
+
+func TestImports(t *testing.T) {
+	for _, src := range sources(t) {
+		if strings.HasSuffix(src.path, "_test.go") {
+			continue
+		}
+		for _, imp := range src.file.Imports {
+			p, _ := strconv.Unquote(imp.Path.Value)
+			to, ours := strings.CutPrefix(p, module+"/")
+			if !ours {
+				continue
+			}
+			if isTwin(to) {
+				checkTwin(t, src, to)
+				continue
+			}
+			check(t, layers, src.path, top(src.dir()), top(to))
+			if top(src.dir()) == "chunks" && top(to) == "chunks" {
+				from := src.dir()
+				if isTwin(from) { // a twin stands in for what it is named after, so it may import that
+					from = path.Dir(from)
+				}
+				check(t, insideChunks, src.path, from, to)
+			}
+		}
+	}
+}
+
+// check reports an import that list does not allow, or a folder it does not know.
+func check(t *testing.T, list []rule, file, from, to string) {
+	t.Helper()
+	i := slices.IndexFunc(list, func(r rule) bool { return r.name == from })
+	if i < 0 {
+		t.Errorf("%s: add %s to the list of layers in layers_test.go", file, from)
+		return
+	}
+	if may := append(strings.Fields(list[i].may), from); !slices.Contains(may, to) {
+		t.Errorf("%s imports %s; %s may import %v", file, to, from, may)
+	}
+}
+
+// checkTwin reports a product that would ship a test's stand-in.
+func checkTwin(t *testing.T, src source, to string) {
+	t.Helper()
+	if from := top(src.dir()); from != "bench" && from != "simulations" && !isTwin(src.dir()) {
+		t.Errorf("%s imports %s; only tests, bench, simulations and other twins may", src.path, to)
+	}
+}
+
+// isTwin tells an in-memory stand-in, or a suite of tests, from a product.
+func isTwin(pkg string) bool { return strings.HasSuffix(pkg, "test") }
+
+func top(pkg string) string {
+	first, _, _ := strings.Cut(pkg, "/")
+	return first
+}
+
+func TestEveryPackageHasOneComment(t *testing.T) {
+	comments := map[string][]string{}
+	for _, src := range sources(t) {
+		if strings.HasSuffix(src.path, "_test.go") && src.dir() != "." {
+			continue
+		}
+		found := comments[src.dir()]
+		if src.file.Doc != nil {
+			found = append(found, path.Base(src.path))
+		}
+		comments[src.dir()] = found
+	}
+	for pkg, files := range comments {
+		if len(files) != 1 {
+			t.Errorf("package %s has %d package comments %v, want 1", pkg, len(files), files)
+		}
+	}
+}
+
+func TestNothingGrowsTooLarge(t *testing.T) {
+	lines := map[string]int{}
+	for _, src := range sources(t) {
+		n := src.lines(src.file.FileStart, src.file.FileEnd-1)
+		if n > maxFileLines {
+			t.Errorf("%s has %d lines, want at most %d: split it by noun", src.path, n, maxFileLines)
+		}
+		if strings.HasSuffix(src.path, "_test.go") {
+			continue
+		}
+		lines[src.dir()] += n
+		for _, d := range src.file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if n := src.lines(f.Pos(), f.End()); n > maxFunctionLines {
+				t.Errorf("%s: %s has %d lines, want at most %d", src.path, f.Name.Name, n, maxFunctionLines)
+			}
+		}
+	}
+	for pkg, n := range lines {
+		if n > maxPackageLines {
+			t.Errorf("package %s has %d lines, want at most %d: find the package inside it", pkg, n, maxPackageLines)
+		}
+	}
+}
+
+// A source is one parsed Go file; path is slash-separated, from the root.
+type source struct {
+	path string
+	file *ast.File
+	fset *token.FileSet
+}
+
+func (s source) dir() string { return path.Dir(s.path) }
+
+func (s source) lines(from, to token.Pos) int {
+	return s.fset.Position(to).Line - s.fset.Position(from).Line + 1
+}
+
+// sources parses every Go file of the project, outside testdata.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		hidden := len(d.Name()) > 1 && (d.Name()[0] == '.' || d.Name()[0] == '_')
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (hidden || d.Name() == "testdata"):
+			return fs.SkipDir
+		case d.IsDir() || hidden || path.Ext(name) != ".go":
+			return nil
+		}
+		fset := token.NewFileSet()
+		f, err := parser.ParseFile(fset, name, nil, parser.ParseComments)
+		all = append(all, source{filepath.ToSlash(name), f, fset})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
