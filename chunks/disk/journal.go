@@ -188,9 +188,12 @@ func (j *Journal) write() error {
 	return nil
 }
 
-// poison makes every later Sync fail with err. j.io is held.
+// poison makes every later Sync fail with err, or with what it fails with
+// already. j.io is held.
 func (j *Journal) poison(err error) error {
-	j.err = err
+	if j.err == nil {
+		j.err = err
+	}
 	return err
 }
 

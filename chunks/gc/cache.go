@@ -2,7 +2,6 @@ package gc
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -17,17 +16,15 @@ const maxBitmap = 64 << 20
 
 // cache keeps the bitmaps of roots, one file each. Nothing depends on it.
 type cache struct {
-	fs  disk.FS
-	dir string
-
-	buf     []byte
+	fs      disk.FS
+	dir     string
 	scratch []uint64
 }
 
 // load adds the bitmap of the root id to set, and returns the root's size. It
 // adds nothing if it fails.
 func (c *cache) load(id string, generation uint64, packs watermark, set *pack.Set) (size int64, err error) {
-	b, err := c.read(path.Join(c.dir, bitmapName(id)))
+	b, err := disk.ReadFile(c.fs, path.Join(c.dir, bitmapName(id)), maxBitmap)
 	if err != nil {
 		return 0, err
 	}
@@ -40,30 +37,6 @@ func (c *cache) load(id string, generation uint64, packs watermark, set *pack.Se
 		set.OrRow(r.number, c.scratch)
 	}
 	return size, nil
-}
-
-// read returns the content of a file, valid until the next call.
-func (c *cache) read(name string) ([]byte, error) {
-	f, err := c.fs.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > maxBitmap {
-		return nil, fmt.Errorf("bitmap %s has %d bytes, want at most %d", name, size, maxBitmap)
-	}
-	if int64(cap(c.buf)) < size {
-		c.buf = make([]byte, size)
-	}
-	c.buf = c.buf[:size]
-	if n, err := f.ReadAt(c.buf, 0); n < len(c.buf) {
-		return nil, fmt.Errorf("read bitmap %s: %w", name, err)
-	}
-	return c.buf, nil
 }
 
 // save keeps a bitmap. It is renamed into place but not synced: the sum finds

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path"
 	"sync"
@@ -71,10 +70,8 @@ func New(cfg Config) (*Collector, error) {
 		return nil, err
 	}
 	marks := path.Join(cfg.Dir, "marks")
-	for _, dir := range []string{cfg.Dir, marks} {
-		if err := cfg.FS.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make directory %s: %w", dir, err)
-		}
+	if err := disk.MkdirAll(cfg.FS, marks, 0o750); err != nil {
+		return nil, fmt.Errorf("make directory %s: %w", marks, err)
 	}
 	c := &Collector{cfg: cfg, cache: &cache{fs: cfg.FS, dir: marks}, sessions: map[LeaseID]*Session{}}
 	if err := c.recover(); err != nil {

@@ -21,6 +21,8 @@ var errNotExist = fs.ErrNotExist
 // a million collectors on it. A crash takes what was not synced from files,
 // but for bitmaps, which harm more if they stay; names and removals are kept.
 type files struct {
+	onSync func() // called by each Sync, before it
+
 	mu sync.Mutex
 
 	all  map[string]*file
@@ -89,6 +91,9 @@ func (f *files) Remove(name string) error {
 func (f *files) Mkdir(name string, _ fs.FileMode) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if dir := path.Dir(name); dir != "." && !f.dirs[dir] {
+		return &fs.PathError{Op: "mkdir", Path: name, Err: fs.ErrNotExist}
+	}
 	if f.dirs[name] {
 		return &fs.PathError{Op: "mkdir", Path: name, Err: fs.ErrExist}
 	}
@@ -102,7 +107,7 @@ func (f *files) ReadDir(name string) ([]fs.DirEntry, error) {
 	var all []fs.DirEntry
 	for full, x := range f.all {
 		if path.Dir(full) == name {
-			all = append(all, fs.FileInfoToDirEntry(fileInfo{path.Base(full), int64(len(x.data))}))
+			all = append(all, fs.FileInfoToDirEntry(fileInfo{path.Base(full), int64(len(x.data)), 0}))
 		}
 	}
 	slices.SortFunc(all, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
@@ -112,11 +117,14 @@ func (f *files) ReadDir(name string) ([]fs.DirEntry, error) {
 func (f *files) Stat(name string) (fs.FileInfo, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.dirs[name] {
+		return fileInfo{path.Base(name), 0, fs.ModeDir}, nil
+	}
 	x := f.all[name]
 	if x == nil {
 		return nil, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 	}
-	return fileInfo{path.Base(name), int64(len(x.data))}, nil
+	return fileInfo{path.Base(name), int64(len(x.data)), 0}, nil
 }
 
 func (f *files) SyncDir(string) error             { return nil }
@@ -156,6 +164,9 @@ func (x *file) Truncate(n int64) error {
 }
 
 func (x *file) Sync() error {
+	if hook := x.fs.onSync; hook != nil {
+		hook()
+	}
 	x.fs.mu.Lock()
 	defer x.fs.mu.Unlock()
 	x.synced = slices.Clone(x.data)
@@ -165,11 +176,12 @@ func (x *file) Sync() error {
 type fileInfo struct {
 	name string
 	size int64
+	mode fs.FileMode
 }
 
 func (i fileInfo) Name() string       { return i.name }
 func (i fileInfo) Size() int64        { return i.size }
-func (i fileInfo) Mode() fs.FileMode  { return 0o600 }
+func (i fileInfo) Mode() fs.FileMode  { return i.mode | 0o600 }
 func (i fileInfo) ModTime() time.Time { return time.Time{} }
-func (i fileInfo) IsDir() bool        { return false }
+func (i fileInfo) IsDir() bool        { return i.mode.IsDir() }
 func (i fileInfo) Sys() any           { return nil }

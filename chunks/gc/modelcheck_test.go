@@ -115,7 +115,7 @@ func (sc scenario) wider() scenario {
 func TestPlantedBugsAreFound(t *testing.T) {
 	everything := scenario{
 		chunks: 2, snapshots: [][]int{{0}, {1}}, maxSnapshot: 3, backups: 1, packEntries: 2, can: pack.Abilities{Punch: true},
-		may: [kinds]int{start: 1, add: free, check: free, publish: free, abort: free, forget: 1, trash: 1, gc: 1, crash: 1, lapse: 1},
+		may: [kinds]int{start: 1, add: free, check: free, publish: free, abort: free, forget: 1, gc: 1, crash: 1, lapse: 1},
 	}
 	for _, row := range []struct {
 		name, file string
@@ -127,10 +127,17 @@ func TestPlantedBugsAreFound(t *testing.T) {
 		{"pins end with their session, not with the collection", "no-late-pins", noLatePins},
 		{"reclaim does not wait for durable condemnation", "unsynced-condemn", unsyncedCondemn},
 		{"a root that moved is not looked for", "lists-once", listsOnce},
+		{"chunks move without their pins", "leaves-pins", leavesPins},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			sc := everything
 			sc.bug = row.bug
+			switch row.bug {
+			case listsOnce:
+				sc.may[trash] = 1
+			case leavesPins:
+				sc.snapshots, sc.can, sc.may[forget], sc.may[gc] = [][]int{{0, 1}, {0}}, pack.Abilities{}, 2, 2
+			}
 			got := explore(sc, time.Now().Add(5*time.Minute))
 			if got.finding == nil {
 				t.Fatalf("%d histories of up to %d steps do not show it", got.runs, got.depth)

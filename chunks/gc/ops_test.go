@@ -207,9 +207,10 @@ func (w *world) add(c *client, o op) {
 	outcome := "it is already here"
 	if !known {
 		outcome = "it is new"
-		if ref, ok := w.store.Lookup(chunk.digest); ok {
-			c.own.Add(ref)
-		}
+	}
+	inBase := slices.ContainsFunc(w.roots.all, func(r *memRoot) bool { return slices.Contains(r.digests, chunk.digest) })
+	if ref, ok := w.store.Lookup(chunk.digest); ok && !inBase {
+		c.own.Add(ref)
 	}
 	w.plantTrust(c)
 	w.say("backup %d sends chunk %s: %s", o.a+1, modelName(chunk.digest), outcome)

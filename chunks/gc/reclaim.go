@@ -24,18 +24,17 @@ func (y *cycle) reclaim(ctx context.Context) error {
 			break // the rest is kept as well
 		}
 		y.progress("reclaim", i, len(work.Packs))
+		if ctx.Err() != nil {
+			break
+		}
 		moved, err := y.reclaimPack(ctx, p)
 		if err == nil {
-			err = y.rest(ctx, moved)
-		}
-		if ctx.Err() != nil {
-			return errors.Join(append(failed, ctx.Err())...)
-		}
-		if err != nil {
+			y.rest(ctx, moved)
+		} else if ctx.Err() == nil {
 			failed = append(failed, err)
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, ctx.Err())...)
 }
 
 // reclaimPack does one pack and returns the bytes that it freed or copied.
@@ -50,22 +49,20 @@ func (y *cycle) reclaimPack(ctx context.Context, p PackPlan) (moved int64, err e
 	return got.FreedBytes + got.CopiedBytes, nil
 }
 
-// rest waits as long as the limits ask after moved bytes.
-func (y *cycle) rest(ctx context.Context, moved int64) error {
+// rest waits as long as the limits ask after moved bytes, or until ctx ends.
+func (y *cycle) rest(ctx context.Context, moved int64) {
 	wait := y.options.Pause
 	if y.options.RateBytes > 0 {
 		wait += time.Duration(float64(moved) / float64(y.options.RateBytes) * float64(time.Second))
 	}
 	if wait <= 0 {
-		return ctx.Err()
+		return
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

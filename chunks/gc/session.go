@@ -158,6 +158,9 @@ func (s *Session) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (know
 	}
 	defer s.leave()
 	for {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
 		if len(s.pin([]chunks.Digest{d}, nil)) == 0 {
 			return true, nil
 		}
@@ -171,9 +174,6 @@ func (s *Session) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (know
 		}
 		// Somebody stored it between the two calls. It may be condemned by
 		// now, so the store's word is worth nothing outside the gate.
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
 	}
 }
 

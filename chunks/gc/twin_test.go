@@ -21,6 +21,7 @@ import (
 type twin struct {
 	packEntries int
 	can         pack.Abilities
+	frames      bool // Append checks them, as it should; the model's chunks have none
 	faults      twinFaults
 
 	mu sync.Mutex
@@ -38,6 +39,7 @@ type twin struct {
 type twinFaults struct {
 	syncState    error // SyncState fails, and does nothing
 	syncLies     bool  // SyncState succeeds, and does nothing
+	aloneMoves   bool  // Reclaim switches over without its caller
 	beforeSwitch error // Reclaim fails when the copies are durable
 	beforeRemove error // Reclaim fails when the switch is made
 	commit       error // Commit fails, and loses what is not durable
@@ -104,9 +106,12 @@ func (t *twin) Locate(d chunks.Digest) (pack.Ref, bool) {
 	return t.find(d, true)
 }
 
-func (t *twin) Get(_ context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
+func (t *twin) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if r, ok := t.find(d, false); ok {
 		return append(buf[:0], t.at(r).blob...), nil
 	}
@@ -121,6 +126,9 @@ func (t *twin) Get(_ context.Context, d chunks.Digest, buf []byte) (chunks.Blob,
 func (t *twin) GetMany(ctx context.Context, want []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
 	for _, d := range want {
 		b, err := t.Get(ctx, d, nil)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err := fn(d, b, err); err != nil {
 			return err
 		}
@@ -128,9 +136,16 @@ func (t *twin) GetMany(ctx context.Context, want []chunks.Digest, fn func(chunks
 	return nil
 }
 
-func (t *twin) Append(_ context.Context, d chunks.Digest, b chunks.Blob, pin func(pack.Ref)) (pack.Ref, bool, error) {
-	if t.faults.beforeAppend != nil {
-		t.faults.beforeAppend()
+func (t *twin) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin func(pack.Ref)) (pack.Ref, bool, error) {
+	if hook := t.faults.beforeAppend; hook != nil {
+		t.faults.beforeAppend = nil
+		hook()
+	}
+	if err := ctx.Err(); err != nil {
+		return pack.Ref{}, false, err
+	}
+	if err := b.Check(); err != nil && t.frames {
+		return pack.Ref{}, false, &chunks.Error{Op: "write", Digest: d, Place: "twin", Err: err}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -164,9 +179,12 @@ func (t *twin) append(e twinEntry, pin func(pack.Ref)) pack.Ref {
 	return r
 }
 
-func (t *twin) Commit(context.Context) error {
+func (t *twin) Commit(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if err := t.faults.commit; err != nil {
 		t.loseTail()
 		return err
@@ -334,7 +352,9 @@ func (t *twin) drop(p *twinPack) (done pack.Reclaimed, err error) {
 func (t *twin) punch(p *twinPack) (done pack.Reclaimed) {
 	for i := range p.entries {
 		if e := &p.entries[i]; e.blob != nil && (e.dead || e.hidden) {
-			done.Entries++
+			if e.dead {
+				done.Entries++
+			}
 			done.FreedBytes += int64(len(e.blob))
 			e.blob = nil
 		}
@@ -367,6 +387,9 @@ func (t *twin) move(p *twinPack, switchover func([]pack.Move, func())) (pack.Rec
 	if err := t.faults.beforeSwitch; err != nil {
 		return pack.Reclaimed{CopiedBytes: copied}, err
 	}
+	if t.faults.aloneMoves {
+		switchover = func(_ []pack.Move, apply func()) { apply() }
+	}
 	switchover(moves, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
@@ -391,7 +414,7 @@ func (t *twin) move(p *twinPack, switchover func([]pack.Move, func())) (pack.Rec
 func (t *twin) crash(keepEntries, keepDead bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.faults = twinFaults{syncLies: t.faults.syncLies}
+	t.faults = twinFaults{syncLies: t.faults.syncLies, aloneMoves: t.faults.aloneMoves}
 	t.places = map[chunks.Digest][]pack.Ref{}
 	for _, n := range slices.Clone(t.order) {
 		p := t.packs[n]
@@ -461,6 +484,7 @@ type memRoots struct {
 
 	all      []*memRoot
 	listings int // since reset by the test
+	err      error
 }
 
 type memRoot struct {
@@ -503,6 +527,10 @@ func (s sighting) Digests(ctx context.Context, fn func([]chunks.Digest) error) e
 
 func (m *memRoots) Each(_ context.Context, fn func(Root) error) error {
 	m.mu.Lock()
+	if m.err != nil {
+		defer m.mu.Unlock()
+		return m.err
+	}
 	m.listings++
 	if m.once && m.listings > 1 {
 		m.mu.Unlock()

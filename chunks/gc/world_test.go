@@ -31,12 +31,13 @@ type bug int
 
 const (
 	noBug           bug = iota
-	trustsBase          // "already here" pins nothing; the base snapshot's index is supposed to protect it
+	trustsBase          // "already here" pins nothing, the base snapshot's index is to protect it; what vanished is not looked for
 	sweepsStalePins     // the sweep goes by the pins of the plan
 	noValidation        // Finish looks at nothing
 	noLatePins          // released pins do not outlive the collection
 	unsyncedCondemn     // reclaim does not wait until the condemnation is durable
 	listsOnce           // what vanished is not looked for
+	leavesPins          // chunks move, and pins do not move with them
 )
 
 const ttl = time.Hour
@@ -139,8 +140,9 @@ const (
 )
 
 func newWorld(sc scenario) *world {
-	w := &world{scenario: sc, files: newFiles(), roots: &memRoots{once: sc.bug == listsOnce}, store: newTwin(sc.packEntries, sc.can)}
+	w := &world{scenario: sc, files: newFiles(), roots: &memRoots{once: sc.bug == listsOnce || sc.bug == trustsBase}, store: newTwin(sc.packEntries, sc.can)}
 	w.store.faults.syncLies = sc.bug == unsyncedCondemn
+	w.store.faults.aloneMoves = sc.bug == leavesPins
 	w.boot()
 	for range sc.backups {
 		w.clients = append(w.clients, &client{})
@@ -264,7 +266,7 @@ func digestBit(d chunks.Digest) digests {
 	return 0
 }
 
-// plantTrust takes the pins of chunks that were known away again.
+// plantTrust takes the pins of chunks that a snapshot had away again.
 func (w *world) plantTrust(c *client) {
 	if w.bug == trustsBase {
 		c.s.mu.Lock()

@@ -396,9 +396,39 @@ func (s *Store) flushIndexLocked(ctx context.Context, slack uint32) error {
 // numberSlack is more packs than can be begun while an index is frozen.
 const numberSlack = 1024
 
+// holdCoverage keeps the coverage as it is until release is called.
+func (s *Store) holdCoverage() (release func()) {
+	c := s.coverage()
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
+	s.holders++
+	if s.held == nil {
+		s.held = &c
+	}
+	return func() {
+		s.openMu.Lock()
+		defer s.openMu.Unlock()
+		if s.holders--; s.holders == 0 {
+			s.held = nil
+		}
+	}
+}
+
+// While entries move, what they were before counts: an entry that has no place
+// in the index yet is not covered, whatever becomes of its pack meanwhile.
 func (s *Store) coverage() state.Coverage {
+	s.openMu.RLock()
+	held := s.held
+	s.openMu.RUnlock()
+	if held != nil {
+		return *held
+	}
 	c := state.Coverage{Next: s.packs.Reserve(0), Open: map[uint32]uint32{}}
 	for _, p := range s.packs.All() {
+		if p.Unread {
+			c.Open[p.Number] = 0
+			continue
+		}
 		if p.Sealed.Load() || p.Retired.Load() {
 			continue
 		}

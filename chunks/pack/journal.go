@@ -32,10 +32,15 @@ func (s *Store) syncJournal() error {
 
 // BeginEpoch starts a new epoch, durably, and returns every pack with the
 // number of its entries that are durable at this moment: what is appended
-// later has higher ordinals, or lies in packs that are not listed.
+// later has higher ordinals, or lies in packs that are not listed. It fails if
+// the index is damaged; the next Open makes it anew.
 func (s *Store) BeginEpoch(ctx context.Context) (uint64, []Info, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, nil, err
+	}
+	if err := s.idx.Check(ctx); err != nil { // what the index misses would pass for garbage
+		s.suspect.CompareAndSwap(false, ctx.Err() == nil)
+		return 0, nil, fmt.Errorf("begin epoch: %w", err)
 	}
 	epoch := s.packs.NextEpoch()
 	if err := s.syncJournal(); err != nil {

@@ -33,6 +33,9 @@ func (s *Store) load(ctx context.Context) (err error) {
 	}
 	known, reason := s.openIndex(ctx, clean, last)
 	s.packs.Adopt(known)
+	if err := s.checkOwner(); err != nil {
+		return err
+	}
 	copied := known.Ident != "" && known.Ident != s.ident
 	switch {
 	case reason != nil:
@@ -55,7 +58,10 @@ func (s *Store) load(ctx context.Context) (err error) {
 	s.env.Index = s.idx
 	s.packs.Loaded()
 	s.restoreReserve()
-	return s.removeDropped()
+	if err := s.removeDropped(); err != nil {
+		s.log.Warn("dropped packs stay until the next start", "store", s.dir, "err", err)
+	}
+	return nil
 }
 
 // openIndex opens the index and the list of packs in it. reason is why they
@@ -78,6 +84,10 @@ func (s *Store) openIndex(ctx context.Context, clean bool, last generations) (kn
 	t, err := state.DecodeTable(idx.State())
 	if err != nil {
 		return known, err
+	}
+	if s.packs.Lost {
+		known.Reserve(t.Reserve(0))
+		return known, errors.New("the state journal is lost, and only the packs show what was reclaimed")
 	}
 	return t, nil
 }

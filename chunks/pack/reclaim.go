@@ -97,10 +97,14 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover
 		done, err = j.drop()
 	case Punch:
 		done, err = j.punch(ctx)
-	case Reflink:
-		done, err = j.reflink(ctx)
-	case Copy:
-		done, err = j.copy(ctx)
+	case Reflink, Copy:
+		release := s.holdCoverage()
+		defer release()
+		if m == Reflink {
+			done, err = j.reflink(ctx)
+		} else {
+			done, err = j.copy(ctx)
+		}
 	default:
 		err = fmt.Errorf("%s is not a way to reclaim", m)
 	}
@@ -242,19 +246,28 @@ func (j *reclaim) deadRuns() []format.Segment {
 	return runs
 }
 
+// counts reports whether r is the entry of its chunk, and not one that was
+// replaced. A chunk that the index has lost gets its place back.
+func (j *reclaim) counts(r format.Row) bool {
+	here := writer.Loc(j.p.Number, r)
+	l, inserted := j.s.idx.InsertIfAbsent(r.Digest, here)
+	return inserted || l == here
+}
+
 // copy appends the live chunks to open packs and drops this one.
 func (j *reclaim) copy(ctx context.Context) (Reclaimed, error) {
 	s, p := j.s, j.p
 	var moves []Move
 	var copied int64
 	places := map[Ref]format.Row{}
+	failures := s.failures.Load()
 	for _, r := range j.live() {
 		if err := ctx.Err(); err != nil {
 			return Reclaimed{}, err
 		}
 		here := writer.Loc(p.Number, r)
-		if l, ok := s.idx.Lookup(r.Digest); !ok || l != here {
-			continue // the index knows a better copy
+		if !j.counts(r) {
+			continue
 		}
 		if p.Bad().Has(r.Ordinal) {
 			return Reclaimed{}, fmt.Errorf("chunk %s in it is damaged, and a snapshot needs it", r.Digest.Short())
@@ -273,6 +286,9 @@ func (j *reclaim) copy(ctx context.Context) (Reclaimed, error) {
 	}
 	if err := s.commitAll(); err != nil {
 		return Reclaimed{}, err
+	}
+	if s.failures.Load() != failures { // whoever met it first was told
+		return Reclaimed{}, errors.New("a pack failed that may have had its chunks; they stay where they are")
 	}
 	return j.change(moves, places, copied)
 }
@@ -311,16 +327,16 @@ func (j *reclaim) change(moves []Move, places map[Ref]format.Row, copied int64) 
 // reflink makes a dense pack that shares the blocks of the live entries.
 func (j *reclaim) reflink(ctx context.Context) (Reclaimed, error) {
 	s, p := j.s, j.p
-	live := slices.DeleteFunc(j.live(), func(r format.Row) bool {
-		l, ok := s.idx.Lookup(r.Digest)
-		return !ok || l != writer.Loc(p.Number, r)
-	})
+	live := slices.DeleteFunc(j.live(), func(r format.Row) bool { return !j.counts(r) })
 	src, err := s.fs.OpenFile(s.path(p), os.O_RDONLY, 0)
 	if err != nil {
 		return Reclaimed{}, err
 	}
 	defer src.Close()
 	h, err := format.ReadHeader(src, p.ID, p.Epoch)
+	if damaged := (*format.DamagedHeader)(nil); errors.As(err, &damaged) {
+		return j.copy(ctx) // it does not say where its entries belong
+	}
 	if err != nil {
 		return Reclaimed{}, err
 	}
@@ -375,7 +391,7 @@ func liveSpans(live []format.Row, h *format.Header) (spans []span, ok bool) {
 // derive writes the dense pack and makes it durable. rows come back in the
 // order of live.
 func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, spans []span) (*state.Pack, []format.Row, error) {
-	s := j.s
+	s, p := j.s, j.p
 	h := &format.Header{ID: format.NewID(), Store: s.id.ID, Created: old.Created, Epoch: s.packs.Epoch(), Derived: true, Origin: old.ID}
 	if old.Derived {
 		h.Origin = old.Origin
@@ -392,6 +408,9 @@ func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, s
 		return nil, nil, err
 	}
 	s.setEntries(q, rows)
+	if bad := p.Bad(); bad != nil {
+		s.packs.Quarantine(q, *bad) // its entries have the same ordinals
+	}
 	q.Size.Store(end)
 	q.Sealed.Store(true)
 	return q, rows, nil

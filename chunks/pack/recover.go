@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -38,6 +39,10 @@ func (s *Store) list() ([]found, error) {
 		return nil, fmt.Errorf("list packs: %w", err)
 	}
 	for _, shard := range shards {
+		if !shard.IsDir() {
+			s.foreign(path.Join(root, shard.Name()))
+			continue
+		}
 		files, err := s.fs.ReadDir(path.Join(root, shard.Name()))
 		if err != nil {
 			return nil, fmt.Errorf("list packs: %w", err)
@@ -45,8 +50,8 @@ func (s *Store) list() ([]found, error) {
 		for _, e := range files {
 			name := path.Join(root, shard.Name(), e.Name())
 			epoch, id, ok := state.ParseName(e.Name())
-			if !ok || id.String()[:2] != shard.Name() {
-				s.health.ForeignFiles = append(s.health.ForeignFiles, name)
+			if !ok || id.String()[:2] != shard.Name() || !e.Type().IsRegular() {
+				s.foreign(name)
 				continue
 			}
 			info, err := e.Info()
@@ -56,7 +61,91 @@ func (s *Store) list() ([]found, error) {
 			all = append(all, found{name, epoch, id, info.Size()})
 		}
 	}
-	return all, nil
+	return s.unique(all), nil
+}
+
+func (s *Store) foreign(name string) {
+	s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, name) })
+}
+
+// unique takes files out that have the ID of another: only one can be the
+// pack, and that is the one whose header knows its name.
+func (s *Store) unique(files []found) []found {
+	at := map[format.ID]int{}
+	var all []found
+	for _, f := range files {
+		i, twice := at[f.id]
+		if !twice {
+			at[f.id] = len(all)
+			all = append(all, f)
+			continue
+		}
+		if s.named(f) && !s.named(all[i]) {
+			f, all[i] = all[i], f
+		}
+		s.foreign(f.name)
+	}
+	return all
+}
+
+// named reports whether f's header confirms its name.
+func (s *Store) named(f found) bool {
+	h, err := s.headerOf(f)
+	return err == nil && h.Epoch == f.epoch
+}
+
+func (s *Store) headerOf(f found) (*format.Header, error) {
+	file, err := s.fs.OpenFile(f.name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // it was only read
+	return format.ReadHeader(file, f.id, f.epoch)
+}
+
+// reserveNumbers makes sure that a pack whose header is damaged, and which
+// gets a new number for that, gets none that another pack has. It fails if
+// all packs belong to another store: then it is the identity that is wrong.
+func (s *Store) reserveNumbers(files []found) error {
+	ours, other := false, format.ID{}
+	for _, f := range files {
+		h, err := s.headerOf(f)
+		switch {
+		case err != nil: // told when the pack is loaded
+		case h.Store != s.id.ID:
+			other = h.Store
+		default:
+			ours = true
+			s.packs.Reserve(h.Number + 1)
+		}
+	}
+	if !ours && other != (format.ID{}) {
+		return s.wrongIdentity(other)
+	}
+	return nil
+}
+
+// checkOwner compares the identity with the header of a pack that is known to
+// be ours.
+func (s *Store) checkOwner() error {
+	for _, p := range s.packs.All() {
+		h, err := s.headerOf(found{name: s.path(p), epoch: p.Epoch, id: p.ID})
+		if err == nil && h.Store != s.id.ID {
+			return s.wrongIdentity(h.Store)
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *Store) wrongIdentity(packs format.ID) error {
+	return &identity.OpenError{
+		Dir:  s.dir,
+		Err:  fmt.Errorf("%s is damaged or of another store: it says %s, the packs say %s", identity.File, s.id.ID, packs),
+		Cure: "restore the file from another copy of this store, or set its id to what the packs say",
+	}
 }
 
 // reconcile brings index and packs together after a crash, or where the store
@@ -67,51 +156,70 @@ func (s *Store) reconcile(ctx context.Context, copied bool) error {
 	if err != nil {
 		return err
 	}
-	byID := map[format.ID]*state.Pack{}
-	for _, p := range s.packs.All() {
-		byID[p.ID] = p
-	}
-	droppedID := map[format.ID]bool{}
-	for _, id := range s.packs.Dropped() {
-		droppedID[id] = true
-	}
-	for _, f := range files {
-		if droppedID[f.id] {
-			continue
-		}
-		p := byID[f.id]
-		delete(byID, f.id)
-		if p != nil && p.Sealed.Load() && p.Covered == p.Entries.Load() && p.Size.Load() == f.size {
-			continue
-		}
-		if err := s.readmit(ctx, f, p); err != nil {
-			return err
-		}
-	}
-	for id, p := range byID {
-		if !droppedID[id] {
-			s.health.MissingPacks = append(s.health.MissingPacks, s.path(p))
-		}
-		s.packs.Drop(p.Number)
-	}
+	files = s.undropped(files)
+	known := s.forgetLost(files)
 	if n := len(s.health.MissingPacks); n > 0 && copied && !s.cfg.AcceptLoss {
 		return &identity.OpenError{Dir: s.dir, Err: fmt.Errorf("%w: %d of %d packs are not there, the first is %s", identity.ErrHalfCopied, n, len(files)+n, s.health.MissingPacks[0]),
 			Cure: "finish the copy; or open it with what there is (--accept-loss), and heal or back up again what is missing"}
 	}
-	return nil
-}
-
-// readmit takes the pack in f into the index. known is what the table says of
-// it, nil if nothing.
-func (s *Store) readmit(ctx context.Context, f found, known *state.Pack) error {
-	p, rows, err := s.loadPack(ctx, f, known)
-	if err != nil || p == nil {
+	files = slices.DeleteFunc(files, func(f found) bool {
+		p := known[f.name]
+		return p != nil && p.Sealed.Load() && p.Covered == p.Entries.Load() && p.Size.Load() == f.size
+	})
+	if err := s.reserveNumbers(files); err != nil {
 		return err
 	}
-	for _, r := range rows {
-		s.readmitRow(p, r)
+	// All are loaded before any counts: only then is it known which of the
+	// places in the index still hold.
+	loaded := map[*state.Pack][]format.Row{}
+	for _, f := range files {
+		p, rows, err := s.loadPack(ctx, f, known[f.name])
+		if err != nil {
+			return err
+		}
+		if p != nil {
+			loaded[p] = rows
+		}
 	}
-	return nil
+	for p, rows := range loaded {
+		for _, r := range rows {
+			s.readmitRow(p, r)
+		}
+	}
+	return s.nameLost(ctx)
+}
+
+// undropped takes out what waits to be removed.
+func (s *Store) undropped(files []found) []found {
+	dropped := map[format.ID]bool{}
+	for _, id := range s.packs.Dropped() {
+		dropped[id] = true
+	}
+	return slices.DeleteFunc(files, func(f found) bool { return dropped[f.id] })
+}
+
+// forgetLost drops the packs of the table that were dropped or have no file,
+// and returns the others by file name.
+func (s *Store) forgetLost(files []found) map[string]*state.Pack {
+	there := map[string]bool{}
+	for _, f := range files {
+		there[f.name] = true
+	}
+	dropped := s.packs.Dropped()
+	known := map[string]*state.Pack{}
+	for _, p := range s.packs.All() {
+		name := s.path(p)
+		if there[name] {
+			known[name] = p
+			continue
+		}
+		if dropped[p.Number] != p.ID {
+			s.health.MissingPacks = append(s.health.MissingPacks, name)
+			s.lost[p.Number] = loss{p.Dead(), math.MaxInt64}
+		}
+		s.packs.Drop(p.Number)
+	}
+	return known
 }
 
 // readmitRow puts one entry into the index unless a live one of its name is
@@ -143,11 +251,10 @@ func (s *Store) rebuild(ctx context.Context) error {
 			return err
 		}
 	}
-	droppedID := map[format.ID]bool{}
-	for _, id := range s.packs.Dropped() {
-		droppedID[id] = true
+	files = s.undropped(files)
+	if err := s.reserveNumbers(files); err != nil {
+		return err
 	}
-	files = slices.DeleteFunc(files, func(f found) bool { return droppedID[f.id] })
 	g, ctx := errgroup.WithContext(ctx)
 	batches := make(chan []placed, s.cfg.Readers)
 	g.Go(func() error {
@@ -222,7 +329,8 @@ func drain(ctx context.Context, batches <-chan []placed) iter.Seq2[chunks.Digest
 }
 
 // preferLive decides between two entries of one chunk: one that is not
-// quarantined, else the older.
+// quarantined, else the newer. If the journal is lost that knew of the
+// quarantine, it is the newer one that was put to heal the other.
 func (s *Store) preferLive(_ chunks.Digest, a, b index.Loc) index.Loc {
 	live := func(l index.Loc) bool {
 		p := s.packs.At(l.Pack)
@@ -234,7 +342,7 @@ func (s *Store) preferLive(_ chunks.Digest, a, b index.Loc) index.Loc {
 		}
 		return b
 	}
-	if a.Pack < b.Pack || a.Pack == b.Pack && a.Entry < b.Entry {
+	if a.Pack > b.Pack || a.Pack == b.Pack && a.Entry > b.Entry {
 		return a
 	}
 	return b
@@ -246,7 +354,7 @@ func (s *Store) preferLive(_ chunks.Digest, a, b index.Loc) index.Loc {
 func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*state.Pack, []format.Row, error) {
 	file, err := s.fs.OpenFile(f.name, os.O_RDWR|s.directFlag(), 0)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open pack: %w", err)
+		return s.unreadable(f, known, fmt.Errorf("open pack: %w", err))
 	}
 	defer file.Close()
 	h, err := format.ReadHeader(file, f.id, f.epoch)
@@ -255,7 +363,7 @@ func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*stat
 		return s.unreadable(f, known, err)
 	}
 	if made == nil && h.Store != s.id.ID {
-		s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, f.name) })
+		s.foreign(f.name)
 		return nil, nil, nil
 	}
 	p := s.admit(f, h, known, made == nil)
@@ -270,7 +378,9 @@ func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*stat
 		p.Size.Store(f.size)
 		s.setEntries(p, rows)
 		s.packs.Replay(p)
-		err = s.findHoles(file, p, h, rows, t.DataEnd)
+		if made == nil {
+			err = s.findHoles(file, p, h, rows, t.DataEnd)
+		}
 	default:
 		s.packs.Replay(p)
 		rows, err = s.recoverPack(ctx, file, p, h, f.size, committed)
@@ -296,15 +406,17 @@ func (s *Store) admit(f found, h *format.Header, known *state.Pack, numbered boo
 }
 
 // unreadable keeps a pack that the disk does not let us read in the list of
-// what is wrong, and goes on with the others.
+// what is wrong, and goes on with the others. The next start tries again.
 func (s *Store) unreadable(f found, p *state.Pack, err error) (*state.Pack, []format.Row, error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, nil, err
 	}
 	s.log.Error("pack cannot be read", "pack", f.name, "err", err)
 	s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.name) })
+	s.suspect.Store(true)
 	if p != nil {
 		p.Retired.Store(true)
+		p.Unread = true
 	}
 	return nil, nil, nil
 }
@@ -336,10 +448,7 @@ func (s *Store) setEntries(p *state.Pack, rows []format.Row) {
 	if int(n) == len(rows) {
 		return
 	}
-	there := make([]uint64, n/64+1)
-	for _, r := range rows {
-		there[r.Ordinal>>6] |= 1 << (r.Ordinal & 63)
-	}
+	there := ordinals(rows)
 	never := make([]uint64, len(there))
 	for i := range never {
 		never[i] = ^there[i]
@@ -358,12 +467,13 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 	}
 	bad := &state.Bitmap{}
 	for _, fl := range flaws {
-		if fl.Row.End() <= committed {
-			rows = append(rows, fl.Row)
+		if fl.Row.End() <= committed && !p.Dead().Has(fl.Row.Ordinal) {
+			rows, end = append(rows, fl.Row), max(end, fl.Row.End())
 			bad = bad.With(state.One(fl.Row.Ordinal))
 			s.note(func(h *Health) { h.LostEntries++ })
 		}
 	}
+	s.noteUnfound(p, h, rows, end, committed)
 	s.setEntries(p, rows)
 	s.packs.Replay(p)
 	if len(*bad) > 0 {
@@ -406,7 +516,7 @@ func (s *Store) findHoles(f disk.File, p *state.Pack, h *format.Header, rows []f
 		}
 		for _, r := range rows {
 			if r.Off < end && r.End() > start && !p.Dead().Has(r.Ordinal) {
-				if _, err := s.checkRow(f, h, r); err != nil {
+				if b, err := readRow(f, r); err != nil || r.Check(b, h) != nil {
 					dead = dead.With(state.One(r.Ordinal))
 				}
 			}

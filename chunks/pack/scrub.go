@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 	"slices"
 	"sync"
@@ -14,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
 )
 
@@ -59,9 +62,12 @@ func (s *Store) Scrub(ctx context.Context, opt ScrubOptions) (ScrubReport, error
 	if err := s.Commit(ctx); err != nil { // what is in memory only cannot be read from the disk
 		return ScrubReport{}, err
 	}
-	c := &scrub{s: s, opt: opt}
+	c := &scrub{s: s, opt: opt, short: map[uint32]loss{}}
 	var packs []*state.Pack
 	for _, p := range s.packs.All() {
+		if p.Entries.Load() == 0 && !p.Sealed.Load() && !p.Retired.Load() {
+			continue // just being made
+		}
 		packs = append(packs, p)
 		c.total.Bytes += p.Size.Load()
 	}
@@ -72,7 +78,9 @@ func (s *Store) Scrub(ctx context.Context, opt ScrubOptions) (ScrubReport, error
 			return c.report, ctx.Err()
 		}
 		c.add(Damage{Pack: "index", Err: err})
+		s.suspect.Store(true)
 	}
+	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.cfg.Readers)
 	for _, p := range packs {
@@ -82,6 +90,9 @@ func (s *Store) Scrub(ctx context.Context, opt ScrubOptions) (ScrubReport, error
 		g.Go(func() error { return c.pack(ctx, p) })
 	}
 	err := g.Wait()
+	if err == nil {
+		err = c.nameShort(parent)
+	}
 	slices.SortFunc(c.report.Damaged, func(a, b Damage) int {
 		return cmp.Or(cmp.Compare(a.Pack, b.Pack), cmp.Compare(a.Offset, b.Offset))
 	})
@@ -93,12 +104,11 @@ type scrub struct {
 	s   *Store
 	opt ScrubOptions
 
-	windows sync.Pool // of *window
-
 	mu sync.Mutex
 
 	report ScrubReport
 	total  Progress
+	short  map[uint32]loss // packs in which not every entry could be found
 }
 
 func (c *scrub) add(d Damage) {
@@ -114,14 +124,16 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 	if err != nil {
 		if c.s.packs.At(p.Number) == p { // else reclaimed meanwhile
 			c.add(Damage{Pack: p.Name(), Err: readError(err)})
+			c.compare(p, nil)
 		}
 		return ctx.Err()
 	}
 	defer f.Close()
 	h, err := format.ReadHeader(f, p.ID, p.Epoch)
+	place := h
 	if err != nil {
 		c.add(Damage{Pack: p.Name(), Err: fmt.Errorf("header: %w", err)})
-		h = cmp.Or(h, &format.Header{ID: p.ID, Epoch: p.Epoch})
+		h, place = &format.Header{ID: p.ID, Epoch: p.Epoch}, nil
 	}
 	rows, err := c.s.rowsOf(ctx, f, p, h)
 	if err != nil {
@@ -130,10 +142,11 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 		}
 		c.add(Damage{Pack: p.Name(), Err: err})
 	}
+	c.compare(p, rows)
 	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
 	var n, bytes int64
-	w := c.window(f, p.Size.Load())
-	defer c.windows.Put(w)
+	w := format.NewWindow(f, p.Size.Load())
+	defer w.Free()
 	for _, r := range rows {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -142,7 +155,7 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 			continue
 		}
 		n, bytes = n+1, bytes+int64(r.Stored)
-		if err := c.row(w, h, r); err != nil && !p.Dead().Has(r.Ordinal) {
+		if err := c.row(f, w, place, r); err != nil && !p.Dead().Has(r.Ordinal) {
 			c.damaged(p, r, err)
 		}
 	}
@@ -150,20 +163,41 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 	return nil
 }
 
-func (c *scrub) window(f disk.File, size int64) *format.Window {
-	w, _ := c.windows.Get().(*format.Window)
-	if w == nil {
-		return format.NewWindow(f, size)
+// compare notes p if not all of its entries were found.
+func (c *scrub) compare(p *state.Pack, rows []format.Row) {
+	if c.s.writerOf(p) != nil {
+		return // entries go on being added
 	}
-	w.Reset(f, size)
-	return w
+	found := p.Dead().With(ordinals(rows))
+	for o := range p.Entries.Load() {
+		if !found.Has(o) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.short[p.Number] = loss{found, math.MaxInt64}
+			return
+		}
+	}
 }
 
-// row checks one entry through the window.
-func (c *scrub) row(w *format.Window, h *format.Header, r format.Row) error {
+// nameShort reports the chunks that the index places in entries which were not
+// found.
+func (c *scrub) nameShort(ctx context.Context) error {
+	return c.s.unfound(ctx, c.short, func(d chunks.Digest, l index.Loc) {
+		p := c.s.packs.At(l.Pack)
+		if p != nil && p.Held(l.Entry) {
+			c.damaged(p, format.Row{Digest: d, Off: int64(l.Off) * format.SmallAlign, Ordinal: l.Entry}, errGone)
+		}
+	})
+}
+
+// row checks one entry through the window. What the window cannot read whole
+// is read again by itself, so that a bad block stays the trouble of one chunk.
+func (c *scrub) row(f disk.File, w *format.Window, h *format.Header, r format.Row) error {
 	b, err := w.At(r.Off, format.EntrySize+int(r.Stored))
 	if err != nil {
-		return err
+		if b, err = readRow(f, r); err != nil {
+			return err
+		}
 	}
 	if err := r.Check(b, h); err != nil || !c.opt.Deep {
 		return err
@@ -196,14 +230,16 @@ func (c *scrub) done(n, bytes, size int64) {
 	}
 }
 
-// checkRow reads one entry by itself and checks it.
-func (s *Store) checkRow(f disk.File, h *format.Header, r format.Row) (chunks.Blob, error) {
-	w := format.NewWindow(f, r.End())
-	b, err := w.At(r.Off, format.EntrySize+int(r.Stored))
-	if err != nil {
+// readRow reads one entry, or what there is of it, and no block more.
+func readRow(f disk.File, r format.Row) ([]byte, error) {
+	start := r.Off &^ (format.Align - 1)
+	b := disk.AlignedBuffer(int(format.AlignUp(r.End(), format.Align) - start))
+	n, err := f.ReadAt(b, start)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	return chunks.Blob(b[min(format.EntrySize, len(b)):]), r.Check(b, h)
+	lo, hi := int(r.Off-start), int(r.End()-start)
+	return b[min(lo, n):min(hi, n)], nil
 }
 
 // rows returns the entries of a pack.
@@ -241,6 +277,9 @@ func (s *Store) rowsOf(ctx context.Context, f disk.File, p *state.Pack, h *forma
 			return rows, nil
 		}
 		footer = fmt.Errorf("footer: %w", footer)
+	}
+	if !p.Sealed.Load() {
+		size = min(size, p.Size.Load()) // behind it lies what a failed writer was forgiven
 	}
 	rows, _, flaws, err := format.Scan(ctx, f, size, h)
 	for _, fl := range flaws {

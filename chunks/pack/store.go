@@ -119,15 +119,20 @@ type Store struct {
 
 	open     map[*state.Pack]*writer.Writer // every writer that is not closed
 	resume   []*state.Pack                  // packs of an earlier process to go on with
+	held     *state.Coverage                // what the index may claim to cover while entries move; nil: all that it has
+	holders  int
 	sealing  sync.WaitGroup
 	sealSlot chan struct{}
 
 	flushing sync.Mutex // one flush of the index at a time
 	flush    sync.WaitGroup
 
+	suspect atomic.Bool // something could not be read or is damaged: the next start must look at everything
+
 	healthMu sync.Mutex
 
 	health Health
+	lost   map[uint32]loss // by pack, while Open works
 }
 
 // Open opens the store in cfg.Dir, and repairs what a crash has left. After a
@@ -150,11 +155,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, fs: cfg.FS, dir: cfg.Dir, id: id, log: cfg.Log, lock: lock,
-		lanes: make([]lane, cfg.Lanes), open: map[*state.Pack]*writer.Writer{},
+		lanes: make([]lane, cfg.Lanes), open: map[*state.Pack]*writer.Writer{}, lost: map[uint32]loss{},
 		sealSlot: make(chan struct{}, cfg.Lanes),
 	}
 	s.env = writer.Env{
-		FS: cfg.FS, Buffers: writer.NewBuffers(3*cfg.Lanes + 2), Log: cfg.Log, Failed: func() { s.failures.Add(1) },
+		FS: cfg.FS, Log: cfg.Log, Failed: func() { s.failures.Add(1) },
 	}
 	s.handles = disk.NewHandles(cfg.FS, maxHandles)
 	s.claims.init()
@@ -196,7 +201,7 @@ func (s *Store) Close() error {
 	if err == nil {
 		err = s.syncJournal()
 	}
-	if err == nil {
+	if err == nil && !s.suspect.Load() {
 		err = s.markClean()
 	}
 	if err = errors.Join(err, s.release()); err != nil {

@@ -46,6 +46,9 @@ var (
 // MaxEntries bounds the ordinals of a pack: 256 MiB of the smallest entries.
 const MaxEntries = 4 << 20
 
+// MaxNumber bounds the numbers of packs: 16 PiB in packs of 64 MiB.
+const MaxNumber = 1 << 28
+
 var le = binary.LittleEndian
 
 // An ID names a pack, here, at every peer and in a bucket.
@@ -135,6 +138,9 @@ func decodeHeader(b []byte) (*Header, error) {
 		Derived: le.Uint16(b[6:])&flagDerived != 0, Origin: ID(b[64:80]),
 	}
 	n := int(le.Uint32(b[60:]))
+	if h.Number >= MaxNumber {
+		return nil, fmt.Errorf("pack header has number %d, want less than %d", h.Number, MaxNumber)
+	}
 	if n > MaxSegments {
 		return nil, fmt.Errorf("pack header has %d segments, want at most %d", n, MaxSegments)
 	}
@@ -190,9 +196,16 @@ func (e *Entry) Encode(b []byte) {
 	le.PutUint64(b[88:], xxhash.Sum64(b[:88]))
 }
 
+// owns reports whether e was written for just this place.
+func (h *Header) owns(e Entry, off int64) bool {
+	low, own, ok := h.Owner(off)
+	return ok && e.Pack == low && e.Own == own
+}
+
 // decodeEntry reads the header of the entry at off of the pack h. It fails on
 // anything that was not written for just this place: damage, what an earlier
-// file left on the disk, a pack that somebody backed up.
+// file left on the disk, a pack that somebody backed up. Without h the place
+// is not checked.
 func decodeEntry(b []byte, h *Header, off int64) (Entry, error) {
 	if len(b) < EntrySize {
 		return Entry{}, fmt.Errorf("entry header is %d bytes, want %d", len(b), EntrySize)
@@ -209,9 +222,8 @@ func decodeEntry(b []byte, h *Header, off int64) (Entry, error) {
 		Stored: le.Uint32(b[24:]), Plain: le.Uint32(b[28:]), Sum: le.Uint64(b[32:]),
 		Ordinal: uint32(le.Uint64(b[40:])), Epoch: le.Uint64(b[48:]), foreseen: le.Uint16(b[4:]),
 	}
-	low, own, ok := h.Owner(off)
 	switch {
-	case !ok || e.Pack != low || e.Own != own:
+	case h != nil && !h.owns(e, off):
 		return Entry{}, fmt.Errorf("entry belongs to another place")
 	case le.Uint16(b[6:]) != EntrySize:
 		return Entry{}, fmt.Errorf("entry header has %d bytes, want %d", le.Uint16(b[6:]), EntrySize)
@@ -328,7 +340,7 @@ func decodeFooter(b []byte, t trailer) ([]Row, error) {
 	for i := range rows {
 		rows[i] = decodeRow(b[i*rowSize:])
 		r := &rows[i]
-		if r.Off < HeaderSize || r.End() > t.DataEnd || r.Stored > chunks.MaxBlob || r.Ordinal > MaxEntries {
+		if r.Off < HeaderSize || r.End() > t.DataEnd || r.Stored > chunks.MaxBlob || r.Ordinal >= MaxEntries {
 			return nil, fmt.Errorf("pack footer names an entry outside the pack: %d bytes at %d", r.Stored, r.Off)
 		}
 	}

@@ -20,9 +20,6 @@ var (
 	errSum      = errors.New("stored bytes do not match their sum")
 )
 
-// windowBytes is how much of a pack a sequential reader asks for at once.
-const windowBytes = 4 << 20
-
 // A Window reads a file from front to back in large, aligned pieces.
 type Window struct {
 	r    io.ReaderAt
@@ -31,14 +28,15 @@ type Window struct {
 	off  int64
 }
 
-// NewWindow reads the size bytes of r.
+// NewWindow reads the size bytes of r. Free gives its memory back.
 func NewWindow(r io.ReaderAt, size int64) *Window {
-	return &Window{r: r, size: size, buf: disk.AlignedBuffer(windowBytes)[:0]}
+	return &Window{r: r, size: size, buf: disk.GetLarge()}
 }
 
-// Reset begins with another file.
-func (w *Window) Reset(r io.ReaderAt, size int64) {
-	w.r, w.size, w.buf, w.off = r, size, w.buf[:0], 0
+// Free ends the use of w and of what it returned.
+func (w *Window) Free() {
+	disk.PutLarge(w.buf)
+	w.buf = nil
 }
 
 // At returns n bytes from off, or as many as the file has. The result is valid
@@ -55,9 +53,12 @@ func (w *Window) At(off int64, n int) ([]byte, error) {
 }
 
 // fill reads on from the block of off, and keeps what it has of that already.
+// Where that fails it reads no more than is asked for, so that one bad sector
+// spoils only what lies on it.
 func (w *Window) fill(off int64, n int) error {
 	start := off &^ (Align - 1)
-	need := max(int(AlignUp(off+int64(n)-start, Align)), windowBytes)
+	exact := int(AlignUp(off+int64(n)-start, Align))
+	need := max(exact, disk.LargeBytes)
 	var kept []byte
 	if end := w.off + int64(len(w.buf)); start >= w.off && start < end && end%Align == 0 {
 		kept = w.buf[start-w.off:]
@@ -65,12 +66,16 @@ func (w *Window) fill(off int64, n int) error {
 	into := w.buf
 	if need > cap(into) {
 		into = disk.AlignedBuffer(need)
+		defer disk.PutLarge(w.buf)
 	}
-	into = into[:need]
-	at := copy(into, kept)
-	got, err := w.r.ReadAt(into[at:], start+int64(at))
+	at := copy(into[:need], kept)
+	got, err := w.r.ReadAt(into[at:need], start+int64(at))
+	if err != nil && !errors.Is(err, io.EOF) && at+got < exact {
+		at = 0
+		got, err = w.r.ReadAt(into[:exact], start)
+	}
 	w.buf, w.off = into[:at+got], start
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) || at+got >= exact {
 		return nil
 	}
 	return err
@@ -89,6 +94,7 @@ type flaw struct {
 // entries whose header is right and whose blob is not.
 func Scan(ctx context.Context, r io.ReaderAt, size int64, h *Header) (rows []Row, end int64, flaws []flaw, err error) {
 	w, off := NewWindow(r, size), int64(HeaderSize)
+	defer w.Free()
 	end = off
 	for off+EntrySize <= size {
 		if err := ctx.Err(); err != nil {
@@ -134,13 +140,13 @@ func scanHeader(w *Window, h *Header, off int64) (Entry, bool, error) {
 // scanAhead returns the next offset from off on at which an entry may start.
 func scanAhead(w *Window, h *Header, off int64) (int64, error) {
 	for off+EntrySize <= w.size {
-		b, err := w.At(off, windowBytes/4)
+		b, err := w.At(off, disk.LargeBytes/4)
 		if err != nil {
 			return 0, err
 		}
 		i := bytes.Index(b, entryMagic[:])
 		switch {
-		case i < 0 && int64(len(b)) >= w.size-off:
+		case i < 0 && int64(len(b)) >= w.size-off, len(b) < EntrySize: // the latter if the file has shrunk
 			return w.size, nil
 		case i < 0:
 			off = (off + int64(len(b)) - 3) &^ (SmallAlign - 1)
@@ -224,7 +230,8 @@ func WriteTail(f disk.File, id ID, rows []Row, end int64) (int64, error) {
 	return at + int64(len(tail)), f.Sync()
 }
 
-// Check compares an entry as it lies in a pack with its row.
+// Check compares an entry as it lies in a pack with its row. Without h, as
+// when the pack's header is damaged, it trusts the row for the place.
 func (r *Row) Check(b []byte, h *Header) error {
 	e, err := decodeEntry(b, h, r.Off)
 	switch {

@@ -16,6 +16,7 @@ type Pack struct {
 	ID      format.ID
 	Epoch   uint64        // the store's epoch when it was begun
 	Covered uint32        // at start: ordinals below this one are in the index's files
+	Unread  bool          // at start: the disk did not let us read it, so the index may lack any of it
 	Entries atomic.Uint32 // ordinals below this one were given out
 	Size    atomic.Int64  // bytes of the file, or of what will be in it
 	Sealed  atomic.Bool

@@ -19,6 +19,7 @@ const (
 	recGood      = 6 // number, entry: no longer
 	recCommitted = 7 // number, offset: the pack is durable up to here
 	recNext      = 8 // number: the next one to give out is not below
+	recLoaded    = 9 // the journal is not the successor of one that was lost
 )
 
 func record(kind byte, numbers ...uint64) []byte {
@@ -44,6 +45,7 @@ type replay struct {
 	packs     map[uint32]*entries
 	dropped   map[uint32]format.ID
 	committed map[uint32]int64
+	loaded    bool
 }
 
 type entries struct{ dead, gone, bad *Bitmap }
@@ -69,6 +71,10 @@ func (r *replay) apply(rec []byte) error {
 		return errShort
 	}
 	kind, b := rec[0], rec[1:]
+	if kind == recLoaded {
+		r.loaded = true
+		return nil
+	}
 	if kind < recEpoch || kind > recNext {
 		return nil
 	}
@@ -81,7 +87,7 @@ func (r *replay) apply(rec []byte) error {
 		r.epoch = max(r.epoch, n)
 		return nil
 	}
-	if n >= maxNumber {
+	if n >= format.MaxNumber {
 		return fmt.Errorf("record of kind %d names pack %d", kind, n)
 	}
 	if kind == recNext {

@@ -21,6 +21,7 @@ const journalSlack = 1 << 20
 // concurrently, except Adopt, which comes first.
 type State struct {
 	SetAside string // the name under which a damaged journal was put aside; "" for none
+	Lost     bool   // what was noted before is not all there: only the packs themselves can tell
 
 	*Table
 
@@ -32,27 +33,28 @@ type State struct {
 	mu sync.Mutex
 
 	dropped map[uint32]format.ID // packs whose files may still be there
+	loaded  bool                 // a store was once loaded whole with this journal
 }
 
 // Open replays the journal in the file name. One that is damaged is set aside
 // under another name and a new one begun; the package's comment says why that
 // is safe.
-func Open(fs disk.FS, name string, log *slog.Logger) (*State, error) {
+func Open(fsys disk.FS, name string, log *slog.Logger) (*State, error) {
 	s := &State{Table: &Table{}, read: newReplay()}
-	j, err := disk.OpenJournal(fs, name, s.read.apply)
+	j, err := disk.OpenJournal(fsys, name, s.read.apply)
 	if damaged := (*disk.JournalError)(nil); errors.As(err, &damaged) {
 		s.SetAside = fmt.Sprintf("%s.damaged-%d", name, time.Now().UnixNano())
 		log.Error("state journal is damaged; set aside", "as", s.SetAside, "err", err)
-		if err := fs.Rename(name, s.SetAside); err != nil {
+		if err := fsys.Rename(name, s.SetAside); err != nil {
 			return nil, fmt.Errorf("set damaged journal aside: %w", err)
 		}
 		s.read = newReplay()
-		j, err = disk.OpenJournal(fs, name, s.read.apply)
+		j, err = disk.OpenJournal(fsys, name, s.read.apply)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open state journal: %w", err)
 	}
-	s.journal, s.dropped = j, s.read.dropped
+	s.journal, s.dropped, s.loaded, s.Lost = j, s.read.dropped, s.read.loaded, !s.read.loaded
 	s.epoch.Store(max(s.read.epoch, 1))
 	s.base.Store(j.Size())
 	return s, nil
@@ -71,6 +73,7 @@ func (s *State) Adopt(t *Table) {
 func (s *State) Replay(p *Pack) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p.committed.Store(s.read.committed[p.Number])
 	e := s.read.packs[p.Number]
 	if e == nil {
 		return
@@ -90,8 +93,19 @@ func (s *State) Replay(p *Pack) {
 // knows the pack to be durable. It may have been durable further.
 func (s *State) CommittedAtStart(number uint32) int64 { return s.read.committed[number] }
 
-// Loaded frees what is only needed while a store opens.
-func (s *State) Loaded() { s.read = newReplay() }
+// Loaded is called when a store has opened. It notes that from here on the
+// journal knows everything, and frees what was needed until now.
+func (s *State) Loaded() {
+	for _, p := range s.All() { // in case the journal was lost
+		s.epoch.Store(max(s.epoch.Load(), p.Epoch))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.loaded {
+		s.journal.Append(record(recLoaded))
+	}
+	s.loaded, s.read = true, newReplay()
+}
 
 // Close makes the journal durable and closes it.
 func (s *State) Close() error { return s.journal.Close() }
@@ -240,6 +254,9 @@ func (s *State) Trim() error {
 func (s *State) records() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		recs := [][]byte{record(recEpoch, s.epoch.Load()), record(recNext, uint64(s.Reserve(0)))}
+		if s.loaded {
+			recs = append(recs, record(recLoaded))
+		}
 		for number, id := range s.dropped {
 			recs = append(recs, append(record(recDropped, uint64(number)), id[:]...))
 		}

@@ -11,9 +11,6 @@ import (
 
 var le = binary.LittleEndian
 
-// maxNumber bounds the numbers of packs: 16 PiB in packs of 64 MiB.
-const maxNumber = 1 << 28
-
 // A Table holds the packs of a store by number. Reading takes no lock.
 type Table struct {
 	Ident string // as decoded: of the directory that the table was written in
@@ -52,7 +49,7 @@ func (t *Table) All() []*Pack {
 func (t *Table) Add(p *Pack, numbered bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !numbered || p.Number >= maxNumber || t.At(p.Number) != nil {
+	if !numbered || p.Number >= format.MaxNumber || t.At(p.Number) != nil {
 		p.Number = t.next
 	}
 	t.next = max(t.next, p.Number+1)
@@ -160,7 +157,7 @@ func DecodeTable(b []byte) (*Table, error) {
 	}
 	t.next, t.Ident = le.Uint32(b), string(b[tableHeadSize:tableHeadSize+le.Uint32(b[8:])])
 	b = b[tableHeadSize+len(t.Ident):]
-	if t.next > maxNumber {
+	if t.next > format.MaxNumber {
 		return nil, fmt.Errorf("pack table is damaged: its next number is %d", t.next)
 	}
 	packs := make([]Pack, len(b)/tableRowSize) // one allocation: open must be quick

@@ -18,11 +18,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
 )
 
-// bufferBytes is how much a Writer gathers before it writes: large enough
-// that O_DIRECT runs at the speed of the disk, small enough that a few of them
-// for each lane do not matter.
-const bufferBytes = 4 << 20
-
 // A Writer appends to one open pack. Every commit ends on a block and the next
 // entry begins behind it, so no block that is durable is ever written again.
 type Writer struct {
@@ -49,11 +44,10 @@ type Writer struct {
 
 // Env is what the writers of a store share.
 type Env struct {
-	FS      disk.FS
-	Index   *index.Index
-	Buffers *Buffers
-	Log     *slog.Logger
-	Failed  func() // a pack failed; what was not durable is forgotten
+	FS     disk.FS
+	Index  *index.Index
+	Log    *slog.Logger
+	Failed func() // a pack failed; what was not durable is forgotten
 }
 
 // ErrClosed is what a writer says that was closed.
@@ -62,7 +56,7 @@ var ErrClosed = errors.New("pack is closed")
 // New returns a writer for a pack that has nothing but its header.
 func (e *Env) New(p *state.Pack, f disk.File) *Writer {
 	p.Size.Store(format.HeaderSize)
-	return &Writer{env: e, p: p, file: f, end: format.HeaderSize, bufOff: format.HeaderSize, buf: e.Buffers.get()}
+	return &Writer{env: e, p: p, file: f, end: format.HeaderSize, bufOff: format.HeaderSize, buf: disk.GetLarge()}
 }
 
 // Continue returns a writer that goes on behind rows, all of which are
@@ -73,7 +67,7 @@ func (e *Env) Continue(p *state.Pack, f disk.File, rows []format.Row) *Writer {
 		end = max(end, format.AlignUp(r.End(), format.Align))
 	}
 	return &Writer{
-		env: e, p: p, file: f, linked: true, rows: rows, end: end, bufOff: end, buf: e.Buffers.get(),
+		env: e, p: p, file: f, linked: true, rows: rows, end: end, bufOff: end, buf: disk.GetLarge(),
 		durable: end, durableRows: len(rows),
 	}
 }
@@ -189,7 +183,7 @@ func (w *Writer) send() {
 	if w.err != nil {
 		return
 	}
-	next := w.env.Buffers.get()
+	next := disk.GetLarge()
 	if len(w.buf) > 0 {
 		f := &flight{buf: w.buf, off: w.bufOff, done: make(chan struct{})}
 		w.flight, w.bufOff = f, w.bufOff+int64(len(w.buf))
@@ -209,7 +203,7 @@ func (w *Writer) land() {
 	}
 	<-f.done
 	w.flight = nil
-	w.env.Buffers.put(f.buf)
+	disk.PutLarge(f.buf)
 	if f.err != nil {
 		w.fail(fmt.Errorf("write %s: %w", w.file.Name(), f.err))
 	}
@@ -297,7 +291,7 @@ func (w *Writer) Seal() error {
 	if w.err != nil {
 		return w.err
 	}
-	size, err := format.WriteTail(w.file, w.p.ID, w.rows, w.end)
+	size, err := format.WriteTail(w.file, w.p.ID, slices.Clone(w.rows), w.end) // which sorts them
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", w.file.Name(), chunks.NoSpace(err))
 	}
@@ -314,7 +308,7 @@ func (w *Writer) Close() error {
 	if w.err == nil {
 		w.err = ErrClosed
 	}
-	w.env.Buffers.put(w.buf)
+	disk.PutLarge(w.buf)
 	w.buf = nil
 	return w.file.Close()
 }
@@ -340,35 +334,4 @@ func (w *Writer) ReadAt(b []byte, off int64) (fromFile int) {
 		take(w.flight.buf, w.flight.off)
 	}
 	return fromFile
-}
-
-// Buffers keeps write buffers for the next writer, so that appending does not
-// allocate.
-type Buffers struct {
-	mu sync.Mutex
-
-	free [][]byte
-	max  int
-}
-
-// NewBuffers keeps at most max buffers of 4 MiB that are not in use.
-func NewBuffers(max int) *Buffers { return &Buffers{max: max} }
-
-func (p *Buffers) get() []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		b := p.free[n-1]
-		p.free = p.free[:n-1]
-		return b[:0]
-	}
-	return disk.AlignedBuffer(bufferBytes)[:0:bufferBytes]
-}
-
-func (p *Buffers) put(b []byte) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if cap(b) == bufferBytes && len(p.free) < p.max {
-		p.free = append(p.free, b)
-	}
 }

@@ -1,0 +1,115 @@
+package pack
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
+)
+
+var errGone = errors.New("the pack does not have it any more")
+
+// maxNamed bounds how many lost chunks Health names.
+const maxNamed = 1000
+
+// A loss is a pack that lacks entries that it once had: of those that end at
+// or before upTo, all that are not in found. An entry that cannot be found any
+// more cannot say its name; the index may know it.
+type loss struct {
+	found *state.Bitmap
+	upTo  int64
+}
+
+// noteUnfound compares what a scan of a pack has found with what was once
+// durable there, and says so in Health if they differ. rows and end are those
+// of the scan.
+func (s *Store) noteUnfound(p *state.Pack, h *format.Header, rows []format.Row, end, committed int64) {
+	if h.Derived {
+		return // its ordinals have gaps from the start
+	}
+	found := p.Dead().With(ordinals(rows))
+	n := gaps(rows, found, committed)
+	next := uint32(0)
+	for _, r := range rows {
+		next = max(next, r.Ordinal+1)
+	}
+	switch {
+	case p.Sealed.Load(): // the table knows how many there were
+		for o := next; o < p.Entries.Load(); o++ {
+			if !found.Has(o) {
+				n++
+			}
+		}
+	case format.AlignUp(end, format.Align) < committed:
+		n++ // or more
+	}
+	if n == 0 {
+		return
+	}
+	s.log.Error("pack lacks entries that were durable", "pack", p.Name(), "entries", n)
+	s.note(func(h *Health) {
+		h.LostEntries += n
+		h.DamagedPacks = append(h.DamagedPacks, s.path(p))
+		s.lost[p.Number] = loss{found, committed}
+	})
+}
+
+// gaps counts the ordinals in front of durable rows that are not in found.
+func gaps(rows []format.Row, found *state.Bitmap, committed int64) (n int) {
+	rows = slices.Clone(rows)
+	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
+	next := uint32(0)
+	for _, r := range rows {
+		for ; next < r.Ordinal && r.Off <= committed; next++ {
+			if !found.Has(next) {
+				n++
+			}
+		}
+		next = max(next, r.Ordinal+1)
+	}
+	return n
+}
+
+// ordinals returns the entries of rows as a bitmap.
+func ordinals(rows []format.Row) []uint64 {
+	n := uint32(0)
+	for _, r := range rows {
+		n = max(n, r.Ordinal+1)
+	}
+	words := make([]uint64, n/64+1)
+	for _, r := range rows {
+		words[r.Ordinal>>6] |= 1 << (r.Ordinal & 63)
+	}
+	return words
+}
+
+// nameLost adds the names of what noteUnfound found lost to Health, as far as
+// the index knows them.
+func (s *Store) nameLost(ctx context.Context) error {
+	return s.unfound(ctx, s.lost, func(d chunks.Digest, _ index.Loc) {
+		if len(s.health.LostChunks) < maxNamed {
+			s.health.LostChunks = append(s.health.LostChunks, d)
+		}
+	})
+}
+
+// unfound calls fn for every chunk that the index places where losses say
+// that nothing is.
+func (s *Store) unfound(ctx context.Context, losses map[uint32]loss, fn func(chunks.Digest, index.Loc)) error {
+	if len(losses) == 0 {
+		return nil
+	}
+	all, failed := s.idx.All(ctx)
+	for d, l := range all {
+		lost, ok := losses[l.Pack]
+		if ok && !lost.found.Has(l.Entry) && int64(l.Off)*format.SmallAlign+format.EntrySize+int64(l.Len) <= lost.upTo {
+			fn(d, l)
+		}
+	}
+	return failed()
+}
