@@ -17,7 +17,7 @@ import (
 
 func newDatastore(o *options) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "datastore", Short: "make, look at and look after stores of chunks",
+		Use: "datastore", Short: "make, look at and look after stores of chunks", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return usageError{fmt.Errorf("datastore has no command %q", args[0])}

@@ -79,7 +79,7 @@ func newRoot(e env) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "holdfast",
 		Short:         "replicated backups for Proxmox VE, from many sites to many sites",
-		SilenceErrors: true, SilenceUsage: true,
+		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs,
 		PersistentPreRunE: func(*cobra.Command, []string) error { return o.check() },
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -120,6 +120,14 @@ func (o *options) dir(args []string) (string, error) {
 		return "", usageError{fmt.Errorf("%q is not a directory", dir)}
 	}
 	return dir, nil
+}
+
+// noArgs accepts no argument.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("takes no argument, and got %q", args[0])}
+	}
+	return nil
 }
 
 // oneDir accepts at most one argument.

@@ -10,7 +10,7 @@ import (
 
 func newVersion(o *options) *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "print which version this is", Args: cobra.NoArgs,
+		Use: "version", Short: "print which version this is", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			v := struct {
 				Version string `json:"version"`
