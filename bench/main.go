@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -51,7 +52,19 @@ func main() {
 	only := flag.String("run", "", "comma-separated suites; default: all")
 	dir := flag.String("dir", "", "directory on the disk to measure; default: a temporary one")
 	quick := flag.Bool("quick", false, "a tenth of the data, one round: to see that it works")
+	profile := flag.String("cpuprofile", "", "write a profile of the processor here")
 	flag.Parse()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := runSuites(ctx, *only, *dir, *quick); err != nil {
@@ -167,15 +180,6 @@ func settle() {
 	unix.Sync()
 	runtime.GC()
 	time.Sleep(300 * time.Millisecond)
-}
-
-// heap returns the bytes of live objects.
-func heap() float64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return float64(m.HeapAlloc)
 }
 
 // machine names the processor.

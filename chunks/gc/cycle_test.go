@@ -7,8 +7,10 @@ import (
 	"os"
 	"path"
 	"strings"
+	"syscall"
 	"testing"
 
+	"github.com/holdfast-mesh/holdfast/chunks/disk/disktest"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
@@ -182,4 +184,28 @@ func TestCancelledCollectionCanBeRepeated(t *testing.T) {
 	if n := s.store.Condemned().Len(); n != 0 {
 		t.Errorf("%d condemned chunks are left", n)
 	}
+}
+
+// A full disk is when a collection is needed most.
+func TestCollectionNeedsNoSpace(t *testing.T) {
+	mem := disktest.NewMem()
+	s := &site{t: t, store: newTwin(2, canPunch), roots: &memRoots{}, fs: mem}
+	s.boot()
+	s.roots.forget(s.backup("old", 0, 1))
+	s.backup("kept", 2)
+	mem.SetLimit(1)
+	x := s.open()
+	for n := range uint32(1000) {
+		x.add(pack.Ref{Pack: n, Entry: 9}) // more than the journal's last block holds
+	}
+	if err := x.Commit(context.Background()); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("commit on a full disk: %v", err)
+	}
+	x.Abort()
+	for range 2 {
+		if r := s.collect(Options{}); r.CachedFiles != 0 {
+			t.Error("a bitmap was saved on a full disk")
+		}
+	}
+	s.holds("2")
 }

@@ -176,7 +176,12 @@ func (e *encoder) encodeStore() {
 			e.flags(x.durable, x.dead, x.deadFor, x.bad, x.hidden, x.blob == nil, len(x.blob) == 0)
 		}
 	}
-	e.b = append(e.b, 0xfe)
+	for i := range e.w.chunks {
+		if r, ok := e.w.store.places[modelChunks[i].digest]; ok {
+			e.b = append(e.b, e.order[r.Pack], byte(r.Entry))
+		}
+		e.b = append(e.b, 0xfe)
+	}
 }
 
 func (e *encoder) encodeSnapshots() {

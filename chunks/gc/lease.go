@@ -91,8 +91,11 @@ func (c *Collector) Open(kind, owner string) (*Session, error) {
 }
 
 // Resume takes over a lease that an earlier process left behind, with the
-// pins that its last Commit made durable. It fails with [ErrNoLease] if the
-// lease has expired, was closed, or is in use.
+// pins that its last Commit made durable. That saves work and no more: ask
+// Missing what has to be sent again. (Where a crash undid a condemnation or a
+// move, a chunk has two copies, and the lease may have pinned the one that the
+// store does not know.) It fails with [ErrNoLease] if the lease has expired,
+// was closed, or is in use.
 func (c *Collector) Resume(id LeaseID) (*Session, error) {
 	c.mu.Lock()
 	s := c.sessions[id]

@@ -87,7 +87,8 @@ func (c *Collector) switchover(moves []pack.Move, apply func()) {
 }
 
 // carry pins the new place of every move whose old place is pinned, and
-// reports whether any was new to a lease that is in the journal.
+// reports whether a lease has the old place in the journal. Only sessions have
+// pins: those kept beyond their session ended with the sweep before.
 func (c *Collector) carry(moves []pack.Move) (durable bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -100,13 +101,6 @@ func (c *Collector) carry(moves []pack.Move) (durable bool) {
 			}
 		}
 		s.mu.Unlock()
-	}
-	if c.late != nil {
-		for _, m := range moves {
-			if c.late.Has(m.Old) {
-				c.late.Add(m.New)
-			}
-		}
 	}
 	return durable
 }

@@ -152,23 +152,26 @@ func TestJournalHealsItself(t *testing.T) {
 	}
 }
 
-// The journal of a long life is not longer than what is true now.
+// The journal of a long life is not much longer than what is true now.
 func TestJournalIsTrimmed(t *testing.T) {
 	s := newSite(t, 4, canPunch)
 	stays := s.open()
 	s.put(stays, 1)
 	s.ok(stays.Commit(context.Background()))
-	x := s.open()
-	for n := range uint32(450_000) { // 9 MB of rows
-		x.add(pack.Ref{Pack: n})
+	for range 4 {
+		x := s.open()
+		for n := range uint32(300_000) { // 6 MB of rows
+			x.add(pack.Ref{Pack: n})
+		}
+		s.ok(x.Commit(context.Background()))
+		x.Abort()
 	}
-	s.ok(x.Commit(context.Background()))
-	if size := s.records.log.Size(); size < rewriteAbove {
-		t.Fatalf("the journal has %d bytes only", size)
+	if size := s.records.log.Size(); size > 2*rewriteAbove {
+		t.Errorf("the journal has %d bytes", size)
 	}
-	x.Abort()
+	s.ok(s.records.rewrite())
 	if size := s.records.log.Size(); size > 1<<10 {
-		t.Errorf("the journal has %d bytes after the lease is gone", size)
+		t.Errorf("the journal has %d bytes after the leases are gone", size)
 	}
 	s.crash()
 	if l := s.Leases(); len(l) != 1 || l[0].Pins != 1 || time.Since(l[0].Created) > time.Hour {

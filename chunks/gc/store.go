@@ -12,9 +12,9 @@ import (
 type Store interface {
 	chunks.BatchSource
 
-	// Lookup finds a live entry of d: not condemned, not quarantined, not
-	// reclaimed. If d has several entries, any live one will do, and
-	// condemning one must not hide another.
+	// Lookup finds the entry of d if it lives: not condemned, not quarantined,
+	// not reclaimed. A crash may leave a chunk with a second live entry; only
+	// the one that Lookup knows counts, the other is garbage.
 	Lookup(d chunks.Digest) (ref pack.Ref, ok bool)
 
 	// Locate is Lookup for marking: it finds quarantined entries as well. A
@@ -53,9 +53,9 @@ type Store interface {
 	// SyncState returns when every Condemn so far is durable.
 	SyncState(ctx context.Context) error
 
-	// Generation is a number that changes whenever a chunk that a snapshot
-	// may name gets another place: moved, healed, index rebuilt in another
-	// way. It never takes an earlier value again, not even after a crash.
+	// Generation is a number that changes whenever Locate begins to give
+	// another place for a chunk that a snapshot may name: moved, healed, index
+	// made anew. It never takes an earlier value again, not even after a crash.
 	Generation() uint64
 
 	// Measure tells for each pack what its entries occupy, and how much of

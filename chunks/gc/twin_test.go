@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 
@@ -16,8 +17,8 @@ import (
 // twin is a Store in memory that keeps its contract to the letter and no
 // better: entries not committed and condemnations not synced are lost or kept
 // by a crash as the test says, places of lost entries are given out again, a
-// reclaimed entry is destroyed at once, and of several live entries of a chunk
-// the oldest answers.
+// reclaimed entry is destroyed at once, and of several entries of a chunk only
+// one is known.
 type twin struct {
 	packEntries int
 	can         pack.Abilities
@@ -28,7 +29,7 @@ type twin struct {
 
 	packs      map[uint32]*twinPack
 	order      []uint32 // numbers of packs, ascending
-	places     map[chunks.Digest][]pack.Ref
+	places     map[chunks.Digest]pack.Ref
 	next       uint32
 	epoch      uint64
 	generation uint64
@@ -68,7 +69,7 @@ func (e *twinEntry) live() bool { return !e.dead && !e.hidden && e.blob != nil }
 func newTwin(packEntries int, can pack.Abilities) *twin {
 	return &twin{
 		packEntries: packEntries, can: can,
-		packs: map[uint32]*twinPack{}, places: map[chunks.Digest][]pack.Ref{}, next: 1,
+		packs: map[uint32]*twinPack{}, places: map[chunks.Digest]pack.Ref{}, next: 1,
 	}
 }
 
@@ -83,12 +84,12 @@ func (t *twin) at(r pack.Ref) *twinEntry {
 }
 
 func (t *twin) find(d chunks.Digest, bad bool) (pack.Ref, bool) {
-	for _, r := range t.places[d] {
-		if e := t.at(r); e.live() && (bad || !e.bad) {
-			return r, true
-		}
+	r, ok := t.places[d]
+	if !ok {
+		return pack.Ref{}, false
 	}
-	return pack.Ref{}, false
+	e := t.at(r)
+	return r, e != nil && e.live() && (bad || !e.bad)
 }
 
 func (t *twin) Lookup(d chunks.Digest) (pack.Ref, bool) {
@@ -100,9 +101,6 @@ func (t *twin) Lookup(d chunks.Digest) (pack.Ref, bool) {
 func (t *twin) Locate(d chunks.Digest) (pack.Ref, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r, ok := t.find(d, false); ok {
-		return r, true
-	}
 	return t.find(d, true)
 }
 
@@ -112,11 +110,8 @@ func (t *twin) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blo
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if r, ok := t.find(d, false); ok {
-		return append(buf[:0], t.at(r).blob...), nil
-	}
-	for _, r := range t.places[d] {
-		if e := t.at(r); e.blob != nil && !e.bad && !e.hidden {
+	if r, ok := t.places[d]; ok {
+		if e := t.at(r); e != nil && e.blob != nil && !e.bad {
 			return append(buf[:0], e.blob...), nil
 		}
 	}
@@ -175,7 +170,9 @@ func (t *twin) append(e twinEntry, pin func(pack.Ref)) pack.Ref {
 	}
 	p.entries = append(p.entries, e)
 	p.sealed = len(p.entries) == t.packEntries
-	t.places[e.digest] = append(t.places[e.digest], r)
+	if !e.hidden {
+		t.places[e.digest] = r
+	}
 	return r
 }
 
@@ -341,9 +338,7 @@ func (t *twin) drop(p *twinPack) (done pack.Reclaimed, err error) {
 		}
 	}
 	done = t.punch(p)
-	for d, refs := range t.places {
-		t.places[d] = slices.DeleteFunc(refs, func(r pack.Ref) bool { return r.Pack == p.number })
-	}
+	maps.DeleteFunc(t.places, func(_ chunks.Digest, r pack.Ref) bool { return r.Pack == p.number })
 	delete(t.packs, p.number)
 	t.order = slices.DeleteFunc(t.order, func(n uint32) bool { return n == p.number })
 	return done, nil
@@ -372,8 +367,8 @@ func (t *twin) move(p *twinPack, switchover func([]pack.Move, func())) (pack.Rec
 		if !e.live() {
 			continue
 		}
-		if r, ok := t.find(e.digest, false); ok && r != old {
-			e.hidden = true // there is a better copy
+		if t.places[e.digest] != old {
+			e.hidden = true // the index knows a better copy
 			continue
 		}
 		to := t.append(twinEntry{digest: e.digest, blob: e.blob, bad: e.bad, hidden: true}, nil)
@@ -395,6 +390,7 @@ func (t *twin) move(p *twinPack, switchover func([]pack.Move, func())) (pack.Rec
 		defer t.mu.Unlock()
 		for _, m := range moves {
 			t.at(m.Old).hidden, t.at(m.New).hidden = true, false
+			t.places[m.Digest] = m.New
 		}
 		t.generation++
 	})
@@ -408,40 +404,49 @@ func (t *twin) move(p *twinPack, switchover func([]pack.Move, func())) (pack.Rec
 	return done, err
 }
 
-// crash makes of t what a restart finds. The generation survives if no chunk
-// that a snapshot may name has another place: a real store would begin a new
-// one after every crash, but the contract does not promise that.
+// crash makes of t what a restart finds. The generation survives unless some
+// chunk has another place: a real store begins a new one after every crash,
+// but the contract does not promise that.
 func (t *twin) crash(keepEntries, keepDead bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.faults = twinFaults{syncLies: t.faults.syncLies, aloneMoves: t.faults.aloneMoves}
-	t.places = map[chunks.Digest][]pack.Ref{}
-	for _, n := range slices.Clone(t.order) {
+	for _, n := range t.order {
 		p := t.packs[n]
 		for i := range p.entries {
 			e := &p.entries[i]
-			if !e.durable && !keepEntries || e.blob == nil && !e.durable {
-				p.entries, p.sealed = p.entries[:i], false
+			if !e.durable && (!keepEntries || e.blob == nil) {
+				p.entries = p.entries[:i]
 				break
-			}
-			if e.dead && !e.deadFor && !keepDead || e.hidden {
-				t.generation++ // the entry answers again
 			}
 			e.dead = e.deadFor || e.dead && keepDead
 			e.durable, e.hidden, e.deadFor = true, false, e.dead
-			r := pack.Ref{Pack: n, Entry: uint32(i)}
-			t.places[e.digest] = append(t.places[e.digest], r)
+			if e.blob == nil && !e.dead {
+				// Reclaimed, and nobody knows: it answers until it is read.
+				e.blob = chunks.Blob{}
+			}
 		}
-		last := n == t.order[len(t.order)-1]
-		p.sealed = len(p.entries) == t.packEntries || !last
+		p.sealed = len(p.entries) == t.packEntries || n != t.order[len(t.order)-1]
 	}
-	// What was punched answers as if it were there, unless its condemnation
-	// is known: a store finds out only when it reads.
-	t.each(func(_ pack.Ref, e *twinEntry) {
-		if e.blob == nil && !e.dead {
-			e.blob = chunks.Blob{}
+	t.index()
+}
+
+// index finds a place for every chunk again, the first of the best.
+func (t *twin) index() {
+	before := t.places
+	t.places = map[chunks.Digest]pack.Ref{}
+	worth := func(e *twinEntry) int { return 2*btoi(e.live()) + btoi(e.live() && !e.bad) }
+	t.each(func(r pack.Ref, e *twinEntry) {
+		if old, ok := t.places[e.digest]; !ok || worth(t.at(old)) < worth(e) {
+			t.places[e.digest] = r
 		}
 	})
+	for d, r := range t.places {
+		if before[d] != r {
+			t.generation++
+			return
+		}
+	}
 }
 
 // volatile reports whether a crash could take entries, and condemnations.

@@ -295,12 +295,18 @@ func (w *world) crash(keepEntries, keepDead bool) {
 	}
 	w.reader = client{}
 	w.cycle, w.stage, w.work, w.stale = nil, idle, nil, nil
+	generation := w.store.generation
 	w.store.crash(keepEntries, keepDead)
 	w.files.crash()
 	w.boot()
 	for _, c := range w.clients {
 		if c.phase == crashed && w.c.sessions[c.s.id] == nil {
 			*c = client{}
+		}
+		if generation != w.store.generation {
+			// Of two copies another may be the known one now, and the lease
+			// pins the other: its client has to send the chunk again.
+			c.promised, c.sure = 0, 0
 		}
 	}
 }

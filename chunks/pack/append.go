@@ -251,14 +251,32 @@ func (s *Store) reopen(p *state.Pack) (*writer.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uint32(len(rows)) != p.Entries.Load() {
-		return nil, fmt.Errorf("%d of its %d entries are whole", len(rows), p.Entries.Load())
+	if n := p.Entries.Load(); !complete(p, rows, n) {
+		return nil, fmt.Errorf("%d of its %d entries are whole", len(rows), n)
 	}
 	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR|s.directFlag(), 0)
 	if err != nil {
 		return nil, err
 	}
 	return s.addWriter(s.env.Continue(p, f, rows)), nil
+}
+
+// complete reports whether rows are all entries of a pack but dead ones, of
+// which a hole may have taken the place.
+func complete(p *state.Pack, rows []format.Row, n uint32) bool {
+	there := make(map[uint32]bool, len(rows))
+	for _, r := range rows {
+		if r.Ordinal >= n {
+			return false
+		}
+		there[r.Ordinal] = true
+	}
+	for o := range n {
+		if !there[o] && !p.Dead().Has(o) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *Store) addWriter(w *writer.Writer) *writer.Writer {

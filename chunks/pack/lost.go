@@ -12,7 +12,10 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
 )
 
-var errGone = errors.New("the pack does not have it any more")
+var (
+	errGone   = errors.New("the pack does not have it any more")
+	errUnread = errors.New("its entries could not be read") // and may all be there
+)
 
 // maxNamed bounds how many lost chunks Health names.
 const maxNamed = 1000

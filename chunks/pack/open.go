@@ -56,8 +56,10 @@ func (s *Store) load(ctx context.Context) (err error) {
 		}
 	}
 	s.env.Index = s.idx
-	s.packs.Loaded()
 	s.restoreReserve()
+	if err := s.packs.Loaded(); err != nil {
+		s.log.Warn("the next start will take longer", "store", s.dir, "err", err)
+	}
 	if err := s.removeDropped(); err != nil {
 		s.log.Warn("dropped packs stay until the next start", "store", s.dir, "err", err)
 	}
@@ -87,7 +89,7 @@ func (s *Store) openIndex(ctx context.Context, clean bool, last generations) (kn
 	}
 	if s.packs.Lost {
 		known.Reserve(t.Reserve(0))
-		return known, errors.New("the state journal is lost, and only the packs show what was reclaimed")
+		return known, errors.New("the state journal is new or was lost, and only the packs show what was reclaimed")
 	}
 	return t, nil
 }
@@ -121,7 +123,7 @@ func (s *Store) takeClean() (clean bool, g generations, err error) {
 		g.store, errB = strconv.ParseUint(second, 16, 64)
 		clean = errA == nil && errB == nil
 	}
-	if err := s.fs.Remove(name); err != nil {
+	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, g, err
 	}
 	return clean, g, s.fs.SyncDir(s.dir)

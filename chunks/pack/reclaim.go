@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"os"
 	"slices"
 
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
@@ -55,7 +57,7 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 		u := sums[p.Number]
 		// Second copies of a chunk are not in the index. Their size is that of
 		// the pack's average entry.
-		if more := uint32(set.CountRow(p.Number)) - u.Dead; more > 0 && more <= p.Entries.Load() {
+		if more := unreclaimed(p, set.Row(p.Number)) - u.Dead; more > 0 && more <= p.Entries.Load() {
 			u.Entries, u.Dead = u.Entries+more, u.Dead+more
 			u.DeadBytes += int64(more) * p.Size.Load() / int64(p.Entries.Load())
 		}
@@ -64,13 +66,25 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 	return usage, nil
 }
 
+// unreclaimed counts the entries of a row whose space was not given back.
+func unreclaimed(p *state.Pack, row []uint64) (n uint32) {
+	gone := p.Gone().Words()
+	for i, w := range row {
+		if i < len(gone) {
+			w &^= gone[i]
+		}
+		n += uint32(bits.OnesCount64(w))
+	}
+	return n
+}
+
 // extent is the room that an entry takes in a pack.
 func extent(stored uint32) int64 {
 	return format.EntryStart(format.EntrySize+int64(stored), int(stored))
 }
 
-// Reclaim gives back the space of the condemned entries of a sealed pack, by
-// the method m. It begins by making the condemnation durable. Live chunks that
+// Reclaim gives back the space of the condemned entries of a pack, by the
+// method m; of a pack that is still being written only Punch does. It begins by making the condemnation durable. Live chunks that
 // must move are moved inside switchover, which the caller runs so that nobody
 // looks up or pins a chunk meanwhile. Reclaim may be repeated, after a crash
 // as well: what is done stays done.
@@ -79,8 +93,8 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover
 	switch {
 	case p == nil || m == Keep:
 		return Reclaimed{}, nil
-	case !p.Sealed.Load() && !p.Retired.Load():
-		return Reclaimed{}, nil // still being written
+	case m != Punch && !p.Sealed.Load() && !p.Retired.Load():
+		return Reclaimed{}, nil // it is still being written
 	}
 	if err := s.syncJournal(); err != nil {
 		return Reclaimed{}, err
@@ -109,7 +123,7 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover
 		err = fmt.Errorf("%s is not a way to reclaim", m)
 	}
 	if err != nil {
-		return done, fmt.Errorf("reclaim %s: %w", p.Name(), err)
+		return done, fmt.Errorf("reclaim %s: %w", p.Name(), chunks.NoSpace(err))
 	}
 	return done, nil
 }

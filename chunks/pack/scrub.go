@@ -124,7 +124,9 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 	if err != nil {
 		if c.s.packs.At(p.Number) == p { // else reclaimed meanwhile
 			c.add(Damage{Pack: p.Name(), Err: readError(err)})
-			c.compare(p, nil)
+			if errors.Is(err, os.ErrNotExist) {
+				c.compare(p, nil)
+			}
 		}
 		return ctx.Err()
 	}
@@ -142,7 +144,9 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 		}
 		c.add(Damage{Pack: p.Name(), Err: err})
 	}
-	c.compare(p, rows)
+	if !errors.Is(err, errUnread) {
+		c.compare(p, rows)
+	}
 	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
 	var n, bytes int64
 	w := format.NewWindow(f, p.Size.Load())
@@ -268,7 +272,7 @@ func (s *Store) rowsOf(ctx context.Context, f disk.File, p *state.Pack, h *forma
 	}
 	size, err := f.Size()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	var footer error
 	if p.Sealed.Load() {
@@ -282,10 +286,13 @@ func (s *Store) rowsOf(ctx context.Context, f disk.File, p *state.Pack, h *forma
 		size = min(size, p.Size.Load()) // behind it lies what a failed writer was forgiven
 	}
 	rows, _, flaws, err := format.Scan(ctx, f, size, h)
+	if err != nil {
+		return nil, errors.Join(footer, fmt.Errorf("%w: %w", errUnread, err))
+	}
 	for _, fl := range flaws {
 		rows = append(rows, fl.Row)
 	}
-	return rows, errors.Join(err, footer)
+	return rows, footer
 }
 
 // Quarantine denies a chunk that was found damaged: whoever has it may store

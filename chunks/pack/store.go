@@ -106,7 +106,8 @@ type Store struct {
 
 	generation atomic.Uint64
 	failures   atomic.Uint64
-	reported   atomic.Uint64 // failures that a Commit of this store has told
+	reported   atomic.Uint64         // failures that a Commit of this store has told
+	why        atomic.Pointer[error] // the last failure
 	closed     atomic.Bool
 
 	lanes   []lane
@@ -159,13 +160,16 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		sealSlot: make(chan struct{}, cfg.Lanes),
 	}
 	s.env = writer.Env{
-		FS: cfg.FS, Log: cfg.Log, Failed: func() { s.failures.Add(1) },
+		FS: cfg.FS, Log: cfg.Log, Failed: s.packFailed,
 	}
 	s.handles = disk.NewHandles(cfg.FS, maxHandles)
 	s.claims.init()
 	if err := s.load(ctx); err != nil {
 		s.release()
-		return nil, fmt.Errorf("open store %s: %w", cfg.Dir, err)
+		if refused := (*identity.OpenError)(nil); errors.As(err, &refused) {
+			return nil, err // it names the store
+		}
+		return nil, fmt.Errorf("open store %s: %w", cfg.Dir, chunks.NoSpace(err))
 	}
 	return s, nil
 }
@@ -194,6 +198,7 @@ func (s *Store) Close() error {
 	for _, w := range s.writers() {
 		err = errors.Join(err, w.Close())
 	}
+	err = errors.Join(err, s.unreported())
 	s.flush.Wait()
 	if err == nil {
 		err = s.flushIndexLocked(context.Background(), 0)
@@ -205,7 +210,7 @@ func (s *Store) Close() error {
 		err = s.markClean()
 	}
 	if err = errors.Join(err, s.release()); err != nil {
-		return fmt.Errorf("close store %s: %w", s.dir, err)
+		return fmt.Errorf("close store %s: %w", s.dir, chunks.NoSpace(err))
 	}
 	return nil
 }
@@ -228,6 +233,10 @@ func (s *Store) Failures() uint64 { return s.failures.Load() }
 // included.
 func (s *Store) Len() int { return s.idx.Len() }
 
+// IndexHeap returns the bytes of memory that the index holds beside its mapped
+// files.
+func (s *Store) IndexHeap() int64 { return s.idx.Heap() }
+
 // Commit returns when every chunk put before the call is durable. All callers
 // share the work.
 func (s *Store) Commit(ctx context.Context) error {
@@ -235,13 +244,27 @@ func (s *Store) Commit(ctx context.Context) error {
 		return err
 	}
 	err := s.commitAll()
-	if n := s.failures.Load(); s.reported.Swap(n) != n && err == nil {
-		err = fmt.Errorf("commit %s: a pack failed since the last commit; put the chunks again", s)
+	if failed := s.unreported(); err == nil {
+		err = failed
 	}
 	if err == nil {
 		s.maybeFlush()
 	}
 	return err
+}
+
+// packFailed is told of every pack that failed while it was written.
+func (s *Store) packFailed(err error) {
+	s.why.Store(&err)
+	s.failures.Add(1)
+}
+
+// unreported is an error if a pack failed of which no Commit has told yet.
+func (s *Store) unreported() error {
+	if n := s.failures.Load(); s.reported.Swap(n) != n {
+		return fmt.Errorf("commit %s: a pack failed since the last commit; put the chunks again: %w", s, *s.why.Load())
+	}
+	return nil
 }
 
 // commitAll syncs every open pack.

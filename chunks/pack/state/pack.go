@@ -24,7 +24,7 @@ type Pack struct {
 
 	committed atomic.Int64           // what the journal was told last
 	dead, bad atomic.Pointer[Bitmap] // changed under State.mu
-	gone      Bitmap                 // part of dead whose space was given back; under State.mu
+	gone      atomic.Pointer[Bitmap] // part of dead whose space was given back; likewise
 }
 
 // Info describes one pack at one moment.
@@ -71,6 +71,9 @@ func (p *Pack) Held(entry uint32) bool {
 // Dead returns the entries that are condemned, reclaimed or were never whole.
 func (p *Pack) Dead() *Bitmap { return p.dead.Load() }
 
+// Gone returns the dead entries whose space was given back.
+func (p *Pack) Gone() *Bitmap { return p.gone.Load() }
+
 // Bad returns the entries that are quarantined.
 func (p *Pack) Bad() *Bitmap { return p.bad.Load() }
 
@@ -108,6 +111,14 @@ func (b *Bitmap) without(entry uint32) *Bitmap {
 		(*less)[entry>>6] &^= 1 << (entry & 63)
 	}
 	return less
+}
+
+// Words returns the bitmap as [Set.Row] does.
+func (b *Bitmap) Words() []uint64 {
+	if b == nil {
+		return nil
+	}
+	return *b
 }
 
 // One returns the bitmap of one entry.

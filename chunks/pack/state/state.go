@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,7 +86,7 @@ func (s *State) Replay(p *Pack) {
 		p.bad.Store(p.bad.Load().With(*e.bad))
 	}
 	if e.gone != nil {
-		p.gone = *p.gone.With(*e.gone)
+		p.gone.Store(p.gone.Load().With(*e.gone))
 	}
 }
 
@@ -94,17 +95,21 @@ func (s *State) Replay(p *Pack) {
 func (s *State) CommittedAtStart(number uint32) int64 { return s.read.committed[number] }
 
 // Loaded is called when a store has opened. It notes that from here on the
-// journal knows everything, and frees what was needed until now.
-func (s *State) Loaded() {
+// journal knows everything, and frees what was needed until now. If it fails,
+// the next start looks at everything again.
+func (s *State) Loaded() error {
 	for _, p := range s.All() { // in case the journal was lost
 		s.epoch.Store(max(s.epoch.Load(), p.Epoch))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.loaded {
-		s.journal.Append(record(recLoaded))
+	s.read = newReplay()
+	if s.loaded {
+		return nil
 	}
-	s.loaded, s.read = true, newReplay()
+	s.loaded = true
+	s.journal.Append(record(recLoaded))
+	return s.journal.Sync()
 }
 
 // Close makes the journal durable and closes it.
@@ -152,8 +157,11 @@ func (s *State) Bury(p *Pack, words []uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.dead.Store(p.dead.Load().With(words))
-	p.gone = *p.gone.With(words)
+	p.gone.Store(p.gone.Load().With(words))
 	s.journal.Append(condemnRecord(p.Number, words))
+	if slices.Equal(*p.gone.Load(), *p.dead.Load()) { // else a later reclaim will say so
+		s.journal.Append(record(recReclaimed, uint64(p.Number)))
+	}
 }
 
 // Reclaimed notes that the space of the dead entries of p, as they were when
@@ -164,7 +172,7 @@ func (s *State) Reclaimed(p *Pack, dead *Bitmap) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.gone = *p.gone.With(*dead)
+	p.gone.Store(p.gone.Load().With(*dead))
 	s.journal.Append(record(recReclaimed, uint64(p.Number)))
 }
 
@@ -176,7 +184,7 @@ func (s *State) Condemned() *Set {
 	for _, p := range s.All() {
 		if dead := p.dead.Load(); dead != nil {
 			set.OrRow(p.Number, *dead)
-			set.AndNotRow(p.Number, p.gone)
+			set.AndNotRow(p.Number, p.gone.Load().Words())
 		}
 	}
 	return set
@@ -187,7 +195,7 @@ func (s *State) Waiting(p *Pack, dead *Bitmap, ordinals iter.Seq[uint32]) (n uin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for o := range ordinals {
-		if dead.Has(o) && !p.gone.Has(o) {
+		if dead.Has(o) && !p.gone.Load().Has(o) {
 			n++
 		}
 	}
@@ -272,8 +280,8 @@ func (s *State) records() iter.Seq[[]byte] {
 }
 
 func (p *Pack) records() (recs [][]byte) {
-	if len(p.gone) > 0 {
-		recs = append(recs, condemnRecord(p.Number, p.gone), record(recReclaimed, uint64(p.Number)))
+	if gone := p.gone.Load(); gone != nil {
+		recs = append(recs, condemnRecord(p.Number, *gone), record(recReclaimed, uint64(p.Number)))
 	}
 	if dead := p.dead.Load(); dead != nil {
 		recs = append(recs, condemnRecord(p.Number, *dead))

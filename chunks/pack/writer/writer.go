@@ -47,7 +47,7 @@ type Env struct {
 	FS     disk.FS
 	Index  *index.Index
 	Log    *slog.Logger
-	Failed func() // a pack failed; what was not durable is forgotten
+	Failed func(err error) // a pack failed; what was not durable is forgotten
 }
 
 // ErrClosed is what a writer says that was closed.
@@ -62,7 +62,7 @@ func (e *Env) New(p *state.Pack, f disk.File) *Writer {
 // Continue returns a writer that goes on behind rows, all of which are
 // durable.
 func (e *Env) Continue(p *state.Pack, f disk.File, rows []format.Row) *Writer {
-	end := int64(format.HeaderSize)
+	end := max(format.HeaderSize, format.AlignUp(p.Size.Load(), format.Align)) // the last entries may be holes
 	for _, r := range rows {
 		end = max(end, format.AlignUp(r.End(), format.Align))
 	}
@@ -104,13 +104,17 @@ func (w *Writer) Rows() ([]format.Row, bool) {
 	return slices.Clone(w.rows[:w.durableRows]), w.err == nil
 }
 
+// maxRows is the most entries that a pack is given, so that what a writer
+// remembers of them, and a footer, stay below some megabytes.
+const maxRows = 64 << 10
+
 // Fits reports whether a blob of n bytes still goes into a pack of at most max
 // bytes, or why nothing does. An empty pack takes any blob.
 func (w *Writer) Fits(n int, max int64) (bool, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	end := format.EntryStart(w.end, n) + format.EntrySize + int64(n)
-	return end <= max || len(w.rows) == 0, w.err
+	return end <= max && len(w.rows) < maxRows || len(w.rows) == 0, w.err
 }
 
 // A flight is a buffer on its way to the disk.
@@ -222,7 +226,7 @@ func (w *Writer) fail(err error) {
 	}
 	w.rows = w.rows[:w.durableRows]
 	w.p.Size.Store(w.durable)
-	w.env.Failed()
+	w.env.Failed(w.err)
 	w.env.Log.Error("pack failed; what was not durable is forgotten", "pack", w.p.Name(), "durable_bytes", w.durable, "err", err)
 }
 
