@@ -165,3 +165,24 @@ func checkDir(fsys FS, name, parent string) error {
 	}
 	return nil
 }
+
+// Allocated returns the bytes of disk that the file name occupies: what its
+// blocks come to where the file system says, else its length. It is 0 for a
+// file that cannot be opened.
+func Allocated(fsys FS, name string) int64 {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close() // it was only read
+	if ext, ok := f.(Extenter); ok {
+		if n, err := ext.Allocated(); err == nil {
+			return n
+		}
+	}
+	n, err := f.Size()
+	if err != nil {
+		return 0
+	}
+	return n
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -108,7 +107,7 @@ func (s *Store) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin 
 		if ref, ok := s.Lookup(d); ok {
 			return ref, true, nil
 		}
-		won, err := s.claims.take(ctx, d)
+		won, err := s.claims.Take(ctx, d)
 		if err != nil {
 			return Ref{}, false, err
 		}
@@ -116,7 +115,7 @@ func (s *Store) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin 
 			break
 		}
 	}
-	defer s.claims.release(d)
+	defer s.claims.Release(d)
 	if ref, ok := s.Lookup(d); ok { // stored between the look and the claim
 		return ref, true, nil
 	}
@@ -147,7 +146,7 @@ func (s *Store) problem(op string, d chunks.Digest, err error) error {
 
 // place appends to the first lane that is free, or waits for one.
 func (s *Store) place(r format.Row, b chunks.Blob, pin func(Ref)) (format.Row, *state.Pack, error) {
-	if err := s.room.take(s, int64(len(b))+format.EntrySize+format.Align); err != nil {
+	if err := s.room.Take(int64(len(b)) + format.EntrySize + format.Align); err != nil {
 		return r, nil, err
 	}
 	l := &s.lanes[0]
@@ -234,7 +233,7 @@ func (s *Store) createFile(p *state.Pack, h *format.Header) (disk.File, error) {
 	if err := disk.MkdirAll(s.fs, s.shard(p.ID), 0o700); err != nil {
 		return nil, fmt.Errorf("create pack: %w", chunks.NoSpace(err))
 	}
-	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR|os.O_CREATE|os.O_EXCL|s.directFlag(), 0o600)
+	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR|os.O_CREATE|os.O_EXCL|s.probe.DirectFlag(), 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("create pack: %w", chunks.NoSpace(err))
 	}
@@ -251,32 +250,14 @@ func (s *Store) reopen(p *state.Pack) (*writer.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := p.Entries.Load(); !complete(p, rows, n) {
+	if n := p.Entries.Load(); !p.Complete(rows, n) {
 		return nil, fmt.Errorf("%d of its %d entries are whole", len(rows), n)
 	}
-	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR|s.directFlag(), 0)
+	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR|s.probe.DirectFlag(), 0)
 	if err != nil {
 		return nil, err
 	}
 	return s.addWriter(s.env.Continue(p, f, rows)), nil
-}
-
-// complete reports whether rows are all entries of a pack but dead ones, of
-// which a hole may have taken the place.
-func complete(p *state.Pack, rows []format.Row, n uint32) bool {
-	there := make(map[uint32]bool, len(rows))
-	for _, r := range rows {
-		if r.Ordinal >= n {
-			return false
-		}
-		there[r.Ordinal] = true
-	}
-	for o := range n {
-		if !there[o] && !p.Dead().Has(o) {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *Store) addWriter(w *writer.Writer) *writer.Writer {
@@ -314,74 +295,6 @@ func (s *Store) retire(w *writer.Writer) {
 	if err := w.Close(); err != nil {
 		s.log.Warn("close pack", "pack", w.Pack().Name(), "err", err)
 	}
-}
-
-// claims lets one caller at a time store a chunk of a given name.
-type claims struct {
-	mu sync.Mutex
-
-	taken map[chunks.Digest]chan struct{}
-}
-
-func (c *claims) init() { c.taken = map[chunks.Digest]chan struct{}{} }
-
-// take claims d, or waits until whoever holds it lets go and returns false.
-func (c *claims) take(ctx context.Context, d chunks.Digest) (bool, error) {
-	c.mu.Lock()
-	wait, held := c.taken[d]
-	if !held {
-		c.taken[d] = nil
-		c.mu.Unlock()
-		return true, nil
-	}
-	if wait == nil {
-		wait = make(chan struct{})
-		c.taken[d] = wait
-	}
-	c.mu.Unlock()
-	select {
-	case <-wait:
-		return false, nil
-	case <-ctx.Done():
-		return false, ctx.Err()
-	}
-}
-
-func (c *claims) release(d chunks.Digest) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if wait := c.taken[d]; wait != nil {
-		close(wait)
-	}
-	delete(c.taken, d)
-}
-
-// room watches how much of the disk may still be filled. It asks the file
-// system once for every few megabytes.
-type room struct{ left atomic.Int64 }
-
-const roomStep = 16 << 20
-
-// take reserves n bytes or fails with [chunks.ErrNoSpace].
-func (r *room) take(s *Store, n int64) error {
-	if r.left.Add(-n) >= 0 {
-		return nil
-	}
-	space, err := s.fs.Space(s.dir)
-	if err != nil {
-		return fmt.Errorf("ask for free space: %w", err)
-	}
-	reserve := s.cfg.Reserve
-	if reserve == 0 {
-		reserve = min(max(space.TotalBytes/100, 16<<20), 1<<30)
-	}
-	free := space.FreeBytes - reserve
-	if free < n {
-		r.left.Store(0)
-		return fmt.Errorf("%w: %d MiB free, of which %d are kept back", chunks.ErrNoSpace, space.FreeBytes>>20, reserve>>20)
-	}
-	r.left.Store(min(free-n, roomStep))
-	return nil
 }
 
 // maybeFlush writes the newest part of the index to disk, beside the work,

@@ -1,10 +1,8 @@
 package pack
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -35,8 +33,8 @@ func (s *Store) noteUnfound(p *state.Pack, h *format.Header, rows []format.Row, 
 	if h.Derived {
 		return // its ordinals have gaps from the start
 	}
-	found := p.Dead().With(ordinals(rows))
-	n := gaps(rows, found, committed)
+	found := p.Dead().With(state.Ordinals(rows))
+	n := state.Gaps(rows, found, committed)
 	next := uint32(0)
 	for _, r := range rows {
 		next = max(next, r.Ordinal+1)
@@ -60,35 +58,6 @@ func (s *Store) noteUnfound(p *state.Pack, h *format.Header, rows []format.Row, 
 		h.DamagedPacks = append(h.DamagedPacks, s.path(p))
 		s.lost[p.Number] = loss{found, committed}
 	})
-}
-
-// gaps counts the ordinals in front of durable rows that are not in found.
-func gaps(rows []format.Row, found *state.Bitmap, committed int64) (n int) {
-	rows = slices.Clone(rows)
-	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
-	next := uint32(0)
-	for _, r := range rows {
-		for ; next < r.Ordinal && r.Off <= committed; next++ {
-			if !found.Has(next) {
-				n++
-			}
-		}
-		next = max(next, r.Ordinal+1)
-	}
-	return n
-}
-
-// ordinals returns the entries of rows as a bitmap.
-func ordinals(rows []format.Row) []uint64 {
-	n := uint32(0)
-	for _, r := range rows {
-		n = max(n, r.Ordinal+1)
-	}
-	words := make([]uint64, n/64+1)
-	for _, r := range rows {
-		words[r.Ordinal>>6] |= 1 << (r.Ordinal & 63)
-	}
-	return words
 }
 
 // nameLost adds the names of what noteUnfound found lost to Health, as far as

@@ -1,67 +1,28 @@
 package pack
 
 import (
-	"fmt"
-
-	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
 )
 
-// What the packs of a store are made of.
+// What the packs of a store are made of, and what is done with them.
 type (
-	ID   = format.ID  // of a pack, here, at every peer and in a bucket
-	Ref  = state.Ref  // an entry of a pack
-	Set  = state.Set  // a set of entries
-	Info = state.Info // a pack at one moment
+	ID        = format.ID       // of a pack, here, at every peer and in a bucket
+	Ref       = state.Ref       // an entry of a pack
+	Set       = state.Set       // a set of entries
+	Info      = state.Info      // a pack at one moment
+	Usage     = state.Usage     // what a pack's entries occupy in it
+	Abilities = state.Abilities // how the file system gives space back
+	Method    = state.Method    // a way to do so
+	Move      = state.Move      // a chunk that has another place
+	Reclaimed = state.Reclaimed // what became of condemned entries
 )
-
-// Usage is what a pack's entries occupy in it, headers and padding included.
-type Usage struct {
-	Entries, Dead        uint32 // entries not yet reclaimed, and those of them in the set asked for
-	LiveBytes, DeadBytes int64
-}
-
-// Abilities are the ways in which the file system below a store gives space
-// back, found by trying.
-type Abilities struct {
-	Punch bool // holes can be punched into a file, and the space returns
-	Clone bool // a new file can share blocks of an old one
-}
-
-// A Method is a way to give the space of dead entries back.
-type Method uint8
 
 // The methods, cheapest first.
 const (
-	Keep    Method = iota // not worth it now
-	Drop                  // nothing lives in the pack: remove the file
-	Punch                 // turn runs of dead entries into holes
-	Reflink               // share the live runs with a new, dense pack; drop the old one
-	Copy                  // copy the live entries into other packs; drop the old one
+	Keep    = state.Keep
+	Drop    = state.Drop
+	Punch   = state.Punch
+	Reflink = state.Reflink
+	Copy    = state.Copy
 )
-
-var methodNames = [...]string{"keep", "drop", "punch", "reflink", "copy"}
-
-func (m Method) String() string {
-	if int(m) < len(methodNames) {
-		return methodNames[m]
-	}
-	return fmt.Sprintf("method %d", uint8(m))
-}
-
-// MarshalText writes the method's name.
-func (m Method) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// A Move says that a chunk has another place now.
-type Move struct {
-	Digest   chunks.Digest
-	Old, New Ref
-}
-
-// Reclaimed is what became of the condemned entries of one pack.
-type Reclaimed struct {
-	Entries     uint32 // condemned entries that are gone now
-	FreedBytes  int64  // disk space that came back
-	CopiedBytes int64  // live bytes that had to be written anew
-}

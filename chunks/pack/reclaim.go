@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 	"os"
 	"slices"
 
@@ -39,7 +38,7 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 		if int64(l.Pack) >= int64(len(sums)) {
 			continue
 		}
-		u, n := &sums[l.Pack], extent(l.Len)
+		u, n := &sums[l.Pack], format.Extent(l.Len)
 		u.Entries++
 		words := rows[l.Pack]
 		if w := int(l.Entry >> 6); w < len(words) && words[w]&(1<<(l.Entry&63)) != 0 {
@@ -57,30 +56,13 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 		u := sums[p.Number]
 		// Second copies of a chunk are not in the index. Their size is that of
 		// the pack's average entry.
-		if more := unreclaimed(p, set.Row(p.Number)) - u.Dead; more > 0 && more <= p.Entries.Load() {
+		if more := p.Unreclaimed(set.Row(p.Number)) - u.Dead; more > 0 && more <= p.Entries.Load() {
 			u.Entries, u.Dead = u.Entries+more, u.Dead+more
 			u.DeadBytes += int64(more) * p.Size.Load() / int64(p.Entries.Load())
 		}
 		usage[p.Number] = u
 	}
 	return usage, nil
-}
-
-// unreclaimed counts the entries of a row whose space was not given back.
-func unreclaimed(p *state.Pack, row []uint64) (n uint32) {
-	gone := p.Gone().Words()
-	for i, w := range row {
-		if i < len(gone) {
-			w &^= gone[i]
-		}
-		n += uint32(bits.OnesCount64(w))
-	}
-	return n
-}
-
-// extent is the room that an entry takes in a pack.
-func extent(stored uint32) int64 {
-	return format.EntryStart(format.EntrySize+int64(stored), int(stored))
 }
 
 // Reclaim gives back the space of the condemned entries of a pack, by the
@@ -164,7 +146,7 @@ func (j *reclaim) drop() (Reclaimed, error) {
 // remove forgets the pack, durably, and then removes its file.
 func (j *reclaim) remove() (Reclaimed, error) {
 	s, p := j.s, j.p
-	freed := s.allocated(p)
+	freed := disk.Allocated(s.fs, s.path(p))
 	done := Reclaimed{Entries: j.newlyGone()}
 	s.packs.DropPack(p)
 	for _, r := range j.rows {
@@ -178,23 +160,8 @@ func (j *reclaim) remove() (Reclaimed, error) {
 		return done, err
 	}
 	done.FreedBytes = freed
-	s.room.left.Store(0)
+	s.room.Look()
 	return done, nil
-}
-
-// allocated returns the disk space of a pack's file.
-func (s *Store) allocated(p *state.Pack) int64 {
-	f, err := s.fs.OpenFile(s.path(p), os.O_RDONLY, 0)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	if ext, ok := f.(disk.Extenter); ok {
-		if n, err := ext.Allocated(); err == nil {
-			return n
-		}
-	}
-	return p.Size.Load()
 }
 
 // punch turns runs of dead entries into holes. Runs that are too short stay
@@ -210,8 +177,8 @@ func (j *reclaim) punch(ctx context.Context) (Reclaimed, error) {
 	if !ok {
 		return Reclaimed{}, errors.New("the file system cannot punch holes")
 	}
-	before := s.allocated(p)
-	for _, run := range j.deadRuns() {
+	before := disk.Allocated(s.fs, s.path(p))
+	for _, run := range format.DeadRuns(j.rows, minPunch, j.dead.Has) {
 		if err := ctx.Err(); err != nil {
 			return Reclaimed{}, err
 		}
@@ -230,34 +197,9 @@ func (j *reclaim) punch(ctx context.Context) (Reclaimed, error) {
 		}
 	}
 	s.handles.Drop(uint64(p.Number))
-	done.FreedBytes = max(0, before-s.allocated(p))
-	s.room.left.Store(0)
+	done.FreedBytes = max(0, before-disk.Allocated(s.fs, s.path(p)))
+	s.room.Look()
 	return done, s.syncJournal()
-}
-
-// deadRuns returns the block-aligned spans that hold nothing but dead entries
-// and are worth a hole.
-func (j *reclaim) deadRuns() []format.Segment {
-	var runs []format.Segment
-	for i := 0; i < len(j.rows); {
-		if !j.dead.Has(j.rows[i].Ordinal) {
-			i++
-			continue
-		}
-		from := j.rows[i].Off
-		for i < len(j.rows) && j.dead.Has(j.rows[i].Ordinal) {
-			i++
-		}
-		to := j.rows[i-1].End()
-		if i < len(j.rows) {
-			to = j.rows[i].Off // with the padding in front of the next
-		}
-		start, end := format.AlignUp(from, format.Align), to&^(format.Align-1)
-		if end-start >= minPunch {
-			runs = append(runs, format.Segment{Src: start, N: end - start})
-		}
-	}
-	return runs
 }
 
 // counts reports whether r is the entry of its chunk, and not one that was
@@ -295,7 +237,7 @@ func (j *reclaim) copy(ctx context.Context) (Reclaimed, error) {
 			return Reclaimed{}, err
 		}
 		ref := Ref{Pack: to.Number, Entry: moved.Ordinal}
-		moves, places[ref] = append(moves, Move{r.Digest, Ref{Pack: p.Number, Entry: r.Ordinal}, ref}), moved
+		moves, places[ref] = append(moves, Move{Digest: r.Digest, Old: Ref{Pack: p.Number, Entry: r.Ordinal}, New: ref}), moved
 		copied += int64(len(blob))
 	}
 	if err := s.commitAll(); err != nil {
@@ -310,7 +252,7 @@ func (j *reclaim) copy(ctx context.Context) (Reclaimed, error) {
 // moveIn appends a chunk that the index already has. The entry is not in the
 // index until the switchover.
 func (s *Store) moveIn(r format.Row, blob []byte) (format.Row, *state.Pack, error) {
-	if err := s.room.take(s, int64(len(blob))+format.EntrySize+format.Align); err != nil {
+	if err := s.room.Take(int64(len(blob)) + format.EntrySize + format.Align); err != nil {
 		return r, nil, err
 	}
 	l := &s.lanes[len(s.lanes)-1]
@@ -354,7 +296,7 @@ func (j *reclaim) reflink(ctx context.Context) (Reclaimed, error) {
 	if err != nil {
 		return Reclaimed{}, err
 	}
-	spans, ok := liveSpans(live, h)
+	spans, ok := format.LiveSpans(live, h)
 	if !ok {
 		return j.copy(ctx)
 	}
@@ -366,52 +308,21 @@ func (j *reclaim) reflink(ctx context.Context) (Reclaimed, error) {
 	places := map[Ref]format.Row{}
 	for i, r := range rows {
 		ref := Ref{Pack: q.Number, Entry: r.Ordinal}
-		moves, places[ref] = append(moves, Move{r.Digest, Ref{Pack: p.Number, Entry: live[i].Ordinal}, ref}), r
+		moves, places[ref] = append(moves, Move{Digest: r.Digest, Old: Ref{Pack: p.Number, Entry: live[i].Ordinal}, New: ref}), r
 	}
 	return j.change(moves, places, 0)
 }
 
-// A span is a run of blocks with live entries: where it lies, where it goes,
-// and where it was in the pack that the entries were written to.
-type span struct{ from, to, origin, n int64 }
-
-// liveSpans lays the blocks of the live entries out without gaps. It fails if
-// there are more runs than a header can list.
-func liveSpans(live []format.Row, h *format.Header) (spans []span, ok bool) {
-	for _, r := range live {
-		from, end := r.Off&^(format.Align-1), format.AlignUp(r.End(), format.Align)
-		_, origin, ok := h.Owner(r.Off)
-		if !ok {
-			return nil, false
-		}
-		origin -= r.Off - from
-		if n := len(spans); n > 0 {
-			last := &spans[n-1]
-			if from <= last.from+last.n && origin-from == last.origin-last.from {
-				last.n = max(last.n, end-last.from)
-				continue
-			}
-		}
-		spans = append(spans, span{from: from, origin: origin, n: end - from})
-	}
-	at := int64(format.HeaderSize)
-	for i := range spans {
-		spans[i].to = at
-		at += spans[i].n
-	}
-	return spans, len(spans) <= format.MaxSegments
-}
-
 // derive writes the dense pack and makes it durable. rows come back in the
 // order of live.
-func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, spans []span) (*state.Pack, []format.Row, error) {
+func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, spans []format.Span) (*state.Pack, []format.Row, error) {
 	s, p := j.s, j.p
 	h := &format.Header{ID: format.NewID(), Store: s.id.ID, Created: old.Created, Epoch: s.packs.Epoch(), Derived: true, Origin: old.ID}
 	if old.Derived {
 		h.Origin = old.Origin
 	}
 	for _, sp := range spans {
-		h.Segments = append(h.Segments, format.Segment{Src: sp.origin, Dst: sp.to, N: sp.n})
+		h.Segments = append(h.Segments, format.Segment{Src: sp.Origin, Dst: sp.To, N: sp.N})
 	}
 	q := &state.Pack{ID: h.ID, Epoch: h.Epoch}
 	s.packs.Add(q, false)
@@ -430,7 +341,7 @@ func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, s
 	return q, rows, nil
 }
 
-func (s *Store) writeDerived(q *state.Pack, h *format.Header, src disk.File, live []format.Row, spans []span) (rows []format.Row, size int64, err error) {
+func (s *Store) writeDerived(q *state.Pack, h *format.Header, src disk.File, live []format.Row, spans []format.Span) (rows []format.Row, size int64, err error) {
 	f, err := s.createFile(q, h)
 	if err != nil {
 		return nil, 0, err
@@ -446,13 +357,13 @@ func (s *Store) writeDerived(q *state.Pack, h *format.Header, src disk.File, liv
 	}
 	end, next := int64(format.HeaderSize), 0
 	for _, sp := range spans {
-		if err := cloner.CloneRange(sp.to, src, sp.from, sp.n); err != nil {
+		if err := cloner.CloneRange(sp.To, src, sp.From, sp.N); err != nil {
 			return nil, 0, err
 		}
-		end = sp.to + sp.n
-		for ; next < len(live) && live[next].Off < sp.from+sp.n; next++ {
+		end = sp.To + sp.N
+		for ; next < len(live) && live[next].Off < sp.From+sp.N; next++ {
 			r := live[next]
-			r.Off += sp.to - sp.from
+			r.Off += sp.To - sp.From
 			rows = append(rows, r)
 		}
 	}

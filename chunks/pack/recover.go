@@ -22,94 +22,20 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/writer"
 )
 
-// A found file is one that has the name of a pack.
-type found struct {
-	name  string // with its directory
-	epoch uint64
-	id    format.ID
-	size  int64
-}
-
 // list finds the pack files of the store.
-func (s *Store) list() ([]found, error) {
-	var all []found
-	root := path.Join(s.dir, identity.PacksDir)
-	shards, err := s.fs.ReadDir(root)
-	if err != nil {
-		return nil, fmt.Errorf("list packs: %w", err)
-	}
-	for _, shard := range shards {
-		if !shard.IsDir() {
-			s.foreign(path.Join(root, shard.Name()))
-			continue
-		}
-		files, err := s.fs.ReadDir(path.Join(root, shard.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("list packs: %w", err)
-		}
-		for _, e := range files {
-			name := path.Join(root, shard.Name(), e.Name())
-			epoch, id, ok := state.ParseName(e.Name())
-			if !ok || id.String()[:2] != shard.Name() || !e.Type().IsRegular() {
-				s.foreign(name)
-				continue
-			}
-			info, err := e.Info()
-			if err != nil {
-				return nil, fmt.Errorf("list packs: %w", err)
-			}
-			all = append(all, found{name, epoch, id, info.Size()})
-		}
-	}
-	return s.unique(all), nil
-}
-
-func (s *Store) foreign(name string) {
-	s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, name) })
-}
-
-// unique takes files out that have the ID of another: only one can be the
-// pack, and that is the one whose header knows its name.
-func (s *Store) unique(files []found) []found {
-	at := map[format.ID]int{}
-	var all []found
-	for _, f := range files {
-		i, twice := at[f.id]
-		if !twice {
-			at[f.id] = len(all)
-			all = append(all, f)
-			continue
-		}
-		if s.named(f) && !s.named(all[i]) {
-			f, all[i] = all[i], f
-		}
-		s.foreign(f.name)
-	}
-	return all
-}
-
-// named reports whether f's header confirms its name.
-func (s *Store) named(f found) bool {
-	h, err := s.headerOf(f)
-	return err == nil && h.Epoch == f.epoch
-}
-
-func (s *Store) headerOf(f found) (*format.Header, error) {
-	file, err := s.fs.OpenFile(f.name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close() // it was only read
-	return format.ReadHeader(file, f.id, f.epoch)
+func (s *Store) list() ([]state.File, error) {
+	files, strangers, err := state.List(s.fs, path.Join(s.dir, identity.PacksDir))
+	s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, strangers...) })
+	return files, err
 }
 
 // reserveNumbers makes sure that a pack whose header is damaged, and which
 // gets a new number for that, gets none that another pack has. It fails if
 // all packs belong to another store: then it is the identity that is wrong.
-func (s *Store) reserveNumbers(files []found) error {
+func (s *Store) reserveNumbers(files []state.File) error {
 	ours, other := false, format.ID{}
 	for _, f := range files {
-		h, err := s.headerOf(f)
+		h, err := f.Header(s.fs)
 		switch {
 		case err != nil: // told when the pack is loaded
 		case h.Store != s.id.ID:
@@ -129,7 +55,7 @@ func (s *Store) reserveNumbers(files []found) error {
 // be ours.
 func (s *Store) checkOwner() error {
 	for _, p := range s.packs.All() {
-		h, err := s.headerOf(found{name: s.path(p), epoch: p.Epoch, id: p.ID})
+		h, err := state.File{Name: s.path(p), Epoch: p.Epoch, ID: p.ID}.Header(s.fs)
 		if err == nil && h.Store != s.id.ID {
 			return s.wrongIdentity(h.Store)
 		}
@@ -162,9 +88,9 @@ func (s *Store) reconcile(ctx context.Context, copied bool) error {
 		return &identity.OpenError{Dir: s.dir, Err: fmt.Errorf("%w: %d of %d packs are not there, the first is %s", identity.ErrHalfCopied, n, len(files)+n, s.health.MissingPacks[0]),
 			Cure: "finish the copy; or open it with what there is (--accept-loss), and heal or back up again what is missing"}
 	}
-	files = slices.DeleteFunc(files, func(f found) bool {
-		p := known[f.name]
-		return p != nil && p.Sealed.Load() && p.Covered == p.Entries.Load() && p.Size.Load() == f.size
+	files = slices.DeleteFunc(files, func(f state.File) bool {
+		p := known[f.Name]
+		return p != nil && p.Sealed.Load() && p.Covered == p.Entries.Load() && p.Size.Load() == f.Size
 	})
 	if err := s.reserveNumbers(files); err != nil {
 		return err
@@ -173,7 +99,7 @@ func (s *Store) reconcile(ctx context.Context, copied bool) error {
 	// places in the index still hold.
 	loaded := map[*state.Pack][]format.Row{}
 	for _, f := range files {
-		p, rows, err := s.loadPack(ctx, f, known[f.name])
+		p, rows, err := s.loadPack(ctx, f, known[f.Name])
 		if err != nil {
 			return err
 		}
@@ -190,20 +116,20 @@ func (s *Store) reconcile(ctx context.Context, copied bool) error {
 }
 
 // undropped takes out what waits to be removed.
-func (s *Store) undropped(files []found) []found {
+func (s *Store) undropped(files []state.File) []state.File {
 	dropped := map[format.ID]bool{}
 	for _, id := range s.packs.Dropped() {
 		dropped[id] = true
 	}
-	return slices.DeleteFunc(files, func(f found) bool { return dropped[f.id] })
+	return slices.DeleteFunc(files, func(f state.File) bool { return dropped[f.ID] })
 }
 
 // forgetLost drops the packs of the table that were dropped or have no file,
 // and returns the others by file name.
-func (s *Store) forgetLost(files []found) map[string]*state.Pack {
+func (s *Store) forgetLost(files []state.File) map[string]*state.Pack {
 	there := map[string]bool{}
 	for _, f := range files {
-		there[f.name] = true
+		there[f.Name] = true
 	}
 	dropped := s.packs.Dropped()
 	known := map[string]*state.Pack{}
@@ -272,7 +198,7 @@ func (s *Store) rebuild(ctx context.Context) error {
 }
 
 // readAll reads the rows of all packs, several packs at the same time.
-func (s *Store) readAll(ctx context.Context, files []found, out chan<- []placed) error {
+func (s *Store) readAll(ctx context.Context, files []state.File, out chan<- []placed) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.cfg.Readers)
 	for _, f := range files {
@@ -351,19 +277,19 @@ func (s *Store) preferLive(_ chunks.Digest, a, b index.Loc) index.Loc {
 // loadPack reads the list of a pack's entries and puts the pack into the
 // table. A pack without a whole footer is read entry by entry and completed.
 // It returns no pack for a file that holds nothing of this store.
-func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*state.Pack, []format.Row, error) {
-	file, err := s.fs.OpenFile(f.name, os.O_RDWR|s.directFlag(), 0)
+func (s *Store) loadPack(ctx context.Context, f state.File, known *state.Pack) (*state.Pack, []format.Row, error) {
+	file, err := s.fs.OpenFile(f.Name, os.O_RDWR|s.probe.DirectFlag(), 0)
 	if err != nil {
 		return s.unreadable(f, known, fmt.Errorf("open pack: %w", err))
 	}
 	defer file.Close()
-	h, err := format.ReadHeader(file, f.id, f.epoch)
+	h, err := format.ReadHeader(file, f.ID, f.Epoch)
 	made := (*format.DamagedHeader)(nil)
 	if err != nil && !errors.As(err, &made) {
 		return s.unreadable(f, known, err)
 	}
 	if made == nil && h.Store != s.id.ID {
-		s.foreign(f.name)
+		s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, f.Name) })
 		return nil, nil, nil
 	}
 	p := s.admit(f, h, known, made == nil)
@@ -371,11 +297,11 @@ func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*stat
 	if p.Sealed.Load() { // it was whole once: what is not whole now is damage, not a torn tail
 		committed = max(committed, p.Size.Load())
 	}
-	rows, t, err := format.ReadFooter(file, f.id, f.size)
+	rows, t, err := format.ReadFooter(file, f.ID, f.Size)
 	switch {
 	case err == nil:
 		p.Sealed.Store(true)
-		p.Size.Store(f.size)
+		p.Size.Store(f.Size)
 		s.setEntries(p, rows)
 		s.packs.Replay(p)
 		if made == nil {
@@ -383,7 +309,7 @@ func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*stat
 		}
 	default:
 		s.packs.Replay(p)
-		rows, err = s.recoverPack(ctx, file, p, h, f.size, committed)
+		rows, err = s.recoverPack(ctx, file, p, h, f.Size, committed)
 	}
 	if err != nil {
 		return s.unreadable(f, p, err)
@@ -396,23 +322,23 @@ func (s *Store) loadPack(ctx context.Context, f found, known *state.Pack) (*stat
 
 // admit gives a pack file its place in the table: the one that it had, else
 // the number in its header, else a new one.
-func (s *Store) admit(f found, h *format.Header, known *state.Pack, numbered bool) *state.Pack {
+func (s *Store) admit(f state.File, h *format.Header, known *state.Pack, numbered bool) *state.Pack {
 	if known != nil {
 		return known
 	}
-	p := &state.Pack{ID: f.id, Epoch: f.epoch, Number: h.Number}
+	p := &state.Pack{ID: f.ID, Epoch: f.Epoch, Number: h.Number}
 	s.packs.Add(p, numbered)
 	return p
 }
 
 // unreadable keeps a pack that the disk does not let us read in the list of
 // what is wrong, and goes on with the others. The next start tries again.
-func (s *Store) unreadable(f found, p *state.Pack, err error) (*state.Pack, []format.Row, error) {
+func (s *Store) unreadable(f state.File, p *state.Pack, err error) (*state.Pack, []format.Row, error) {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, nil, err
 	}
-	s.log.Error("pack cannot be read", "pack", f.name, "err", err)
-	s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.name) })
+	s.log.Error("pack cannot be read", "pack", f.Name, "err", err)
+	s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.Name) })
 	s.suspect.Store(true)
 	if p != nil {
 		p.Retired.Store(true)
@@ -424,14 +350,14 @@ func (s *Store) unreadable(f found, p *state.Pack, err error) (*state.Pack, []fo
 // discard deals with a file without a single entry: the remains of a pack that
 // was begun at the moment of the crash go; one that is longer and has not even
 // a header stays for a person to look at.
-func (s *Store) discard(f found, p *state.Pack, headless bool) (*state.Pack, []format.Row, error) {
+func (s *Store) discard(f state.File, p *state.Pack, headless bool) (*state.Pack, []format.Row, error) {
 	s.packs.Drop(p.Number)
-	if headless && f.size > format.HeaderSize {
-		s.log.Error("pack holds nothing that can be read", "pack", f.name)
-		s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.name) })
+	if headless && f.Size > format.HeaderSize {
+		s.log.Error("pack holds nothing that can be read", "pack", f.Name)
+		s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.Name) })
 		return nil, nil, nil
 	}
-	if err := s.fs.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.fs.Remove(f.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("remove unfinished pack: %w", err)
 	}
 	return nil, nil, nil
@@ -448,7 +374,7 @@ func (s *Store) setEntries(p *state.Pack, rows []format.Row) {
 	if int(n) == len(rows) {
 		return
 	}
-	there := ordinals(rows)
+	there := state.Ordinals(rows)
 	never := make([]uint64, len(there))
 	for i := range never {
 		never[i] = ^there[i]

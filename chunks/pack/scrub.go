@@ -120,7 +120,7 @@ func (c *scrub) add(d Damage) {
 
 // pack checks one pack. Only the end of ctx is an error.
 func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
-	f, err := c.s.fs.OpenFile(c.s.path(p), os.O_RDONLY|c.s.directFlag(), 0)
+	f, err := c.s.fs.OpenFile(c.s.path(p), os.O_RDONLY|c.s.probe.DirectFlag(), 0)
 	if err != nil {
 		if c.s.packs.At(p.Number) == p { // else reclaimed meanwhile
 			c.add(Damage{Pack: p.Name(), Err: readError(err)})
@@ -172,7 +172,7 @@ func (c *scrub) compare(p *state.Pack, rows []format.Row) {
 	if c.s.writerOf(p) != nil {
 		return // entries go on being added
 	}
-	found := p.Dead().With(ordinals(rows))
+	found := p.Dead().With(state.Ordinals(rows))
 	for o := range p.Entries.Load() {
 		if !found.Has(o) {
 			c.mu.Lock()
@@ -248,7 +248,7 @@ func readRow(f disk.File, r format.Row) ([]byte, error) {
 
 // rows returns the entries of a pack.
 func (s *Store) rows(ctx context.Context, p *state.Pack) ([]format.Row, error) {
-	f, err := s.fs.OpenFile(s.path(p), os.O_RDONLY|s.directFlag(), 0)
+	f, err := s.fs.OpenFile(s.path(p), os.O_RDONLY|s.probe.DirectFlag(), 0)
 	if err != nil {
 		return nil, fmt.Errorf("open pack: %w", err)
 	}

@@ -62,13 +62,13 @@ type Config struct {
 }
 
 // Direct says whether packs are written and scrubbed with O_DIRECT.
-type Direct int
+type Direct = disk.When
 
 // The choices for [Config.Direct].
 const (
-	DirectAuto Direct = iota
-	DirectOn
-	DirectOff
+	DirectAuto = disk.Auto
+	DirectOn   = disk.Always
+	DirectOff  = disk.Never
 )
 
 func (c Config) withDefaults() (Config, error) {
@@ -102,7 +102,7 @@ type Store struct {
 	idx   *index.Index
 	packs *state.State
 	ident string // tells this directory from a copy of it
-	probe probe
+	probe *disk.Prober
 
 	generation atomic.Uint64
 	failures   atomic.Uint64
@@ -112,8 +112,8 @@ type Store struct {
 
 	lanes   []lane
 	env     writer.Env
-	claims  claims
-	room    room
+	claims  *writer.Claims
+	room    *writer.Room
 	handles *disk.Handles
 
 	openMu sync.RWMutex
@@ -163,7 +163,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		FS: cfg.FS, Log: cfg.Log, Failed: s.packFailed,
 	}
 	s.handles = disk.NewHandles(cfg.FS, maxHandles)
-	s.claims.init()
+	s.claims = writer.NewClaims()
+	s.probe = &disk.Prober{FS: cfg.FS, Dir: cfg.Dir, Direct: cfg.Direct, Log: cfg.Log}
+	s.room = writer.NewRoom(cfg.FS, cfg.Dir, cfg.Reserve)
 	if err := s.load(ctx); err != nil {
 		s.release()
 		if refused := (*identity.OpenError)(nil); errors.As(err, &refused) {
@@ -220,6 +222,12 @@ func (s *Store) String() string { return "pack store " + s.dir }
 
 // Identity returns what holdfast-store.json says.
 func (s *Store) Identity() identity.Identity { return s.id }
+
+// Abilities returns how the file system gives space back.
+func (s *Store) Abilities() Abilities {
+	can := s.probe.Abilities()
+	return Abilities{Punch: can.Punch, Clone: can.Clone}
+}
 
 // Generation changes whenever a chunk that snapshots may name has got another
 // place, so that sets of entries computed before no longer hold.

@@ -1,0 +1,96 @@
+package state
+
+import (
+	"fmt"
+	"os"
+	"path"
+
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// A File is one that has the name of a pack.
+type File struct {
+	Name  string // with its directory
+	Epoch uint64
+	ID    format.ID
+	Size  int64
+}
+
+// Header reads f's header.
+func (f File) Header(fs disk.FS) (*format.Header, error) {
+	file, err := fs.OpenFile(f.Name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() // it was only read
+	return format.ReadHeader(file, f.ID, f.Epoch)
+}
+
+// named reports whether f's header confirms its name.
+func (f File) named(fs disk.FS) bool {
+	h, err := f.Header(fs)
+	return err == nil && h.Epoch == f.Epoch
+}
+
+// List finds the pack files below dir, and what else lies there.
+func List(fs disk.FS, dir string) (files []File, strangers []string, err error) {
+	shards, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list packs: %w", err)
+	}
+	for _, shard := range shards {
+		name := path.Join(dir, shard.Name())
+		if !shard.IsDir() {
+			strangers = append(strangers, name)
+			continue
+		}
+		found, others, err := listShard(fs, name)
+		if err != nil {
+			return nil, nil, fmt.Errorf("list packs: %w", err)
+		}
+		files, strangers = append(files, found...), append(strangers, others...)
+	}
+	files, twice := unique(fs, files)
+	return files, append(strangers, twice...), nil
+}
+
+func listShard(fs disk.FS, dir string) (files []File, strangers []string, err error) {
+	entries, err := fs.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		epoch, id, ok := ParseName(e.Name())
+		if !ok || id.String()[:2] != path.Base(dir) || !e.Type().IsRegular() {
+			strangers = append(strangers, name)
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, File{name, epoch, id, info.Size()})
+	}
+	return files, strangers, nil
+}
+
+// unique takes files out that have the ID of another: only one can be the
+// pack, and that is the one whose header knows its name.
+func unique(fs disk.FS, files []File) (kept []File, twice []string) {
+	at := map[format.ID]int{}
+	for _, f := range files {
+		i, again := at[f.ID]
+		if !again {
+			at[f.ID] = len(kept)
+			kept = append(kept, f)
+			continue
+		}
+		if f.named(fs) && !kept[i].named(fs) {
+			f, kept[i] = kept[i], f
+		}
+		twice = append(twice, f.Name)
+	}
+	return kept, twice
+}

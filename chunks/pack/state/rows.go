@@ -1,0 +1,68 @@
+package state
+
+import (
+	"cmp"
+	"math/bits"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// Gaps counts the ordinals in front of durable rows that are not in found.
+func Gaps(rows []format.Row, found *Bitmap, committed int64) (n int) {
+	rows = slices.Clone(rows)
+	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
+	next := uint32(0)
+	for _, r := range rows {
+		for ; next < r.Ordinal && r.Off <= committed; next++ {
+			if !found.Has(next) {
+				n++
+			}
+		}
+		next = max(next, r.Ordinal+1)
+	}
+	return n
+}
+
+// Ordinals returns the entries of rows as a bitmap.
+func Ordinals(rows []format.Row) []uint64 {
+	n := uint32(0)
+	for _, r := range rows {
+		n = max(n, r.Ordinal+1)
+	}
+	words := make([]uint64, n/64+1)
+	for _, r := range rows {
+		words[r.Ordinal>>6] |= 1 << (r.Ordinal & 63)
+	}
+	return words
+}
+
+// Complete reports whether rows are all n entries of p but dead ones, of
+// which a hole may have taken the place.
+func (p *Pack) Complete(rows []format.Row, n uint32) bool {
+	there := make(map[uint32]bool, len(rows))
+	for _, r := range rows {
+		if r.Ordinal >= n {
+			return false
+		}
+		there[r.Ordinal] = true
+	}
+	for o := range n {
+		if !there[o] && !p.Dead().Has(o) {
+			return false
+		}
+	}
+	return true
+}
+
+// Unreclaimed counts the entries of a row whose space was not given back.
+func (p *Pack) Unreclaimed(row []uint64) (n uint32) {
+	gone := p.Gone().Words()
+	for i, w := range row {
+		if i < len(gone) {
+			w &^= gone[i]
+		}
+		n += uint32(bits.OnesCount64(w))
+	}
+	return n
+}
