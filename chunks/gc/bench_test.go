@@ -18,12 +18,17 @@ type orderly struct {
 
 const perPack = 64
 
-func (o orderly) Locate(d chunks.Digest) (pack.Ref, bool) {
+func (o orderly) Lookup(d chunks.Digest) (pack.Ref, bool) {
 	n := binary.LittleEndian.Uint32(d[:])
 	return pack.Ref{Pack: n / perPack, Entry: n % perPack}, true
 }
 
-func (o orderly) Lookup(d chunks.Digest) (pack.Ref, bool) { return o.Locate(d) }
+func (o orderly) LocateMany(ds []chunks.Digest, fn func(int, pack.Ref, bool)) {
+	for i, d := range ds {
+		ref, held := o.Lookup(d)
+		fn(i, ref, held)
+	}
+}
 
 func (o orderly) BeginEpoch(context.Context) (uint64, []pack.Info, error) {
 	infos := make([]pack.Info, o.packs)
@@ -33,7 +38,7 @@ func (o orderly) BeginEpoch(context.Context) (uint64, []pack.Info, error) {
 	return 1, infos, nil
 }
 
-func (o orderly) Condemn(*pack.Set)                                  {}
+func (o orderly) Condemn(*pack.Set) int                              { return 0 }
 func (o orderly) Condemned() *pack.Set                               { return &pack.Set{} }
 func (o orderly) Measure(s *pack.Set) (map[uint32]pack.Usage, error) { return nil, nil }
 

@@ -80,12 +80,29 @@ func New(cfg Config) (*Collector, error) {
 	return c, nil
 }
 
+// openLeases replays the journal. One that is damaged is set aside and a new one
+// begun: that loses pins of sessions that a crash has ended anyhow, and if one
+// of them is resumed, Finish looks at everything again.
+func (c *Collector) openLeases() (*ledger, *disk.Journal, error) {
+	name, book := path.Join(c.cfg.Dir, "leases"), newLedger()
+	log, err := disk.OpenJournal(c.cfg.FS, name, book.apply)
+	if damaged := (*disk.JournalError)(nil); errors.As(err, &damaged) {
+		aside := fmt.Sprintf("%s.damaged-%d", name, time.Now().UnixNano())
+		c.cfg.Log.Error("journal of leases is damaged; set aside", "as", aside, "err", err)
+		if err := c.cfg.FS.Rename(name, aside); err != nil {
+			return nil, nil, fmt.Errorf("set damaged journal aside: %w", err)
+		}
+		book = newLedger()
+		log, err = disk.OpenJournal(c.cfg.FS, name, book.apply)
+	}
+	return book, log, err
+}
+
 // recover reads the journal. The wall clock is believed once, here: it can
 // end a lease early, which costs an upload, or be seen to run backwards,
 // which counts as renewal; from here on time is monotonic.
 func (c *Collector) recover() error {
-	book := newLedger()
-	log, err := disk.OpenJournal(c.cfg.FS, path.Join(c.cfg.Dir, "leases"), book.apply)
+	book, log, err := c.openLeases()
 	if err != nil {
 		return err
 	}

@@ -155,13 +155,13 @@ func (y *cycle) mark(ctx context.Context, root Root) error {
 func (y *cycle) lookup(ctx context.Context, root Root, refs *pack.Set) (missing int, err error) {
 	store := y.c.cfg.Store
 	err = root.Digests(ctx, func(ds []chunks.Digest) error {
-		for _, d := range ds {
-			if ref, ok := store.Locate(d); ok {
+		store.LocateMany(ds, func(_ int, ref pack.Ref, held bool) {
+			if held {
 				refs.Add(ref)
 			} else {
 				missing++
 			}
-		}
+		})
 		return ctx.Err()
 	})
 	return missing, err
@@ -254,6 +254,9 @@ func (c *Collector) lapse(now time.Time) {
 // here".
 func (y *cycle) sweep(ctx context.Context) error {
 	c := y.c
+	if err := c.cfg.Store.CheckIndex(ctx); err != nil {
+		return fmt.Errorf("the index cannot be trusted, and nothing was removed: %w", err)
+	}
 	dead := y.unmarked()
 	dead.AndNot(c.cfg.Store.Condemned())
 	c.gate.Lock()
@@ -262,9 +265,9 @@ func (y *cycle) sweep(ctx context.Context) error {
 	c.unpin(dead)
 	c.late = nil // what finishes from here on is listed by the next cycle
 	c.mu.Unlock()
-	c.cfg.Store.Condemn(dead)
+	condemned := c.cfg.Store.Condemn(dead)
 	c.gate.Unlock()
-	y.report.CondemnedChunks = int64(dead.Len())
+	y.report.CondemnedChunks = int64(condemned)
 	if err := c.cfg.Store.SyncState(ctx); err != nil {
 		return fmt.Errorf("make the list of condemned chunks durable: %w", err)
 	}

@@ -209,3 +209,18 @@ func TestCollectionNeedsNoSpace(t *testing.T) {
 	}
 	s.holds("2")
 }
+
+// A damaged index can make a chunk that is needed look unknown. Nothing is
+// condemned on its word.
+func TestDamagedIndexStopsTheSweep(t *testing.T) {
+	s := newSite(t, 2, canPunch)
+	s.roots.forget(s.backup("old", 0, 1))
+	s.store.faults.index = errors.New("a run is damaged")
+	if _, err := s.Run(context.Background(), Options{}); err == nil || !strings.Contains(err.Error(), "nothing was removed") {
+		t.Errorf("Run = %v", err)
+	}
+	s.holds("0 1")
+	if n := s.store.Condemned().Len(); n != 0 {
+		t.Errorf("%d chunks are condemned", n)
+	}
+}

@@ -17,10 +17,14 @@ type Store interface {
 	// the one that Lookup knows counts, the other is garbage.
 	Lookup(d chunks.Digest) (ref pack.Ref, ok bool)
 
-	// Locate is Lookup for marking: it finds quarantined entries as well. A
-	// chunk that could not be read once is not garbage while a snapshot names
-	// it.
-	Locate(d chunks.Digest) (ref pack.Ref, ok bool)
+	// LocateMany is Lookup for marking: it calls fn for each of ds, in order,
+	// and finds quarantined entries as well. A chunk that could not be read
+	// once is not garbage while a snapshot names it.
+	LocateMany(ds []chunks.Digest, fn func(i int, ref pack.Ref, held bool))
+
+	// CheckIndex fails if what LocateMany relies on is damaged: then a chunk
+	// that is needed may have looked unknown, and nothing may be condemned.
+	CheckIndex(ctx context.Context) error
 
 	// Append checks b's frame and stores it under d. It calls pin with the
 	// entry's place before the entry can be seen by Lookup or counted by
@@ -47,13 +51,14 @@ type Store interface {
 	Condemned() *pack.Set
 
 	// Condemn hides entries from Lookup at once, in memory; reading by digest
-	// still works where no newer entry exists. It does not retain s.
-	Condemn(s *pack.Set)
+	// still works where no newer entry exists. It does not retain s, and
+	// returns how many it did not hide before.
+	Condemn(s *pack.Set) (condemned int)
 
 	// SyncState returns when every Condemn so far is durable.
 	SyncState(ctx context.Context) error
 
-	// Generation is a number that changes whenever Locate begins to give
+	// Generation is a number that changes whenever LocateMany begins to give
 	// another place for a chunk that a snapshot may name: moved, healed, index
 	// made anew. It never takes an earlier value again, not even after a crash.
 	Generation() uint64

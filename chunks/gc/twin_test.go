@@ -38,6 +38,7 @@ type twin struct {
 
 // twinFaults are ways in which a store can fail, or break its contract.
 type twinFaults struct {
+	index        error // CheckIndex fails so
 	syncState    error // SyncState fails, and does nothing
 	syncLies     bool  // SyncState succeeds, and does nothing
 	aloneMoves   bool  // Reclaim switches over without its caller
@@ -98,11 +99,16 @@ func (t *twin) Lookup(d chunks.Digest) (pack.Ref, bool) {
 	return t.find(d, false)
 }
 
-func (t *twin) Locate(d chunks.Digest) (pack.Ref, bool) {
+func (t *twin) LocateMany(ds []chunks.Digest, fn func(int, pack.Ref, bool)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.find(d, true)
+	for i, d := range ds {
+		ref, held := t.find(d, true)
+		fn(i, ref, held)
+	}
 }
+
+func (t *twin) CheckIndex(context.Context) error { return t.faults.index }
 
 func (t *twin) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
 	t.mu.Lock()
@@ -256,14 +262,16 @@ func (t *twin) each(fn func(pack.Ref, *twinEntry)) {
 	}
 }
 
-func (t *twin) Condemn(s *pack.Set) {
+func (t *twin) Condemn(s *pack.Set) (condemned int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for r := range s.All() {
-		if e := t.at(r); e != nil {
+		if e := t.at(r); e != nil && !e.dead {
 			e.dead = true
+			condemned++
 		}
 	}
+	return condemned
 }
 
 func (t *twin) SyncState(context.Context) error {

@@ -74,8 +74,12 @@ func (s *Store) Condemned() *Set { return s.packs.Condemned() }
 
 // Condemn makes the store deny the entries of set from now on; their bytes
 // stay, and can be read, until they are reclaimed. It is durable after the
-// next SyncState; a crash before that revives them, which is harmless.
-func (s *Store) Condemn(set *Set) { s.packs.Condemn(set) }
+// next SyncState; a crash before that revives them, which is harmless. It
+// returns how many were not denied before.
+func (s *Store) Condemn(set *Set) (condemned int) { return s.packs.Condemn(set) }
+
+// CheckIndex reads the index's files and compares all their sums.
+func (s *Store) CheckIndex(ctx context.Context) error { return s.idx.Check(ctx) }
 
 // SyncState makes every Condemn before the call durable.
 func (s *Store) SyncState(ctx context.Context) error {

@@ -2,6 +2,8 @@ package state
 
 import (
 	"fmt"
+	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -111,6 +113,20 @@ func (b *Bitmap) without(entry uint32) *Bitmap {
 		(*less)[entry>>6] &^= 1 << (entry & 63)
 	}
 	return less
+}
+
+// lacks returns those of words that are not in b, and how many they are.
+func (b *Bitmap) lacks(words []uint64) (fresh []uint64, n int) {
+	fresh = slices.Clone(words)
+	for i, w := range b.Words() {
+		if i < len(fresh) {
+			fresh[i] &^= w
+		}
+	}
+	for _, w := range fresh {
+		n += bits.OnesCount64(w)
+	}
+	return fresh, n
 }
 
 // Words returns the bitmap as [Set.Row] does.

@@ -140,16 +140,25 @@ func (s *State) Flush() error { return s.journal.Flush() }
 // Sync makes everything noted before durable.
 func (s *State) Sync() error { return s.journal.Sync() }
 
-// Condemn makes the entries of set dead.
-func (s *State) Condemn(set *Set) {
+// Condemn makes the entries of set dead and returns how many of them were not
+// before.
+func (s *State) Condemn(set *Set) (condemned int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for number, words := range set.Rows() {
-		if p := s.At(number); p != nil {
-			p.dead.Store(p.dead.Load().With(words))
-			s.journal.Append(condemnRecord(number, words))
+		p := s.At(number)
+		if p == nil {
+			continue
 		}
+		fresh, n := p.dead.Load().lacks(words)
+		if n == 0 {
+			continue
+		}
+		condemned += n
+		p.dead.Store(p.dead.Load().With(fresh))
+		s.journal.Append(condemnRecord(number, fresh))
 	}
+	return condemned
 }
 
 // Bury makes entries of p dead of which nothing is left to reclaim.
