@@ -149,18 +149,21 @@ func (s *Store) place(r format.Row, b chunks.Blob, pin func(Ref)) (format.Row, *
 	if err := s.room.Take(int64(len(b)) + format.EntrySize + format.Align); err != nil {
 		return r, nil, err
 	}
-	l := &s.lanes[0]
-	for i := range s.lanes {
-		if s.lanes[i].mu.TryLock() {
-			l = &s.lanes[i]
-			defer l.mu.Unlock()
-			return s.placeIn(l, r, b, pin, false)
-		}
-	}
-	l = &s.lanes[int(xxhash.Sum64(r.Digest[:8])%uint64(len(s.lanes)))]
-	l.mu.Lock()
+	l := s.takeLane(r.Digest)
 	defer l.mu.Unlock()
 	return s.placeIn(l, r, b, pin, false)
+}
+
+// takeLane locks a lane.
+func (s *Store) takeLane(d chunks.Digest) *lane {
+	for i := range s.lanes {
+		if l := &s.lanes[i]; l.mu.TryLock() {
+			return l
+		}
+	}
+	l := &s.lanes[int(d[0])%len(s.lanes)]
+	l.mu.Lock()
+	return l
 }
 
 // placeIn appends in a lane whose lock is held. A chunk that moves stays out of
