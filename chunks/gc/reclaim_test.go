@@ -110,14 +110,21 @@ func TestPinsTakenDuringTheMoveMoveToo(t *testing.T) {
 	x.Known(chunk(2).Digest)
 	s.ok(x.Commit(context.Background()))
 	s.roots.forget(old)
-	moved := make(chan struct{})
+	synced := false
 	s.fs.(*files).onSync = func() { // the journal is synced between the two looks
 		s.fs.(*files).onSync = nil
+		synced = true
+		if !s.gate.TryRLock() {
+			t.Error("nobody can look anything up while the disk is waited for")
+			return
+		}
+		s.gate.RUnlock()
 		y.Known(chunk(2).Digest)
-		close(moved)
 	}
 	s.collect(Options{})
-	<-moved
+	if !synced {
+		t.Error("the pins were not made durable")
+	}
 	x.Abort()
 	s.collect(Options{})
 	s.holds("2")

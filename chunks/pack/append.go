@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"time"
@@ -233,10 +234,15 @@ func (s *Store) createPack() (*writer.Writer, error) {
 
 // createFile makes the file of a new pack and writes its header.
 func (s *Store) createFile(p *state.Pack, h *format.Header) (disk.File, error) {
-	if err := disk.MkdirAll(s.fs, s.shard(p.ID), 0o700); err != nil {
-		return nil, fmt.Errorf("create pack: %w", chunks.NoSpace(err))
+	create := func() (disk.File, error) {
+		return s.fs.OpenFile(s.path(p), os.O_RDWR|os.O_CREATE|os.O_EXCL|s.probe.DirectFlag(), 0o600)
 	}
-	f, err := s.fs.OpenFile(s.path(p), os.O_RDWR|os.O_CREATE|os.O_EXCL|s.probe.DirectFlag(), 0o600)
+	f, err := create()
+	if errors.Is(err, fs.ErrNotExist) { // a copy may lack empty directories
+		if err = disk.MkdirAll(s.fs, s.shard(p.ID), 0o700); err == nil {
+			f, err = create()
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create pack: %w", chunks.NoSpace(err))
 	}

@@ -253,7 +253,11 @@ func TestCrashAnywhere(t *testing.T) {
 			case os.Getenv("HOLDFAST_SOAK") != "":
 				seeds = 50
 			}
+			making := makingOps(t)
 			for at := 1; at <= total; at += step {
+				if at < making-40 {
+					at += 25 // one directory after the other
+				}
 				for seed := range seeds {
 					h := runCrashing(t, tt.without, at)
 					crashes++
@@ -267,6 +271,15 @@ func TestCrashAnywhere(t *testing.T) {
 			t.Logf("%d crashes at %d operations, %d acknowledged chunks, 0 lost, 0 needed a hand", crashes, total, acked)
 		})
 	}
+}
+
+// makingOps returns how many operations it takes to make a store.
+func makingOps(t *testing.T) int {
+	fs := disktest.NewMem()
+	if _, err := identity.Init(fs, storeDir, 0); err != nil {
+		t.Fatal(err)
+	}
+	return fs.Ops()
 }
 
 // runCrashing runs the history until the operation at, or to its end.

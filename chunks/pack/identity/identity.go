@@ -2,6 +2,7 @@
 package identity
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,6 +91,9 @@ func Init(fsys disk.FS, dir string, packBytes int64) (Identity, error) {
 			return Identity{}, fmt.Errorf("init store %s: %w", dir, chunks.NoSpace(err))
 		}
 	}
+	if err := makeShards(fsys, path.Join(dir, PacksDir)); err != nil {
+		return Identity{}, fmt.Errorf("init store %s: %w", dir, chunks.NoSpace(err))
+	}
 	id := Identity{identityFormat, identityVersion, format.NewID(), time.Now().UTC().Truncate(time.Second), packBytes}
 	text, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
@@ -105,14 +109,23 @@ func Init(fsys disk.FS, dir string, packBytes int64) (Identity, error) {
 	return id, nil
 }
 
+// makeShards makes the directories of packs, so that beginning a pack need not
+// wait until a new one is durable.
+func makeShards(fsys disk.FS, dir string) error {
+	for i := range 256 {
+		err := fsys.Mkdir(path.Join(dir, fmt.Sprintf("%02x", i)), 0o700)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return fsys.SyncDir(dir)
+}
+
 // WriteReserve sets a little space aside that is given up when the disk is
 // full, so that the journals of a garbage collection can still be written.
 func WriteReserve(fsys disk.FS, dir string) error {
-	zeros := make([]byte, reserveBytes)
-	for i := range zeros {
-		zeros[i] = 0xa5 // not zeros: the blocks must be there
-	}
-	return disk.WriteFileAtomic(fsys, path.Join(dir, ReserveFile), zeros, 0o600)
+	filler := bytes.Repeat([]byte{0xa5}, reserveBytes) // not zeros: the blocks must be there
+	return disk.WriteFileAtomic(fsys, path.Join(dir, ReserveFile), filler, 0o600)
 }
 
 // checkEmpty refuses a directory that holds something else than the remains
@@ -133,11 +146,11 @@ func checkEmpty(fsys disk.FS, dir string) error {
 		switch {
 		case name == "lost+found", name == ReserveFile, disk.IsTemp(name):
 		case name == PacksDir || name == IndexDir:
-			below, err := fsys.ReadDir(path.Join(dir, name))
+			files, err := holdsFiles(fsys, path.Join(dir, name))
 			if err != nil {
 				return fmt.Errorf("init store %s: %w", dir, err)
 			}
-			if len(below) > 0 {
+			if files {
 				return &OpenError{dir, ErrNotEmpty, "packs without holdfast-store.json: a store that lost its identity file? Copy the file back from another copy of this store"}
 			}
 		default:
@@ -145,6 +158,24 @@ func checkEmpty(fsys disk.FS, dir string) error {
 		}
 	}
 	return nil
+}
+
+// holdsFiles reports whether dir has anything but empty directories.
+func holdsFiles(fsys disk.FS, dir string) (bool, error) {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			return true, nil
+		}
+		below, err := fsys.ReadDir(path.Join(dir, e.Name()))
+		if err != nil || len(below) > 0 {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // Read checks that dir is a store that this program can use.
