@@ -38,7 +38,7 @@ func (o orderly) BeginEpoch(context.Context) (uint64, []pack.Info, error) {
 	return 1, infos, nil
 }
 
-func (o orderly) Condemn(*pack.Set) int                              { return 0 }
+func (o orderly) Condemn(s *pack.Set) int                            { return s.Len() }
 func (o orderly) Condemned() *pack.Set                               { return &pack.Set{} }
 func (o orderly) Measure(s *pack.Set) (map[uint32]pack.Usage, error) { return nil, nil }
 

@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -8,8 +9,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 )
 
-// finishAttempts bounds how often Finish looks again after a write failure of
-// another session. A disk that fails three times in a row is not going well.
+// finishAttempts bounds how often Finish looks after write failures. A disk
+// that fails three times in a row is not going well.
 const finishAttempts = 3
 
 // maxListed bounds how many digests a MissingError carries; Missing lists all.
@@ -57,24 +58,30 @@ func (s *Session) Finish(ctx context.Context, indexes []Index, publish func() er
 	return nil
 }
 
-// secure returns when every chunk of indexes is here, pinned and durable.
+// secure returns when every chunk of indexes is here, pinned and durable. If a
+// write fails meanwhile, for whomever, it looks again at what that left.
 func (s *Session) secure(ctx context.Context, indexes []Index) error {
 	store := s.c.cfg.Store
+	var failed error
 	for range finishAttempts {
 		failures := store.Failures()
-		if err := s.check(ctx, indexes); err != nil {
+		if err := s.check(ctx, indexes); err != nil && failed != nil {
+			return fmt.Errorf("%w, after this: %w", err, failed)
+		} else if err != nil {
 			return err
 		}
-		if err := store.Commit(ctx); err != nil {
-			return fmt.Errorf("make chunks durable: %w", err)
+		failed = store.Commit(ctx)
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		// A Commit succeeds also when somebody else's failed just before it
 		// and took along entries that check has seen.
-		if store.Failures() == failures {
-			return ctx.Err()
+		if failed == nil && store.Failures() == failures {
+			return nil
 		}
+		failed = cmp.Or(failed, ErrLost)
 	}
-	return ErrLost
+	return fmt.Errorf("make chunks durable: %w", failed)
 }
 
 // check looks up and pins every digest of indexes.

@@ -50,6 +50,34 @@ func TestFinishLooksAgainAfterAFailedWrite(t *testing.T) {
 	}
 }
 
+// The commit fails for another session's sake, and once; nothing of this one
+// is lost, so its backup need not fail.
+func TestFinishOutlivesAFailedCommitOfOthers(t *testing.T) {
+	s := newSite(t, 4, canPunch)
+	s.backup("old", 1)
+	x := s.open()
+	x.Known(chunk(1).Digest)
+	s.store.faults.commit = errPlanted
+	once := reading{index(1)[0], func() {
+		if s.store.failures > 0 {
+			s.store.faults.commit = nil
+		}
+	}}
+	s.ok(x.Finish(context.Background(), []Index{once}, func() error { s.roots.add("new", digestsOf(1)); return nil }))
+}
+
+func TestFinishTellsWhyChunksAreMissing(t *testing.T) {
+	s := newSite(t, 4, canPunch)
+	x := s.open()
+	s.put(x, 1)
+	s.store.faults.commit = errPlanted
+	err := x.Finish(context.Background(), index(1), func() error { t.Error("published"); return nil })
+	wants(t, err, "1 chunks are missing", "after this: planted failure")
+	if !errors.Is(err, chunks.ErrMissing) || !errors.Is(err, errPlanted) {
+		t.Error(err)
+	}
+}
+
 func TestFinishGivesUpOnADiskThatKeepsFailing(t *testing.T) {
 	s := newSite(t, 4, canPunch)
 	s.backup("old", 1)

@@ -215,8 +215,9 @@ func TestCloseSavesOpenLeases(t *testing.T) {
 
 func TestLeaseIDsAreText(t *testing.T) {
 	id, err := ParseLeaseID("00000000000000ff")
-	if err != nil || id != 255 || id.String() != "00000000000000ff" {
-		t.Errorf("%v, %v", id, err)
+	text, _ := id.MarshalText()
+	if err != nil || id != 255 || string(text) != "00000000000000ff" {
+		t.Errorf("%v, %s, %v", id, text, err)
 	}
 	for _, bad := range []string{"", "ff", "00000000000000fg", "+0000000000000ff", "00000000000000ff0"} {
 		if _, err := ParseLeaseID(bad); err == nil {

@@ -27,7 +27,12 @@ var scenarios = []scenario{
 	{
 		name: "two backups share chunks with a snapshot that is forgotten", chunks: 2, snapshots: [][]int{{0}}, maxSnapshot: 3,
 		backups: 2, packEntries: 2, can: pack.Abilities{Punch: true},
-		may: [kinds]int{start: 2, add: free, check: free, publish: free, abort: free, forget: free, gc: 2, cancel: 1},
+		may: [kinds]int{start: 2, add: free, check: free, publish: free, abort: free, forget: free, gc: 1},
+	},
+	{
+		name: "a collection is cancelled", chunks: 2, snapshots: [][]int{{0}, {0, 1}}, maxSnapshot: 3,
+		backups: 1, packEntries: 2, can: pack.Abilities{Punch: true},
+		may: [kinds]int{start: 1, add: free, check: free, publish: free, abort: free, forget: free, gc: 2, cancel: 1},
 	},
 	{
 		name: "crashes in a collection", chunks: 2, snapshots: [][]int{{0}}, maxSnapshot: 2,
@@ -57,7 +62,7 @@ var scenarios = []scenario{
 	{
 		name: "the trash", chunks: 2, snapshots: [][]int{{0}, {1}}, maxSnapshot: 2,
 		backups: 1, packEntries: 2, can: pack.Abilities{Punch: true},
-		may: [kinds]int{start: 1, add: free, check: free, publish: free, forget: 1, trash: 2, undo: 2, gc: 2},
+		may: [kinds]int{start: 1, add: free, check: free, publish: free, forget: 1, trash: 2, undo: 1, gc: 2},
 	},
 	{
 		name: "a disk that fails", chunks: 1, snapshots: [][]int{{0}}, maxSnapshot: 2,

@@ -8,9 +8,9 @@ import (
 )
 
 // The shares of live bytes below which a pack is worth the work. Sharing
-// blocks costs next to nothing; copying writes everything that lives again,
-// and below one half it writes less than it frees (reference: the simulation
-// in docs of 400 days, where 0.5 costs 42 % more writes for 34 % of overhead).
+// blocks costs next to nothing. Copying writes all that lives again: in a
+// simulation of eight guests over 400 days, copying below one half wrote 42 %
+// more than was backed up and left 34 % of overhead; below 0.8, 149 % and 7 %.
 const (
 	reflinkBelow    = 0.95
 	copyBelow       = 0.5

@@ -132,21 +132,24 @@ func (c *Collector) encodeLeases() iter.Seq[[]byte] {
 	}
 }
 
-// encode yields the records that say all of a session.
+// encode yields the records that say all of a session. It does not hold s.mu
+// while they are written: whoever appends a chunk may wait for that.
 func (s *Session) encode(yield func([]byte) bool) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return true
 	}
-	if !yield(encodeOpened(s.id, s.created, s.used, s.kind, s.owner)) {
+	used, pins := s.used, s.pins.Clone()
+	s.recorded, s.noted, s.fresh = true, used, pack.Set{}
+	s.mu.Unlock()
+	if !yield(encodeOpened(s.id, s.created, used, s.kind, s.owner)) {
 		return false
 	}
-	for rec := range encodePins(s.id, s.used, &s.pins) {
+	for rec := range encodePins(s.id, used, pins) {
 		if !yield(rec) {
 			return false
 		}
 	}
-	s.recorded, s.noted, s.fresh = true, s.used, pack.Set{}
 	return true
 }

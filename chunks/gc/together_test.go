@@ -70,7 +70,7 @@ func (c *crowd) work(ctx context.Context, id uint64) error {
 	for i := range rounds {
 		var all []int
 		for range 1 + rng.IntN(4) {
-			all = append(all, rng.IntN(24))
+			all = append(all, rng.IntN(100))
 		}
 		if err := c.makeSnapshot(ctx, fmt.Sprintf("%d-%d", id, i), all, rng); err != nil {
 			return err

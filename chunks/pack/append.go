@@ -31,11 +31,7 @@ type lane struct {
 // Lookup returns where d lies. It knows nothing of condemned and quarantined
 // chunks: whoever asks must store them again.
 func (s *Store) Lookup(d chunks.Digest) (Ref, bool) {
-	l, ok := s.idx.Lookup(d)
-	if !ok {
-		return Ref{}, false
-	}
-	p := s.packs.At(l.Pack)
+	l, p := s.find(d)
 	if p == nil || !p.Live(l.Entry) {
 		return Ref{}, false
 	}
@@ -51,11 +47,7 @@ func (s *Store) Known(d chunks.Digest) bool {
 // Locate returns where d lies, quarantined or not: a chunk that could not be
 // read once is not garbage as long as a snapshot names it.
 func (s *Store) Locate(d chunks.Digest) (Ref, bool) {
-	l, ok := s.idx.Lookup(d)
-	if !ok {
-		return Ref{}, false
-	}
-	p := s.packs.At(l.Pack)
+	l, p := s.find(d)
 	if p == nil || !p.Held(l.Entry) {
 		return Ref{}, false
 	}
@@ -67,6 +59,9 @@ func (s *Store) Locate(d chunks.Digest) (Ref, bool) {
 func (s *Store) LocateMany(ds []chunks.Digest, fn func(i int, r Ref, held bool)) {
 	s.idx.LookupMany(ds, func(i int, l index.Loc, known bool) {
 		p := s.packs.At(l.Pack)
+		if known && p == nil {
+			l, p = s.find(ds[i])
+		}
 		fn(i, Ref{Pack: l.Pack, Entry: l.Entry}, known && p != nil && p.Held(l.Entry))
 	})
 }

@@ -393,6 +393,8 @@ type ordeal struct {
 	dir   string
 	hurt  map[chunks.Digest]bool // chunks whose entries are not what they were
 	torn  bool                   // header or footer of the pack is not what it was
+	head  bool                   // the header is not
+	short bool                   // the file is shorter than it was
 }
 
 func newOrdeal(t *testing.T, v *victim, st stop, w wound) *ordeal {
@@ -404,6 +406,7 @@ func newOrdeal(t *testing.T, v *victim, st stop, w wound) *ordeal {
 		delete(files, w.file)
 	}
 	o := &ordeal{v: v, stop: st, wound: w, dir: writeTree(t, files), hurt: map[chunks.Digest]bool{}}
+	o.short = len(after) < len(before)
 	differ := func(from, to int64) bool {
 		return int64(len(after)) < to || !bytes.Equal(before[from:to], after[from:to])
 	}
@@ -416,7 +419,8 @@ func newOrdeal(t *testing.T, v *victim, st stop, w wound) *ordeal {
 				o.hurt[r.Digest] = true
 			}
 		}
-		o.torn = differ(0, format.HeaderSize)
+		o.head = differ(0, format.HeaderSize)
+		o.torn = o.head
 		if p.sealed {
 			size := int64(len(before))
 			o.torn = o.torn || differ(p.tail, p.tail+96*int64(len(p.rows))) || differ(size-96, size)
@@ -506,6 +510,9 @@ func (o *ordeal) scrub(t *testing.T, s *Store) {
 			t.Errorf("damaged chunk %s is not denied", d.Short())
 		}
 	}
+	if len(o.hurt) == 0 && !o.short && health.LostEntries > 0 {
+		t.Errorf("only garbage is damaged, and health mourns it: %+v", health)
+	}
 	if o.torn && !noticed && len(o.hurt) == 0 {
 		t.Errorf("nobody says that the pack is damaged; health %+v, scrub %+v", health, report.Damaged)
 	}
@@ -558,7 +565,25 @@ func (o *ordeal) heal(t *testing.T, s *Store) {
 		if ref, ok := s.Lookup(d.Digest); ok && ref == d.Ref {
 			t.Errorf("after healing: %s", d.Reason)
 		}
+		if d.Digest == (chunks.Digest{}) && o.completed(s) {
+			t.Errorf("the pack was read and completed when the store opened, and scrub says: %s", d.Reason)
+		}
 	}
+}
+
+// completed reports whether the wounded pack was read and made whole when the
+// store opened: nothing is known of it, or its length has changed; its header
+// is as it was, and some entries are left.
+func (o *ordeal) completed(s *Store) bool {
+	if o.stop.name != stops[2].name && (o.stop.name != stops[1].name || !o.short) {
+		return false
+	}
+	for _, p := range s.packs.All() {
+		if strings.HasSuffix(s.path(p), o.wound.file) {
+			return !o.head && p.Entries.Load() > 0
+		}
+	}
+	return false
 }
 
 func deepScrub(t testing.TB, s *Store, key *chunks.Key) ScrubReport {

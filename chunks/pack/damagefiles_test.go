@@ -214,6 +214,9 @@ func TestDamagedIdentity(t *testing.T) {
 				if err == nil {
 					wantWhole(t, s, v)
 					o.stillWorks(t, s)
+					files := readTree(t, o.dir)
+					withoutIndex(files) // it must not have become the store of another ID
+					wantWhole(t, openFiles(t, files), v)
 					return
 				}
 				refused.Add(1)

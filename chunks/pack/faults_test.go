@@ -261,6 +261,48 @@ func TestFaultAtEveryOperation(t *testing.T) {
 	}
 }
 
+// A full pack is sealed beside the work, with nobody to hear of a failure. The
+// next Commit tells of it, or Close if that comes first.
+func TestFailedSealIsTold(t *testing.T) {
+	for _, by := range []string{"commit", "close"} {
+		t.Run(by, func(t *testing.T) {
+			y := newStory(t, disktest.NewMem())
+			y.open()
+			mishap{err: syscall.EIO, kinds: []disktest.Kind{disktest.Sync}}.arm(y.mem, 1)
+			for i := range uint64(5) { // more than a pack
+				c := chunktest.Blob(i, 70<<10)
+				if _, err := y.s.Put(t.Context(), c.Digest, c.Blob); err != nil {
+					t.Fatal(err)
+				}
+			}
+			y.s.sealing.Wait()
+			if n := y.s.Failures(); n != 1 {
+				t.Fatalf("the test is void: %d packs failed", n)
+			}
+			if by == "commit" {
+				if err := y.s.Commit(t.Context()); !errors.Is(err, syscall.EIO) {
+					t.Errorf("commit says %v", err)
+				}
+				if err := y.s.Commit(t.Context()); err != nil {
+					t.Errorf("and again: %v", err)
+				}
+				y.close()
+				if len(y.errs) > 0 {
+					t.Errorf("close says %v", y.errs)
+				}
+				return
+			}
+			if err := y.s.Close(); !errors.Is(err, syscall.EIO) {
+				t.Errorf("close says %v", err)
+			}
+			if y.open(); y.s == nil || y.s.Health().Clean {
+				t.Errorf("after a stop that failed: %v", y.errs)
+			}
+			y.close()
+		})
+	}
+}
+
 // TestGarbageCollectionOnFullDisk fills a disk to the last block. Then chunks
 // are refused, and a collection still works and makes room.
 func TestGarbageCollectionOnFullDisk(t *testing.T) {

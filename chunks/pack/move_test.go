@@ -102,6 +102,44 @@ func TestIndexFlushedDuringMove(t *testing.T) {
 	}
 }
 
+// A pack whose copies had no places yet when the index was written cannot be
+// read at the start after the crash. The store goes on without it, and reads it
+// at the next start, clean as the stop may be.
+func TestUnreadablePackIsReadLater(t *testing.T) {
+	y := newGarden(t, memGround(disk.Abilities{}))
+	closeStore(t, y.s)
+	y.open(t)
+	condemn(t, y.s, y.dead)
+	_, err := y.s.Reclaim(t.Context(), 0, Reflink, func(_ []Move, apply func()) {
+		if err := y.s.flushIndexLocked(t.Context(), numberSlack); err != nil {
+			t.Error(err)
+		}
+		apply()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := y.s.path(y.theDerived(t))
+	y.s.closed.Store(true)
+	y.mem = y.mem.CrashLosing()
+	y.fs = y.mem
+	y.mem.SetHook(func(op disktest.Op) error {
+		if op.Name == name {
+			return syscall.EIO
+		}
+		return nil
+	})
+	y.open(t)
+	if h := y.s.Health(); !slices.Equal(h.DamagedPacks, []string{name}) {
+		t.Errorf("health %+v", h)
+	}
+	wantAll(t, y.s, y.others)
+	closeStore(t, y.s)
+	y.mem.SetHook(nil)
+	y.open(t)
+	y.check(t, "when the disk works again")
+}
+
 // A damaged chunk that a snapshot names cannot be copied: the pack stays, and
 // the error says why. Sharing its blocks keeps it, and keeps it denied.
 func TestReclaimWithQuarantinedChunk(t *testing.T) {

@@ -26,23 +26,40 @@ func (s *Store) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Bl
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	l, p := s.find(d)
+	for p != nil && l.Entry < p.Entries.Load() {
+		b, err := s.readEntry(p, d, l, buf)
+		if err == nil {
+			return b, nil
+		}
+		again, q := s.find(d)
+		switch {
+		case q != nil && again != l: // it has moved while we were reading
+			l, p = again, q
+		case q == nil || p.Dead().Has(l.Entry): // it was reclaimed
+			return nil, s.problem("read", d, chunks.ErrMissing)
+		default:
+			return nil, s.problem("read", d, err)
+		}
+	}
+	return nil, s.problem("read", d, chunks.ErrMissing)
+}
+
+// find returns where d lies, by the index, and the pack; nil for nowhere. A
+// pack may go between the look at the index and the look at the packs; a chunk
+// that lived in it has another place by then.
+func (s *Store) find(d chunks.Digest) (index.Loc, *state.Pack) {
 	l, ok := s.idx.Lookup(d)
-	p := s.packs.At(l.Pack)
-	if !ok || p == nil || l.Entry >= p.Entries.Load() {
-		return nil, s.problem("read", d, chunks.ErrMissing)
+	for ok {
+		if p := s.packs.At(l.Pack); p != nil {
+			return l, p
+		}
+		gone := l
+		if l, ok = s.idx.Lookup(d); l == gone {
+			break
+		}
 	}
-	b, err := s.readEntry(p, d, l, buf)
-	if err == nil {
-		return b, nil
-	}
-	// It may have moved, or been reclaimed, while we were reading.
-	if again, ok := s.idx.Lookup(d); ok && again != l && s.packs.At(again.Pack) != nil {
-		return s.Get(ctx, d, buf)
-	}
-	if p.Dead().Has(l.Entry) || s.packs.At(l.Pack) == nil {
-		err = chunks.ErrMissing
-	}
-	return nil, s.problem("read", d, err)
+	return index.Loc{}, nil
 }
 
 // readEntry reads the entry at l and checks it.
@@ -127,8 +144,8 @@ func (w want) end() int64 { return w.off() + format.EntrySize + int64(w.l.Len) }
 func (s *Store) GetMany(ctx context.Context, digests []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
 	wants := make([]want, 0, len(digests))
 	for _, d := range digests {
-		l, ok := s.idx.Lookup(d)
-		if p := s.packs.At(l.Pack); !ok || p == nil || l.Entry >= p.Entries.Load() {
+		l, p := s.find(d)
+		if p == nil || l.Entry >= p.Entries.Load() {
 			if err := fn(d, nil, s.problem("read", d, chunks.ErrMissing)); err != nil {
 				return err
 			}
