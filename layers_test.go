@@ -45,7 +45,7 @@ var insideChunks = []rule{
 	{"chunks/keys", "chunks"},
 	{"chunks/pack/index", "chunks chunks/disk"},
 	{"chunks/pack/format", "chunks chunks/disk"},
-	{"chunks/pack/state", "chunks chunks/disk chunks/pack/format"},
+	{"chunks/pack/state", "chunks chunks/disk chunks/pack/format chunks/pack/index"},
 	{"chunks/pack/identity", "chunks chunks/disk chunks/pack/format"},
 	{"chunks/pack/writer", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state"},
 	{"chunks/pack", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state chunks/pack/identity chunks/pack/writer"},

@@ -11,56 +11,115 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path"
+	"slices"
 	"strings"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
 
 // Roots finds every index file (.fidx, .didx) below a datastore's directory,
-// wherever it lies: what somebody put there by hand keeps its chunks as well.
-// It implements [gc.Roots].
+// wherever it lies but in the store's own directories: what somebody put there
+// by hand keeps its chunks as well. Symbolic links are followed. It implements
+// [gc.Roots].
 type Roots struct {
 	FS  disk.FS
 	Dir string
 }
 
-// own are the directories of the store itself.
-var own = map[string]bool{"packs": true, "index": true, "gc": true, "lost+found": true}
+// own are the store's own directories, at the top.
+var own = map[string]bool{"packs": true, "index": true, "gc": true}
 
-// Each calls fn for every index file. A directory that cannot be read is an
-// error: what is in it might be needed. One that vanishes meanwhile is not.
+const (
+	maxDepth    = 40 // of directories: 7 namespaces take 14, and links could go round
+	maxListings = 8  // before a tree counts as one that never holds still
+)
+
+// Each calls fn for every index file. It lists the tree until two listings
+// agree: a snapshot that is moved from a directory not read yet to one that
+// was read before is in neither's way. A directory that cannot be read is an
+// error: what is in it might be needed.
 func (r Roots) Each(ctx context.Context, fn func(gc.Root) error) error {
-	return r.walk(ctx, r.Dir, fn)
+	last, err := r.list(ctx)
+	for range maxListings {
+		if err != nil {
+			return err
+		}
+		var next []string
+		if next, err = r.list(ctx); err == nil && slices.Equal(last, next) {
+			return r.each(last, fn)
+		}
+		last = next
+	}
+	return fmt.Errorf("list index files of %s: they change faster than they can be listed; try again", r.Dir)
 }
 
-func (r Roots) walk(ctx context.Context, dir string, fn func(gc.Root) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	entries, err := r.FS.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) && dir != r.Dir {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("list index files: %w", err)
-	}
-	for _, e := range entries {
-		name := path.Join(dir, e.Name())
-		switch {
-		case e.IsDir() && (dir != r.Dir || !own[e.Name()]):
-			err = r.walk(ctx, name, fn)
-		case !e.IsDir() && isIndex(e.Name()):
-			err = fn(&root{fs: r.FS, name: name, rel: strings.TrimPrefix(name, r.Dir+"/")})
-		}
-		if err != nil {
+func (r Roots) each(names []string, fn func(gc.Root) error) error {
+	for _, name := range names {
+		if err := fn(&root{fs: r.FS, name: name, rel: strings.TrimPrefix(name, r.Dir+"/")}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// list returns the names of all index files, in order of the walk.
+func (r Roots) list(ctx context.Context) ([]string, error) {
+	var names []string
+	err := r.walk(ctx, r.Dir, 0, &names)
+	return names, err
+}
+
+func (r Roots) walk(ctx context.Context, dir string, depth int, names *[]string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("list index files: %s lies too deep; do links go round in a circle?", dir)
+	}
+	entries, err := r.FS.ReadDir(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && depth > 0:
+		return nil // forgotten, or moved: the next listing tells
+	case errors.Is(err, fs.ErrPermission) && depth == 1 && path.Base(dir) == "lost+found":
+		return nil // the file system's, and for root only
+	case err != nil:
+		return fmt.Errorf("list index files: %w", err)
+	}
+	for _, e := range entries {
+		name := path.Join(dir, e.Name())
+		isDir, err := r.isDir(name, e)
+		switch {
+		case err != nil:
+			return fmt.Errorf("list index files: %w", err)
+		case isDir && (depth > 0 || !own[e.Name()]):
+			if err := r.walk(ctx, name, depth+1, names); err != nil {
+				return err
+			}
+		case !isDir && isIndex(e.Name()):
+			*names = append(*names, name)
+		}
+	}
+	return nil
+}
+
+// isDir reports whether an entry is a directory, or a link to one. A link that
+// leads nowhere may lead to a disk that is not mounted.
+func (r Roots) isDir(name string, e fs.DirEntry) (bool, error) {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return e.IsDir(), nil
+	}
+	info, err := r.FS.Stat(name)
+	if err != nil {
+		return false, err
+	}
+	return info.IsDir(), nil
 }
 
 // isIndex reports whether a file counts as an index. Files in the making have
@@ -73,17 +132,37 @@ func isIndex(name string) bool {
 type root struct {
 	fs        disk.FS
 	name, rel string
+	id        string
 	index     chunks.Index
 }
 
-// ID is the file's name, length and time: index files are never changed, only
-// replaced by renaming.
+// idBytes is how much of an index file's head goes into its ID: magic, UUID,
+// creation time and the sum of all that follows.
+const idBytes = 80
+
+// ID is the file's name, length and time, and a sum of its head, which has a
+// UUID of its own: copying tools restore times, and every index of an image
+// has the same length.
 func (r *root) ID() string {
+	if r.id != "" {
+		return r.id
+	}
 	info, err := r.fs.Stat(r.name)
 	if err != nil {
 		return r.rel
 	}
-	return fmt.Sprintf("%s %d %d", r.rel, info.Size(), info.ModTime().UnixNano())
+	f, err := r.fs.OpenFile(r.name, os.O_RDONLY, 0)
+	if err != nil {
+		return r.rel
+	}
+	defer f.Close() // it was only read
+	head := make([]byte, idBytes)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return r.rel
+	}
+	r.id = fmt.Sprintf("%s %d %d %016x", r.rel, info.Size(), info.ModTime().UnixNano(), xxhash.Sum64(head[:n]))
+	return r.id
 }
 
 // Digests calls fn with the digests of the index, in order.

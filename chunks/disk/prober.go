@@ -1,8 +1,10 @@
 package disk
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
+	"syscall"
 )
 
 // When says whether something is done.
@@ -23,6 +25,10 @@ type Prober struct {
 	Direct When // whether to bypass the page cache, where that works
 	Log    *slog.Logger
 
+	// MakeRoom, if given, frees some space when the disk is too full to try
+	// anything, and reports whether it could.
+	MakeRoom func() bool
+
 	once   sync.Once
 	can    Abilities
 	direct bool
@@ -31,6 +37,9 @@ type Prober struct {
 func (p *Prober) ask() {
 	p.once.Do(func() {
 		can, err := Probe(p.FS, p.Dir)
+		if errors.Is(err, syscall.ENOSPC) && p.MakeRoom != nil && p.MakeRoom() {
+			can, err = Probe(p.FS, p.Dir)
+		}
 		if err != nil {
 			p.Log.Warn("the file system could not be probed; only plain reads and writes are used", "dir", p.Dir, "err", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
@@ -69,15 +70,27 @@ func New(cfg Config) (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	marks := path.Join(cfg.Dir, "marks")
-	if err := disk.MkdirAll(cfg.FS, marks, 0o750); err != nil {
-		return nil, fmt.Errorf("make directory %s: %w", marks, err)
+	c := &Collector{cfg: cfg, cache: &cache{fs: cfg.FS, dir: path.Join(cfg.Dir, "marks")}, sessions: map[LeaseID]*Session{}}
+	err = c.load()
+	if reserved, ok := cfg.Store.(reserver); ok && errors.Is(chunks.NoSpace(err), chunks.ErrNoSpace) && reserved.GiveUpReserve() {
+		err = c.load()
 	}
-	c := &Collector{cfg: cfg, cache: &cache{fs: cfg.FS, dir: marks}, sessions: map[LeaseID]*Session{}}
-	if err := c.recover(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("open leases of %s: %w", cfg.Store, err)
 	}
 	return c, nil
+}
+
+// A reserver has set space aside for a full disk, on which garbage must be
+// collected all the same.
+type reserver interface{ GiveUpReserve() bool }
+
+// load makes the collector's directory if need be, and reads the leases.
+func (c *Collector) load() error {
+	if err := disk.MkdirAll(c.cfg.FS, c.cache.dir, 0o750); err != nil {
+		return fmt.Errorf("make directory %s: %w", c.cache.dir, err)
+	}
+	return c.recover()
 }
 
 // openLeases replays the journal. One that is damaged is set aside and a new one

@@ -295,9 +295,17 @@ func (s *Store) retire(w *writer.Writer) {
 	if !known {
 		return
 	}
-	w.Pack().Retired.Store(!w.Pack().Sealed.Load())
+	p := w.Pack()
+	p.Retired.Store(!p.Sealed.Load())
 	if err := w.Close(); err != nil {
-		s.log.Warn("close pack", "pack", w.Pack().Name(), "err", err)
+		s.log.Warn("close pack", "pack", p.Name(), "err", err)
+	}
+	if p.Retired.Load() && w.DurableEntries() == 0 { // nothing in it was ever promised
+		s.packs.Drop(p.Number)
+		s.handles.Drop(uint64(p.Number))
+		if err := s.fs.Remove(s.path(p)); err != nil {
+			s.log.Warn("failed pack stays until the next start", "pack", p.Name(), "err", err)
+		}
 	}
 }
 

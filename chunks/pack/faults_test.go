@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type story struct {
 	seed  uint64
 	acked map[chunks.Digest]chunks.Blob // durable, by the word of the store
 	dead  map[chunks.Digest]bool        // condemned by us: it may be there or not
+	tried map[chunks.Digest]chunks.Blob // stored, but not promised yet
 	errs  []error
 }
 
@@ -38,7 +40,7 @@ func newStory(t testing.TB, m *disktest.Mem) *story {
 	if _, err := identity.Init(m, "/store", identity.MinPackBytes); err != nil {
 		t.Fatal(err)
 	}
-	return &story{mem: m, acked: map[chunks.Digest]chunks.Blob{}, dead: map[chunks.Digest]bool{}}
+	return &story{mem: m, acked: map[chunks.Digest]chunks.Blob{}, dead: map[chunks.Digest]bool{}, tried: map[chunks.Digest]chunks.Blob{}}
 }
 
 // failed notes an error and reports whether there was one.
@@ -64,22 +66,30 @@ func (y *story) close() {
 	}
 }
 
-// put stores n new chunks of about size bytes and commits them. They count as
-// promised if nothing has failed from the first Put to the Commit.
+// put stores n new chunks of about size bytes, and again those of which it was
+// not promised that they are there, and commits them. They count as promised
+// if nothing has failed from the first Put to the Commit.
 func (y *story) put(n, size int) {
 	if y.s == nil {
 		return
 	}
-	failures, fresh := y.s.Failures(), map[chunks.Digest]chunks.Blob{}
 	for range n {
 		y.seed++
 		c := chunktest.Blob(y.seed, size+int(y.seed*37%1000))
-		if _, err := y.s.Put(context.Background(), c.Digest, c.Blob); !y.failed(err) {
-			fresh[c.Digest] = c.Blob
+		y.tried[c.Digest] = c.Blob
+	}
+	failures, fresh := y.s.Failures(), map[chunks.Digest]chunks.Blob{}
+	for _, d := range slices.SortedFunc(maps.Keys(y.tried), chunks.Digest.Compare) {
+		b := y.tried[d]
+		if _, err := y.s.Put(context.Background(), d, b); !y.failed(err) {
+			fresh[d] = b
 		}
 	}
 	if !y.failed(y.s.Commit(context.Background())) && y.s.Failures() == failures {
 		maps.Copy(y.acked, fresh)
+		for d := range fresh {
+			delete(y.tried, d)
+		}
 	}
 }
 
@@ -234,8 +244,12 @@ func TestFaultAtEveryOperation(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			step := int64(1)
-			if testing.Short() || raceEnabled {
+			switch {
+			case os.Getenv("HOLDFAST_SOAK") != "":
+			case testing.Short() || raceEnabled:
 				step = 7
+			case slices.Contains(m.kinds, disktest.Read): // there are many, and they are much alike
+				step = 5
 			}
 			var k, told int64
 			for k = 1; ; k += step {
@@ -268,6 +282,7 @@ func TestFailedSealIsTold(t *testing.T) {
 		t.Run(by, func(t *testing.T) {
 			y := newStory(t, disktest.NewMem())
 			y.open()
+			y.s.Abilities() // the probe syncs as well
 			mishap{err: syscall.EIO, kinds: []disktest.Kind{disktest.Sync}}.arm(y.mem, 1)
 			for i := range uint64(5) { // more than a pack
 				c := chunktest.Blob(i, 70<<10)
@@ -327,6 +342,7 @@ func TestGarbageCollectionOnFullDisk(t *testing.T) {
 					t.Errorf("a full disk is called %v", err)
 				}
 			}
+			clear(y.tried) // what found no room
 			space, err := y.mem.Space("/store")
 			if err != nil {
 				t.Fatal(err)
@@ -421,7 +437,7 @@ func TestFailedReadHurtsOneChunk(t *testing.T) {
 		if !reached() {
 			break
 		}
-		y := &story{mem: mem, acked: base.acked, dead: base.dead}
+		y := &story{mem: mem, acked: base.acked, dead: base.dead, tried: base.tried}
 		if y.open(); y.s == nil {
 			t.Fatalf("read %d failed, and the next start says: %v", k, y.errs)
 		}

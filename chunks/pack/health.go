@@ -18,8 +18,12 @@ type Health struct {
 	JournalSetAside string          `json:"journal-set-aside,omitempty"` // the damaged state journal was renamed so
 }
 
-// Health returns what Open found and did.
-func (s *Store) Health() Health { return s.health }
+// Health returns what Open found and did, and which packs are missing now.
+func (s *Store) Health() Health {
+	s.healthMu.Lock()
+	defer s.healthMu.Unlock()
+	return s.health
+}
 
 // note changes what Health will say; Open works on several packs at once.
 func (s *Store) note(change func(*Health)) {

@@ -21,13 +21,23 @@ func (s *Store) syncJournal() error {
 	if err == nil {
 		return nil
 	}
-	if reserve := path.Join(s.dir, identity.ReserveFile); errors.Is(chunks.NoSpace(err), chunks.ErrNoSpace) && s.fs.Remove(reserve) == nil {
-		s.log.Warn("disk is full; the reserve was given up so that garbage can be collected", "store", s.dir)
+	if errors.Is(chunks.NoSpace(err), chunks.ErrNoSpace) {
+		s.GiveUpReserve()
 	}
 	if again := s.packs.Rewrite(); again != nil {
 		return fmt.Errorf("sync state journal: %w", chunks.NoSpace(errors.Join(err, again)))
 	}
 	return nil
+}
+
+// GiveUpReserve frees the space that was set aside for the moment when the
+// disk is full, and reports whether there was any.
+func (s *Store) GiveUpReserve() bool {
+	if s.fs.Remove(path.Join(s.dir, identity.ReserveFile)) != nil {
+		return false
+	}
+	s.log.Warn("disk is full; the reserve was given up so that garbage can be collected", "store", s.dir)
+	return true
 }
 
 // BeginEpoch starts a new epoch, durably, and returns every pack with the
@@ -59,11 +69,14 @@ func (s *Store) BeginEpoch(ctx context.Context) (uint64, []Info, error) {
 	return epoch, infos, nil
 }
 
-// Packs describes every pack of the store as it is now.
+// Packs describes every pack of the store as it is now, but those that are
+// missing.
 func (s *Store) Packs() []Info {
 	var infos []Info
 	for _, p := range s.packs.All() {
-		infos = append(infos, p.Info())
+		if !p.Missing.Load() {
+			infos = append(infos, p.Info())
+		}
 	}
 	return infos
 }
@@ -78,8 +91,14 @@ func (s *Store) Condemned() *Set { return s.packs.Condemned() }
 // returns how many were not denied before.
 func (s *Store) Condemn(set *Set) (condemned int) { return s.packs.Condemn(set) }
 
-// CheckIndex reads the index's files and compares all their sums.
-func (s *Store) CheckIndex(ctx context.Context) error { return s.idx.Check(ctx) }
+// CheckIndex reads the index's files, compares all their sums, and looks
+// whether every pack is there.
+func (s *Store) CheckIndex(ctx context.Context) error {
+	if err := s.idx.Check(ctx); err != nil {
+		return err
+	}
+	return s.checkPresence(false)
+}
 
 // SyncState makes every Condemn before the call durable.
 func (s *Store) SyncState(ctx context.Context) error {

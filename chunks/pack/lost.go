@@ -39,14 +39,18 @@ func (s *Store) noteUnfound(p *state.Pack, h *format.Header, rows []format.Row, 
 	for _, r := range rows {
 		next = max(next, r.Ordinal+1)
 	}
-	switch {
-	case p.Sealed.Load(): // the table knows how many there were
-		for o := next; o < p.Entries.Load(); o++ {
-			if !found.Has(o) {
-				n++
-			}
+	// The table knows how many a sealed pack has. Of an open one, whatever was
+	// condemned was durable, and all in front of it; a hole may be in its place.
+	until := p.Dead().End()
+	if p.Sealed.Load() {
+		until = p.Entries.Load()
+	}
+	for o := next; o < until; o++ {
+		if !found.Has(o) {
+			n++
 		}
-	case format.AlignUp(end, format.Align) < committed:
+	}
+	if until <= next && !p.Sealed.Load() && format.AlignUp(end, format.Align) < committed {
 		n++ // or more
 	}
 	if n == 0 {

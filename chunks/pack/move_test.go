@@ -153,7 +153,7 @@ func TestReclaimWithQuarantinedChunk(t *testing.T) {
 			}
 			condemn(t, y.s, y.dead)
 			done, err := y.s.Reclaim(t.Context(), 0, m, carryOut)
-			if m == Copy && (err == nil || !strings.Contains(err.Error(), bad.Digest.Short()) || done != (Reclaimed{})) {
+			if m == Copy && (err != nil || done != (Reclaimed{})) { // it stays as it is: nobody else has the chunk
 				t.Errorf("reclaimed %+v, %v", done, err)
 			}
 			if m != Copy && (err != nil || int(done.Entries) != len(y.dead)) {

@@ -7,10 +7,8 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"path"
-	"strconv"
-	"strings"
 
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
@@ -27,7 +25,7 @@ func (s *Store) load(ctx context.Context) (err error) {
 	if s.ident, err = s.fs.Ident(s.dir); err != nil {
 		return err
 	}
-	clean, last, err := s.takeClean()
+	clean, last, err := identity.TakeClean(s.fs, s.dir)
 	if err != nil {
 		return fmt.Errorf("remove the mark of a clean stop: %w", err)
 	}
@@ -41,9 +39,12 @@ func (s *Store) load(ctx context.Context) (err error) {
 	case reason != nil:
 		s.health.Rebuilt, s.health.RebuildReason = true, reason.Error()
 		err = s.rebuild(ctx)
-	case clean && s.idx.Generation() == last.index && !copied:
+	case clean && s.idx.Generation() == last.Index && !copied:
 		s.health.Clean = true
-		s.generation.Store(last.store)
+		s.generation.Store(last.Store)
+		if len(s.packs.All()) <= maxListed {
+			err = s.checkPresence(true)
+		}
 	default:
 		err = s.reconcile(ctx, copied)
 	}
@@ -51,7 +52,7 @@ func (s *Store) load(ctx context.Context) (err error) {
 		return err
 	}
 	for _, p := range s.packs.All() {
-		if !p.Sealed.Load() && !p.Retired.Load() {
+		if !p.Sealed.Load() && !p.Retired.Load() && !p.Missing.Load() {
 			s.resume = append(s.resume, p)
 		}
 	}
@@ -66,9 +67,52 @@ func (s *Store) load(ctx context.Context) (err error) {
 	return nil
 }
 
+// maxListed is up to how many packs every start looks whether they are all
+// there; with more of them that would take long, and is left to verify and to
+// garbage collection.
+const maxListed = 8192
+
+// checkPresence notes which packs have no file (any more): what they held
+// counts as missing until the file comes back.
+func (s *Store) checkPresence(atStart bool) error {
+	files, _, err := state.List(s.fs, path.Join(s.dir, identity.PacksDir))
+	if err != nil {
+		return err
+	}
+	there := map[string]bool{}
+	for _, f := range files {
+		there[f.Name] = true
+	}
+	var missing []string
+	for _, p := range s.packs.All() {
+		name, open := s.path(p), !p.Sealed.Load() && !p.Retired.Load()
+		if open && !atStart {
+			continue // it may have been begun after the list
+		}
+		if there[name] {
+			p.Missing.Store(false)
+			continue
+		}
+		if p.Size.Load() <= format.HeaderSize {
+			continue // it failed before anything in it was durable
+		}
+		if _, err := s.fs.Stat(name); errors.Is(err, fs.ErrNotExist) && s.packs.At(p.Number) == p {
+			p.Missing.Store(true)
+			missing = append(missing, name)
+		}
+	}
+	s.note(func(h *Health) { h.MissingPacks = missing })
+	for _, p := range s.packs.All() {
+		if p.Missing.Load() && s.cfg.AcceptLoss && atStart {
+			s.packs.Drop(p.Number)
+		}
+	}
+	return nil
+}
+
 // openIndex opens the index and the list of packs in it. reason is why they
 // cannot be used and must be made anew.
-func (s *Store) openIndex(ctx context.Context, clean bool, last generations) (known *state.Table, reason error) {
+func (s *Store) openIndex(ctx context.Context, clean bool, last identity.Generations) (known *state.Table, reason error) {
 	known = &state.Table{}
 	idx, err := index.Open(s.indexConfig())
 	if err != nil {
@@ -78,7 +122,7 @@ func (s *Store) openIndex(ctx context.Context, clean bool, last generations) (kn
 	if idx.Fresh() {
 		return known, errors.New("there was none")
 	}
-	if !clean || idx.Generation() != last.index {
+	if !clean || idx.Generation() != last.Index {
 		if err := idx.Check(ctx); err != nil {
 			return known, err
 		}
@@ -96,37 +140,6 @@ func (s *Store) openIndex(ctx context.Context, clean bool, last generations) (kn
 
 func (s *Store) indexConfig() index.Config {
 	return index.Config{FS: s.fs, Dir: path.Join(s.dir, identity.IndexDir), Log: s.log}
-}
-
-// generations are what a clean stop writes down so that the next start can
-// tell that nothing came between.
-type generations struct{ index, store uint64 }
-
-// markClean leaves the mark of a clean stop.
-func (s *Store) markClean() error {
-	text := fmt.Sprintf("%016x %016x\n", s.idx.Generation(), s.generation.Load())
-	return disk.WriteFileAtomic(s.fs, path.Join(s.dir, identity.CleanFile), []byte(text), 0o600)
-}
-
-// takeClean reads the mark of a clean stop and removes it, durably, before
-// anything can change.
-func (s *Store) takeClean() (clean bool, g generations, err error) {
-	name := path.Join(s.dir, identity.CleanFile)
-	text, err := disk.ReadFile(s.fs, name, 4096)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, g, nil
-	}
-	if err == nil {
-		first, second, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
-		var errA, errB error
-		g.index, errA = strconv.ParseUint(first, 16, 64)
-		g.store, errB = strconv.ParseUint(second, 16, 64)
-		clean = errA == nil && errB == nil
-	}
-	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, g, err
-	}
-	return clean, g, s.fs.SyncDir(s.dir)
 }
 
 // restoreReserve makes the reserve again if it was given up.

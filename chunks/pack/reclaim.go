@@ -22,45 +22,10 @@ const minPunch = 64 << 10
 // Measure returns how much of every pack is taken by the entries in set, and
 // by the others. It reads the index once, from front to back.
 func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
-	packs := s.packs.All()
-	if len(packs) == 0 {
-		return map[uint32]Usage{}, nil
-	}
-	sums := make([]Usage, packs[len(packs)-1].Number+1)
-	rows := make([][]uint64, len(sums))
-	for number, words := range set.Rows() {
-		if int(number) < len(rows) {
-			rows[number] = words
-		}
-	}
 	all, failed := s.idx.All(context.Background())
-	for _, l := range all {
-		if int64(l.Pack) >= int64(len(sums)) {
-			continue
-		}
-		u, n := &sums[l.Pack], format.Extent(l.Len)
-		u.Entries++
-		words := rows[l.Pack]
-		if w := int(l.Entry >> 6); w < len(words) && words[w]&(1<<(l.Entry&63)) != 0 {
-			u.Dead++
-			u.DeadBytes += n
-		} else {
-			u.LiveBytes += n
-		}
-	}
+	usage := state.Measure(s.packs.All(), all, set)
 	if err := failed(); err != nil {
 		return nil, fmt.Errorf("measure %s: %w", s, err)
-	}
-	usage := make(map[uint32]Usage, len(packs))
-	for _, p := range packs {
-		u := sums[p.Number]
-		// Second copies of a chunk are not in the index. Their size is that of
-		// the pack's average entry.
-		if more := p.Unreclaimed(set.Row(p.Number)) - u.Dead; more > 0 && more <= p.Entries.Load() {
-			u.Entries, u.Dead = u.Entries+more, u.Dead+more
-			u.DeadBytes += int64(more) * p.Size.Load() / int64(p.Entries.Load())
-		}
-		usage[p.Number] = u
 	}
 	return usage, nil
 }
@@ -73,11 +38,12 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover func(moves []Move, apply func())) (Reclaimed, error) {
 	p := s.packs.At(number)
 	switch {
-	case p == nil || m == Keep:
+	case p == nil || p.Missing.Load() || m == Keep:
 		return Reclaimed{}, nil
 	case m != Punch && !p.Sealed.Load() && !p.Retired.Load():
 		return Reclaimed{}, nil // it is still being written
 	}
+	dead := p.Dead() // what is condemned from here on is not durable yet
 	if err := s.syncJournal(); err != nil {
 		return Reclaimed{}, err
 	}
@@ -86,7 +52,7 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover
 		return Reclaimed{}, fmt.Errorf("reclaim %s: %w", p.Name(), err)
 	}
 	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
-	j := &reclaim{s: s, p: p, rows: rows, dead: p.Dead(), switchover: switchover}
+	j := &reclaim{s: s, p: p, rows: rows, dead: dead, switchover: switchover}
 	var done Reclaimed
 	switch m {
 	case Drop:
@@ -135,10 +101,12 @@ func (j *reclaim) live() []format.Row {
 	return slices.DeleteFunc(slices.Clone(j.rows), func(r format.Row) bool { return j.dead.Has(r.Ordinal) })
 }
 
-// drop removes a pack in which nothing lives.
+// drop removes a pack in which nothing lives. A second copy of a chunk that a
+// lease has pinned is not in the index, but lives: then the pack stays.
 func (j *reclaim) drop() (Reclaimed, error) {
 	if live := j.live(); len(live) > 0 {
-		return Reclaimed{}, fmt.Errorf("%d chunks live in it", len(live))
+		j.s.log.Debug("pack is not dropped yet", "pack", j.p.Name(), "live", len(live))
+		return Reclaimed{}, nil
 	}
 	return j.remove()
 }
@@ -226,7 +194,8 @@ func (j *reclaim) copy(ctx context.Context) (Reclaimed, error) {
 			continue
 		}
 		if p.Bad().Has(r.Ordinal) {
-			return Reclaimed{}, fmt.Errorf("chunk %s in it is damaged, and a snapshot needs it", r.Digest.Short())
+			s.log.Warn("pack stays as it is: a chunk in it is damaged, and a snapshot names it", "pack", p.Name(), "chunk", r.Digest.String())
+			return Reclaimed{}, nil
 		}
 		blob, err := s.readEntry(p, r.Digest, here, nil)
 		if err != nil {

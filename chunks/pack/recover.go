@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
 	"math"
 	"os"
 	"path"
@@ -135,15 +134,20 @@ func (s *Store) forgetLost(files []state.File) map[string]*state.Pack {
 	known := map[string]*state.Pack{}
 	for _, p := range s.packs.All() {
 		name := s.path(p)
-		if there[name] {
+		switch {
+		case there[name]:
+			p.Missing.Store(false)
 			known[name] = p
 			continue
+		case dropped[p.Number] == p.ID:
+			s.packs.Drop(p.Number)
+			continue
 		}
-		if dropped[p.Number] != p.ID {
-			s.health.MissingPacks = append(s.health.MissingPacks, name)
-			s.lost[p.Number] = loss{p.Dead(), math.MaxInt64}
+		s.health.MissingPacks = append(s.health.MissingPacks, name)
+		s.lost[p.Number] = loss{p.Dead(), math.MaxInt64}
+		if !p.Missing.Load() || s.cfg.AcceptLoss { // after a crash the table may be older than a reclaim
+			s.packs.Drop(p.Number)
 		}
-		s.packs.Drop(p.Number)
 	}
 	return known
 }
@@ -182,13 +186,13 @@ func (s *Store) rebuild(ctx context.Context) error {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	batches := make(chan []placed, s.cfg.Readers)
+	batches := make(chan []index.Placed, s.cfg.Readers)
 	g.Go(func() error {
 		defer close(batches)
 		return s.readAll(ctx, files, batches)
 	})
 	g.Go(func() error {
-		idx, err := index.Rebuild(ctx, s.indexConfig(), drain(ctx, batches), s.preferLive, func() ([]byte, error) {
+		idx, err := index.Rebuild(ctx, s.indexConfig(), index.Stream(ctx, batches), s.preferLive, func() ([]byte, error) {
 			return s.packs.Encode(state.Coverage{Next: s.packs.Reserve(0)}, s.ident, numberSlack), ctx.Err()
 		})
 		s.idx = idx
@@ -198,7 +202,7 @@ func (s *Store) rebuild(ctx context.Context) error {
 }
 
 // readAll reads the rows of all packs, several packs at the same time.
-func (s *Store) readAll(ctx context.Context, files []state.File, out chan<- []placed) error {
+func (s *Store) readAll(ctx context.Context, files []state.File, out chan<- []index.Placed) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.cfg.Readers)
 	for _, f := range files {
@@ -210,10 +214,10 @@ func (s *Store) readAll(ctx context.Context, files []state.File, out chan<- []pl
 			if err != nil || p == nil {
 				return err
 			}
-			recs := make([]placed, 0, len(rows))
+			recs := make([]index.Placed, 0, len(rows))
 			for _, r := range rows {
 				if !p.Dead().Has(r.Ordinal) {
-					recs = append(recs, placed{r.Digest, writer.Loc(p.Number, r)})
+					recs = append(recs, index.Placed{Digest: r.Digest, Loc: writer.Loc(p.Number, r)})
 				}
 			}
 			select {
@@ -225,33 +229,6 @@ func (s *Store) readAll(ctx context.Context, files []state.File, out chan<- []pl
 		})
 	}
 	return g.Wait()
-}
-
-// placed is a chunk and its place.
-type placed struct {
-	digest chunks.Digest
-	loc    index.Loc
-}
-
-// drain yields what comes over the channel.
-func drain(ctx context.Context, batches <-chan []placed) iter.Seq2[chunks.Digest, index.Loc] {
-	return func(yield func(chunks.Digest, index.Loc) bool) {
-		for {
-			select {
-			case recs, ok := <-batches:
-				if !ok {
-					return
-				}
-				for _, r := range recs {
-					if !yield(r.digest, r.loc) {
-						return
-					}
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}
 }
 
 // preferLive decides between two entries of one chunk: one that is not
@@ -411,8 +388,15 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 		p.Retired.Store(true)
 		return nil, nil
 	}
-	if err := f.Truncate(format.AlignUp(cut, format.Align)); err != nil {
-		return nil, err
+	if err := s.settle(f, cut); err != nil {
+		s.log.Warn("recovered pack could not be made durable; what was not before does not count now", "pack", p.Name(), "err", err)
+		s.suspect.Store(true)
+		p.Retired.Store(true)
+		p.Unread = true
+		p.Size.Store(cut)
+		rows = slices.DeleteFunc(rows, func(r format.Row) bool { return r.End() > committed })
+		s.setEntries(p, rows)
+		return rows, nil
 	}
 	sealed, err := format.WriteTail(f, p.ID, append([]format.Row(nil), rows...), cut)
 	if err != nil {
@@ -424,6 +408,18 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 	p.Size.Store(sealed)
 	p.Sealed.Store(true)
 	return rows, nil
+}
+
+// settle cuts a pack off at the offset cut and makes it durable, with its name:
+// the process that wrote it may have been killed before it came to that.
+func (s *Store) settle(f disk.File, cut int64) error {
+	if err := f.Truncate(format.AlignUp(cut, format.Align)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return s.fs.SyncDir(path.Dir(f.Name()))
 }
 
 // findHoles looks at entries of which the file system has no blocks. They were
@@ -442,7 +438,7 @@ func (s *Store) findHoles(f disk.File, p *state.Pack, h *format.Header, rows []f
 		}
 		for _, r := range rows {
 			if r.Off < end && r.End() > start && !p.Dead().Has(r.Ordinal) {
-				if b, err := readRow(f, r); err != nil || r.Check(b, h) != nil {
+				if b, err := format.ReadRow(f, r); err != nil || r.Check(b, h) != nil {
 					dead = dead.With(state.One(r.Ordinal))
 				}
 			}

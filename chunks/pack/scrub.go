@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"slices"
@@ -125,6 +124,7 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 		if c.s.packs.At(p.Number) == p { // else reclaimed meanwhile
 			c.add(Damage{Pack: p.Name(), Err: readError(err)})
 			if errors.Is(err, os.ErrNotExist) {
+				p.Missing.Store(true)
 				c.compare(p, nil)
 			}
 		}
@@ -187,9 +187,13 @@ func (c *scrub) compare(p *state.Pack, rows []format.Row) {
 // found.
 func (c *scrub) nameShort(ctx context.Context) error {
 	return c.s.unfound(ctx, c.short, func(d chunks.Digest, l index.Loc) {
-		p := c.s.packs.At(l.Pack)
-		if p != nil && p.Held(l.Entry) {
-			c.damaged(p, format.Row{Digest: d, Off: int64(l.Off) * format.SmallAlign, Ordinal: l.Entry}, errGone)
+		p, off := c.s.packs.At(l.Pack), int64(l.Off)*format.SmallAlign
+		switch {
+		case p == nil || l.Entry >= p.Entries.Load() || p.Dead().Has(l.Entry):
+		case p.Missing.Load(): // no quarantine: the file may come back
+			c.add(Damage{p.Name(), off, d, Ref{Pack: p.Number, Entry: l.Entry}, fmt.Errorf("%w: its pack is not there", chunks.ErrMissing), ""})
+		default:
+			c.damaged(p, format.Row{Digest: d, Off: off, Ordinal: l.Entry}, errGone)
 		}
 	})
 }
@@ -199,7 +203,7 @@ func (c *scrub) nameShort(ctx context.Context) error {
 func (c *scrub) row(f disk.File, w *format.Window, h *format.Header, r format.Row) error {
 	b, err := w.At(r.Off, format.EntrySize+int(r.Stored))
 	if err != nil {
-		if b, err = readRow(f, r); err != nil {
+		if b, err = format.ReadRow(f, r); err != nil {
 			return err
 		}
 	}
@@ -232,18 +236,6 @@ func (c *scrub) done(n, bytes, size int64) {
 	if c.opt.Progress != nil {
 		c.opt.Progress(now)
 	}
-}
-
-// readRow reads one entry, or what there is of it, and no block more.
-func readRow(f disk.File, r format.Row) ([]byte, error) {
-	start := r.Off &^ (format.Align - 1)
-	b := disk.AlignedBuffer(int(format.AlignUp(r.End(), format.Align) - start))
-	n, err := f.ReadAt(b, start)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	lo, hi := int(r.Off-start), int(r.End()-start)
-	return b[min(lo, n):min(hi, n)], nil
 }
 
 // rows returns the entries of a pack.

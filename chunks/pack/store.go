@@ -164,7 +164,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s.handles = disk.NewHandles(cfg.FS, maxHandles)
 	s.claims = writer.NewClaims()
-	s.probe = &disk.Prober{FS: cfg.FS, Dir: cfg.Dir, Direct: cfg.Direct, Log: cfg.Log}
+	s.probe = &disk.Prober{FS: cfg.FS, Dir: cfg.Dir, Direct: cfg.Direct, Log: cfg.Log, MakeRoom: s.GiveUpReserve}
 	s.room = writer.NewRoom(cfg.FS, cfg.Dir, cfg.Reserve)
 	if err := s.load(ctx); err != nil {
 		s.release()
@@ -209,7 +209,7 @@ func (s *Store) Close() error {
 		err = s.syncJournal()
 	}
 	if err == nil && !s.suspect.Load() {
-		err = s.markClean()
+		err = identity.MarkClean(s.fs, s.dir, identity.Generations{Index: s.idx.Generation(), Store: s.generation.Load()})
 	}
 	if err = errors.Join(err, s.release()); err != nil {
 		return fmt.Errorf("close store %s: %w", s.dir, chunks.NoSpace(err))

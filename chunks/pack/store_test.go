@@ -155,7 +155,7 @@ func TestRefusedDirectories(t *testing.T) {
 	}{
 		{"an empty directory, as a disk leaves that is not mounted", func(*testing.T, string) {}, identity.ErrNotStore, "is the disk mounted?"},
 		{"a directory that does not exist", func(t *testing.T, dir string) { os.Remove(dir) }, identity.ErrNotStore, "does not exist"},
-		{"a datastore of Proxmox Backup Server", mkdirs(".chunks", "vm"), identity.ErrNotStore, "datastore import"},
+		{"a datastore of Proxmox Backup Server", mkdirs(".chunks", "vm"), identity.ErrNotStore, "another layout"},
 		{"a restic repository", mkdirs("config", "data", "index", "keys", "snapshots"), identity.ErrNotStore, "restic"},
 		{"a borg repository", mkdirs("config", "data", "README"), identity.ErrNotStore, "borg"},
 		{"packs without an identity", mkdirs("packs"), identity.ErrNotStore, "incomplete copy"},

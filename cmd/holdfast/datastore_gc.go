@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -9,6 +10,17 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
+
+// A lackingError is a collection that worked, and saw that chunks are missing.
+type lackingError struct{ roots int }
+
+func (e lackingError) Error() string {
+	return fmt.Sprintf("%d index files name chunks that are not here", e.roots)
+}
+
+func (e lackingError) Hint() string {
+	return "look whether a disk is missing; back up those guests again, or copy the chunks back"
+}
 
 func newGC(o *options) *cobra.Command {
 	var opt gc.Options
@@ -20,6 +32,9 @@ func newGC(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if rateMiB < 0 || rateMiB > 1<<20 {
+				return usageError{fmt.Errorf("--rate is %d, want 0 to %d", rateMiB, 1<<20)}
+			}
 			opt.RateBytes = rateMiB << 20
 			return o.withCollector(cmd.Context(), dir, func(_ *pack.Store, c *gc.Collector) error {
 				if !o.quiet && o.format == "text" && o.terminal {
@@ -29,10 +44,12 @@ func newGC(o *options) *cobra.Command {
 				if opt.Progress != nil {
 					fmt.Fprint(o.err, "\r\x1b[K")
 				}
-				if err != nil {
-					return err
+				// What was done until an error, or until ctrl-C, is done.
+				printed := o.print(report, func(w io.Writer) { gcText(w, report, opt.DryRun) })
+				if err == nil && report.MissingRoots > 0 {
+					err = lackingError{report.MissingRoots}
 				}
-				return o.print(report, func(w io.Writer) { gcText(w, report, opt.DryRun) })
+				return errors.Join(err, printed)
 			})
 		},
 	}
@@ -60,7 +77,7 @@ func gcText(w io.Writer, r gc.Report, dry bool) {
 		}
 	}
 	if dry {
-		fmt.Fprintf(w, "would free %s and copy %s (dry run: nothing was changed)\n", size(p.FreeBytes), size(p.CopyBytes))
+		fmt.Fprintf(w, "would free %s and copy %s (dry run: nothing was removed)\n", size(p.FreeBytes), size(p.CopyBytes))
 		return
 	}
 	fmt.Fprintf(w, "freed %s of %d chunks, copied %s; %s wait for more to die beside them\n",

@@ -19,6 +19,9 @@ func newInit(o *options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if packMiB < 16 || packMiB > 256 {
+				return usageError{fmt.Errorf("--pack-size is %d MiB, want 16 to 256", packMiB)}
+			}
 			id, err := identity.Init(disk.OS{}, dir, packMiB<<20)
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -54,9 +55,8 @@ func report(e env, cmd *cobra.Command, err error) int {
 	}
 	name := cmd.CommandPath()
 	fmt.Fprintf(e.err, "%s: %v\n", name, err)
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintf(e.err, "  hint: %s\n", hinted.Hint())
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(e.err, "  hint: %s\n", hint)
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -64,6 +64,22 @@ func report(e env, cmd *cobra.Command, err error) int {
 		return 2
 	}
 	return 1
+}
+
+// hintFor returns what to do about err, "" if that is not known.
+func hintFor(err error) string {
+	var hinted interface{ Hint() string }
+	switch {
+	case errors.As(err, &hinted) && hinted.Hint() != "":
+		return hinted.Hint()
+	case errors.Is(err, fs.ErrPermission):
+		return "run as the user that owns the store, or give the directory away with chown -R"
+	case errors.Is(err, syscall.EROFS):
+		return "a store must be writable even to be looked at: mount it read-write, or work on a copy"
+	case errors.Is(err, syscall.EIO):
+		return "the disk fails: look at the kernel's log and at SMART, and copy packs/ to a good disk first"
+	}
+	return ""
 }
 
 // options are the flags that every command has.

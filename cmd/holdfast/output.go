@@ -23,8 +23,24 @@ func (o *options) print(v any, text func(io.Writer)) error {
 		enc.SetIndent("", "  ")
 		return enc.Encode(v)
 	}
-	text(o.out)
-	return nil
+	w := &failing{w: o.out}
+	text(w)
+	return w.err
+}
+
+// failing remembers the first error of a writer, for text that is written in
+// many small calls.
+type failing struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failing) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if f.err == nil {
+		f.err = err
+	}
+	return n, err
 }
 
 // size prints bytes for people: four digits at most, binary units.

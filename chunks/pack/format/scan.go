@@ -261,3 +261,15 @@ func CheckRead(head []byte, d chunks.Digest, blob chunks.Blob) error {
 	}
 	return nil
 }
+
+// ReadRow reads one entry, or what there is of it, and no block more.
+func ReadRow(f disk.File, r Row) ([]byte, error) {
+	start := r.Off &^ (Align - 1)
+	b := disk.AlignedBuffer(int(AlignUp(r.End(), Align) - start))
+	n, err := f.ReadAt(b, start)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	lo, hi := int(r.Off-start), int(r.End()-start)
+	return b[min(lo, n):min(hi, n)], nil
+}

@@ -226,7 +226,7 @@ func foreignHint(fsys disk.FS, dir string) string {
 	case len(names) == 0 || slices.Equal(names, []string{"lost+found"}):
 		return "the directory is empty: is the disk mounted? `holdfast datastore init` makes a new store"
 	case has(".chunks"):
-		return "this is a datastore of Proxmox Backup Server; `holdfast datastore import` takes it in"
+		return "this is a datastore of Proxmox Backup Server, which has another layout; make a store beside it with `holdfast datastore init`"
 	case has("config", "data", "snapshots", "keys"):
 		return "this is a restic repository"
 	case has("config", "data", "README"):

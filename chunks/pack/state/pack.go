@@ -23,6 +23,7 @@ type Pack struct {
 	Size    atomic.Int64  // bytes of the file, or of what will be in it
 	Sealed  atomic.Bool
 	Retired atomic.Bool // not sealed, and nothing is appended any more
+	Missing atomic.Bool // its file is not there
 
 	committed atomic.Int64           // what the journal was told last
 	dead, bad atomic.Pointer[Bitmap] // changed under State.mu
@@ -65,9 +66,10 @@ func ParseName(name string) (epoch uint64, id format.ID, ok bool) {
 // not quarantined.
 func (p *Pack) Live(entry uint32) bool { return p.Held(entry) && !p.bad.Load().Has(entry) }
 
-// Held reports whether an entry was given out and is not condemned.
+// Held reports whether an entry was given out, is not condemned, and has a file
+// to be in.
 func (p *Pack) Held(entry uint32) bool {
-	return entry < p.Entries.Load() && !p.dead.Load().Has(entry)
+	return entry < p.Entries.Load() && !p.dead.Load().Has(entry) && !p.Missing.Load()
 }
 
 // Dead returns the entries that are condemned, reclaimed or were never whole.
@@ -90,6 +92,17 @@ func (b *Bitmap) Has(entry uint32) bool {
 	}
 	w := int(entry >> 6)
 	return w < len(*b) && (*b)[w]&(1<<(entry&63)) != 0
+}
+
+// End returns the ordinal behind the last entry of the set.
+func (b *Bitmap) End() uint32 {
+	words := b.Words()
+	for i := len(words) - 1; i >= 0; i-- {
+		if words[i] != 0 {
+			return uint32(64*i + bits.Len64(words[i]))
+		}
+	}
+	return 0
 }
 
 // With returns the union of b and words.

@@ -15,8 +15,8 @@ type Usage struct {
 // Abilities are the ways in which the file system below a store gives space
 // back, found by trying.
 type Abilities struct {
-	Punch bool // holes can be punched into a file, and the space returns
-	Clone bool // a new file can share blocks of an old one
+	Punch bool `json:"punch"` // holes can be punched into a file, and the space returns
+	Clone bool `json:"clone"` // a new file can share blocks of an old one
 }
 
 // A Method is a way to give the space of dead entries back.

@@ -113,6 +113,7 @@ const (
 	tableRowSize  = 48
 	rowSealed     = 1 << 0
 	rowRetired    = 1 << 1
+	rowMissing    = 1 << 2
 )
 
 // Encode returns the table for the index to keep: next number u32, number of
@@ -133,6 +134,9 @@ func (t *Table) Encode(covered Coverage, ident string, slack uint32) []byte {
 		}
 		if p.Retired.Load() {
 			flags |= rowRetired
+		}
+		if p.Missing.Load() {
+			flags |= rowMissing
 		}
 		le.PutUint32(r[:], p.Number)
 		le.PutUint32(r[4:], flags)
@@ -170,6 +174,7 @@ func DecodeTable(b []byte) (*Table, error) {
 		p.Size.Store(int64(le.Uint64(r[40:])))
 		p.Sealed.Store(le.Uint32(r[4:])&rowSealed != 0)
 		p.Retired.Store(le.Uint32(r[4:])&rowRetired != 0)
+		p.Missing.Store(le.Uint32(r[4:])&rowMissing != 0)
 		if p.Number >= t.next || rows[p.Number] != nil || p.Entries.Load() > format.MaxEntries {
 			return nil, fmt.Errorf("pack table is damaged at row %d", i)
 		}
