@@ -79,12 +79,9 @@ func plan(epoch uint64, packs watermark, usage map[uint32]pack.Usage, can pack.A
 		p.LiveBytes += u.LiveBytes
 		p.DeadChunks += int64(u.Dead)
 		p.DeadBytes += u.DeadBytes
-		method := choose(u, can, urgent)
-		if !packs.sealed(number) { // it is still being written
-			method = pack.Keep
-			if can.Punch && u.Dead > 0 {
-				method = pack.Punch
-			}
+		method := pack.Keep // of a pack that is still being written
+		if packs.sealed(number) {
+			method = choose(u, can, urgent)
 		}
 		if u.Dead == 0 && method == pack.Keep {
 			continue

@@ -72,25 +72,3 @@ func TestPlanIsAValueInOrderOfWork(t *testing.T) {
 		t.Errorf("plan is\n%s, want\n%s", b, want)
 	}
 }
-
-// A pack that is still being written can have holes, and nothing else.
-func TestOpenPacksArePunchedOnly(t *testing.T) {
-	open := watermark{{Number: 1}}
-	for _, row := range []struct {
-		name string
-		use  pack.Usage
-		can  pack.Abilities
-		want string
-	}{
-		{"all dead, holes work", pack.Usage{Entries: 4, Dead: 4, DeadBytes: 40}, pack.Abilities{Punch: true}, "punch"},
-		{"half dead, holes work", pack.Usage{Entries: 4, Dead: 2, LiveBytes: 20, DeadBytes: 20}, pack.Abilities{Punch: true}, "punch"},
-		{"all dead, no holes", pack.Usage{Entries: 4, Dead: 4, DeadBytes: 40}, pack.Abilities{Clone: true}, "keep"},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			p := plan(1, open, map[uint32]pack.Usage{1: row.use}, row.can, true)
-			if len(p.Packs) != 1 || p.Packs[0].Method.String() != row.want {
-				t.Errorf("plan is %+v, want %s", p.Packs, row.want)
-			}
-		})
-	}
-}

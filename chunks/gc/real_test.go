@@ -52,7 +52,9 @@ func TestRealStoreLosesNothing(t *testing.T) {
 				seeds = 1
 			}
 			freed := int64(0)
-			for seed := range seeds {
+			// How long a life is decides the scheduler as well: go on until
+			// one was long enough to collect something.
+			for seed := uint64(0); seed < seeds || freed == 0 && seed < 40; seed++ {
 				m := &machine{mem: disktest.NewMem(), roots: &memRoots{}, rng: rand.New(rand.NewPCG(seed, uint64(i)))}
 				m.mem.Disable(off)
 				if _, err := identity.Init(m.mem, "store", identity.MinPackBytes); err != nil {

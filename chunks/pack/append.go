@@ -332,7 +332,13 @@ func (s *Store) maybeFlush() {
 // noted before, so nothing counts as covered that is not. The files may name
 // packs begun after that, which a crash can take away: numbers up to slack
 // beyond the last are never given out again.
+//
+// The journal comes first: a pack that the table calls read is not read again,
+// and what reading it has told of it (entries that are not whole) is there.
 func (s *Store) flushIndexLocked(ctx context.Context, slack uint32) error {
+	if err := s.syncJournal(); err != nil {
+		return err
+	}
 	return s.idx.Flush(ctx, s.packs.Encode(s.coverage(), s.ident, slack))
 }
 

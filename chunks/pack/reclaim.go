@@ -31,16 +31,17 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 }
 
 // Reclaim gives back the space of the condemned entries of a pack, by the
-// method m; of a pack that is still being written only Punch does. It begins by making the condemnation durable. Live chunks that
-// must move are moved inside switchover, which the caller runs so that nobody
-// looks up or pins a chunk meanwhile. Reclaim may be repeated, after a crash
-// as well: what is done stays done.
+// method m; a pack that is still being written it leaves alone. It begins by
+// making the condemnation durable. Live chunks that must move are moved inside
+// switchover, which the caller runs so that nobody looks up or pins a chunk
+// meanwhile. Reclaim may be repeated, after a crash as well: what is done
+// stays done.
 func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover func(moves []Move, apply func())) (Reclaimed, error) {
 	p := s.packs.At(number)
 	switch {
 	case p == nil || p.Missing.Load() || m == Keep:
 		return Reclaimed{}, nil
-	case m != Punch && !p.Sealed.Load() && !p.Retired.Load():
+	case !p.Sealed.Load() && !p.Retired.Load():
 		return Reclaimed{}, nil // it is still being written
 	}
 	dead := p.Dead() // what is condemned from here on is not durable yet
