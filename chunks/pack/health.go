@@ -11,6 +11,7 @@ type Health struct {
 	RecoveredPacks  int             `json:"recovered-packs,omitempty"`   // open packs that were checked entry by entry
 	CutBytes        int64           `json:"cut-bytes,omitempty"`         // unfinished entries that were cut off
 	LostEntries     int             `json:"lost-entries,omitempty"`      // committed entries that are damaged or gone, at least
+	MendedHeaders   int             `json:"mended-headers,omitempty"`    // packs whose damaged header was written anew
 	MissingPacks    []string        `json:"missing-packs,omitempty"`     // known packs whose files are not there
 	DamagedPacks    []string        `json:"damaged-packs,omitempty"`     // packs with a damaged header, footer or length
 	ForeignFiles    []string        `json:"foreign-files,omitempty"`     // files among the packs that are not of this store

@@ -85,7 +85,7 @@ type worker struct {
 
 // killedChunk is a chunk that parent and child can both make from a number.
 func killedChunk(n uint64) chunktest.Chunk {
-	return chunktest.Blob(n, int(rand.New(rand.NewPCG(n, 1)).ExpFloat64()*12e3)%(200<<10))
+	return chunktest.Blob(n, 16+int(rand.New(rand.NewPCG(n, 1)).ExpFloat64()*12e3)%(200<<10)) // never two the same
 }
 
 // say prints one line, whole or not at all.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -275,6 +276,15 @@ func (s *Store) loadPack(ctx context.Context, f state.File, known *state.Pack) (
 		committed = max(committed, p.Size.Load())
 	}
 	rows, t, err := format.ReadFooter(file, f.ID, f.Size)
+	if err == nil && made != nil && slices.ContainsFunc(rows, func(r format.Row) bool {
+		b, err := format.ReadRow(file, r)
+		return err == nil && r.Check(b, h) == nil // so it is not derived
+	}) {
+		if err := s.mendHeader(file, p, h); err != nil {
+			return s.unreadable(f, p, err)
+		}
+		made = nil
+	}
 	switch {
 	case err == nil:
 		p.Sealed.Store(true)
@@ -286,12 +296,12 @@ func (s *Store) loadPack(ctx context.Context, f state.File, known *state.Pack) (
 		}
 	default:
 		s.packs.Replay(p)
-		rows, err = s.recoverPack(ctx, file, p, h, f.Size, committed)
+		rows, err = s.recoverPack(ctx, file, p, h, f.Size, committed, made != nil)
 	}
 	if err != nil {
 		return s.unreadable(f, p, err)
 	}
-	if len(rows) == 0 && !p.Sealed.Load() && committed <= format.HeaderSize {
+	if len(rows) == 0 && !p.Unread && !p.Sealed.Load() && committed <= format.HeaderSize {
 		return s.discard(f, p, made != nil)
 	}
 	return p, rows, nil
@@ -363,10 +373,15 @@ func (s *Store) setEntries(p *state.Pack, rows []format.Row) {
 // recoverPack reads a pack entry by entry, cuts off what is behind the last
 // whole one, and seals it. What was committed is never cut: where it is
 // damaged, the chunk is quarantined.
-func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *format.Header, size, committed int64) ([]format.Row, error) {
+func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *format.Header, size, committed int64, headless bool) ([]format.Row, error) {
 	rows, end, flaws, err := format.Scan(ctx, f, size, h)
 	if err != nil {
 		return nil, err
+	}
+	if headless && len(rows)+len(flaws) > 0 {
+		if err := s.mendHeader(f, p, h); err != nil {
+			return nil, err
+		}
 	}
 	bad := &state.Bitmap{}
 	for _, fl := range flaws {
@@ -410,6 +425,16 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 	return rows, nil
 }
 
+// mendHeader writes the header of a pack anew, durably, before anything is
+// noted under the pack's number: a power cut may have left entries without a
+// header, and without it the pack would get another number at each start, and
+// what the journal says of its entries would hold for those of another pack.
+func (s *Store) mendHeader(f disk.File, p *state.Pack, h *format.Header) error {
+	h.Store, h.Created, h.Number = s.id.ID, time.Now(), p.Number
+	s.note(func(h *Health) { h.MendedHeaders++ })
+	return format.WriteHeader(f, h)
+}
+
 // settle cuts a pack off at the offset cut and makes it durable, with its name:
 // the process that wrote it may have been killed before it came to that.
 func (s *Store) settle(f disk.File, cut int64) error {
@@ -422,32 +447,13 @@ func (s *Store) settle(f disk.File, cut int64) error {
 	return s.fs.SyncDir(path.Dir(f.Name()))
 }
 
-// findHoles looks at entries of which the file system has no blocks. They were
-// reclaimed, and the journal that said so may be lost; or somebody copied the
-// file and left blocks of zeros out, and they are whole.
+// findHoles notes the entries that were reclaimed where the journal that said
+// so is lost.
 func (s *Store) findHoles(f disk.File, p *state.Pack, h *format.Header, rows []format.Row, dataEnd int64) error {
-	ext, ok := f.(disk.Extenter)
-	if !ok {
-		return nil
+	rows = slices.DeleteFunc(slices.Clone(rows), func(r format.Row) bool { return p.Dead().Has(r.Ordinal) })
+	gone, err := format.Holed(f, h, rows, dataEnd)
+	if len(gone) > 0 {
+		s.packs.Bury(p, state.Ordinals(gone))
 	}
-	dead := &state.Bitmap{}
-	for off := int64(0); off < dataEnd; {
-		start, end, err := ext.NextHole(off)
-		if err != nil || start >= dataEnd {
-			break // no such ability: scrub finds the rest
-		}
-		for _, r := range rows {
-			if r.Off < end && r.End() > start && !p.Dead().Has(r.Ordinal) {
-				if b, err := format.ReadRow(f, r); err != nil || r.Check(b, h) != nil {
-					dead = dead.With(state.One(r.Ordinal))
-				}
-			}
-		}
-		off = end
-	}
-	if len(*dead) == 0 {
-		return nil
-	}
-	s.packs.Bury(p, *dead)
-	return nil
+	return err
 }

@@ -67,6 +67,9 @@ func (i storeInfo) text(w io.Writer) {
 	if !h.Clean && !h.Rebuilt {
 		fmt.Fprintf(w, "recovered  the last process did not close the store: %d open packs checked, %s of unfinished entries cut off\n", h.RecoveredPacks, size(h.CutBytes))
 	}
+	if h.MendedHeaders > 0 {
+		fmt.Fprintf(w, "mended     %d packs had a damaged header, which was written anew; their chunks are there\n", h.MendedHeaders)
+	}
 	if h.LostEntries > 0 {
 		fmt.Fprintf(w, "LOST       %d chunks or more that had been committed are damaged or gone\n", h.LostEntries)
 	}

@@ -273,3 +273,46 @@ func ReadRow(f disk.File, r Row) ([]byte, error) {
 	lo, hi := int(r.Off-start), int(r.End()-start)
 	return b[min(lo, n):min(hi, n)], nil
 }
+
+// Holed returns those of rows whose blocks the file system does not have, and
+// which are not whole without them: they were reclaimed. Somebody who copies a
+// file may leave blocks of zeros out; entries in such holes are whole. Where
+// the file system cannot tell its holes there are none.
+func Holed(f disk.File, h *Header, rows []Row, dataEnd int64) ([]Row, error) {
+	ext, ok := f.(disk.Extenter)
+	if !ok {
+		return nil, nil
+	}
+	var holed []Row
+	for off := int64(0); off < dataEnd; {
+		start, end, err := ext.NextHole(off)
+		if err != nil || start >= dataEnd {
+			break // no such ability: scrub finds the rest
+		}
+		for _, r := range rows {
+			if r.Off >= end || r.End() <= start {
+				continue
+			}
+			b, err := ReadRow(f, r)
+			if err != nil {
+				return nil, err
+			}
+			if r.Check(b, h) != nil {
+				holed = append(holed, r)
+			}
+		}
+		off = end
+	}
+	return holed, nil
+}
+
+// WriteHeader writes the header of a pack, durably.
+func WriteHeader(f disk.File, h *Header) error {
+	if _, err := f.WriteAt(h.Encode(), 0); err != nil {
+		return fmt.Errorf("write pack header: %w", err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("sync pack header: %w", err)
+	}
+	return nil
+}
