@@ -35,8 +35,9 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 	done
 
 .PHONY: bench
-bench: ## measure against file-per-chunk and the machine's limits; prints ratios
+bench: build ## measure against file-per-chunk and the machine's limits; prints ratios
 	$(GO) run ./bench
+	$(GO) run ./bench/backup -bin bin/holdfast
 
 .PHONY: soak
 soak: ## run the long fault tests: 1,000 kills, more seeds (takes an hour or more)

@@ -48,6 +48,14 @@ func ingestSuite(ctx context.Context, b *bench) error {
 				return err
 			}
 			b.atLeast(c.what, ours, theirs, "MB/s", peer.what, peer.want)
+			if !peer.sync || ours >= peer.want*theirs {
+				continue
+			}
+			limit, err := b.writeSpeed(int64(n) * int64(c.size))
+			if err != nil {
+				return err
+			}
+			b.limit(c.what+": the disk's limit, sequential O_DIRECT writes", limit, theirs, "MB/s")
 		}
 	}
 	return nil

@@ -121,6 +121,16 @@ func (b *bench) atMost(what string, got float64, unit string, limit float64) {
 	b.row(what, fmt.Sprintf("%.4g %s", got, unit), "", "", fmt.Sprintf("<= %g %s", limit, unit), got <= limit)
 }
 
+// limit prints what the machine can do at most, where a figure was missed, and
+// the ratio to the same peer (0: none).
+func (b *bench) limit(what string, got, theirs float64, unit string) {
+	ratio := ""
+	if theirs > 0 {
+		ratio = fmt.Sprintf("%.2f", got/theirs)
+	}
+	b.row("  "+what, fmt.Sprintf("%.4g %s", got, unit), "", ratio, "", true)
+}
+
 // rounds is how often a pair is measured.
 func (b *bench) rounds(n int) int {
 	if b.quick {

@@ -1,10 +1,3 @@
-// Package catalog is the vocabulary of backups: what lies in a datastore
-// beside its chunks.
-//
-// So far it knows one thing: which index files a datastore's directory holds,
-// and with that which chunks are needed ([Roots]). The directory keeps the
-// tree of Proxmox Backup Server, [ns/<namespace>/]<type>/<id>/<time>/, with
-// packs/ in the place of .chunks/.
 package catalog
 
 import (

@@ -48,13 +48,17 @@ func (c *Collector) begin(ctx context.Context, options Options) (*cycle, error) 
 	}
 	c.running, c.late = true, &pack.Set{}
 	c.mu.Unlock()
-	epoch, packs, err := c.cfg.Store.BeginEpoch(ctx)
+	epochOf := c.cfg.Store.BeginEpoch
+	if options.DryRun {
+		epochOf = c.cfg.Store.Epoch
+	}
+	epoch, packs, err := epochOf(ctx)
 	if err != nil {
 		c.end()
 		return nil, fmt.Errorf("begin an epoch: %w", err)
 	}
 	slices.SortFunc(packs, func(a, b pack.Info) int { return cmp.Compare(a.Number, b.Number) })
-	y := &cycle{c: c, options: options, epoch: epoch, packs: packs, marked: map[string]bool{}}
+	y := &cycle{c: c, options: options, epoch: epoch, packs: packs, marked: map[string]bool{}, report: newReport()}
 	y.report.Epoch = epoch
 	return y, nil
 }
@@ -142,7 +146,7 @@ func (y *cycle) mark(ctx context.Context, root Root) error {
 		return nil // what comes back gets a place that this bitmap lacks
 	}
 	// A place above the watermark may belong to another chunk after a crash.
-	if y.packs.covers(&refs) {
+	if !y.options.DryRun && y.packs.covers(&refs) {
 		if err := y.c.cache.save(id, encodeBitmap(id, generation, root.Size(), &refs)); err != nil {
 			y.c.cfg.Log.Debug("bitmap was not saved", "snapshot", id, "err", err)
 		}
@@ -215,7 +219,7 @@ func (y *cycle) plan() (Plan, error) {
 func (y *cycle) measure(dead *pack.Set) (Plan, error) {
 	usage, err := y.c.cfg.Store.Measure(dead)
 	if err != nil {
-		return Plan{}, fmt.Errorf("measure the packs: %w", err)
+		return newReport().Plan, fmt.Errorf("measure the packs: %w", err)
 	}
 	return plan(y.epoch, y.packs, usage, y.c.cfg.Store.Abilities(), y.options.Urgent), nil
 }

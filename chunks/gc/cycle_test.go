@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path"
 	"strings"
@@ -33,16 +34,29 @@ func TestCollectionKeepsExactlyWhatSnapshotsNeed(t *testing.T) {
 func TestDryRunChangesNothing(t *testing.T) {
 	s := newSite(t, 2, canPunch)
 	s.roots.forget(s.backup("old", 0, 1))
+	s.backup("new", 2)
+	epoch, before := s.store.epoch, s.fs.(*files).content()
 	r := s.collect(Options{DryRun: true})
-	s.holds("0 1")
+	s.holds("0 1 2")
 	if r.Plan.DeadChunks != 2 || r.Plan.FreeBytes == 0 || r.RemovedChunks != 0 || s.store.Condemned().Len() != 0 {
 		t.Errorf("report %+v", r)
+	}
+	if s.store.epoch != epoch || r.Epoch != epoch {
+		t.Errorf("the epoch was %d, is %d, and the report says %d", epoch, s.store.epoch, r.Epoch)
+	}
+	if after := s.fs.(*files).content(); !maps.Equal(after, before) {
+		t.Errorf("the collector's directory was %q and is %q", before, after)
 	}
 }
 
 func TestReportSpeaksPBS(t *testing.T) {
 	s := newSite(t, 2, canPunch)
 	s.roots.forget(s.backup("old", 0, 1))
+	empty, err := json.Marshal(newSite(t, 2, canPunch).collect(Options{}))
+	s.ok(err)
+	if !strings.Contains(string(empty), `"packs":[]`) {
+		t.Errorf("a plan about nothing is not an empty list: %s", empty)
+	}
 	b, err := json.Marshal(s.collect(Options{DryRun: true}))
 	s.ok(err)
 	for _, name := range []string{

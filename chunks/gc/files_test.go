@@ -37,6 +37,17 @@ type file struct {
 
 func newFiles() *files { return &files{all: map[string]*file{}, dirs: map[string]bool{}} }
 
+// content returns what every file holds.
+func (f *files) content() map[string]string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all := map[string]string{}
+	for name, x := range f.all {
+		all[name] = string(x.data)
+	}
+	return all
+}
+
 func (f *files) crash() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -73,7 +73,7 @@ type Plan struct {
 // with the most to give. A pack that was not sealed when the collection began
 // may be given live chunks at any moment, and waits for the next one.
 func plan(epoch uint64, packs watermark, usage map[uint32]pack.Usage, can pack.Abilities, urgent bool) Plan {
-	p := Plan{Epoch: epoch}
+	p := Plan{Epoch: epoch, Packs: []PackPlan{}}
 	for number, u := range usage {
 		p.LiveChunks += int64(u.Entries - u.Dead)
 		p.LiveBytes += u.LiveBytes

@@ -10,7 +10,7 @@ import (
 // Options says how a garbage collection behaves. The zero value sweeps and
 // reclaims at full speed.
 type Options struct {
-	DryRun    bool
+	DryRun    bool          // make the plan, and write nothing at all
 	Urgent    bool          // space is short: copy packs that are less dead
 	RateBytes int64         // bytes freed or copied per second; 0: no limit
 	Pause     time.Duration // rest after each pack
@@ -56,6 +56,10 @@ type Report struct {
 	Plan            Plan          `json:"plan"`              // as it was before the sweep
 }
 
+// newReport returns a report on nothing, whose plan is a list all the same: in
+// JSON it is [], never null.
+func newReport() Report { return Report{Plan: Plan{Packs: []PackPlan{}}} }
+
 func (r *Report) addMissing(root string, count int) {
 	r.MissingRoots++
 	if len(r.Missing) < maxMissingRoots {
@@ -70,11 +74,13 @@ func (r *Report) addMissing(root string, count int) {
 func (c *Collector) Run(ctx context.Context, options Options) (Report, error) {
 	y, err := c.begin(ctx, options)
 	if err != nil {
-		return Report{}, fmt.Errorf("collect garbage of %s: %w", c.cfg.Store, err)
+		return newReport(), fmt.Errorf("collect garbage of %s: %w", c.cfg.Store, err)
 	}
 	defer c.end()
 	err = y.run(ctx)
-	c.records.trim()
+	if !options.DryRun {
+		c.records.trim()
+	}
 	if err != nil {
 		err = fmt.Errorf("collect garbage of %s: %w", c.cfg.Store, err)
 	}
@@ -112,6 +118,9 @@ func (y *cycle) markAll(ctx context.Context) error {
 		if more, err = y.markNext(ctx); err != nil {
 			return err
 		}
+	}
+	if y.options.DryRun {
+		return nil
 	}
 	if err := y.c.cache.clean(y.marked); err != nil {
 		y.c.cfg.Log.Debug("old bitmaps were not removed", "err", err)

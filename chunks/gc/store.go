@@ -47,6 +47,10 @@ type Store interface {
 	// given to another chunk afterwards.
 	BeginEpoch(ctx context.Context) (epoch uint64, packs []pack.Info, err error)
 
+	// Epoch returns the current epoch and what BeginEpoch would, and changes
+	// nothing: for a dry run.
+	Epoch(ctx context.Context) (epoch uint64, packs []pack.Info, err error)
+
 	// Condemned returns a copy of the entries condemned and not reclaimed.
 	Condemned() *pack.Set
 

@@ -222,10 +222,16 @@ func (t *twin) Failures() uint64 {
 	return t.failures
 }
 
-func (t *twin) BeginEpoch(context.Context) (uint64, []pack.Info, error) {
+func (t *twin) BeginEpoch(ctx context.Context) (uint64, []pack.Info, error) {
+	t.mu.Lock()
+	t.epoch++
+	t.mu.Unlock()
+	return t.Epoch(ctx)
+}
+
+func (t *twin) Epoch(context.Context) (uint64, []pack.Info, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.epoch++
 	var infos []pack.Info
 	for _, n := range t.order {
 		p := t.packs[n]

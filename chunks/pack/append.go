@@ -100,6 +100,9 @@ func (s *Store) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin 
 		if s.closed.Load() {
 			return Ref{}, false, errClosed
 		}
+		if err := s.boundIndex(ctx); err != nil {
+			return Ref{}, false, err
+		}
 		if ref, ok := s.Lookup(d); ok {
 			return ref, true, nil
 		}
@@ -309,17 +312,43 @@ func (s *Store) retire(w *writer.Writer) {
 	}
 }
 
+// boundIndex sees to it that the newest part of the index goes to disk, and
+// waits where it has outrun that: else its memory has no limit. After a flush
+// that failed only Commit tries again, and nobody waits.
+func (s *Store) boundIndex(ctx context.Context) error {
+	if !s.idx.NeedsFlush() || s.unflushed.Load() {
+		return nil
+	}
+	s.maybeFlush()
+	if !s.idx.Full() {
+		return nil
+	}
+	select {
+	case s.flushing <- struct{}{}:
+		<-s.flushing
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // maybeFlush writes the newest part of the index to disk, beside the work,
 // once it has grown large.
 func (s *Store) maybeFlush() {
-	if !s.idx.NeedsFlush() || !s.flushing.TryLock() {
+	if !s.idx.NeedsFlush() {
+		return
+	}
+	select {
+	case s.flushing <- struct{}{}:
+	default:
 		return
 	}
 	s.flush.Add(1)
 	go func() {
 		defer s.flush.Done()
-		defer s.flushing.Unlock()
-		if err := s.flushIndexLocked(context.Background(), numberSlack); err != nil {
+		defer func() { <-s.flushing }()
+		err := s.flushIndexLocked(context.Background(), numberSlack)
+		if s.unflushed.Store(err != nil); err != nil {
 			s.log.Warn("index could not be written; it grows in memory until it can", "store", s.dir, "err", err)
 		}
 		if err := s.packs.Trim(); err != nil {
@@ -339,7 +368,11 @@ func (s *Store) flushIndexLocked(ctx context.Context, slack uint32) error {
 	if err := s.syncJournal(); err != nil {
 		return err
 	}
-	return s.idx.Flush(ctx, s.packs.Encode(s.coverage(), s.ident, slack))
+	if err := s.idx.Flush(ctx, s.packs.Encode(s.coverage(), s.ident, slack)); err != nil {
+		return err
+	}
+	s.packs.Forget()
+	return nil
 }
 
 // numberSlack is more packs than can be begun while an index is frozen.

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
-	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
-	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
-	"github.com/holdfast-mesh/holdfast/chunks/pack/state"
 )
 
 // syncJournal makes what was noted in the journal durable. On a full disk it
@@ -45,17 +41,38 @@ func (s *Store) GiveUpReserve() bool {
 // later has higher ordinals, or lies in packs that are not listed. It fails if
 // the index is damaged; the next Open makes it anew.
 func (s *Store) BeginEpoch(ctx context.Context) (uint64, []Info, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, nil, err
-	}
-	if err := s.idx.Check(ctx); err != nil { // what the index misses would pass for garbage
-		s.suspect.CompareAndSwap(false, ctx.Err() == nil)
+	if err := s.checkForGC(ctx); err != nil {
 		return 0, nil, fmt.Errorf("begin epoch: %w", err)
 	}
 	epoch := s.packs.NextEpoch()
 	if err := s.syncJournal(); err != nil {
 		return 0, nil, err
 	}
+	return epoch, s.durable(), nil
+}
+
+// Epoch returns the current epoch, and the packs as BeginEpoch does. It writes
+// nothing.
+func (s *Store) Epoch(ctx context.Context) (uint64, []Info, error) {
+	if err := s.checkForGC(ctx); err != nil {
+		return 0, nil, fmt.Errorf("look at epoch: %w", err)
+	}
+	return s.packs.Epoch(), s.durable(), nil
+}
+
+// checkForGC reads the index's files: what they miss would pass for garbage.
+func (s *Store) checkForGC(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err := s.idx.Check(ctx)
+	s.suspect.CompareAndSwap(false, err != nil && ctx.Err() == nil)
+	return err
+}
+
+// durable describes every pack as Packs does, with the number of its entries
+// that are durable at this moment.
+func (s *Store) durable() []Info {
 	infos := s.Packs()
 	for i := range infos {
 		p := s.packs.At(infos[i].Number)
@@ -66,7 +83,7 @@ func (s *Store) BeginEpoch(ctx context.Context) (uint64, []Info, error) {
 			infos[i].Entries = min(infos[i].Entries, w.DurableEntries())
 		}
 	}
-	return epoch, infos, nil
+	return infos
 }
 
 // Packs describes every pack of the store as it is now, but those that are
@@ -106,43 +123,4 @@ func (s *Store) SyncState(ctx context.Context) error {
 		return err
 	}
 	return s.syncJournal()
-}
-
-// removeDropped removes the files of packs that were dropped, here or by a
-// process that did not get so far.
-func (s *Store) removeDropped() error {
-	dropped := s.packs.Dropped()
-	var dirs []string
-	ids := map[format.ID]bool{}
-	for _, id := range dropped {
-		ids[id] = true
-		if dir := s.shard(id); !slices.Contains(dirs, dir) {
-			dirs = append(dirs, dir)
-		}
-	}
-	for _, dir := range dirs {
-		if err := s.removeFrom(dir, ids); err != nil {
-			return fmt.Errorf("remove dropped packs: %w", err)
-		}
-	}
-	s.packs.Removed(dropped)
-	return nil
-}
-
-func (s *Store) removeFrom(dir string, ids map[format.ID]bool) error {
-	entries, err := s.fs.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if _, id, ok := state.ParseName(e.Name()); ok && ids[id] {
-			if err := s.fs.Remove(path.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-	}
-	return s.fs.SyncDir(dir)
 }

@@ -3,6 +3,7 @@ package pack
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -34,25 +35,7 @@ func (s *Store) noteUnfound(p *state.Pack, h *format.Header, rows []format.Row, 
 		return // its ordinals have gaps from the start
 	}
 	found := p.Dead().With(state.Ordinals(rows))
-	n := state.Gaps(rows, found, committed)
-	next := uint32(0)
-	for _, r := range rows {
-		next = max(next, r.Ordinal+1)
-	}
-	// The table knows how many a sealed pack has. Of an open one, whatever was
-	// condemned was durable, and all in front of it; a hole may be in its place.
-	until := p.Dead().End()
-	if p.Sealed.Load() {
-		until = p.Entries.Load()
-	}
-	for o := next; o < until; o++ {
-		if !found.Has(o) {
-			n++
-		}
-	}
-	if until <= next && !p.Sealed.Load() && format.AlignUp(end, format.Align) < committed {
-		n++ // or more
-	}
+	n := p.Lacks(rows, found, end, committed)
 	if n == 0 {
 		return
 	}
@@ -75,17 +58,31 @@ func (s *Store) nameLost(ctx context.Context) error {
 }
 
 // unfound calls fn for every chunk that the index places where losses say
-// that nothing is.
+// that nothing is. A missing pack of which there are none is forgotten: all that
+// it held was condemned, or has been stored again.
 func (s *Store) unfound(ctx context.Context, losses map[uint32]loss, fn func(chunks.Digest, index.Loc)) error {
 	if len(losses) == 0 {
 		return nil
 	}
+	needed := map[uint32]bool{}
 	all, failed := s.idx.All(ctx)
 	for d, l := range all {
 		lost, ok := losses[l.Pack]
 		if ok && !lost.found.Has(l.Entry) && int64(l.Off)*format.SmallAlign+format.EntrySize+int64(l.Len) <= lost.upTo {
+			needed[l.Pack] = true
 			fn(d, l)
 		}
 	}
-	return failed()
+	if err := failed(); err != nil {
+		return err
+	}
+	for number := range losses {
+		if p := s.packs.At(number); p != nil && p.Missing.Load() && !needed[number] {
+			s.packs.Drop(number)
+			s.note(func(h *Health) {
+				h.MissingPacks = slices.DeleteFunc(h.MissingPacks, func(name string) bool { return name == s.path(p) })
+			})
+		}
+	}
+	return nil
 }

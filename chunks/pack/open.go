@@ -57,11 +57,13 @@ func (s *Store) load(ctx context.Context) (err error) {
 		}
 	}
 	s.env.Index = s.idx
-	s.restoreReserve()
+	if err := identity.RestoreReserve(s.fs, s.dir); err != nil {
+		s.log.Warn("the reserve for a full disk could not be made", "store", s.dir, "err", err)
+	}
 	if err := s.packs.Loaded(); err != nil {
 		s.log.Warn("the next start will take longer", "store", s.dir, "err", err)
 	}
-	if err := s.removeDropped(); err != nil {
+	if err := s.packs.RemoveDropped(s.fs, path.Join(s.dir, identity.PacksDir)); err != nil {
 		s.log.Warn("dropped packs stay until the next start", "store", s.dir, "err", err)
 	}
 	return nil
@@ -140,14 +142,4 @@ func (s *Store) openIndex(ctx context.Context, clean bool, last identity.Generat
 
 func (s *Store) indexConfig() index.Config {
 	return index.Config{FS: s.fs, Dir: path.Join(s.dir, identity.IndexDir), Log: s.log}
-}
-
-// restoreReserve makes the reserve again if it was given up.
-func (s *Store) restoreReserve() {
-	if _, err := s.fs.Stat(path.Join(s.dir, identity.ReserveFile)); !errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	if err := identity.WriteReserve(s.fs, s.dir); err != nil {
-		s.log.Warn("the reserve for a full disk could not be made", "store", s.dir, "err", err)
-	}
 }

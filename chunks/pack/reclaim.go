@@ -302,7 +302,7 @@ func (j *reclaim) derive(src disk.File, old *format.Header, live []format.Row, s
 		s.packs.Drop(q.Number)
 		return nil, nil, err
 	}
-	s.setEntries(q, rows)
+	s.packs.SetEntries(q, rows)
 	if bad := p.Bad(); bad != nil {
 		s.packs.Quarantine(q, *bad) // its entries have the same ordinals
 	}

@@ -82,7 +82,7 @@ func (s *Store) reconcile(ctx context.Context, copied bool) error {
 	if err != nil {
 		return err
 	}
-	files = s.undropped(files)
+	files = s.packs.Undropped(files)
 	known := s.forgetLost(files)
 	if n := len(s.health.MissingPacks); n > 0 && copied && !s.cfg.AcceptLoss {
 		return &identity.OpenError{Dir: s.dir, Err: fmt.Errorf("%w: %d of %d packs are not there, the first is %s", identity.ErrHalfCopied, n, len(files)+n, s.health.MissingPacks[0]),
@@ -115,15 +115,6 @@ func (s *Store) reconcile(ctx context.Context, copied bool) error {
 	return s.nameLost(ctx)
 }
 
-// undropped takes out what waits to be removed.
-func (s *Store) undropped(files []state.File) []state.File {
-	dropped := map[format.ID]bool{}
-	for _, id := range s.packs.Dropped() {
-		dropped[id] = true
-	}
-	return slices.DeleteFunc(files, func(f state.File) bool { return dropped[f.ID] })
-}
-
 // forgetLost drops the packs of the table that were dropped or have no file,
 // and returns the others by file name.
 func (s *Store) forgetLost(files []state.File) map[string]*state.Pack {
@@ -146,9 +137,12 @@ func (s *Store) forgetLost(files []state.File) map[string]*state.Pack {
 		}
 		s.health.MissingPacks = append(s.health.MissingPacks, name)
 		s.lost[p.Number] = loss{p.Dead(), math.MaxInt64}
-		if !p.Missing.Load() || s.cfg.AcceptLoss { // after a crash the table may be older than a reclaim
+		durable := p.Missing.Load() || p.Sealed.Load() || s.packs.CommittedAtStart(p.Number) > format.HeaderSize
+		if !durable || s.cfg.AcceptLoss { // a pack that never was durable can go in a crash
 			s.packs.Drop(p.Number)
+			continue
 		}
+		p.Missing.Store(true) // and every later start says so, until its chunks are healed or their loss accepted
 	}
 	return known
 }
@@ -182,7 +176,7 @@ func (s *Store) rebuild(ctx context.Context) error {
 			return err
 		}
 	}
-	files = s.undropped(files)
+	files = s.packs.Undropped(files)
 	if err := s.reserveNumbers(files); err != nil {
 		return err
 	}
@@ -289,7 +283,7 @@ func (s *Store) loadPack(ctx context.Context, f state.File, known *state.Pack) (
 	case err == nil:
 		p.Sealed.Store(true)
 		p.Size.Store(f.Size)
-		s.setEntries(p, rows)
+		s.packs.SetEntries(p, rows)
 		s.packs.Replay(p)
 		if made == nil {
 			err = s.findHoles(file, p, h, rows, t.DataEnd)
@@ -350,26 +344,6 @@ func (s *Store) discard(f state.File, p *state.Pack, headless bool) (*state.Pack
 	return nil, nil, nil
 }
 
-// setEntries notes how many ordinals a pack has given out, and that those of
-// which there is no entry never will have one.
-func (s *Store) setEntries(p *state.Pack, rows []format.Row) {
-	n := uint32(0)
-	for _, r := range rows {
-		n = max(n, r.Ordinal+1)
-	}
-	p.Entries.Store(n)
-	if int(n) == len(rows) {
-		return
-	}
-	there := state.Ordinals(rows)
-	never := make([]uint64, len(there))
-	for i := range never {
-		never[i] = ^there[i]
-	}
-	never[n>>6] &= 1<<(n&63) - 1
-	s.packs.Bury(p, never)
-}
-
 // recoverPack reads a pack entry by entry, cuts off what is behind the last
 // whole one, and seals it. What was committed is never cut: where it is
 // damaged, the chunk is quarantined.
@@ -392,7 +366,7 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 		}
 	}
 	s.noteUnfound(p, h, rows, end, committed)
-	s.setEntries(p, rows)
+	s.packs.SetEntries(p, rows)
 	s.packs.Replay(p)
 	if len(*bad) > 0 {
 		s.packs.Quarantine(p, *bad)
@@ -403,14 +377,14 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 		p.Retired.Store(true)
 		return nil, nil
 	}
-	if err := s.settle(f, cut); err != nil {
+	if err := format.Settle(s.fs, f, cut); err != nil {
 		s.log.Warn("recovered pack could not be made durable; what was not before does not count now", "pack", p.Name(), "err", err)
 		s.suspect.Store(true)
 		p.Retired.Store(true)
 		p.Unread = true
 		p.Size.Store(cut)
 		rows = slices.DeleteFunc(rows, func(r format.Row) bool { return r.End() > committed })
-		s.setEntries(p, rows)
+		s.packs.SetEntries(p, rows)
 		return rows, nil
 	}
 	sealed, err := format.WriteTail(f, p.ID, append([]format.Row(nil), rows...), cut)
@@ -433,18 +407,6 @@ func (s *Store) mendHeader(f disk.File, p *state.Pack, h *format.Header) error {
 	h.Store, h.Created, h.Number = s.id.ID, time.Now(), p.Number
 	s.note(func(h *Health) { h.MendedHeaders++ })
 	return format.WriteHeader(f, h)
-}
-
-// settle cuts a pack off at the offset cut and makes it durable, with its name:
-// the process that wrote it may have been killed before it came to that.
-func (s *Store) settle(f disk.File, cut int64) error {
-	if err := f.Truncate(format.AlignUp(cut, format.Align)); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return s.fs.SyncDir(path.Dir(f.Name()))
 }
 
 // findHoles notes the entries that were reclaimed where the journal that said

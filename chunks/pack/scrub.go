@@ -82,6 +82,7 @@ func (s *Store) Scrub(ctx context.Context, opt ScrubOptions) (ScrubReport, error
 	parent := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(s.cfg.Readers)
+	c.g = g
 	for _, p := range packs {
 		if ctx.Err() != nil {
 			break
@@ -102,6 +103,7 @@ func (s *Store) Scrub(ctx context.Context, opt ScrubOptions) (ScrubReport, error
 type scrub struct {
 	s   *Store
 	opt ScrubOptions
+	g   *errgroup.Group // the readers
 
 	mu sync.Mutex
 
@@ -125,7 +127,9 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 			c.add(Damage{Pack: p.Name(), Err: readError(err)})
 			if errors.Is(err, os.ErrNotExist) {
 				p.Missing.Store(true)
-				c.compare(p, nil)
+				c.mu.Lock()
+				c.short[p.Number] = loss{p.Dead(), math.MaxInt64}
+				c.mu.Unlock()
 			}
 		}
 		return ctx.Err()
@@ -148,6 +152,34 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 		c.compare(p, rows)
 	}
 	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
+	var parts sync.WaitGroup
+	defer parts.Wait() // before f is closed
+	for len(rows) > 0 {
+		part := format.Stretch(rows, partBytes)
+		rows = rows[len(part):]
+		parts.Add(1)
+		check := func() error {
+			defer parts.Done()
+			return c.part(ctx, f, p, place, part)
+		}
+		if len(rows) > 0 && c.g.TryGo(check) {
+			continue
+		}
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	parts.Wait()
+	c.done(p.Size.Load())
+	return ctx.Err()
+}
+
+// partBytes is how much of a pack a reader that has nothing else to do takes
+// over, so that towards the end all are busy.
+const partBytes = 8 << 20
+
+// part checks neighbours in a pack.
+func (c *scrub) part(ctx context.Context, f disk.File, p *state.Pack, h *format.Header, rows []format.Row) error {
 	var n, bytes int64
 	w := format.NewWindow(f, p.Size.Load())
 	defer w.Free()
@@ -159,11 +191,14 @@ func (c *scrub) pack(ctx context.Context, p *state.Pack) error {
 			continue
 		}
 		n, bytes = n+1, bytes+int64(r.Stored)
-		if err := c.row(f, w, place, r); err != nil && !p.Dead().Has(r.Ordinal) {
+		if err := c.row(f, w, h, r); err != nil && !p.Dead().Has(r.Ordinal) {
 			c.damaged(p, r, err)
 		}
 	}
-	c.done(n, bytes, p.Size.Load())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Chunks += n
+	c.report.Bytes += bytes
 	return nil
 }
 
@@ -224,11 +259,9 @@ func (c *scrub) damaged(p *state.Pack, r format.Row, err error) {
 	}
 }
 
-func (c *scrub) done(n, bytes, size int64) {
+func (c *scrub) done(size int64) {
 	c.mu.Lock()
 	c.report.Packs++
-	c.report.Chunks += n
-	c.report.Bytes += bytes
 	c.total.Packs++
 	c.total.Bytes += size
 	now := c.total

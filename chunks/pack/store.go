@@ -125,8 +125,9 @@ type Store struct {
 	sealing  sync.WaitGroup
 	sealSlot chan struct{}
 
-	flushing sync.Mutex // one flush of the index at a time
-	flush    sync.WaitGroup
+	flushing  chan struct{} // holds a token while the index is flushed
+	flush     sync.WaitGroup
+	unflushed atomic.Bool // the last flush failed
 
 	suspect atomic.Bool // something could not be read or is damaged: the next start must look at everything
 
@@ -157,7 +158,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, fs: cfg.FS, dir: cfg.Dir, id: id, log: cfg.Log, lock: lock,
 		lanes: make([]lane, cfg.Lanes), open: map[*state.Pack]*writer.Writer{}, lost: map[uint32]loss{},
-		sealSlot: make(chan struct{}, cfg.Lanes),
+		sealSlot: make(chan struct{}, cfg.Lanes), flushing: make(chan struct{}, 1),
 	}
 	s.env = writer.Env{
 		FS: cfg.FS, Log: cfg.Log, Failed: s.packFailed,

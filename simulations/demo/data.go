@@ -18,6 +18,13 @@ func (d *demo) prepare(ctx context.Context) error {
 	if _, err := d.must(ctx, "datastore", "init", d.store); err != nil {
 		return err
 	}
+	// What is forgotten would wait for a day otherwise.
+	if _, err := d.must(ctx, "datastore", "update", "--trash-delay", "0s", d.store); err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.conf(), []byte("cores: 2\nmemory: 4096\n"), 0o600); err != nil {
+		return err
+	}
 	if err := d.makeTree(ctx); err != nil {
 		return err
 	}
@@ -119,6 +126,8 @@ func (d *demo) change() error {
 }
 
 func (d *demo) tree() string  { return filepath.Join(d.dir, "tree") }
+func (d *demo) conf() string  { return filepath.Join(d.dir, "guest.conf") }
+func (d *demo) key() string   { return filepath.Join(d.dir, "key.json") }
 func (d *demo) image() string { return filepath.Join(d.dir, "disk.img") }
 
 func size(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }

@@ -1,7 +1,8 @@
 // Command demo runs the main job of Holdfast, as far as it exists, on data made
-// on the spot: a real directory and a disk image go into a store, are changed,
-// stored again, encrypted, verified, collected, damaged, healed, and come back
-// byte for byte. It drives the holdfast binary wherever that has a verb.
+// on the spot: a real directory, a disk image and a small file are backed up,
+// changed, backed up again, encrypted, verified, pruned, collected, damaged,
+// healed and exported, and come back byte for byte. All of it is done with the
+// holdfast binary, as a person would.
 //
 //	go run ./simulations/demo -bin bin/holdfast [-dir DIR]
 package main
@@ -22,17 +23,10 @@ import (
 func main() {
 	bin := flag.String("bin", "bin/holdfast", "the holdfast binary")
 	dir := flag.String("dir", "", "where to work; default: a temporary directory, removed afterwards")
-	writer := flag.String("write-until-killed", "", "used by the demo itself")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	var err error
-	if *writer != "" {
-		err = writeUntilKilled(ctx, *writer)
-	} else {
-		err = run(ctx, *bin, *dir)
-	}
-	if err != nil {
+	if err := run(ctx, *bin, *dir); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -42,6 +36,7 @@ func main() {
 type demo struct {
 	bin, dir, store string
 	began           time.Time
+	last            string   // the last snapshot that was made
 	done            []string // the summary
 }
 
@@ -64,15 +59,16 @@ func run(ctx context.Context, bin, dir string) error {
 		what string
 		do   func(context.Context) error
 	}{
-		{"a store, and data: a directory tree and a disk image", d.prepare},
+		{"a store, and data: a directory tree, a disk image and a small file", d.prepare},
 		{"the first backup", d.first},
 		{"the second backup, after a few changes", d.second},
 		{"the same once more, encrypted", d.encrypted},
 		{"verify: every chunk decoded and compared with its name", d.verify},
-		{"forget the first backup, and collect garbage", d.collect},
+		{"prune, and collect garbage", d.prune},
 		{"a flipped byte on the disk", d.damage},
-		{"a writer killed in the middle of its work", d.killed},
+		{"a backup killed in the middle of its work", d.killed},
 		{"restore everything and compare", d.restore},
+		{"export a snapshot, and restore it with tar and sha256sum alone", d.export},
 	} {
 		fmt.Printf("\n== %s\n", step.what)
 		if err := step.do(ctx); err != nil {
@@ -91,9 +87,8 @@ func (d *demo) say(format string, args ...any) { d.done = append(d.done, fmt.Spr
 
 // holdfast runs the binary, shows what it prints, and returns its exit status.
 func (d *demo) holdfast(ctx context.Context, args ...string) (status int, out string, err error) {
-	fmt.Println("$ holdfast " + strings.ReplaceAll(strings.Join(args, " "), d.store, "STORE"))
-	cmd := exec.CommandContext(ctx, d.bin, args...)
-	b, err := cmd.CombinedOutput()
+	fmt.Println("$ holdfast " + strings.ReplaceAll(strings.Join(args, " "), d.dir+"/", ""))
+	b, err := d.command(ctx, args...).CombinedOutput()
 	for line := range strings.Lines(string(b)) {
 		fmt.Print("  " + line)
 	}
@@ -101,6 +96,14 @@ func (d *demo) holdfast(ctx context.Context, args ...string) (status int, out st
 		return exit.ExitCode(), string(b), nil
 	}
 	return 0, string(b), err
+}
+
+// command is the binary with arguments, and an environment that is the same
+// everywhere.
+func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, d.bin, args...)
+	cmd.Env = append(os.Environ(), "PBS_REPOSITORY="+d.store, "XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"))
+	return cmd
 }
 
 // must runs the binary and fails unless it does what it should.

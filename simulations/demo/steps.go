@@ -3,28 +3,49 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"time"
-
-	"github.com/holdfast-mesh/holdfast/chunks"
-	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
-	"github.com/holdfast-mesh/holdfast/chunks/gc"
-	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
-// key encrypts the third backup.
-var key = chunks.NewKey([32]byte{7})
+// backup makes a snapshot of everything in the group host/ID and returns what
+// the binary says of it.
+func (d *demo) backup(ctx context.Context, id string, flags ...string) (sum summary, err error) {
+	args := append([]string{"backup", "tree.pxar:" + d.tree(), "disk.img:" + d.image(), "guest.conf:" + d.conf(), "--backup-id", id}, flags...)
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // snapshots have whole seconds
+	if _, err = d.must(ctx, args...); err != nil {
+		return sum, err
+	}
+	out, err := d.command(ctx, "snapshot", "list", "host/"+id, "--output-format", "json").Output()
+	if err != nil {
+		return sum, err
+	}
+	var list []summary
+	if err := json.Unmarshal(out, &list); err != nil || len(list) == 0 {
+		return sum, fmt.Errorf("snapshot list says %q: %w", out, err)
+	}
+	d.last = fmt.Sprintf("host/%s/%s", id, time.Unix(list[0].Time, 0).UTC().Format(time.RFC3339))
+	return list[0], nil
+}
+
+// summary is what the demo wants to know of a snapshot.
+type summary struct {
+	Time  int64 `json:"backup-time"`
+	Size  int64 `json:"size"`
+	Stats struct {
+		Stored     int64 `json:"compressed_size"`
+		Chunks     int64 `json:"count"`
+		Duplicates int64 `json:"duplicates"`
+	} `json:"chunk-upload-stats"`
+}
 
 func (d *demo) first(ctx context.Context) error {
-	s, err := d.backup(ctx, "first", nil)
-	d.say("first backup: %s became %s in %d chunks", size(s.Bytes), size(s.StoredBytes), s.NewChunks)
+	s, err := d.backup(ctx, "demo")
+	d.say("first backup: %s became %s in %d chunks", size(s.Size), size(s.Stats.Stored), s.Stats.Chunks)
 	return err
 }
 
@@ -32,33 +53,35 @@ func (d *demo) second(ctx context.Context) error {
 	if err := d.change(); err != nil {
 		return err
 	}
-	s, err := d.backup(ctx, "second", nil)
-	d.say("second backup: of %s only %s were new", size(s.Bytes), size(s.NewBytes))
+	s, err := d.backup(ctx, "demo")
+	d.say("second backup: of %s only %s had to be stored", size(s.Size), size(s.Stats.Stored))
 	return err
 }
 
 func (d *demo) encrypted(ctx context.Context) error {
-	s, err := d.backup(ctx, "encrypted", key)
-	d.say("encrypted backup: nothing is shared with the open ones, %s stored", size(s.StoredBytes))
+	if _, err := d.must(ctx, "key", "create", d.key(), "--kdf", "none"); err != nil {
+		return err
+	}
+	s, err := d.backup(ctx, "secret", "--keyfile", d.key())
+	d.say("encrypted backup: nothing is shared with the open ones, %s stored", size(s.Stats.Stored))
 	return err
 }
 
 func (d *demo) verify(ctx context.Context) error {
-	_, err := d.must(ctx, "datastore", "verify", "--deep", d.store)
+	_, err := d.must(ctx, "datastore", "verify", d.store)
 	d.say("verify found every chunk as it should be")
 	return err
 }
 
-func (d *demo) collect(ctx context.Context) error {
-	if err := os.RemoveAll(d.snapshot("first")); err != nil {
-		return err
-	}
-	if _, err := d.must(ctx, "datastore", "gc", "--dry-run", d.store); err != nil {
-		return err
+func (d *demo) prune(ctx context.Context) error {
+	for _, args := range [][]string{{"prune", "--keep-last", "1", "--dry-run"}, {"prune", "--keep-last", "1"}, {"datastore", "gc", "--dry-run", d.store}} {
+		if _, err := d.must(ctx, args...); err != nil {
+			return err
+		}
 	}
 	out, err := d.must(ctx, "datastore", "gc", d.store)
 	if freed := regexp.MustCompile(`(?m)^freed [^,;]*`).FindString(out); freed != "" {
-		d.say("garbage collection %s; the plan was printed before", freed)
+		d.say("prune and garbage collection %s; the plans were printed before", freed)
 	}
 	return err
 }
@@ -74,28 +97,20 @@ func (d *demo) damage(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("  flipped one byte of %s at %d\n", filepath.Base(name), n)
-	status, out, err := d.holdfast(ctx, "datastore", "verify", "--quarantine", d.store)
-	found := regexp.MustCompile(`chunk ([0-9a-f]{64})`).FindString(out)
-	if err != nil || status != 1 || found == "" {
-		return fmt.Errorf("verify ended with status %d and named %q: %w", status, found, err)
+	status, out, err := d.holdfast(ctx, "datastore", "verify", "--ignore-verified=false", d.store)
+	if err != nil || status != 1 || !regexp.MustCompile(`[0-9a-f]{8}`).MatchString(out) {
+		return fmt.Errorf("verify ended with status %d: %w", status, err)
 	}
-	for _, again := range []struct {
-		name string
-		key  *chunks.Key
-	}{{"third", nil}, {"encrypted", key}} {
-		if _, err := d.backup(ctx, again.name, again.key); err != nil {
+	for _, again := range [][]string{{"demo"}, {"secret", "--keyfile", d.key()}} {
+		if _, err := d.backup(ctx, again[0], again[1:]...); err != nil {
 			return err
 		}
 	}
-	err = withStore(ctx, d.store, func(s *pack.Store, _ *gc.Collector) error {
-		digest, err := chunks.ParseDigest(found[len("chunk "):])
-		if err == nil {
-			_, err = s.Get(ctx, digest, nil)
-		}
+	if _, err := d.must(ctx, "datastore", "verify", "--ignore-verified=false", d.store); err != nil {
 		return err
-	})
-	d.say("a flipped byte was found and named; the next backup stored that chunk again")
-	return err
+	}
+	d.say("a flipped byte was found; the next backup stored that chunk again, and all snapshots are whole")
+	return nil
 }
 
 func (d *demo) longestPack() (name string, middle int64, err error) {
@@ -147,124 +162,70 @@ func flip(name string, at int64) error {
 	return err
 }
 
-// killed starts a process that stores and commits as fast as it can, kills it,
-// and looks for everything that it said was durable.
+// killed kills a backup in the middle of its work, and looks whether the next
+// one goes on as if nothing had been.
 func (d *demo) killed(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, self, "-write-until-killed", d.store)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, os.Stderr
+	cmd := d.command(ctx, "backup", "tree.pxar:"+d.tree(), "--backup-id", "killed")
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	select {
-	case <-time.After(1500 * time.Millisecond):
+	case <-time.After(300 * time.Millisecond):
 	case <-ctx.Done():
 	}
-	if err := cmd.Process.Kill(); err != nil {
+	if err := cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	_ = cmd.Wait() // it was killed, and says so
-	if _, err := d.must(ctx, "datastore", "show", d.store); err != nil {
+	if _, err := d.backup(ctx, "killed"); err != nil {
 		return err
 	}
-	acknowledged := bytes.Fields(said.Bytes())
-	err = withStore(ctx, d.store, func(s *pack.Store, _ *gc.Collector) error {
-		for _, text := range acknowledged {
-			digest, err := chunks.ParseDigest(string(text))
-			if err != nil {
-				continue // the line that was cut off
-			}
-			if _, err := s.Get(ctx, digest, nil); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err == nil && len(acknowledged) == 0 {
-		err = errors.New("the writer had no time to acknowledge anything")
-	}
-	d.say("a writer was killed: all %d chunks that it had acknowledged are there, nobody had to help", len(acknowledged))
+	_, err := d.must(ctx, "datastore", "verify", "--ignore-verified=false", d.store)
+	d.say("a backup was killed: all other snapshots are whole, and the next backup went on, nobody had to help")
 	return err
 }
 
-// writeUntilKilled prints digests after they are durable.
-func writeUntilKilled(ctx context.Context, dir string) error {
-	return withStore(ctx, dir, func(s *pack.Store, c *gc.Collector) error {
-		w, err := c.Open("backup", "killed")
-		if err != nil {
-			return err
-		}
-		defer w.Abort()
-		for i := uint64(0); ctx.Err() == nil; i++ {
-			chunk := chunktest.Blob(1_000_000+i, 20_000)
-			if _, err := w.Put(ctx, chunk.Digest, chunk.Blob); err != nil {
-				return err
-			}
-			if err := w.Commit(ctx); err != nil {
-				return err
-			}
-			fmt.Println(chunk.Digest)
-		}
-		return nil
-	})
-}
-
-// restore brings tree and image back from both kinds of backup and compares.
+// restore brings everything back from both kinds of backup and compares.
 func (d *demo) restore(ctx context.Context) error {
-	want, err := fileSum(d.image())
-	if err != nil {
-		return err
-	}
-	for _, snap := range []struct {
-		name string
-		key  *chunks.Key
-	}{{"second", nil}, {"encrypted", key}} {
-		if err := d.restoreSnapshot(ctx, snap.name, snap.key, want); err != nil {
+	for _, from := range [][]string{{"host/demo"}, {"host/secret", "--keyfile", d.key()}} {
+		out := filepath.Join(d.dir, "restored-"+filepath.Base(from[0]))
+		if err := os.Mkdir(out, 0o700); err != nil {
 			return err
 		}
-		fmt.Printf("  %s: tree and image are identical\n", snap.name)
+		for _, archive := range [][2]string{{"tree.pxar", "tree"}, {"disk.img", "disk.img"}, {"guest.conf", "guest.conf"}} {
+			args := append([]string{"restore", from[0], archive[0], filepath.Join(out, archive[1])}, from[1:]...)
+			if _, err := d.must(ctx, args...); err != nil {
+				return err
+			}
+		}
+		if err := d.same(ctx, out); err != nil {
+			return err
+		}
+		fmt.Printf("  %s: tree, image and file are identical\n", from[0])
 	}
-	d.say("tree and image came back byte for byte, open and encrypted")
+	d.say("tree, image and file came back byte for byte, open and encrypted")
 	return nil
 }
 
-func (d *demo) restoreSnapshot(ctx context.Context, name string, key *chunks.Key, image [32]byte) error {
-	out := filepath.Join(d.dir, "restored-"+name)
-	if err := os.MkdirAll(out, 0o700); err != nil {
-		return err
-	}
-	return withStore(ctx, d.store, func(s *pack.Store, _ *gc.Collector) error {
-		got, err := d.restoreFile(ctx, s, filepath.Join(d.snapshot(name), "disk.img.fidx"), key, io.Discard)
-		if err != nil || got != image {
-			return fmt.Errorf("image of %s differs: %w", name, err)
-		}
-		tar := exec.CommandContext(ctx, "tar", "-C", out, "-xf", "-")
-		in, err := tar.StdinPipe()
-		if err != nil {
-			return err
-		}
-		if err := tar.Start(); err != nil {
-			return err
-		}
-		_, err = d.restoreFile(ctx, s, filepath.Join(d.snapshot(name), "tree.tar.didx"), key, in)
-		if err = errors.Join(err, in.Close(), tar.Wait()); err != nil {
-			return err
-		}
-		return tool(ctx, "diff", "-r", "--no-dereference", d.tree(), out)
-	})
+// same compares what was restored with the sources.
+func (d *demo) same(ctx context.Context, dir string) error {
+	return errors.Join(
+		tool(ctx, "diff", "-r", "--no-dereference", d.tree(), filepath.Join(dir, "tree")),
+		tool(ctx, "cmp", d.image(), filepath.Join(dir, "disk.img")),
+		tool(ctx, "cmp", d.conf(), filepath.Join(dir, "guest.conf")))
 }
 
-func fileSum(name string) (sum [32]byte, err error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return sum, err
+// export writes a snapshot in formats that need nothing of ours.
+func (d *demo) export(ctx context.Context) error {
+	out := filepath.Join(d.dir, "exported")
+	if _, err := d.must(ctx, "snapshot", "export", "host/demo", out); err != nil {
+		return err
 	}
-	defer f.Close()
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return [32]byte(h.Sum(nil)), err
+	check := "cd '" + out + "' && sha256sum --quiet -c SHA256SUMS && mkdir tree && tar -C tree -xpf tree.tar"
+	fmt.Println("$ " + check[len("cd '"+out+"' && "):])
+	if err := tool(ctx, "sh", "-c", check); err != nil {
+		return err
+	}
+	d.say("an exported snapshot was restored with tar and sha256sum alone")
+	return d.same(ctx, out)
 }

@@ -25,6 +25,16 @@ func DeadRuns(rows []Row, min int64, dead func(ordinal uint32) bool) []Segment {
 	return runs
 }
 
+// Stretch returns the first of rows, which lie in the order of their offsets:
+// as many as end within n bytes, but at least one. There must be some.
+func Stretch(rows []Row, n int64) []Row {
+	i := 1
+	for i < len(rows) && rows[i].End()-rows[0].Off <= n {
+		i++
+	}
+	return rows[:i]
+}
+
 // A Span is a run of blocks with live entries: where it lies, where it goes,
 // and where it was in the pack that the entries were written to.
 type Span struct{ From, To, Origin, N int64 }

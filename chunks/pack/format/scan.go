@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/zeebo/blake3"
@@ -304,6 +305,19 @@ func Holed(f disk.File, h *Header, rows []Row, dataEnd int64) ([]Row, error) {
 		off = end
 	}
 	return holed, nil
+}
+
+// Settle cuts a pack off at the offset cut, rounded up to a block, and makes it
+// durable, with its name: the process that wrote it may have been killed before
+// it came to that.
+func Settle(fsys disk.FS, f disk.File, cut int64) error {
+	if err := f.Truncate(AlignUp(cut, Align)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return fsys.SyncDir(path.Dir(f.Name()))
 }
 
 // WriteHeader writes the header of a pack, durably.

@@ -128,6 +128,14 @@ func WriteReserve(fsys disk.FS, dir string) error {
 	return disk.WriteFileAtomic(fsys, path.Join(dir, ReserveFile), filler, 0o600)
 }
 
+// RestoreReserve sets the space aside again if it was given up.
+func RestoreReserve(fsys disk.FS, dir string) error {
+	if _, err := fsys.Stat(path.Join(dir, ReserveFile)); !errors.Is(err, fs.ErrNotExist) {
+		return nil // there, or not to be seen now
+	}
+	return WriteReserve(fsys, dir)
+}
+
 // checkEmpty refuses a directory that holds something else than the remains
 // of an Init that did not get to its end.
 func checkEmpty(fsys disk.FS, dir string) error {

@@ -203,6 +203,18 @@ func (x *Index) Runs() int { return len(x.view.Load().runs) }
 // from growing further.
 func (x *Index) NeedsFlush() bool { return x.pending.Load() >= int64(x.cfg.DeltaMax) }
 
+// deltaShare is which part of the index the delta may become while a flush is
+// under way, which may merge all of it. With as much again in the flush, and
+// 104 bytes of table a record at most, that is 13 bytes of heap for each digest.
+const deltaShare = 16
+
+// Full reports whether whoever inserts should wait for the flush under way. In
+// a small index that begins an eighth above NeedsFlush, so that inserting goes
+// on while a flush gets going.
+func (x *Index) Full() bool {
+	return x.pending.Load() >= max(int64(x.cfg.DeltaMax)*9/8, x.live.Load()/deltaShare)
+}
+
 // Heap returns how many bytes of the Go heap the index holds, nearly: the
 // delta, and runs that the file system could not map. Mapped runs belong to
 // the page cache.

@@ -8,8 +8,32 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
-// Gaps counts the ordinals in front of durable rows that are not in found.
-func Gaps(rows []format.Row, found *Bitmap, committed int64) (n int) {
+// Lacks returns how many entries at least were durable in p, up to the offset
+// committed, and are not in found. rows and end are those of a scan.
+func (p *Pack) Lacks(rows []format.Row, found *Bitmap, end, committed int64) int {
+	n, next := gaps(rows, found, committed), uint32(0)
+	for _, r := range rows {
+		next = max(next, r.Ordinal+1)
+	}
+	// The table knows how many a sealed pack has. Of an open one, whatever was
+	// condemned was durable, and all in front of it; a hole may be in its place.
+	until := p.Dead().End()
+	if p.Sealed.Load() {
+		until = p.Entries.Load()
+	}
+	for o := next; o < until; o++ {
+		if !found.Has(o) {
+			n++
+		}
+	}
+	if until <= next && !p.Sealed.Load() && format.AlignUp(end, format.Align) < committed {
+		n++ // or more
+	}
+	return n
+}
+
+// gaps counts the ordinals in front of durable rows that are not in found.
+func gaps(rows []format.Row, found *Bitmap, committed int64) (n int) {
 	rows = slices.Clone(rows)
 	slices.SortFunc(rows, func(a, b format.Row) int { return cmp.Compare(a.Off, b.Off) })
 	next := uint32(0)

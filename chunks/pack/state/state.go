@@ -33,7 +33,8 @@ type State struct {
 
 	mu sync.Mutex
 
-	dropped map[uint32]format.ID // packs whose files may still be there
+	dropped map[uint32]format.ID // packs whose files, or rows in the last durable table, may still be there
+	removed map[uint32]format.ID // those of dropped whose files are gone for good
 	loaded  bool                 // a store was once loaded whole with this journal
 }
 
@@ -173,6 +174,26 @@ func (s *State) Bury(p *Pack, words []uint64) {
 	}
 }
 
+// SetEntries notes how many ordinals p has given out, and that those of which
+// there is no row never will have an entry.
+func (s *State) SetEntries(p *Pack, rows []format.Row) {
+	n := uint32(0)
+	for _, r := range rows {
+		n = max(n, r.Ordinal+1)
+	}
+	p.Entries.Store(n)
+	if int(n) == len(rows) {
+		return
+	}
+	there := Ordinals(rows)
+	never := make([]uint64, len(there))
+	for i := range never {
+		never[i] = ^there[i]
+	}
+	never[n>>6] &= 1<<(n&63) - 1
+	s.Bury(p, never)
+}
+
 // Reclaimed notes that the space of the dead entries of p, as they were when
 // its reclaiming began, was given back.
 func (s *State) Reclaimed(p *Pack, dead *Bitmap) {
@@ -218,35 +239,6 @@ func (s *State) Quarantine(p *Pack, words []uint64) {
 	p.bad.Store(p.bad.Load().With(words))
 	for r := range RowEntries(p.Number, words) {
 		s.journal.Append(record(recBad, uint64(p.Number), uint64(r.Entry)))
-	}
-}
-
-// DropPack forgets a pack. Its file may be removed after the next Sync.
-func (s *State) DropPack(p *Pack) {
-	s.mu.Lock()
-	s.dropped[p.Number] = p.ID
-	s.journal.Append(append(record(recDropped, uint64(p.Number)), p.ID[:]...))
-	s.mu.Unlock()
-	s.Drop(p.Number)
-}
-
-// Dropped returns the packs that were dropped and not yet [State.Removed].
-func (s *State) Dropped() map[uint32]format.ID {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	dropped := make(map[uint32]format.ID, len(s.dropped))
-	for n, id := range s.dropped {
-		dropped[n] = id
-	}
-	return dropped
-}
-
-// Removed notes that the files of dropped packs are gone for good.
-func (s *State) Removed(dropped map[uint32]format.ID) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for n := range dropped {
-		delete(s.dropped, n)
 	}
 }
 

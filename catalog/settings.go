@@ -1,0 +1,141 @@
+package catalog
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+)
+
+// Settings are what an operator says of a datastore. They lie in
+// settings.json. The zero value means the defaults.
+type Settings struct {
+	Comment     string      `json:"comment,omitempty"`
+	Maintenance Maintenance `json:"maintenance-mode,omitzero"`
+	TrashDelay  *Duration   `json:"trash-delay,omitempty"` // default DefaultTrashDelay
+	VerifyNew   bool        `json:"verify-new,omitempty"`
+}
+
+// DefaultTrashDelay is how long a removed snapshot can be taken back.
+const DefaultTrashDelay = 24 * time.Hour
+
+// Maintenance is a state in which a datastore refuses work.
+type Maintenance struct {
+	Mode    Mode   `json:"type,omitempty"`
+	Message string `json:"message,omitempty"` // for whoever is refused
+}
+
+// A Mode of maintenance. PBS has the same names.
+type Mode string
+
+// The modes of maintenance.
+const (
+	InService Mode = ""
+	ReadOnly  Mode = "read-only" // backups can be read
+	Offline   Mode = "offline"   // nothing is touched
+)
+
+// access is what somebody is about to do.
+type access bool
+
+const (
+	reading access = false
+	writing access = true
+)
+
+// A Duration is a time.Duration that JSON has as text, such as "24h0m0s".
+type Duration time.Duration
+
+// MarshalText writes d as "36h0m0s".
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText reads what MarshalText writes.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err == nil && v < 0 {
+		err = fmt.Errorf("duration %s is negative", text)
+	}
+	*d = Duration(v)
+	return err
+}
+
+const (
+	settingsFile = "settings.json"
+	guardFile    = "guard.json"
+	maxSettings  = 1 << 20 // bytes of either file
+)
+
+// Settings reads the settings.
+func (t Tree) Settings() (Settings, error) {
+	var s Settings
+	return s, t.readJSON(settingsFile, &s)
+}
+
+func (t Tree) readJSON(file string, into any) error {
+	b, err := disk.ReadFile(t.FS, path.Join(t.Dir, file), maxSettings)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, into)
+	}
+	if err != nil {
+		return &opError{fmt.Sprintf("read %s: %v", path.Join(t.Dir, file), err), "mend the file by hand: it is JSON, and its fields are in docs/operations.md", err}
+	}
+	return nil
+}
+
+func (d *Datastore) writeJSON(file string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return disk.WriteFileAtomic(d.FS, path.Join(d.Dir, file), append(b, '\n'), 0o644)
+}
+
+// Settings returns the settings.
+func (d *Datastore) Settings() Settings {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.settings
+}
+
+// SetSettings replaces the settings, durably.
+func (d *Datastore) SetSettings(s Settings) error {
+	if err := s.Maintenance.Check(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.writeJSON(settingsFile, s); err != nil {
+		return fmt.Errorf("change settings: %w", err)
+	}
+	d.settings = s
+	return nil
+}
+
+// may fails with ErrMaintenance if the datastore refuses such work now.
+func (d *Datastore) may(a access, what string) error {
+	m := d.Settings().Maintenance
+	if m.Mode == InService || m.Mode == ReadOnly && a == reading {
+		return nil
+	}
+	msg := fmt.Sprintf("%s: %v (%s)", what, ErrMaintenance, m.Mode)
+	if m.Message != "" {
+		msg += ": " + m.Message
+	}
+	return &opError{msg, "end it with: holdfast datastore maintenance --mode off", ErrMaintenance}
+}
+
+// Check refuses modes that there are not.
+func (m Maintenance) Check() error {
+	switch m.Mode {
+	case InService, ReadOnly, Offline:
+		return nil
+	}
+	return fmt.Errorf("maintenance mode is %q, want read-only or offline", m.Mode)
+}

@@ -1,0 +1,83 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+)
+
+// A target is a snapshot to be verified.
+type target struct {
+	ns   catalog.Namespace
+	snap catalog.Snapshot
+}
+
+func (t target) String() string {
+	if t.ns == "" {
+		return t.snap.String()
+	}
+	return string(t.ns) + ":" + t.snap.String()
+}
+
+// benchmark is the group that speed tests write to; it is never verified.
+var benchmark = catalog.Group{Type: "host", ID: "benchmark"}
+
+// targets lists what the options choose, by namespace and group, newest first.
+func (v *Verifier) targets(ctx context.Context) ([]target, error) {
+	if s := v.opt.Snapshot; s != nil {
+		return []target{{v.opt.Namespace, *s}}, nil
+	}
+	if g := v.opt.Group; g != nil {
+		list, err := v.groupTargets(ctx, nil, v.opt.Namespace, *g)
+		if err == nil && len(list) == 0 {
+			err = fmt.Errorf("verify group %s: it has no snapshots: %w", g, fs.ErrNotExist)
+		}
+		return list, err
+	}
+	spaces, err := v.d.Namespaces(ctx, v.opt.Namespace, v.opt.Depth)
+	if err != nil {
+		return nil, err
+	}
+	var list []target
+	for _, ns := range spaces {
+		groups, err := v.d.Groups(ctx, ns)
+		if err != nil {
+			return nil, err
+		}
+		for _, g := range groups {
+			if g == benchmark || !v.opt.Filters.Match(g) {
+				continue
+			}
+			if list, err = v.groupTargets(ctx, list, ns, g); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return list, nil
+}
+
+func (v *Verifier) groupTargets(ctx context.Context, list []target, ns catalog.Namespace, g catalog.Group) ([]target, error) {
+	snaps, err := v.d.Snapshots(ctx, ns, g)
+	for _, s := range snaps {
+		list = append(list, target{ns, s})
+	}
+	return list, err
+}
+
+// isRecent reports whether a snapshot need not be verified again: §9.4 counts
+// whole days, and skips a state of failure like the other.
+func (o Options) isRecent(m *catalog.Manifest) bool {
+	state, ok := m.VerifyState()
+	if !o.IgnoreVerified || !ok {
+		return false
+	}
+	task, err := ParseUPID(state.UPID)
+	if err != nil {
+		return false // nobody can say when that was
+	}
+	days := int(o.Now().Sub(task.Start) / (24 * time.Hour))
+	return o.OutdatedAfter == 0 || days <= o.OutdatedAfter
+}

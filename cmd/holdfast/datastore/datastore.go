@@ -1,0 +1,13 @@
+// Package datastore has the verbs about stores.
+package datastore
+
+import (
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/spf13/cobra"
+)
+
+// New returns the verbs.
+func New(o *cli.Options) *cobra.Command {
+	return cli.Group("datastore", "make, look at and look after stores of backups",
+		newInit(o), newList(o), newShow(o), newUpdate(o), newMaintenance(o), newGuard(o), newVerify(o), newGC(o), newImport(o), newExport(o))
+}

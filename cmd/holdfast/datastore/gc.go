@@ -1,0 +1,95 @@
+package datastore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// A lackingError is a collection that worked, and saw that chunks are missing.
+type lackingError struct{ roots int }
+
+func (e lackingError) Error() string {
+	return fmt.Sprintf("%d index files name chunks that are not here", e.roots)
+}
+
+func (e lackingError) Hint() string {
+	return "look whether a disk is missing; back up those guests again, or copy the chunks back"
+}
+
+func newGC(o *cli.Options) *cobra.Command {
+	var opt gc.Options
+	var rateMiB int64
+	var emptyTrash bool
+	cmd := &cobra.Command{
+		Use: "gc [DIR]", Short: "give back the space of chunks that no index file names", Args: cli.OneDir,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := o.Dir(args)
+			if err != nil {
+				return err
+			}
+			if rateMiB < 0 || rateMiB > 1<<20 {
+				return cli.Usage(fmt.Errorf("--rate is %d, want 0 to %d", rateMiB, 1<<20))
+			}
+			opt.RateBytes = rateMiB << 20
+			return o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error {
+				if !o.Quiet && o.Format == "text" && o.Terminal {
+					opt.Progress = func(p gc.Progress) { fmt.Fprintf(o.Err, "\r\x1b[K%s %d/%d", p.Phase, p.Done, p.Total) }
+				}
+				if emptyTrash && !opt.DryRun {
+					if _, err := d.EmptyTrash(cmd.Context(), true); err != nil {
+						return err
+					}
+				}
+				report, err := d.Collect(cmd.Context(), opt)
+				if opt.Progress != nil {
+					fmt.Fprint(o.Err, "\r\x1b[K")
+				}
+				// What was done until an error, or until ctrl-C, is done.
+				printed := o.Print(report, func(w io.Writer) { gcText(w, report, opt.DryRun) })
+				if err == nil && report.MissingRoots > 0 {
+					err = lackingError{report.MissingRoots}
+				}
+				return errors.Join(err, printed)
+			})
+		},
+	}
+	flags := cmd.Flags()
+	flags.BoolVar(&opt.DryRun, "dry-run", false, "print the plan and change nothing")
+	flags.BoolVar(&opt.Urgent, "urgent", false, "space is short: free more, at a higher price")
+	flags.BoolVar(&emptyTrash, "empty-trash", false, "do not wait for the delay of the trash: what is in it cannot be taken back then")
+	flags.Int64Var(&rateMiB, "rate", 0, "MiB a second freed or copied at most; 0: no limit")
+	return cmd
+}
+
+func gcText(w io.Writer, r gc.Report, dry bool) {
+	fmt.Fprintf(w, "%d index files name %s of content\n", r.IndexFiles, cli.Size(r.IndexBytes))
+	for _, m := range r.Missing {
+		fmt.Fprintf(w, "MISSING: %s needs %d chunks that are not here\n", m.Root, m.Chunks)
+	}
+	p := r.Plan
+	fmt.Fprintf(w, "live: %d chunks, %s; dead: %d chunks, %s\n", p.LiveChunks, cli.Size(p.LiveBytes), p.DeadChunks, cli.Size(p.DeadBytes))
+	methods := map[pack.Method]int{}
+	for _, q := range p.Packs {
+		methods[q.Method]++
+	}
+	for m := pack.Keep; m <= pack.Copy; m++ {
+		if methods[m] > 0 {
+			fmt.Fprintf(w, "  %-8s %d packs\n", m, methods[m])
+		}
+	}
+	if dry {
+		fmt.Fprintf(w, "would free %s and copy %s (dry run: nothing was removed)\n", cli.Size(p.FreeBytes), cli.Size(p.CopyBytes))
+		return
+	}
+	fmt.Fprintf(w, "freed %s of %d chunks, copied %s; %s wait for more to die beside them\n",
+		cli.Size(r.RemovedBytes), r.RemovedChunks, cli.Size(r.CopiedBytes), cli.Size(r.PendingBytes))
+}

@@ -1,0 +1,146 @@
+package datastore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+)
+
+// updating makes a verb that changes what is said of a datastore, and prints
+// what holds then; without a flag it only prints.
+func updating[T any](o *cli.Options, use, short string, read func(catalog.Tree) (T, error), add func(*cobra.Command, *[]func(*T) error), write func(*catalog.Datastore, T) error) *cobra.Command {
+	var changes []func(*T) error
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: cli.OneDir,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			dir, err := o.Dir(args)
+			if err != nil {
+				return err
+			}
+			t, err := cli.TreeOf(dir)
+			if err != nil {
+				return err
+			}
+			now, err := read(t)
+			if err != nil {
+				return err
+			}
+			if len(changes) > 0 {
+				for _, change := range changes {
+					if err := change(&now); err != nil {
+						return cli.Usage(err)
+					}
+				}
+				if err := o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error { return write(d, now) }); err != nil {
+					return err
+				}
+			}
+			return o.Print(now, func(w io.Writer) {
+				b, _ := json.MarshalIndent(now, "", "  ") // a value that was read from JSON
+				fmt.Fprintf(w, "%s\n", b)
+			})
+		},
+	}
+	add(cmd, &changes)
+	return cmd
+}
+
+func newUpdate(o *cli.Options) *cobra.Command {
+	return updating(o, "update [DIR]", "change the settings of a store, or print them",
+		catalog.Tree.Settings,
+		func(cmd *cobra.Command, changes *[]func(*catalog.Settings) error) {
+			on := func(name, usage string, set func(*catalog.Settings, string) error) {
+				cmd.Flags().Func(name, usage, func(v string) error {
+					*changes = append(*changes, func(s *catalog.Settings) error { return set(s, v) })
+					return nil
+				})
+			}
+			on("comment", "what the store is for, in one line", func(s *catalog.Settings, v string) error {
+				s.Comment = v
+				return nil
+			})
+			on("trash-delay", "how long forgotten snapshots can be taken back: 24h, 0 for not at all, or default", func(s *catalog.Settings, v string) error {
+				if v == "default" {
+					s.TrashDelay = nil
+					return nil
+				}
+				d, err := time.ParseDuration(v)
+				if err == nil && d < 0 {
+					err = errors.New("--trash-delay is negative")
+				}
+				delay := catalog.Duration(d)
+				s.TrashDelay = &delay
+				return err
+			})
+		}, (*catalog.Datastore).SetSettings)
+}
+
+func newMaintenance(o *cli.Options) *cobra.Command {
+	cmd := updating(o, "maintenance [DIR]", "close a store for writing, or for everything",
+		catalog.Tree.Settings,
+		func(cmd *cobra.Command, changes *[]func(*catalog.Settings) error) {
+			cmd.Flags().Func("mode", "read-only, offline, or off to end it", func(v string) error {
+				if v == "off" {
+					v = ""
+				}
+				*changes = append(*changes, func(s *catalog.Settings) error {
+					s.Maintenance.Mode = catalog.Mode(v)
+					if v == "" {
+						s.Maintenance.Message = ""
+					}
+					return s.Maintenance.Check()
+				})
+				return nil
+			})
+			cmd.Flags().Func("message", "for whoever is refused", func(v string) error {
+				*changes = append(*changes, func(s *catalog.Settings) error {
+					s.Maintenance.Message = v
+					return nil
+				})
+				return nil
+			})
+		}, (*catalog.Datastore).SetSettings)
+	return cmd
+}
+
+func newGuard(o *cli.Options) *cobra.Command {
+	cmd := updating(o, "guard [DIR]", "say what nobody may remove from a store, whoever asks",
+		catalog.Tree.Guard,
+		func(cmd *cobra.Command, changes *[]func(*catalog.Guard) error) {
+			delay := func(name, usage string, field func(*catalog.Guard) *catalog.Duration) {
+				cmd.Flags().Func(name, usage, func(v string) error {
+					*changes = append(*changes, func(g *catalog.Guard) error {
+						return field(g).UnmarshalText([]byte(v))
+					})
+					return nil
+				})
+			}
+			delay("min-retention", "keep every snapshot for so long: 720h", func(g *catalog.Guard) *catalog.Duration { return &g.MinRetention })
+			delay("deletion-delay", "keep forgotten snapshots in the trash for so long at least: 168h", func(g *catalog.Guard) *catalog.Duration { return &g.DeletionDelay })
+			cmd.Flags().Func("frozen", "remove nothing of groups like type:vm, group:vm/100, regex:RE; none to end it", func(v string) error {
+				*changes = append(*changes, func(g *catalog.Guard) error {
+					if v == "none" {
+						g.Frozen = nil
+						return nil
+					}
+					f, err := naming.ParseFilter(v)
+					g.Frozen = append(g.Frozen, f)
+					return err
+				})
+				return nil
+			})
+		}, (*catalog.Datastore).SetGuard)
+	cmd.Long = `The guard holds whatever is asked for, by whomever: prune, forget, another site,
+or an administrator of the cluster. It is a file in the store, guard.json, that
+only this command on this machine changes.`
+	return cmd
+}
