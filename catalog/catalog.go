@@ -35,6 +35,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
@@ -127,7 +128,7 @@ func (d *Datastore) open() (err error) {
 		return err
 	}
 	d.collector, err = gc.New(gc.Config{
-		Store: d.packs, Roots: Roots{FS: d.FS, Dir: d.Dir}, FS: d.FS, Dir: path.Join(d.Dir, "gc"), Log: d.log,
+		Store: d.packs, Roots: roots.Roots{FS: d.FS, Dir: d.Dir}, FS: d.FS, Dir: path.Join(d.Dir, "gc"), Log: d.log,
 	})
 	return err
 }

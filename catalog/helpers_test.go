@@ -6,6 +6,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -237,4 +239,13 @@ func verifyChunks(ctx context.Context, d *Datastore, x chunks.Index, seeds []uin
 		}
 	}
 	return nil
+}
+
+// write makes a file and the directories on the way to it, and returns its name.
+func write(t *testing.T, dir, name string, content []byte) string {
+	t.Helper()
+	name = filepath.Join(dir, name)
+	must(t, os.MkdirAll(filepath.Dir(name), 0o755))
+	must(t, os.WriteFile(name, content, 0o644))
+	return name
 }

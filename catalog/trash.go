@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
@@ -244,8 +245,8 @@ func (d *Datastore) undo(ctx context.Context, ns Namespace, s Snapshot, t Trashe
 		return err
 	}
 	for _, e := range entries {
-		if isIndex(e.Name()) {
-			indexes = append(indexes, &root{fs: d.FS, name: path.Join(entry, trashed, e.Name()), rel: e.Name()})
+		if roots.IsIndex(e.Name()) {
+			indexes = append(indexes, roots.File(d.FS, path.Join(entry, trashed, e.Name()), e.Name()))
 		}
 	}
 	move := func() error {
@@ -269,12 +270,10 @@ func (d *Datastore) undo(ctx context.Context, ns Namespace, s Snapshot, t Trashe
 	return nil
 }
 
-// restoreGroup makes the group of a snapshot again if it was removed.
+// restoreGroup makes the group of a snapshot again if it was removed. It fails
+// with ErrOwner if the group is somebody else's by now.
 func (d *Datastore) restoreGroup(ns Namespace, g Group, owner string) error {
-	if _, err := d.Owner(ns, g); err == nil {
-		return nil
-	}
-	if owner == "" {
+	if owner == "" { // it had none
 		return disk.MkdirAll(d.FS, d.groupDir(ns, g), 0o755)
 	}
 	return d.ensureGroup(ns, g, owner)

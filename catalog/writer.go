@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
@@ -240,7 +241,7 @@ func (w *Writer) put(archive string, data []byte, f written) error {
 	if err := naming.CheckArchive(archive); err != nil {
 		return err
 	}
-	if isIndex(archive) != f.root || archive == manifestName {
+	if roots.IsIndex(archive) != f.root || archive == manifestName {
 		return fmt.Errorf("write %s: a file of that name has another kind", archive)
 	}
 	w.mu.Lock()
@@ -293,7 +294,7 @@ func (w *Writer) Finish(ctx context.Context, m *Manifest) error {
 	var indexes []gc.Index
 	for archive, f := range w.files {
 		if f.root {
-			indexes = append(indexes, &root{fs: w.d.FS, name: path.Join(dir, archive), rel: archive})
+			indexes = append(indexes, roots.File(w.d.FS, path.Join(dir, archive), archive))
 		}
 	}
 	err = w.session.Finish(ctx, indexes, func() error {

@@ -7,16 +7,32 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 )
 
-func maxRSS(cmd *exec.Cmd) int64 {
-	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		return u.Maxrss << 10
+// watchMemory returns the most memory that a process had, in bytes, as far as
+// looking fifty times a second tells. What the kernel says at the end of a
+// process counts the memory of the one that started it as well.
+func watchMemory(pid int, ended <-chan struct{}) (most int64) {
+	for {
+		if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil {
+			for line := range strings.Lines(string(text)) {
+				if v, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+					n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
+					most = max(most, n<<10)
+				}
+			}
+		}
+		select {
+		case <-ended:
+			return most
+		case <-time.After(20 * time.Millisecond):
+		}
 	}
-	return 0
 }
 
 func (b *bench) tree() string         { return filepath.Join(b.dir, "tree") }

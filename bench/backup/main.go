@@ -36,6 +36,7 @@ type bench struct {
 	out      *tabwriter.Writer
 	missed   int
 	later    []change // of the second generation
+	gen      int      // of the last backups
 }
 
 func main() {
@@ -134,13 +135,22 @@ func (b *bench) time(ctx context.Context, env []string, name string, args ...str
 	cmd.Env = append(cmd.Env, "XDG_CONFIG_HOME="+filepath.Join(b.dir, "config"), "XDG_CACHE_HOME="+filepath.Join(b.dir, "cache"))
 	var errs strings.Builder
 	cmd.Stderr = &errs
+	var out strings.Builder
+	cmd.Stdout = &out
 	began := time.Now()
-	out, err := cmd.Output()
-	t := timing{took: time.Since(began), out: string(out)}
+	if err := cmd.Start(); err != nil {
+		return timing{}, err
+	}
+	rss := make(chan int64)
+	ended := make(chan struct{})
+	go func() { rss <- watchMemory(cmd.Process.Pid, ended) }()
+	err := cmd.Wait()
+	t := timing{took: time.Since(began), out: out.String()}
+	close(ended)
+	t.rss = <-rss
 	if err != nil {
 		return t, fmt.Errorf("%s %s: %w: %s", filepath.Base(name), args[0], err, errs.String())
 	}
-	t.rss = maxRSS(cmd)
 	return t, nil
 }
 

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog/pxar"
 	"github.com/holdfast-mesh/holdfast/catalog/pxar/tree"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
 
 // An Archive is an archive of a directory that is open for random access.
@@ -86,6 +89,7 @@ func (s *Snapshot) RestoreTree(ctx context.Context, name, target string, opt tre
 		return tree.Report{}, err
 	}
 	defer a.Close()
+	opt.Direct = opt.Direct || a.large() && disk.DirectPays(disk.OS{}, existing(target))
 	also := opt.Progress
 	opt.Progress = func(entries, bytes int64) {
 		m.reach(entries, bytes)
@@ -98,6 +102,28 @@ func (s *Snapshot) RestoreTree(ctx context.Context, name, target string, opt tre
 		return report, fmt.Errorf("restore %s: %w", name, err)
 	}
 	return report, nil
+}
+
+// largeTree is the size in bytes from which it is worth to try how the target's
+// disk is written best, which takes a few megabytes.
+const largeTree = 256 << 20
+
+func (a *Archive) large() bool {
+	n := int64(0)
+	for _, r := range a.readers {
+		n += r.Size()
+	}
+	return n >= largeTree
+}
+
+// existing returns path, or the directory on the way to it that exists.
+func existing(path string) string {
+	for {
+		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
 }
 
 // copyBlock is how many bytes of a file are read at a time.

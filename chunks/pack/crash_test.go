@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
@@ -43,7 +43,7 @@ func (h *history) open(ctx context.Context) (err error) {
 	}
 	h.store.SetPackBytes(400 << 10)
 	h.gc, err = gc.New(gc.Config{
-		Store: h.store, Roots: catalog.Roots{FS: h.fs, Dir: storeDir}, FS: h.fs, Dir: path.Join(storeDir, "gc"),
+		Store: h.store, Roots: roots.Roots{FS: h.fs, Dir: storeDir}, FS: h.fs, Dir: path.Join(storeDir, "gc"),
 	})
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
@@ -24,7 +25,14 @@ import (
 // version is set by the Makefile from the git tag.
 var version = "development"
 
+// memoryLimit is where the collector of garbage begins to work harder, in bytes.
+// It bounds a backup or restore of any size; GOMEMLIMIT overrules it.
+const memoryLimit = 180 << 20
+
 func main() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, cli.Env{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: cli.IsTerminal(os.Stderr)}, os.Args[1:]))

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"os"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asHoldfast) != "" {
+		main()
+		return
+	}
 	testscript.Main(m, map[string]func(){"holdfast": main})
 }
 

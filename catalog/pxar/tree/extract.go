@@ -96,7 +96,7 @@ func (x *extractor) run(ctx context.Context, target string) error {
 	x.jobs = make(chan *job, 4*x.opt.Workers)
 	var writers sync.WaitGroup
 	for range x.opt.Workers {
-		w := &writer{x: x, ctx: ctx, buf: make([]byte, copyBlock)}
+		w := &writer{x: x, ctx: ctx, buf: inode.AlignedBuffer(copyBlock)}
 		writers.Go(w.run)
 	}
 	err = x.walk(ctx, start, root)

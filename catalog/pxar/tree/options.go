@@ -89,6 +89,10 @@ type ExtractOptions struct {
 	IgnoreACLs        bool
 	IgnoreXattrs      bool // also no capabilities
 
+	// Direct writes larger files past the page cache, which costs far less of
+	// the processor. Whether it pays depends on the disk.
+	Direct bool
+
 	Workers int // goroutines that write files, 1 to 64; default 2 for each CPU, at least 4
 
 	// Abort, if not nil, is asked whether a failure to read the archive will

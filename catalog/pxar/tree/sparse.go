@@ -15,6 +15,10 @@ import (
 // once; each writer has a buffer of that size.
 const copyBlock = 1 << 20
 
+// directBytes is the size of the smallest file that bypasses the page cache:
+// below it the cache gathers many files into one write.
+const directBytes = 256 << 10
+
 // fill writes the content of node to fd, which is empty. Blocks of zeros
 // become holes.
 func (w *writer) fill(fd int, node *pxar.Node) error {
@@ -24,6 +28,10 @@ func (w *writer) fill(fd int, node *pxar.Node) error {
 	content, err := node.Content()
 	if err != nil {
 		return &contentError{0, err}
+	}
+	write := inode.Write
+	if w.x.opt.Direct && node.Size >= directBytes && inode.SetDirect(fd, true) {
+		write = inode.WriteDirect
 	}
 	end := int64(0) // of what was written
 	for off := int64(0); off < node.Size; {
@@ -38,7 +46,7 @@ func (w *writer) fill(fd int, node *pxar.Node) error {
 			}
 			return &contentError{off + int64(n), err}
 		}
-		if end, err = inode.WriteSparse(fd, block, off, end); err != nil {
+		if end, err = inode.WriteSparse(fd, block, off, end, write); err != nil {
 			return err
 		}
 		off += int64(n)

@@ -31,10 +31,13 @@ func (o *Options) WithStore(ctx context.Context, dir string, acceptLoss bool, fn
 
 // WithDatastore opens the datastore in dir for the time of fn.
 func (o *Options) WithDatastore(ctx context.Context, dir string, fn func(*catalog.Datastore) error) error {
-	d, err := catalog.Open(ctx, catalog.Config{Dir: dir, Log: o.Log()})
-	if errors.Is(err, disk.ErrLocked) {
-		return hinted{fmt.Errorf("open %s: %w", dir, err), "another holdfast works on it: wait until it has ended"}
-	}
+	return o.WithDamaged(ctx, dir, false, fn)
+}
+
+// WithDamaged is WithDatastore, and opens an incomplete copy of a store if
+// acceptLoss is true.
+func (o *Options) WithDamaged(ctx context.Context, dir string, acceptLoss bool, fn func(*catalog.Datastore) error) error {
+	d, err := catalog.Open(ctx, catalog.Config{Dir: dir, Log: o.Log(), AcceptLoss: acceptLoss})
 	if err != nil {
 		return err
 	}

@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"path"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
@@ -27,6 +25,7 @@ type storeInfo struct {
 	Bad       int            `json:"bad"`
 	Abilities pack.Abilities `json:"abilities"`
 	Health    pack.Health    `json:"health"`
+	Usage     catalog.Usage  `json:"usage"`
 	Leases    []gc.Lease     `json:"leases,omitzero"` // nil: not asked for
 }
 
@@ -39,7 +38,8 @@ func newShow(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.WithStore(cmd.Context(), dir, acceptLoss, func(s *pack.Store) error {
+			return o.WithDamaged(cmd.Context(), dir, acceptLoss, func(d *catalog.Datastore) error {
+				s := d.Chunks()
 				info := storeInfo{
 					Identity: s.Identity(), Path: dir, Chunks: s.Len(), Condemned: s.Condemned().Len(),
 					Bad: s.Quarantined().Len(), Abilities: s.Abilities(), Health: s.Health(),
@@ -48,11 +48,11 @@ func newShow(o *cli.Options) *cobra.Command {
 					info.Packs++
 					info.Bytes += p.Bytes
 				}
+				if info.Usage, err = d.Usage(cmd.Context()); err != nil {
+					return err
+				}
 				if withLeases {
-					var err error
-					if info.Leases, err = leases(o, s, dir); err != nil {
-						return err
-					}
+					info.Leases = append([]gc.Lease{}, d.Collector().Leases()...)
 				}
 				return o.Print(info, info.text)
 			})
@@ -63,20 +63,11 @@ func newShow(o *cli.Options) *cobra.Command {
 	return cmd
 }
 
-// leases returns the leases that earlier processes left behind, oldest first.
-func leases(o *cli.Options, s *pack.Store, dir string) ([]gc.Lease, error) {
-	c, err := gc.New(gc.Config{
-		Store: s, Roots: catalog.Roots{FS: disk.OS{}, Dir: dir}, FS: disk.OS{}, Dir: path.Join(dir, "gc"), Log: o.Log(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	return append([]gc.Lease{}, c.Leases()...), c.Close()
-}
-
 func (i storeInfo) text(w io.Writer) {
 	fmt.Fprintf(w, "store      %s, made %s\n", i.ID, i.Created.Format("2006-01-02 15:04"))
 	fmt.Fprintf(w, "holds      %d chunks in %d packs, %s\n", i.Chunks, i.Packs, cli.Size(i.Bytes))
+	u := i.Usage
+	fmt.Fprintf(w, "backups    %d snapshots in %d groups: %s of content in %s, %.2f times less\n", u.Snapshots, u.Groups, cli.Size(u.LogicalBytes), cli.Size(u.StoredBytes), u.Factor)
 	fmt.Fprintf(w, "waiting    %d condemned chunks whose space was not given back yet\n", i.Condemned)
 	fmt.Fprintf(w, "damaged    %d chunks in quarantine\n", i.Bad)
 	space := "by copying"

@@ -13,8 +13,8 @@ const HoleBlock = 4096
 var zeros [HoleBlock]byte
 
 // WriteSparse writes block at off, a multiple of [HoleBlock], except for whole
-// blocks of zeros. It returns the end of the last byte written so far.
-func WriteSparse(fd int, block []byte, off, end int64) (int64, error) {
+// blocks of zeros, with [Write] or [WriteDirect]. It returns the end of the last byte written so far.
+func WriteSparse(fd int, block []byte, off, end int64, write func(int, []byte, int64) error) (int64, error) {
 	for len(block) > 0 {
 		hole := zeroBlocks(block)
 		block, off = block[hole:], off+int64(hole)
@@ -22,7 +22,7 @@ func WriteSparse(fd int, block []byte, off, end int64) (int64, error) {
 		if data == 0 {
 			continue
 		}
-		if err := Write(fd, block[:data], off); err != nil {
+		if err := write(fd, block[:data], off); err != nil {
 			return end, err
 		}
 		block, off = block[data:], off+int64(data)

@@ -1,4 +1,6 @@
-package catalog
+// Package roots finds the index files of a datastore, and with that which
+// chunks are needed.
+package roots
 
 import (
 	"context"
@@ -95,7 +97,7 @@ func (r Roots) walk(ctx context.Context, dir string, depth int, names *[]string)
 			if err := r.walk(ctx, name, depth+1, names); err != nil {
 				return err
 			}
-		case !isDir && isIndex(e.Name()):
+		case !isDir && IsIndex(e.Name()):
 			*names = append(*names, name)
 		}
 	}
@@ -115,11 +117,14 @@ func (r Roots) isDir(name string, e fs.DirEntry) (bool, error) {
 	return info.IsDir(), nil
 }
 
-// isIndex reports whether a file counts as an index. Files in the making have
+// IsIndex reports whether a file counts as an index. Files in the making have
 // other names; their chunks are kept by the lease of whoever makes them.
-func isIndex(name string) bool {
+func IsIndex(name string) bool {
 	return strings.HasSuffix(name, ".fidx") || strings.HasSuffix(name, ".didx")
 }
+
+// File is the index file name, which messages call rel.
+func File(fsys disk.FS, name, rel string) gc.Root { return &root{fs: fsys, name: name, rel: rel} }
 
 // A root is one index file.
 type root struct {
