@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -205,38 +206,25 @@ func (b *bench) oneFile(ctx context.Context) error {
 	return nil
 }
 
-// collect forgets half of the backups and gives their space back.
+// collect forgets half of the backups, which hold half of the data, and gives
+// their space back. Every directory of the tree is a backup of its own.
 func (b *bench) collect(ctx context.Context) error {
-	store := b.repository("holdfast")
-	if _, err := b.holdfast(ctx, store, "datastore", "update", "--trash-delay", "0s"); err != nil {
+	dirs, err := filepath.Glob(filepath.Join(b.tree(), "*", "*"))
+	if err != nil {
 		return err
 	}
-	settle()
-	ours := time.Duration(0)
-	for _, args := range [][]string{{"prune", "--keep-last", "1"}, {"datastore", "gc"}} {
-		t, err := b.holdfast(ctx, store, args...)
-		if err != nil {
-			return err
-		}
-		ours += t.took
+	ours, err := b.collectOurs(ctx, dirs)
+	if err != nil {
+		return err
 	}
 	best, who := time.Duration(0), ""
 	for _, p := range peers {
 		if !have(p.name) {
 			continue
 		}
-		settle()
-		commands := [][]string{{"forget", "-q", "--keep-last", "1", "--prune"}}
-		if p.name == "borg" {
-			commands = [][]string{{"delete", "::snap1"}, {"compact"}}
-		}
-		took := time.Duration(0)
-		for _, args := range commands {
-			t, err := b.peer(ctx, p.name, args...)
-			if err != nil {
-				return err
-			}
-			took += t.took
+		took, err := b.collectPeer(ctx, p.name, dirs)
+		if err != nil {
+			return err
 		}
 		if who == "" || took < best {
 			best, who = took, p.name
@@ -246,6 +234,83 @@ func (b *bench) collect(ctx context.Context) error {
 		b.faster("forget half, prune and collect", ours, best, who, 10)
 	}
 	return nil
+}
+
+func (b *bench) collectOurs(ctx context.Context, dirs []string) (time.Duration, error) {
+	store := b.repository("collect-holdfast")
+	if _, err := b.holdfast(ctx, store, "datastore", "init", store); err != nil {
+		return 0, err
+	}
+	forget := []string{"snapshot", "forget"}
+	for i, dir := range dirs {
+		at := 1_700_000_000 + i
+		if _, err := b.holdfast(ctx, store, "backup", "-q", "part.pxar:"+dir, "--backup-id", fmt.Sprint(i), "--backup-time", fmt.Sprint(at)); err != nil {
+			return 0, err
+		}
+		if i%2 == 1 {
+			forget = append(forget, fmt.Sprintf("host/%d/%s", i, time.Unix(int64(at), 0).UTC().Format(time.RFC3339)))
+		}
+	}
+	settle()
+	return b.timeAll(func(args ...string) (timing, error) { return b.holdfast(ctx, store, args...) },
+		[][]string{forget, {"datastore", "gc", "--empty-trash"}})
+}
+
+func (b *bench) timeAll(run func(...string) (timing, error), commands [][]string) (total time.Duration, err error) {
+	for _, args := range commands {
+		t, err := run(args...)
+		if err != nil {
+			return 0, err
+		}
+		total += t.took
+	}
+	return total, nil
+}
+
+func (b *bench) collectPeer(ctx context.Context, name string, dirs []string) (time.Duration, error) {
+	env := append(b.peerEnv(), "RESTIC_REPOSITORY="+b.repository("collect-restic"), "BORG_REPO="+b.repository("collect-borg"))
+	run := func(args ...string) (timing, error) { return b.time(ctx, env, name, args...) }
+	begin := []string{"init", "-q"}
+	if name == "borg" {
+		begin = []string{"init", "-e", "none"}
+	}
+	if _, err := run(begin...); err != nil {
+		return 0, err
+	}
+	forget := []string{"forget", "-q", "--prune"}
+	if name == "borg" {
+		forget = []string{"delete", "::"}
+	}
+	for i, dir := range dirs {
+		args := []string{"backup", "-q", "--json", dir}
+		if name == "borg" {
+			args = []string{"create", "-C", "zstd,1", fmt.Sprintf("::part%d", i), dir}
+		}
+		t, err := run(args...)
+		if err != nil {
+			return 0, err
+		}
+		if i%2 == 0 {
+			continue
+		}
+		if name == "borg" {
+			forget = append(forget, fmt.Sprintf("part%d", i))
+			continue
+		}
+		var sum struct {
+			ID string `json:"snapshot_id"`
+		}
+		for line := range strings.Lines(t.out) {
+			_ = json.Unmarshal([]byte(line), &sum) // the summary is the line that has it
+		}
+		forget = append(forget, sum.ID)
+	}
+	settle()
+	commands := [][]string{forget}
+	if name == "borg" {
+		commands = append(commands, []string{"compact", "--threshold", "0"})
+	}
+	return b.timeAll(run, commands)
 }
 
 // list lists a hundred thousand snapshots in a thousand groups.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"golang.org/x/sync/errgroup"
 )
 
 // A File is one that has the name of a pack.
@@ -33,23 +34,39 @@ func (f File) named(fs disk.FS) bool {
 	return err == nil && h.Epoch == f.Epoch
 }
 
+// listers is how many directories are read at the same time.
+const listers = 16
+
 // List finds the pack files below dir, and what else lies there.
 func List(fs disk.FS, dir string) (files []File, strangers []string, err error) {
 	shards, err := fs.ReadDir(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list packs: %w", err)
 	}
-	for _, shard := range shards {
+	// Where nothing is cached each directory is a wait for the disk.
+	var g errgroup.Group
+	g.SetLimit(listers)
+	type found struct {
+		files     []File
+		strangers []string
+	}
+	all := make([]found, len(shards))
+	for i, shard := range shards {
 		name := path.Join(dir, shard.Name())
 		if !shard.IsDir() {
-			strangers = append(strangers, name)
+			all[i].strangers = []string{name}
 			continue
 		}
-		found, others, err := listShard(fs, name)
-		if err != nil {
-			return nil, nil, fmt.Errorf("list packs: %w", err)
-		}
-		files, strangers = append(files, found...), append(strangers, others...)
+		g.Go(func() (err error) {
+			all[i].files, all[i].strangers, err = listShard(fs, name)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, fmt.Errorf("list packs: %w", err)
+	}
+	for _, f := range all {
+		files, strangers = append(files, f.files...), append(strangers, f.strangers...)
 	}
 	files, twice := unique(fs, files)
 	return files, append(strangers, twice...), nil
