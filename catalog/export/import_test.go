@@ -288,7 +288,11 @@ func TestImportSurvivesPowerCuts(t *testing.T) {
 		s.own.FailAt(s.own.Ops()+1+int(seed)*total/cuts, disktest.ErrCrashed)
 		d, err := catalog.Open(context.Background(), catalog.Config{Dir: ownDir, FS: s.own})
 		if err == nil {
-			_, err = ImportPBS(context.Background(), d, pbsDir, ImportOptions{FS: s.pbs})
+			var r Report
+			r, err = ImportPBS(context.Background(), d, pbsDir, ImportOptions{FS: s.pbs})
+			if err == nil && r.Refused > 0 {
+				t.Errorf("seed %d: a dead disk is said to be the fault of %d snapshots", seed, r.Refused)
+			}
 			_ = d.Close() // of a dead disk
 		}
 		done := err == nil // so all must be there, though the power was cut

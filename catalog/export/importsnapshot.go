@@ -50,14 +50,17 @@ func (i *importer) snapshot(ctx context.Context, g groupPlan, s catalog.Snapshot
 
 // same reports whether a tree has the snapshot that m describes. What is not
 // signed, such as notes, does not count. It fails with a skip if the tree has
-// another one of that name.
+// another one of that name, or a damaged one.
 func same(tree catalog.Tree, ns catalog.Namespace, s catalog.Snapshot, m *catalog.Manifest) (bool, error) {
 	have, err := tree.Manifest(ns, s)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
+	if errors.Is(err, manifest.ErrInvalid) || errors.Is(err, chunks.ErrCorrupt) {
 		return false, skip{fmt.Errorf("the copy that is there cannot be read: %w", err)}
+	}
+	if err != nil { // the disk fails, and would for all others
+		return false, err
 	}
 	a, errA := have.Canonical()
 	b, errB := m.Canonical()
