@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -94,7 +93,10 @@ func restore(o *cli.Options, ctx context.Context, f *restoreFlags, args []string
 		began := time.Now()
 		report, err := s.RestoreTree(ctx, name, target, f.tree)
 		m.End()
-		return errors.Join(printTree(o, report, target, began), err)
+		if lossy := printTree(o, report, target, began); lossy != nil {
+			return lossy // it names what err only counts
+		}
+		return err
 	})
 }
 
