@@ -1,0 +1,181 @@
+package jobs
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// SchedulerConfig says how a [Scheduler] behaves.
+type SchedulerConfig struct {
+	Manager  *Manager       // required; runs the tasks
+	File     string         // required; where the last runs are remembered
+	Log      *slog.Logger   // default: discard
+	Location *time.Location // in which events without UTC are meant; default: of the machine
+}
+
+// A Scheduler starts schedules as tasks when it is time. A schedule never runs
+// twice at once: a time that comes while it runs is a missed one. Its methods
+// may be called from any goroutine, before and during Run.
+type Scheduler struct {
+	cfg  SchedulerConfig
+	now  func() time.Time // the wall clock, which may jump
+	wake chan struct{}    // 1: something changed, look again
+
+	saving sync.Mutex // taken before mu, held while the file is written
+
+	mu      sync.Mutex
+	entries map[string]*entry
+	runs    map[string]run // also of schedules that are not here yet
+}
+
+// wallClock returns the time without the reading of the monotonic clock, which
+// knows nothing of jumps.
+func wallClock() time.Time { return time.Now().Round(0).UTC() }
+
+// An entry is a schedule and how it stands.
+type entry struct {
+	Schedule
+	event   Event
+	running bool      // from before its task is started until after its end
+	hold    time.Time // not before: its task could not be started
+}
+
+// NewScheduler returns a Scheduler without schedules, which remembers the runs
+// of an earlier one. It starts nothing; call [Scheduler.Put] and
+// [Scheduler.Run]. A damaged file is set aside with a warning: schedules then
+// count from when they are put.
+func NewScheduler(cfg SchedulerConfig) (*Scheduler, error) {
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.Location = cmp.Or(cfg.Location, time.Local)
+	switch {
+	case cfg.Manager == nil:
+		return nil, errors.New("jobs: no manager for the tasks of schedules")
+	case cfg.File == "":
+		return nil, errors.New("jobs: no file for the runs of schedules")
+	}
+	runs, err := readRuns(cfg.File)
+	if errors.Is(err, errDamaged) {
+		aside := cfg.File + ".damaged"
+		cfg.Log.Warn("file of schedules makes no sense, schedules count from now", "file", cfg.File, "aside", aside, "err", err)
+		runs, err = map[string]run{}, os.Rename(cfg.File, aside)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read runs of schedules: %w", err)
+	}
+	return &Scheduler{
+		cfg: cfg, now: wallClock, wake: make(chan struct{}, 1),
+		entries: map[string]*entry{}, runs: runs,
+	}, nil
+}
+
+// Put adds a schedule, or replaces the one of the same name. A new one, or one
+// with another event, counts from now; otherwise it counts from its last run,
+// also if that was in an earlier process. A run that goes on is left alone.
+func (s *Scheduler) Put(sched Schedule) error {
+	sched, event, err := sched.check()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	e := s.entries[sched.Name]
+	if e == nil {
+		e = &entry{}
+		s.entries[sched.Name] = e
+	}
+	e.Schedule, e.event, e.hold = sched, event, time.Time{}
+	r, known := s.runs[sched.Name]
+	changed := !known || r.Event != sched.Event
+	if changed {
+		r.Event, r.Base = sched.Event, s.now()
+	}
+	if r.Task != nil && r.End.IsZero() && !e.running {
+		// The process died while it ran; the manager knows more, or nobody does.
+		if i, err := s.cfg.Manager.Status(*r.Task); err == nil && i.State != Running {
+			r.End, r.State, changed = i.End, i.Status(), true
+		}
+	}
+	s.runs[sched.Name] = r
+	s.mu.Unlock()
+	if changed {
+		s.save()
+	}
+	s.poke()
+	return nil
+}
+
+// Remove forgets a schedule and its runs. A run that goes on is left alone. To
+// remove what is not there is fine.
+func (s *Scheduler) Remove(name string) {
+	s.mu.Lock()
+	_, known := s.runs[name]
+	delete(s.entries, name)
+	delete(s.runs, name)
+	s.mu.Unlock()
+	if known {
+		s.save()
+	}
+}
+
+// Run starts schedules when it is time until ctx is done, then returns nil.
+// Their tasks belong to the manager, and go on.
+func (s *Scheduler) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		case <-s.wake:
+		}
+		timer.Reset(s.pass())
+	}
+}
+
+// pass starts what is due and returns how long to wait for the next pass.
+// Timers do not notice when the wall clock jumps or the machine sleeps, so it
+// is never longer than a minute.
+func (s *Scheduler) pass() time.Duration {
+	due, wait := s.due()
+	for _, e := range due {
+		if _, err := s.launch(e, ""); err != nil {
+			s.cfg.Log.Error("scheduled task cannot be started", "err", err, "retry_in", lookEvery)
+		}
+	}
+	return wait
+}
+
+// due returns the schedules that are due now, marked as running, and how long
+// to wait for the next.
+func (s *Scheduler) due() (due []*entry, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now().In(s.cfg.Location)
+	wait = lookEvery
+	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
+		e, r := s.entries[name], s.runs[name]
+		if hold := e.hold.Sub(now); e.running || hold > 0 && hold <= lookEvery {
+			continue
+		}
+		v := decide(e.event, r.Base.In(s.cfg.Location), now, e.CatchUp)
+		if v.run {
+			e.running = true
+			due = append(due, e)
+			continue
+		}
+		r.Base = v.base // in memory; after a restart the same is decided again
+		s.runs[name] = r
+		if !v.next.IsZero() {
+			wait = min(wait, v.next.Sub(now))
+		}
+	}
+	return due, max(wait, 0)
+}

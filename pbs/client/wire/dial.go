@@ -1,0 +1,78 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// A link is a TLS connection, and the one below it.
+type link struct {
+	*tls.Conn
+	raw net.Conn
+}
+
+// dial connects to the server and checks who it is.
+func (srv *Server) dial(ctx context.Context) (link, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*dialTimeout) // TCP, and then TLS
+	defer cancel()
+	raw, err := srv.cfg.Dial(ctx, "tcp", srv.name)
+	if err != nil {
+		return link{}, &dialError{srv.name, err}
+	}
+	conn := tls.Client(raw, srv.tlsConfig())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		raw.Close()
+		if unknown := (*CertificateError)(nil); errors.As(err, &unknown) {
+			return link{}, unknown
+		}
+		return link{}, &dialError{srv.name, fmt.Errorf("TLS: %w", err)}
+	}
+	return link{conn, raw}, nil
+}
+
+// drop closes the connection at once. Closing a TLS connection politely may
+// wait five seconds for a peer that does not read.
+func (l link) drop() { l.raw.Close() }
+
+// politeness is how long saying good-bye may take.
+const politeness = time.Second
+
+// close says good-bye, so that the server need not log an error.
+func (l link) close() {
+	l.raw.SetDeadline(time.Now().Add(politeness))
+	l.Close()
+	l.raw.Close()
+}
+
+// An upgraded link reads first what came with the answer to the upgrade.
+type upgraded struct {
+	link
+	buffered *bufio.Reader
+}
+
+func (u *upgraded) Read(b []byte) (int, error) {
+	if u.buffered.Buffered() > 0 {
+		return u.buffered.Read(b)
+	}
+	return u.Conn.Read(b)
+}
+
+// A dialError says that a server cannot be reached.
+type dialError struct {
+	server string
+	err    error
+}
+
+func (e *dialError) Error() string { return fmt.Sprintf("connect to %s: %v", e.server, e.err) }
+
+func (e *dialError) Unwrap() error { return e.err }
+
+// Hint is printed on its own line below the error.
+func (e *dialError) Hint() string {
+	return "check that the name and port are right, the server runs, and no firewall is between"
+}

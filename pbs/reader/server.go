@@ -1,0 +1,90 @@
+package reader
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// Config says how a [Server] works. The zero value of a field means its
+// default.
+type Config struct {
+	// Ahead is how many bytes of chunks are read ahead for each session;
+	// default 32 MiB, negative: none.
+	Ahead int64
+
+	Limits upgrade.Limits
+	Log    *slog.Logger // default: discard
+}
+
+// A Server hands out snapshots, to many sessions at the same time.
+type Server struct{ cfg Config }
+
+// New returns a Server. It starts nothing; see [Server.Open].
+func New(cfg Config) *Server {
+	cfg.Ahead = cmp.Or(cfg.Ahead, 32<<20)
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg.Limits.Log = cmp.Or(cfg.Limits.Log, cfg.Log)
+	return &Server{cfg}
+}
+
+// A Request is what a client asks for when it asks for /reader (§4.1).
+type Request struct {
+	Datastore *catalog.Datastore
+	Store     string // its name, for messages
+	Namespace catalog.Namespace
+	Snapshot  catalog.Snapshot
+	AuthID    string // who is authenticated, and may read it
+	Debug     bool   // the client wants a talkative task log
+}
+
+// ParseRequest reads the parameters of a request for /reader. Datastore and
+// AuthID are left to the caller.
+func ParseRequest(r *http.Request) (Request, error) {
+	p := upgrade.QueryParams(r)
+	req := Request{Store: p.Store(), Snapshot: p.Snapshot(), Namespace: p.Namespace(), Debug: p.Bool("debug")}
+	return req, p.Err()
+}
+
+// Open opens the snapshot that the client asks for and keeps it from being
+// removed. The error is an answer for the client. Afterwards one of
+// [Session.Serve] and [Session.Close] must be called.
+func (s *Server) Open(ctx context.Context, req Request) (*Session, error) {
+	r, err := req.Datastore.OpenSnapshot(ctx, req.Namespace, req.Snapshot)
+	if err != nil {
+		return nil, req.refusal(err)
+	}
+	return newSession(s, req, r), nil
+}
+
+// refusal says in the words of PBS why a snapshot cannot be opened.
+func (req Request) refusal(err error) error {
+	const bad = http.StatusBadRequest
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return upgrade.Errorf(bad, "snapshot %s does not exist.", req.Snapshot)
+	case errors.Is(err, catalog.ErrBusy):
+		dir := strings.Join(append([]string{req.Store}, append(req.Namespace.Components(), req.Snapshot.String())...), "/")
+		return upgrade.Errorf(bad, "unable to acquire lock on snapshot directory %q - locked by another operation", dir)
+	case errors.Is(err, catalog.ErrMaintenance):
+		m := req.Datastore.Settings().Maintenance
+		return upgrade.Errorf(bad, "%s", strings.TrimSuffix("datastore '"+req.Store+"' is in "+string(m.Mode)+" maintenance mode: "+m.Message, ": "))
+	}
+	return err
+}
+
+// Serve answers the client until the connection ends, and closes the session.
+// Clients end by just going, so this is no error; see [upgrade.Serve].
+func (s *Session) Serve(ctx context.Context, conn net.Conn) error {
+	s.log.Info("reading begins", "client", conn.RemoteAddr(), "auth_id", s.req.AuthID)
+	defer s.Close()
+	return upgrade.Serve(ctx, conn, s.mux(), s.server.cfg.Limits)
+}

@@ -1,0 +1,204 @@
+package upgrade
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+)
+
+// maxParams is the longest body with parameters in bytes, as in PBS. An append
+// of 1024 chunks has 85 KiB.
+const maxParams = 512 << 10
+
+// Params are the parameters of a request. The methods that read them note what
+// is wrong; when all are read, Err returns it.
+type Params struct {
+	values url.Values
+	wrong  []string
+}
+
+// QueryParams returns the parameters in r's URL, which are all there are where
+// the body is a file or a chunk.
+func QueryParams(r *http.Request) *Params { return &Params{values: r.URL.Query()} }
+
+// AllParams returns those of the URL and of the body, a form or a JSON object
+// (§3.2). Where both have one of a name, that of the body counts.
+func AllParams(r *http.Request) (*Params, error) {
+	p := QueryParams(r)
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxParams+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read the parameters: %w", err)
+	case len(body) > maxParams:
+		return nil, Errorf(http.StatusBadRequest, "Request body too large")
+	case len(bytes.TrimSpace(body)) == 0:
+		return p, nil
+	}
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch kind {
+	case "application/json":
+		return p, p.addJSON(body)
+	case "application/x-www-form-urlencoded":
+		form, err := url.ParseQuery(string(body))
+		for name, values := range form {
+			p.values[name] = values
+		}
+		return p, err
+	}
+	return nil, Errorf(http.StatusBadRequest, "unsupported content type %q", kind)
+}
+
+// addJSON adds the members of an object as if they came in a form.
+func (p *Params) addJSON(body []byte) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(body, &members); err != nil {
+		return fmt.Errorf("parse the parameters: %w", err)
+	}
+	for name, raw := range members {
+		values, err := jsonValues(raw)
+		if err != nil {
+			return fmt.Errorf("parse parameter %.40q: %w", name, err)
+		}
+		p.values[name] = values
+	}
+	return nil
+}
+
+func jsonValues(raw json.RawMessage) ([]string, error) {
+	list := []json.RawMessage{raw}
+	if raw[0] == '[' {
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return nil, err
+		}
+	}
+	values := make([]string, 0, len(list))
+	for _, v := range list {
+		switch v[0] {
+		case '"':
+			var s string
+			if err := json.Unmarshal(v, &s); err != nil {
+				return nil, err
+			}
+			values = append(values, s)
+		case '{', '[':
+			return nil, fmt.Errorf("it is neither a text, a number nor a list of those")
+		case 'n': // null: as if it were not there
+		default:
+			values = append(values, string(v))
+		}
+	}
+	return values, nil
+}
+
+// Err returns what was wrong with the parameters read so far, in the words of
+// PBS, or nil.
+func (p *Params) Err() error {
+	switch len(p.wrong) {
+	case 0:
+		return nil
+	case 1:
+		return Errorf(http.StatusBadRequest, "parameter verification failed - %s", p.wrong[0])
+	}
+	return Errorf(http.StatusBadRequest, "parameter verification failed:\n- %s", strings.Join(p.wrong, "\n- "))
+}
+
+func (p *Params) fail(name, format string, args ...any) {
+	p.wrong = append(p.wrong, fmt.Sprintf("'%s': ", name)+fmt.Sprintf(format, args...))
+}
+
+// Has reports whether there is a parameter of that name.
+func (p *Params) Has(name string) bool { return len(p.values[name]) > 0 }
+
+// Text returns a parameter as it was sent.
+func (p *Params) Text(name string) string {
+	if !p.Has(name) {
+		p.fail(name, "parameter is missing and it is not optional.")
+		return ""
+	}
+	return p.values[name][0]
+}
+
+// Parsed returns a parameter that parse reads, and the zero value if it cannot.
+func Parsed[T any](p *Params, name string, parse func(string) (T, error)) (v T) {
+	if text := p.Text(name); p.Has(name) {
+		var err error
+		if v, err = parse(text); err != nil {
+			p.fail(name, "%v", err)
+		}
+	}
+	return v
+}
+
+// Int returns a number between low and high.
+func (p *Params) Int(name string, low, high int64) int64 {
+	return Parsed(p, name, func(text string) (int64, error) {
+		n, err := parseInt(text)
+		switch {
+		case err != nil:
+			return 0, err
+		case n < low:
+			return 0, fmt.Errorf("value must have a minimum value of %d (got %d)", low, n)
+		case n > high:
+			return 0, fmt.Errorf("value must have a maximum value of %d (got %d)", high, n)
+		}
+		return n, nil
+	})
+}
+
+func parseInt(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("invalid digit found in string")
+	}
+	return n, nil
+}
+
+// Bool returns a boolean, false if there is none.
+func (p *Params) Bool(name string) bool {
+	if !p.Has(name) {
+		return false
+	}
+	return Parsed(p, name, func(s string) (bool, error) {
+		switch strings.ToLower(s) {
+		case "1", "on", "yes", "true":
+			return true, nil
+		case "0", "off", "no", "false":
+			return false, nil
+		}
+		return false, Errorf(http.StatusBadRequest, "Unable to parse boolean option.")
+	})
+}
+
+// Digest returns a digest or another SHA-256.
+func (p *Params) Digest(name string) chunks.Digest { return Parsed(p, name, chunks.ParseDigest) }
+
+// Digests returns a list of digests, Ints one of numbers. Both may be empty.
+func (p *Params) Digests(name string) []chunks.Digest { return list(p, name, chunks.ParseDigest) }
+
+// Ints returns a list of numbers.
+func (p *Params) Ints(name string) []int64 { return list(p, name, parseInt) }
+
+func list[T any](p *Params, name string, parse func(string) (T, error)) []T {
+	if _, ok := p.values[name]; !ok {
+		p.fail(name, "parameter is missing and it is not optional.")
+		return nil
+	}
+	all := make([]T, 0, len(p.values[name]))
+	for i, text := range p.values[name] {
+		v, err := parse(text)
+		if err != nil {
+			p.fail(name, "[%d]: %v", i, err)
+			return nil // one is enough: there may be thousands
+		}
+		all = append(all, v)
+	}
+	return all
+}
