@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -259,4 +260,33 @@ func TestVanishedPackIsToldAgain(t *testing.T) {
 		cfg.AcceptLoss = false
 		silent(t, openStore(t, cfg), "after its loss was accepted")
 	})
+}
+
+// However a scrub divides packs among its readers, it reads each of them once.
+func TestScrubReadsEachPackOnce(t *testing.T) {
+	m := disktest.NewMem()
+	s := memStore(t, m)
+	put(t, s, 700<<10, seeds(1, 60)...)
+	commit(t, s)
+	s.sealing.Wait()
+	var mu sync.Mutex
+	read, size := int64(0), int64(0)
+	m.SetHook(func(op disktest.Op) error {
+		if op.Kind == disktest.Read && strings.HasSuffix(op.Name, ".hfpk") {
+			mu.Lock()
+			defer mu.Unlock()
+			read += op.Len
+		}
+		return nil
+	})
+	r, err := s.Scrub(t.Context(), ScrubOptions{})
+	if err != nil || r.Chunks != 60 || len(r.Damaged) > 0 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	for _, p := range s.Packs() {
+		size += p.Bytes
+	}
+	if read > size+size/20 {
+		t.Errorf("%d MiB were read of packs of %d MiB", read>>20, size>>20)
+	}
 }

@@ -181,7 +181,7 @@ const partBytes = 8 << 20
 // part checks neighbours in a pack.
 func (c *scrub) part(ctx context.Context, f disk.File, p *state.Pack, h *format.Header, rows []format.Row) error {
 	var n, bytes int64
-	w := format.NewWindow(f, p.Size.Load())
+	w := format.NewWindow(f, min(p.Size.Load(), rows[len(rows)-1].End()))
 	defer w.Free()
 	for _, r := range rows {
 		if err := ctx.Err(); err != nil {

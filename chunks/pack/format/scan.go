@@ -29,7 +29,8 @@ type Window struct {
 	off  int64
 }
 
-// NewWindow reads the size bytes of r. Free gives its memory back.
+// NewWindow reads the first size bytes of r, and up to the end of a block more.
+// Free gives its memory back.
 func NewWindow(r io.ReaderAt, size int64) *Window {
 	return &Window{r: r, size: size, buf: disk.GetLarge()}
 }
@@ -59,7 +60,7 @@ func (w *Window) At(off int64, n int) ([]byte, error) {
 func (w *Window) fill(off int64, n int) error {
 	start := off &^ (Align - 1)
 	exact := int(AlignUp(off+int64(n)-start, Align))
-	need := max(exact, disk.LargeBytes)
+	need := max(exact, int(min(disk.LargeBytes, AlignUp(w.size-start, Align)))) // what lies behind is somebody else's
 	var kept []byte
 	if end := w.off + int64(len(w.buf)); start >= w.off && start < end && end%Align == 0 {
 		kept = w.buf[start-w.off:]
