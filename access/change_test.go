@@ -84,7 +84,7 @@ func TestRemovedUserLeavesNothing(t *testing.T) {
 	if err := s.RemoveUser(t.Context(), "a@pbs", ""); err != nil {
 		t.Fatal(err)
 	}
-	text, err := encodeState(store.State())
+	text, err := stateFile.Encode(store.State())
 	if err != nil || strings.Contains(string(text), `"a@pbs`) {
 		t.Errorf("%s, %v", text, err)
 	}

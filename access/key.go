@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/access/ticket"
 )
 
@@ -18,10 +19,10 @@ const maxKeyFile = 4096
 // OpenKey reads the key at path, and makes one if there is none: a PEM file
 // with the mode 0600. Tickets outlive a restart because the file does.
 func OpenKey(path string) (*Key, error) {
-	if err := removeTemps(path); err != nil {
+	if err := statefile.RemoveTemps(path); err != nil {
 		return nil, fmt.Errorf("open ticket key %s: %w", path, err)
 	}
-	text, err := readSecret(path, maxKeyFile)
+	text, err := statefile.ReadSecret(path, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = makeKey(path)
 	}
@@ -42,8 +43,8 @@ func makeKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := writeSecret(path, text, false); err != nil && !errors.Is(err, fs.ErrExist) {
+	if _, err := statefile.WriteSecret(path, text, false); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	return readSecret(path, maxKeyFile)
+	return statefile.ReadSecret(path, maxKeyFile)
 }

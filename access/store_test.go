@@ -1,6 +1,8 @@
 package access
 
 import (
+	"github.com/holdfast-mesh/holdfast/access/statefile"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,12 +39,12 @@ func TestStateSurvivesARestart(t *testing.T) {
 	if _, err := s.SetTOTP(t.Context(), "a@pbs", totp, code(t, totp, time.Now())); err != nil {
 		t.Fatal(err)
 	}
-	again, err := OpenFile(store.path)
+	again, err := OpenFile(store.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, _ := encodeState(store.State())
-	got, _ := encodeState(again.State())
+	want, _ := stateFile.Encode(store.State())
+	got, _ := stateFile.Encode(again.State())
 	if string(got) != string(want) {
 		t.Errorf("read %s\nwrote %s", got, want)
 	}
@@ -53,15 +55,15 @@ func TestStateSurvivesARestart(t *testing.T) {
 	if id, err := s2.Check(t.Context(), Credentials{Authorization: "PBSAPIToken a@pbs!tok:" + secret}); err != nil || id != "a@pbs!tok" {
 		t.Errorf("%s, %v", id, err)
 	}
-	text, err := os.ReadFile(store.path)
+	text, err := os.ReadFile(store.Path())
 	if err != nil || strings.Contains(string(text), secret) || strings.Contains(string(text), goodPassword) {
 		t.Errorf("the file shows a secret, or %v", err)
 	}
-	info, err := os.Stat(store.path)
+	info, err := os.Stat(store.Path())
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	entries, err := os.ReadDir(filepath.Dir(store.path))
+	entries, err := os.ReadDir(filepath.Dir(store.Path()))
 	if err != nil || len(entries) != 1 {
 		t.Errorf("files left: %v, %v", entries, err)
 	}
@@ -72,7 +74,7 @@ func TestNewStateHasRootAndNoFile(t *testing.T) {
 	if u := s.Users(Root); len(u) != 1 || u[0].ID != Root {
 		t.Errorf("%+v", u)
 	}
-	if _, err := os.Stat(store.path); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(store.Path()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
@@ -126,11 +128,11 @@ func TestOpenFileRefuses(t *testing.T) {
 func TestFileThatOthersMayReadIsRefused(t *testing.T) {
 	s, store := newService(t)
 	addUsers(t, s, "a@pbs")
-	if err := os.Chmod(store.path, 0o640); err != nil {
+	if err := os.Chmod(store.Path(), 0o640); err != nil {
 		t.Fatal(err)
 	}
 	for name, err := range map[string]error{
-		"open":   func() error { _, err := OpenFile(store.path); return err }(),
+		"open":   func() error { _, err := OpenFile(store.Path()); return err }(),
 		"change": s.AddUser(t.Context(), User{ID: "b@pbs"}, ""),
 	} {
 		var hinted interface{ Hint() string }
@@ -145,18 +147,18 @@ func TestFileChangedBehindOurBackIsNotOverwritten(t *testing.T) {
 	addUsers(t, s, "a@pbs")
 	edited := newState()
 	edited.Users = append(edited.Users, User{ID: "edited@pbs"})
-	text, err := encodeState(edited)
+	text, err := stateFile.Encode(edited)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(store.path, text, 0o600); err != nil {
+	if err := os.WriteFile(store.Path(), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err = s.AddUser(t.Context(), User{ID: "b@pbs"}, "")
 	if err == nil || !strings.Contains(err.Error(), "another program") {
 		t.Fatalf("%v", err)
 	}
-	if found, err := os.ReadFile(store.path); err != nil || string(found) != string(text) {
+	if found, err := os.ReadFile(store.Path()); err != nil || string(found) != string(text) {
 		t.Fatalf("%s, %v", found, err)
 	}
 	if err := store.Reload(); err != nil {
@@ -173,7 +175,7 @@ func TestFileChangedBehindOurBackIsNotOverwritten(t *testing.T) {
 func TestReloadOfADamagedFileKeepsTheState(t *testing.T) {
 	s, store := newService(t)
 	addUsers(t, s, "a@pbs")
-	if err := os.WriteFile(store.path, []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(store.Path(), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := store.Reload(); err == nil {
@@ -188,14 +190,14 @@ func TestFileThatIsGoneIsNotMadeAnew(t *testing.T) {
 	s, store := newService(t)
 	addUsers(t, s, "a@pbs")
 	before := store.State()
-	if err := os.Rename(store.path, store.path+".away"); err != nil {
+	if err := os.Rename(store.Path(), store.Path()+".away"); err != nil {
 		t.Fatal(err)
 	}
 	err := s.AddUser(t.Context(), User{ID: "b@pbs"}, "")
 	if err == nil || !strings.Contains(err.Error(), "gone") || store.State() != before {
 		t.Errorf("%v", err)
 	}
-	if err := os.Rename(store.path+".away", store.path); err != nil {
+	if err := os.Rename(store.Path()+".away", store.Path()); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.AddUser(t.Context(), User{ID: "b@pbs"}, ""); err != nil {
@@ -217,18 +219,18 @@ func TestWhatCannotBeWrittenDidNotHappen(t *testing.T) {
 	if !errors.Is(err, syscall.ENAMETOOLONG) || store.State() != before || before.Users[0].Comment == "changed" {
 		t.Errorf("%v, %+v", err, store.State().Users)
 	}
-	if _, err := OpenKey(store.path); !errors.Is(err, syscall.ENAMETOOLONG) {
+	if _, err := OpenKey(store.Path()); !errors.Is(err, syscall.ENAMETOOLONG) {
 		t.Errorf("key: %v", err)
 	}
 }
 
 func TestWhatACrashLeftIsRemoved(t *testing.T) {
 	_, store := newService(t)
-	left := filepath.Join(filepath.Dir(store.path), tempPrefix(store.path)+"123")
+	left := filepath.Join(filepath.Dir(store.Path()), "."+filepath.Base(store.Path())+".tmp-123")
 	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := OpenFile(store.path); err != nil {
+	if _, err := OpenFile(store.Path()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
@@ -254,11 +256,11 @@ func TestBrokenStatesAreNotStored(t *testing.T) {
 func TestUpdateWithoutAChangeWritesNothing(t *testing.T) {
 	s, store := newService(t)
 	addUsers(t, s, "a@pbs")
-	before, state := stat(t, store.path), store.State()
+	before, state := stat(t, store.Path()), store.State()
 	if err := store.Update(t.Context(), func(*State) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if !os.SameFile(before, stat(t, store.path)) || store.State() != state {
+	if !os.SameFile(before, stat(t, store.Path())) || store.State() != state {
 		t.Error("the file or the state was replaced")
 	}
 }
@@ -374,16 +376,16 @@ func TestKeyIsNotOverwritten(t *testing.T) {
 		t.Errorf("the second is another: %v", err)
 	}
 	path := filepath.Join(t.TempDir(), "ticket.key")
-	if _, err := writeSecret(path, []byte("first"), false); err != nil {
+	if _, err := statefile.WriteSecret(path, []byte("first"), false); err != nil {
 		t.Fatal(err)
 	}
-	if placed, err := writeSecret(path, []byte("second"), false); placed || !errors.Is(err, os.ErrExist) {
+	if placed, err := statefile.WriteSecret(path, []byte("second"), false); placed || !errors.Is(err, os.ErrExist) {
 		t.Errorf("placed %v, %v", placed, err)
 	}
-	if text, err := readSecret(path, 5); err != nil || string(text) != "first" {
+	if text, err := statefile.ReadSecret(path, 5); err != nil || string(text) != "first" {
 		t.Errorf("%s, %v", text, err)
 	}
-	if _, err := readSecret(path, 4); err == nil || !strings.Contains(err.Error(), "more than 4 bytes") {
+	if _, err := statefile.ReadSecret(path, 4); err == nil || !strings.Contains(err.Error(), "more than 4 bytes") {
 		t.Errorf("%v", err)
 	}
 }
@@ -433,7 +435,7 @@ func FuzzDecodeState(f *testing.F) {
 	s.Users = append(s.Users, User{ID: "a@pbs", Comment: "x", Expire: 7})
 	s.Tokens = append(s.Tokens, Token{ID: "a@pbs!tok"})
 	s.ACL = append(s.ACL, ACLEntry{Path: "/datastore", ID: "a@pbs!tok", Role: "Audit", Propagate: true})
-	text, err := encodeState(s)
+	text, err := stateFile.Encode(s)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -441,7 +443,7 @@ func FuzzDecodeState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"users":null}`))
 	f.Add([]byte(`{"version":1,"users":[{"userid":"root@pam"}],"second-factors":{"root@pam":{"totp-secret":"AAAAAAAAAAAAAAAAAAAA"}}}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		s, err := decodeState(text)
+		s, err := stateFile.Decode(text)
 		if err != nil {
 			return
 		}
@@ -449,15 +451,15 @@ func FuzzDecodeState(f *testing.F) {
 		for _, u := range s.Users {
 			v.anyBelow(u.ID, "/")
 		}
-		out, err := encodeState(s)
+		out, err := stateFile.Encode(s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := decodeState(out)
+		again, err := stateFile.Decode(out)
 		if err != nil {
 			t.Fatalf("%s: %v", out, err)
 		}
-		if back, _ := encodeState(again); !slices.Equal(back, out) {
+		if back, _ := stateFile.Encode(again); !slices.Equal(back, out) {
 			t.Errorf("%s\ncame back as\n%s", out, back)
 		}
 	})

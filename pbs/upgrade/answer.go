@@ -65,10 +65,23 @@ func send(w http.ResponseWriter, status int, typ string, body []byte) error {
 	h.Set("Content-Type", typ)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil {
-		return &sendError{err}
+	_, err := w.Write(body)
+	return SendError(err)
+}
+
+// SendError wraps an error of sending an answer, so that nobody tries to tell
+// the client about it. It returns nil for nil.
+func SendError(err error) error {
+	if err == nil {
+		return nil
 	}
-	return nil
+	return &sendError{err}
+}
+
+// Sent reports whether err came up while an answer was being sent.
+func Sent(err error) bool {
+	sent := (*sendError)(nil)
+	return errors.As(err, &sent)
 }
 
 // A sendError says that the client could not be answered, so that nobody

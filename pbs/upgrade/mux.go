@@ -1,7 +1,6 @@
 package upgrade
 
 import (
-	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -24,7 +23,7 @@ const maxDrained = 64 << 20
 // body: clients take an early answer for a failure of the stream (§3.2).
 func (m Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	err := m.handle(w, r)
-	if sent := (*sendError)(nil); err == nil || errors.As(err, &sent) {
+	if err == nil || Sent(err) {
 		return
 	}
 	Refuse(w, r, err)

@@ -3,6 +3,7 @@ package upgrade
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -22,7 +23,39 @@ const maxParams = 512 << 10
 // is wrong; when all are read, Err returns it.
 type Params struct {
 	values url.Values
-	wrong  []string
+	wrong  []wrong
+}
+
+// A wrong is what is wrong with a parameter.
+type wrong struct{ name, why string }
+
+func (w wrong) String() string { return fmt.Sprintf("'%s': %s", w.name, w.why) }
+
+// A paramsError says what is wrong with parameters.
+type paramsError []wrong
+
+func (e paramsError) Error() string {
+	if len(e) == 1 {
+		return "parameter verification failed - " + e[0].String()
+	}
+	text := "parameter verification failed:"
+	for _, w := range e {
+		text += "\n- " + w.String()
+	}
+	return text
+}
+
+// WrongParams returns what is wrong with each parameter, if that is what err
+// says, and else nothing.
+func WrongParams(err error) map[string]string {
+	all := map[string]string{}
+	var e paramsError
+	if errors.As(err, &e) {
+		for _, w := range e {
+			all[w.name] = w.why
+		}
+	}
+	return all
 }
 
 // QueryParams returns the parameters in r's URL, which are all there are where
@@ -101,17 +134,31 @@ func jsonValues(raw json.RawMessage) ([]string, error) {
 // Err returns what was wrong with the parameters read so far, in the words of
 // PBS, or nil.
 func (p *Params) Err() error {
-	switch len(p.wrong) {
-	case 0:
+	if len(p.wrong) == 0 {
 		return nil
-	case 1:
-		return Errorf(http.StatusBadRequest, "parameter verification failed - %s", p.wrong[0])
 	}
-	return Errorf(http.StatusBadRequest, "parameter verification failed:\n- %s", strings.Join(p.wrong, "\n- "))
+	return paramsError(p.wrong)
 }
 
-func (p *Params) fail(name, format string, args ...any) {
-	p.wrong = append(p.wrong, fmt.Sprintf("'%s': ", name)+fmt.Sprintf(format, args...))
+// Fail notes that a parameter is wrong, and why.
+func (p *Params) Fail(name, format string, args ...any) {
+	p.wrong = append(p.wrong, wrong{name, fmt.Sprintf(format, args...)})
+}
+
+// Set gives a parameter one value, as if it had come with the request.
+func (p *Params) Set(name, value string) { p.values[name] = []string{value} }
+
+// Texts returns all values of a parameter, none if there is none.
+func (p *Params) Texts(name string) []string { return p.values[name] }
+
+// Maybe reads a parameter that need not be there, with one of the methods of
+// p; it returns nil if it is not there.
+func Maybe[T any](p *Params, name string, read func(name string) T) *T {
+	if !p.Has(name) {
+		return nil
+	}
+	v := read(name)
+	return &v
 }
 
 // Has reports whether there is a parameter of that name.
@@ -120,7 +167,7 @@ func (p *Params) Has(name string) bool { return len(p.values[name]) > 0 }
 // Text returns a parameter as it was sent.
 func (p *Params) Text(name string) string {
 	if !p.Has(name) {
-		p.fail(name, "parameter is missing and it is not optional.")
+		p.Fail(name, "parameter is missing and it is not optional.")
 		return ""
 	}
 	return p.values[name][0]
@@ -131,7 +178,7 @@ func Parsed[T any](p *Params, name string, parse func(string) (T, error)) (v T) 
 	if text := p.Text(name); p.Has(name) {
 		var err error
 		if v, err = parse(text); err != nil {
-			p.fail(name, "%v", err)
+			p.Fail(name, "%v", err)
 		}
 	}
 	return v
@@ -188,14 +235,14 @@ func (p *Params) Ints(name string) []int64 { return list(p, name, parseInt) }
 
 func list[T any](p *Params, name string, parse func(string) (T, error)) []T {
 	if _, ok := p.values[name]; !ok {
-		p.fail(name, "parameter is missing and it is not optional.")
+		p.Fail(name, "parameter is missing and it is not optional.")
 		return nil
 	}
 	all := make([]T, 0, len(p.values[name]))
 	for i, text := range p.values[name] {
 		v, err := parse(text)
 		if err != nil {
-			p.fail(name, "[%d]: %v", i, err)
+			p.Fail(name, "[%d]: %v", i, err)
 			return nil // one is enough: there may be thousands
 		}
 		all = append(all, v)

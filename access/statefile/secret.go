@@ -1,4 +1,4 @@
-package access
+package statefile
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// readSecret returns the content of a file of at most limit bytes that nobody
+// ReadSecret returns the content of a file of at most limit bytes that nobody
 // but its owner may read.
-func readSecret(path string, limit int64) ([]byte, error) {
+func ReadSecret(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -23,7 +23,7 @@ func readSecret(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return nil, &fileError{
+		return nil, &Error{
 			fmt.Errorf("%s can be read or written by others (mode %#o)", path, mode),
 			"run: chmod 600 " + path + "; if others could read it, change the secrets in it too",
 		}
@@ -38,10 +38,10 @@ func readSecret(path string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// writeSecret makes data the content of path: after a crash it is the old
+// WriteSecret makes data the content of path: after a crash it is the old
 // file or the new one. placed tells, if there is an error, whether the new one
 // is in place all the same, but might not survive.
-func writeSecret(path string, data []byte, replace bool) (placed bool, err error) {
+func WriteSecret(path string, data []byte, replace bool) (placed bool, err error) {
 	dir := filepath.Dir(path)
 	temp, err := os.CreateTemp(dir, tempPrefix(path)+"*") // mode 0600
 	if err != nil {
@@ -78,8 +78,8 @@ func syncDir(dir string) error {
 
 func tempPrefix(path string) string { return "." + filepath.Base(path) + ".tmp-" }
 
-// removeTemps removes what crashes left of writeSecret.
-func removeTemps(path string) error {
+// RemoveTemps removes what crashes left of WriteSecret.
+func RemoveTemps(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -94,11 +94,16 @@ func removeTemps(path string) error {
 	return nil
 }
 
-// A fileError is an error of a file with a known cure.
-type fileError struct {
-	error
-	cure string
+// An Error is an error of a file with a known cure.
+type Error struct {
+	Err  error
+	Cure string
 }
 
-func (e *fileError) Unwrap() error { return e.error }
-func (e *fileError) Hint() string  { return e.cure }
+func (e *Error) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error without the cure.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what to do about it.
+func (e *Error) Hint() string { return e.Cure }
