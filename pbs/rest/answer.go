@@ -89,7 +89,7 @@ func statusOf(err error) int {
 // textOf returns what the client may know of an error.
 func textOf(err error) string {
 	if a := (*access.Error)(nil); errors.As(err, &a) {
-		if a.Param != "" {
+		if a.Param != "" && a.Kind != access.ErrModified {
 			return fmt.Sprintf("parameter verification failed - '%s': %s", a.Param, a.Text)
 		}
 		return a.Text

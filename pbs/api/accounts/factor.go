@@ -18,8 +18,8 @@ const (
 	recovery = "recovery"
 )
 
-// A factor is a second factor as PBS shows it.
-type factor struct {
+// A shownFactor is a second factor as PBS shows it.
+type shownFactor struct {
 	ID          string `json:"id"`
 	Type        string `json:"type"`
 	Description string `json:"description"`
@@ -28,12 +28,12 @@ type factor struct {
 }
 
 // shownFactors returns the second factors of a user.
-func (a *api) shownFactors(id access.AuthID) []factor {
+func (a *api) shownFactors(id access.AuthID) []shownFactor {
 	f, found := a.State().SecondFactors[id]
 	if !found {
-		return []factor{}
+		return []shownFactor{}
 	}
-	return []factor{
+	return []shownFactor{
 		{totp, totp, "authenticator", 0, true},
 		{recovery, recovery, fmt.Sprintf("%d keys left", len(f.RecoveryLeft())), 0, len(f.RecoveryLeft()) > 0},
 	}
@@ -43,7 +43,7 @@ func (a *api) factors(_ context.Context, c *rest.Call) (any, error) {
 	type item struct {
 		User    access.AuthID `json:"userid"`
 		Locked  bool          `json:"totp-locked,omitempty"`
-		Entries []factor      `json:"entries"`
+		Entries []shownFactor `json:"entries"`
 	}
 	list := []item{}
 	for _, u := range a.Users(c.Who) {
