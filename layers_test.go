@@ -33,9 +33,9 @@ var layers = []rule{
 	{"pbs", "chunks access jobs catalog"},
 	{"dashboard", "access jobs catalog"},
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
-	{"cmd", "chunks access jobs catalog node"},
+	{"cmd", "chunks access jobs catalog pbs node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks catalog"},
+	{"bench", "chunks access jobs tunnel catalog pbs node"},
 }
 
 // insideChunks is the same for the packages of that folder.
