@@ -69,7 +69,7 @@ func newRoot(e cli.Env) *cobra.Command {
 	flags.StringVar(&o.Data, "data", cmp.Or(e.Getenv("HOLDFAST_DATA"), cli.DefaultData), "where the node on this machine keeps its data (env HOLDFAST_DATA)")
 	flags.StringVar(&o.Format, "output-format", "text", "text, json or json-pretty")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "print results only, no progress")
-	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newPrune(o), newNamespace(o), datastore.New(o),
-		key.New(o), newVersion(o), newMan(o))
+	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
+		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
 	return root
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/pbs/client"
 )
 
 // A dirStore is a datastore in a directory, ours or a PBS's. Looking at it goes
@@ -126,6 +127,38 @@ func (s *dirStore) Prune(ctx context.Context, opt catalog.PruneOptions) (plan []
 		return err
 	})
 	return plan, err
+}
+
+// Groups returns the groups that have a snapshot, as a server does.
+func (s *dirStore) Groups(ctx context.Context, ns catalog.Namespace) ([]client.Group, error) {
+	list, err := s.List(ctx, catalog.ListOptions{Namespace: ns})
+	if err != nil {
+		return nil, err
+	}
+	groups := []client.Group{}
+	for _, i := range list { // newest first
+		n := len(groups)
+		if n == 0 || groups[n-1].Group() != i.Snapshot().Group {
+			groups = append(groups, client.Group{Type: i.Type, ID: i.ID, LastBackup: i.Time, Owner: i.Owner, Files: []string{}})
+			n++
+			for _, f := range i.Files {
+				groups[n-1].Files = append(groups[n-1].Files, f.Name)
+			}
+		}
+		groups[n-1].Count++
+	}
+	return groups, nil
+}
+
+func (s *dirStore) ForgetGroup(ctx context.Context, ns catalog.Namespace, g catalog.Group) error {
+	return s.change(ctx, func(d *catalog.Datastore) error {
+		_, err := d.ForgetGroup(ctx, ns, g)
+		return err
+	})
+}
+
+func (s *dirStore) ChangeOwner(ctx context.Context, ns catalog.Namespace, g catalog.Group, owner string) error {
+	return s.change(ctx, func(d *catalog.Datastore) error { return d.SetOwner(ns, g, owner) })
 }
 
 func (s *dirStore) Namespaces(ctx context.Context, under catalog.Namespace, depth int) ([]catalog.Namespace, error) {

@@ -36,6 +36,9 @@ type Store interface {
 	Undo(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot) error
 	Trash(ctx context.Context) ([]catalog.Trashed, error)
 	Prune(ctx context.Context, opt catalog.PruneOptions) ([]catalog.Pruned, error)
+	Groups(ctx context.Context, ns catalog.Namespace) ([]client.Group, error)
+	ForgetGroup(ctx context.Context, ns catalog.Namespace, g catalog.Group) error
+	ChangeOwner(ctx context.Context, ns catalog.Namespace, g catalog.Group, owner string) error
 	Namespaces(ctx context.Context, under catalog.Namespace, depth int) ([]catalog.Namespace, error)
 	CreateNamespace(ctx context.Context, ns catalog.Namespace) error
 	RemoveNamespace(ctx context.Context, ns catalog.Namespace, groups bool) error
