@@ -151,8 +151,8 @@ func (c *Config) check() error {
 	return new(slog.LevelVar).UnmarshalText([]byte(c.Logging.Level))
 }
 
-// files returns where the certificate is.
-func (c *Config) files() certificate.Files {
+// Files returns where the certificate is.
+func (c *Config) Files() certificate.Files {
 	if c.TLS.Certificate != "" {
 		return certificate.Files{Chain: c.at(c.TLS.Certificate), Key: c.at(c.TLS.Key)}
 	}

@@ -130,7 +130,7 @@ func (n *Node) openState() error {
 	if n.access, err = access.New(access.Config{Store: n.accounts, Key: key}); err != nil {
 		return err
 	}
-	n.certificate, err = certificate.NewKeeper(certificate.Config{Files: c.files(), Log: n.log})
+	n.certificate, err = certificate.NewKeeper(certificate.Config{Files: c.Files(), Log: n.log})
 	return err
 }
 
