@@ -38,6 +38,7 @@ func (s *Session) putBlob(w http.ResponseWriter, r *http.Request) error {
 	if err := s.storeBlob(name, u.blob); err != nil {
 		return err
 	}
+	s.task.Logf("stored %q, %s", name, bytesText(uint64(encoded)))
 	return upgrade.Data(w, nil)
 }
 

@@ -91,9 +91,13 @@ func (s *Session) storeChunk(r *http.Request, k kind, id int, digest chunks.Dige
 	if s.finished {
 		return errFinished
 	}
+	if err := s.req.Datastore.Room(); err != nil {
+		return s.full(err)
+	}
 	duplicate, err := s.writer.Session().Put(r.Context(), digest, b)
 	if err != nil {
 		s.log.Warn("chunk could not be stored", "digest", digest.Short(), "err", err)
+		s.task.Warnf("chunk %s could not be stored: %v", digest.Short(), err)
 		return fmt.Errorf("store chunk %s: %w", digest.Short(), err)
 	}
 	s.mu.Lock()
@@ -114,4 +118,17 @@ func (s *Session) storeChunk(r *http.Request, k kind, id int, digest chunks.Dige
 		sum.Duplicates++
 	}
 	return nil
+}
+
+// full refuses a chunk because the disk is as good as full, and says so once.
+func (s *Session) full(err error) error {
+	s.mu.Lock()
+	told := s.toldFull
+	s.toldFull = true
+	s.mu.Unlock()
+	if !told {
+		s.log.Error("backup is refused more chunks", "err", err)
+		s.task.Warnf("no more chunks are taken: %v", err)
+	}
+	return upgrade.Errorf(http.StatusInsufficientStorage, "%w", err)
 }

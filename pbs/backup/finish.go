@@ -16,11 +16,13 @@ func (s *Session) finish(w http.ResponseWriter, r *http.Request) error {
 	defer s.finishing.Unlock()
 	m, err := s.completed()
 	if err != nil {
+		s.task.Warnf("not finished: %v", err)
 		return err
 	}
 	if !s.req.Benchmark {
 		if err := s.writer.Finish(r.Context(), m); err != nil {
 			s.log.Warn("backup cannot be finished", "err", err)
+			s.task.Warnf("not finished: %v", err)
 			return err
 		}
 	}

@@ -67,7 +67,7 @@ func (s *Session) create(w http.ResponseWriter, x *index) error {
 	s.indexes[id] = x
 	s.names[x.name] = true
 	s.mu.Unlock()
-	s.log.Info("created new "+string(x.kind)+" index", "wid", id, "archive", x.name)
+	s.task.Logf("began %s index %d, %q", x.kind, id, x.name)
 	return upgrade.Data(w, id)
 }
 
@@ -120,12 +120,14 @@ func (s *Session) closeIndex(w http.ResponseWriter, k kind, id int, c closing) e
 	if err != nil {
 		return err
 	}
-	err = s.putIndex(x, c)
+	made, err := s.putIndex(x, c)
 	s.mu.Lock()
 	if err != nil {
 		delete(s.names, x.name)
 		s.mu.Unlock()
-		return x.failed("close", err)
+		err = x.failed("close", err)
+		s.task.Warnf("%v", err)
+		return err
 	}
 	s.files++
 	s.stats.Count += x.sums.Count
@@ -133,22 +135,22 @@ func (s *Session) closeIndex(w http.ResponseWriter, k kind, id int, c closing) e
 	s.stats.CompressedSize += x.sums.CompressedSize
 	s.stats.Duplicates += x.sums.Duplicates
 	s.mu.Unlock()
-	s.log.Info("closed "+string(k)+" index", "wid", id, "archive", x.name, "bytes", c.size, "uploaded_chunks", x.sums.Count, "duplicates", x.sums.Duplicates)
+	s.tellIndex(id, x, made.Size())
 	return upgrade.Data(w, nil)
 }
 
-func (s *Session) putIndex(x *index, c closing) error {
+func (s *Session) putIndex(x *index, c closing) (chunks.Index, error) {
 	if c.count != x.appended {
-		return fmt.Errorf("received wrong number of chunk (%d != %d)", x.appended, c.count)
+		return nil, fmt.Errorf("received wrong number of chunk (%d != %d)", x.appended, c.count)
 	}
 	made, err := x.builder.finish(c)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case made.Csum() != c.csum:
-		return fmt.Errorf("got unexpected checksum (%s != %s)", made.Csum(), c.csum)
+		return nil, fmt.Errorf("got unexpected checksum (%s != %s)", made.Csum(), c.csum)
 	}
-	return s.writer.PutIndex(x.name, made)
+	return made, s.writer.PutIndex(x.name, made)
 }
 
 // stamp returns what tells an index from another of the same content.

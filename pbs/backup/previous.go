@@ -35,6 +35,7 @@ func (s *Session) previous(p *upgrade.Params, w http.ResponseWriter, r *http.Req
 		if err != nil {
 			return s.openError(name, err)
 		}
+		s.task.Logf("handed out %q of the last backup", name)
 		return upgrade.Octets(w, b)
 	}
 	x, err := s.baseIndex(r.Context(), name)
@@ -45,6 +46,7 @@ func (s *Session) previous(p *upgrade.Params, w http.ResponseWriter, r *http.Req
 		return s.openError(name, fs.ErrNotExist)
 	}
 	s.learn(x)
+	s.task.Logf("handed out %q of the last backup, whose %d chunks may be named now", name, x.Len())
 	return upgrade.Octets(w, x.Bytes())
 }
 
@@ -72,6 +74,7 @@ func (s *Session) baseIndex(ctx context.Context, name string) (chunks.Index, err
 		return nil, err
 	case missing > 0:
 		s.log.Warn("index of the last backup is no base: chunks are missing", "archive", name, "base", s.base.String(), "missing", missing)
+		s.task.Warnf("%q of the last backup lacks %d chunks, and is not built on: everything is sent again", name, missing)
 		s.verify(s.base, fmt.Sprintf("%d chunks of %s are missing", missing, name))
 		return nil, fmt.Errorf("cannot build on %s of %s: %d of its chunks are missing", name, s.base, missing)
 	}

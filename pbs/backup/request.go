@@ -1,14 +1,16 @@
 package backup
 
 import (
+	"cmp"
+	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -25,8 +27,7 @@ type Request struct {
 
 // ParseRequest reads the parameters of a request for /backup. Datastore and
 // AuthID are left to the caller.
-func ParseRequest(r *http.Request) (Request, error) {
-	p := upgrade.QueryParams(r)
+func ParseRequest(p *upgrade.Params) (Request, error) {
 	req := Request{
 		Store:     p.Store(),
 		Snapshot:  p.Snapshot(),
@@ -40,11 +41,11 @@ func ParseRequest(r *http.Request) (Request, error) {
 // benchmarkGroup is what a client's benchmark pretends to back up.
 var benchmarkGroup = catalog.Group{Type: naming.Host, ID: "benchmark"}
 
-// Begin begins the snapshot that r asks for, with the checks of §3.1 that come
+// Begin begins the snapshot that a client asks for, with the checks of §3.1 that come
 // after authentication, permissions and the look at the Upgrade header. The
 // error is an answer for the client. Afterwards one of [Session.Serve] and
 // [Session.Abort] must be called.
-func (s *Server) Begin(r *http.Request, req Request) (*Session, error) {
+func (s *Server) Begin(ctx context.Context, req Request) (*Session, error) {
 	if ok, err := req.Datastore.HasNamespace(req.Namespace); err != nil {
 		return nil, err
 	} else if !ok {
@@ -56,8 +57,11 @@ func (s *Server) Begin(r *http.Request, req Request) (*Session, error) {
 	case req.Benchmark && !isBenchmark:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "benchmark is only allowed for the group %s", benchmarkGroup)
 	}
+	if err := req.Datastore.Room(); err != nil {
+		return nil, req.refusal(err)
+	}
 	owner := req.owner()
-	w, err := req.Datastore.Begin(r.Context(), req.Namespace, req.Snapshot, owner)
+	w, err := req.Datastore.Begin(ctx, req.Namespace, req.Snapshot, owner)
 	if err != nil {
 		return nil, req.refusal(err)
 	}
@@ -93,9 +97,9 @@ func (req Request) refusal(err error) error {
 	case errors.Is(err, fs.ErrExist):
 		return upgrade.Errorf(bad, "backup timestamp is older than last backup.")
 	case errors.Is(err, catalog.ErrMaintenance):
-		m := req.Datastore.Settings().Maintenance
-		text := fmt.Sprintf("datastore '%s' is in %s maintenance mode: %s", req.Store, m.Mode, m.Message)
-		return upgrade.Errorf(bad, "%s", strings.TrimSuffix(text, ": "))
+		return cmp.Or(upgrade.InService(req.Store, req.Datastore, true), err)
+	case errors.Is(err, chunks.ErrNoSpace):
+		return upgrade.Errorf(http.StatusInsufficientStorage, "datastore '%s' takes no backups: %w", req.Store, err)
 	}
 	return err
 }

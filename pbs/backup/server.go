@@ -46,6 +46,10 @@ func New(cfg Config) *Server {
 	return &Server{cfg: cfg, checks: semaphore.NewWeighted(int64(runtime.GOMAXPROCS(0)))}
 }
 
+// Cost returns how many bytes of memory a session may take, unless its client
+// interleaves its uploads: chunks, and what the connection receives ahead.
+func (s *Server) Cost() int64 { return s.cfg.Memory + upgrade.Window }
+
 // renewEvery is how often an idle session tells the garbage collector that it
 // lives: QEMU says nothing for as long as a guest writes nothing. Leases last
 // an hour.

@@ -20,6 +20,7 @@ type Session struct {
 	server *Server
 	req    Request
 	log    *slog.Logger
+	task   upgrade.Task
 	writer *catalog.Writer
 	base   catalog.Snapshot // the last good one of the group; Time 0: none
 	budget *budget
@@ -38,6 +39,7 @@ type Session struct {
 	files    int          // closed indexes and blobs
 	manifest chunks.Blob  // as it was sent, nil before
 	stats    uploadedSums // of closed indexes, and blobs
+	toldFull bool         // the task's log says that the disk is full
 }
 
 type uploadedSums = manifest.UploadStats
@@ -51,6 +53,7 @@ func newSession(s *Server, req Request, w *catalog.Writer) *Session {
 		server:  s,
 		req:     req,
 		log:     log,
+		task:    upgrade.Unread,
 		writer:  w,
 		base:    findBase(req, w),
 		budget:  newBudget(s.cfg.Memory),
@@ -87,8 +90,9 @@ var ErrUnfinished = upgrade.Errorf(http.StatusBadRequest, "backup ended but fini
 // backup that is not finished by then leaves nothing but chunks. It fails with
 // [ErrUnfinished], and what is known of why; however the connection ends after
 // the backup was finished, it is a success (§3.5).
-func (s *Session) Serve(ctx context.Context, conn net.Conn) error {
-	s.log.Info("backup begins", "client", conn.RemoteAddr(), "auth_id", s.req.AuthID)
+func (s *Session) Serve(ctx context.Context, conn net.Conn, task upgrade.Task) error {
+	s.task = task
+	s.tellBegin(conn.RemoteAddr())
 	renewing, stop := context.WithCancel(ctx)
 	renewed := make(chan struct{})
 	go func() {
@@ -104,7 +108,7 @@ func (s *Session) Serve(ctx context.Context, conn net.Conn) error {
 // end ends the session after all handlers have returned.
 func (s *Session) end(ended error) error {
 	if s.finished && !s.req.Benchmark {
-		s.log.Info("backup finished successfully", "chunks", s.stats.Count, "bytes", s.stats.Size, "duplicates", s.stats.Duplicates)
+		s.tellEnd()
 		if s.req.Datastore.Settings().VerifyNew {
 			s.verify(s.req.Snapshot, "new snapshots are verified")
 		}
@@ -115,6 +119,7 @@ func (s *Session) end(ended error) error {
 	}
 	switch {
 	case s.req.Benchmark:
+		s.task.Logf("the benchmark has ended, and nothing of it is kept")
 		return nil
 	case ended != nil:
 		return fmt.Errorf("%w %w", ErrUnfinished, ended)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,12 +51,18 @@ type Client struct {
 // client is nil.
 func (s *Server) Connect(t testing.TB, target, protocol, who string) (*Client, Answer) {
 	t.Helper()
-	conn, err := tls.Dial("tcp", s.Addr, &tls.Config{InsecureSkipVerify: true})
+	return Connect(t, s.Addr, target, "connection: upgrade", "upgrade: "+protocol, "authorization: PBSAPIToken "+who+":secret")
+}
+
+// Connect does the same at any server, with headers as they are given.
+func Connect(t testing.TB, addr, target string, headers ...string) (*Client, Answer) {
+	t.Helper()
+	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nhost: pbs\r\nconnection: upgrade\r\nupgrade: %s\r\nauthorization: PBSAPIToken %s:secret\r\n\r\n", target, protocol, who)
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nhost: pbs\r\n%s\r\n\r\n", target, strings.Join(headers, "\r\n"))
 	r := bufio.NewReader(conn)
 	resp, err := http.ReadResponse(r, nil)
 	if err != nil {

@@ -102,7 +102,7 @@ func caller(r *http.Request) (string, error) {
 }
 
 func (s *Server) backup(w http.ResponseWriter, r *http.Request, who string) error {
-	req, err := backup.ParseRequest(r)
+	req, err := backup.ParseRequest(upgrade.QueryParams(r))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request, who string) erro
 		return err
 	}
 	req.Datastore, req.AuthID = s.Datastore, who
-	b, err := s.backups.Begin(r, req)
+	b, err := s.backups.Begin(r.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (s *Server) backup(w http.ResponseWriter, r *http.Request, who string) erro
 }
 
 func (s *Server) read(w http.ResponseWriter, r *http.Request, who string) error {
-	req, err := reader.ParseRequest(r)
+	req, err := reader.ParseRequest(upgrade.QueryParams(r))
 	if err != nil {
 		return err
 	}

@@ -135,7 +135,7 @@ func (s *Server) verify(_ string, _ *catalog.Datastore, _ catalog.Namespace, sna
 }
 
 // session serves one session on the connection of a request.
-func (s *Server) session(w http.ResponseWriter, r *http.Request, protocol string, serve func(context.Context, net.Conn) error, abort func()) error {
+func (s *Server) session(w http.ResponseWriter, r *http.Request, protocol string, serve func(context.Context, net.Conn, upgrade.Task) error, abort func()) error {
 	s.sessions.Add(1) // before the client hears of it, and may wait
 	defer s.sessions.Done()
 	conn, err := upgrade.Handshake(w, r, protocol)
@@ -146,7 +146,7 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request, protocol string
 	s.mu.Lock()
 	s.conns[conn] = true
 	s.mu.Unlock()
-	err = serve(s.ctx, conn)
+	err = serve(s.ctx, conn, upgrade.Unread)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, conn)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -36,6 +37,10 @@ func New(cfg Config) *Server {
 	return &Server{cfg}
 }
 
+// Cost returns how many bytes of memory a session takes for what it reads
+// ahead and sends.
+func (s *Server) Cost() int64 { return max(s.cfg.Ahead, 0) + 2*chunks.MaxBlob }
+
 // A Request is what a client asks for when it asks for /reader (§4.1).
 type Request struct {
 	Datastore *catalog.Datastore
@@ -48,8 +53,7 @@ type Request struct {
 
 // ParseRequest reads the parameters of a request for /reader. Datastore and
 // AuthID are left to the caller.
-func ParseRequest(r *http.Request) (Request, error) {
-	p := upgrade.QueryParams(r)
+func ParseRequest(p *upgrade.Params) (Request, error) {
 	req := Request{Store: p.Store(), Snapshot: p.Snapshot(), Namespace: p.Namespace(), Debug: p.Bool("debug")}
 	return req, p.Err()
 }
@@ -75,16 +79,17 @@ func (req Request) refusal(err error) error {
 		dir := strings.Join(append([]string{req.Store}, append(req.Namespace.Components(), req.Snapshot.String())...), "/")
 		return upgrade.Errorf(bad, "unable to acquire lock on snapshot directory %q - locked by another operation", dir)
 	case errors.Is(err, catalog.ErrMaintenance):
-		m := req.Datastore.Settings().Maintenance
-		return upgrade.Errorf(bad, "%s", strings.TrimSuffix("datastore '"+req.Store+"' is in "+string(m.Mode)+" maintenance mode: "+m.Message, ": "))
+		return cmp.Or(upgrade.InService(req.Store, req.Datastore, false), err)
 	}
 	return err
 }
 
 // Serve answers the client until the connection ends, and closes the session.
 // Clients end by just going, so this is no error; see [upgrade.Serve].
-func (s *Session) Serve(ctx context.Context, conn net.Conn) error {
+func (s *Session) Serve(ctx context.Context, conn net.Conn, task upgrade.Task) error {
 	s.log.Info("reading begins", "client", conn.RemoteAddr(), "auth_id", s.req.AuthID)
+	s.task = task
+	task.Logf("reading %s of datastore %s, for %s at %s", s.req.Snapshot, s.req.Store, s.req.AuthID, conn.RemoteAddr())
 	defer s.Close()
 	return upgrade.Serve(ctx, conn, s.mux(), s.server.cfg.Limits)
 }

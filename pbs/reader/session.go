@@ -20,6 +20,7 @@ type Session struct {
 	server *Server
 	req    Request
 	log    *slog.Logger
+	task   upgrade.Task
 	reader *catalog.Reader
 	ahead  *readahead
 
@@ -34,6 +35,7 @@ func newSession(s *Server, req Request, r *catalog.Reader) *Session {
 		server: s,
 		req:    req,
 		log:    s.cfg.Log.With("datastore", req.Store, "snapshot", req.Snapshot.String()),
+		task:   upgrade.Unread,
 		reader: r,
 		ahead:  newReadahead(r.Chunks(), s.cfg.Ahead),
 		names:  map[string]bool{},
@@ -67,6 +69,7 @@ func (s *Session) download(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return s.openError(name, err)
 		}
+		s.task.Logf("handed out %q", name)
 		return upgrade.Octets(w, b)
 	}
 	x, err := s.reader.Index(name)
@@ -74,7 +77,7 @@ func (s *Session) download(w http.ResponseWriter, r *http.Request) error {
 		return s.openError(name, err)
 	}
 	s.allow(name, x)
-	s.log.Info("index downloaded", "archive", name)
+	s.task.Logf("handed out %q, whose %d chunks may be read now", name, x.Len())
 	return upgrade.Octets(w, x.Bytes())
 }
 
@@ -128,6 +131,7 @@ func (s *Session) chunk(w http.ResponseWriter, r *http.Request) error {
 	blob, buffer, err := s.ahead.get(r.Context(), d, c, at)
 	if err != nil {
 		s.log.Warn("chunk cannot be read", "digest", d.Short(), "err", err)
+		s.task.Warnf("chunk %s cannot be read: %v", d, err)
 		return fmt.Errorf("reading chunk %s failed: %w", d, err)
 	}
 	if err := upgrade.Octets(w, blob); err != nil {

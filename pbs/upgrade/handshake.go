@@ -34,6 +34,10 @@ func Check(r *http.Request, protocol string) error {
 // answerTime is how long a client may take to accept the answer's 150 bytes.
 const answerTime = 30 * time.Second
 
+// ErrTakenOver is in an error of [Handshake] after which nobody can answer the
+// client any more.
+var ErrTakenOver = errors.New("the connection is closed")
+
 // Handshake answers r, which [Check] has passed, with 101 and takes over its
 // connection, which has no deadline any more: QEMU says nothing for hours
 // where a guest writes nothing. What the client sent ahead is read first. After
@@ -52,7 +56,7 @@ func Handshake(w http.ResponseWriter, r *http.Request, protocol string) (net.Con
 		err = answer(conn, protocol)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("answer %s with 101: %w", r.RemoteAddr, err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("answer %s with 101: %w", r.RemoteAddr, err), conn.Close(), ErrTakenOver)
 	}
 	return &resumed{conn, io.MultiReader(bytes.NewReader(ahead), conn)}, nil
 }

@@ -1,0 +1,36 @@
+package catalog
+
+import (
+	"fmt"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+)
+
+// What a disk needs to have left before a backup may begin or go on: one
+// hundredth of it, between these two. Garbage collection, indexes and
+// manifests of what is under way, and whatever else the machine does there,
+// live on that.
+const (
+	leastRoom = 16 << 20 // bytes
+	mostRoom  = 1 << 30
+	inodeRoom = 64 // files and directories
+)
+
+// Room fails with [chunks.ErrNoSpace] when the disk has little left. It is
+// cheap enough to be asked for every chunk.
+func (d *Datastore) Room() error {
+	s, err := d.FS.Space(d.Dir)
+	if err != nil {
+		return fmt.Errorf("ask how full the disk of %s is: %w", d.Dir, err)
+	}
+	need := min(max(s.TotalBytes/100, leastRoom), mostRoom)
+	const cure = "prune snapshots and collect garbage, or enlarge the disk"
+	switch {
+	case s.FreeBytes < need:
+		return &opError{fmt.Sprintf("%v: %d MiB are left of %d, and backups leave %d MiB for everything else",
+			chunks.ErrNoSpace, s.FreeBytes>>20, s.TotalBytes>>20, need>>20), cure, chunks.ErrNoSpace}
+	case s.TotalInodes > 0 && s.FreeInodes < inodeRoom:
+		return &opError{fmt.Sprintf("%v: the disk has room for %d more files", chunks.ErrNoSpace, s.FreeInodes), cure, chunks.ErrNoSpace}
+	}
+	return nil
+}
