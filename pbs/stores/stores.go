@@ -65,8 +65,9 @@ type store struct {
 	d         *catalog.Datastore // nil: it is not open
 	err       error              // why it is not
 	leaving   bool               // it is being removed or closed; nothing begins
-	users     int                // of Use
-	gc        GCStatus           // of the last collection
+	reads     int                // of Use
+	writes    int
+	gc        GCStatus // of the last collection
 	space     disk.Space
 	asked     time.Time // when space was
 }
@@ -258,14 +259,26 @@ func (s *Set) idle(ctx context.Context, st *store, tell func(string)) error {
 	}
 }
 
+// Active returns how many work on a datastore.
+func (s *Set) Active(name string) (readers, writers int, err error) {
+	s.mu.Lock()
+	st, err := s.find(name)
+	s.mu.Unlock()
+	if err != nil {
+		return 0, 0, err
+	}
+	readers, writers = s.at(st)
+	return readers, writers, nil
+}
+
 func (s *Set) at(st *store) (readers, writers int) {
 	s.mu.Lock()
-	users := st.users
+	reads, writes := st.reads, st.writes
 	s.mu.Unlock()
 	if st.d != nil {
 		readers, writers = st.d.Active()
 	}
-	return readers, writers + users
+	return readers + reads, writers + writes
 }
 
 // Close closes all datastores when nobody works on them, at most after a
@@ -347,11 +360,15 @@ func (s *Set) Use(name string, write bool) (d *catalog.Datastore, done func(), e
 	if err := upgrade.InService(name, st.d, write); err != nil {
 		return nil, nil, err
 	}
-	st.users++
+	count := &st.reads
+	if write {
+		count = &st.writes
+	}
+	*count++
 	return st.d, sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		st.users--
+		*count--
 	}), nil
 }
 
