@@ -90,6 +90,7 @@ var insidePBS = []rule{
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
 	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
+	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
 }
 
 // insideCmd is the same for the command line.
