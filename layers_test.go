@@ -84,7 +84,7 @@ var insidePBS = []rule{
 	{"pbs/client/wire", ""},
 	{"pbs/client", "pbs/client/wire"},
 	{"pbs/rest", "pbs/upgrade"},
-	{"pbs/stores", "pbs/settings pbs/upgrade"},
+	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},

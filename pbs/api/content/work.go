@@ -136,7 +136,6 @@ type prunedItem struct {
 	Time      int64       `json:"backup-time"`
 	Keep      bool        `json:"keep"`
 	Protected bool        `json:"protected"`
-	NS        string      `json:"ns,omitempty"`
 }
 
 // Keep reads the options that say how many backups are kept.
@@ -177,7 +176,7 @@ func (a *api) prune(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	items := make([]prunedItem, len(list))
 	for i, r := range list {
-		items[i] = prunedItem{r.Type, r.ID, r.Time, r.Keep, r.Protected, string(r.Namespace)}
+		items[i] = prunedItem{r.Type, r.ID, r.Time, r.Keep, r.Protected}
 	}
 	return items, nil
 }

@@ -145,7 +145,9 @@ func setPrune(p *upgrade.Params, j *settings.PruneJob) {
 }
 
 func (a *api) addPruneJob(ctx context.Context, c *rest.Call) (any, error) {
-	j := settings.PruneJob{ID: jobID(c), Store: c.Store(), Schedule: event(c.Params, "schedule")}
+	j := settings.PruneJob{ID: jobID(c)}
+	c.Text("store") // is required, as the next
+	c.Text("schedule")
 	setPrune(c.Params, &j)
 	if err := c.Err(); err != nil {
 		return nil, err

@@ -134,7 +134,8 @@ func resetVerify(j *settings.VerifyJob, name string) bool {
 }
 
 func (a *api) addVerifyJob(ctx context.Context, c *rest.Call) (any, error) {
-	j := settings.VerifyJob{ID: jobID(c), Store: c.Store()}
+	j := settings.VerifyJob{ID: jobID(c)}
+	c.Text("store") // is required
 	setVerify(c.Params, &j)
 	if err := c.Err(); err != nil {
 		return nil, err
