@@ -2,6 +2,7 @@ package content
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/pxar"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
 )
 
@@ -116,4 +118,17 @@ func webSnapshot(t testing.TB) naming.Snapshot {
 	s, err := naming.ParseSnapshot("host/web/2023-11-14T22:13:20Z")
 	must(t, err)
 	return s
+}
+
+// wait waits for the task that an answer names, and fails the test unless it
+// ended well.
+func wait(t testing.TB, w *storestest.World, answer string) {
+	t.Helper()
+	var a struct{ Data jobs.UPID }
+	must(t, json.Unmarshal([]byte(answer), &a))
+	i, err := w.Tasks.Wait(t.Context(), a.Data)
+	must(t, err)
+	if i.Status() != "OK" {
+		t.Errorf("task %s ended: %s", a.Data, i.Status())
+	}
 }
