@@ -75,6 +75,24 @@ var insideCatalog = []rule{
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
 }
 
+// insidePBS is the same for the packages of that folder.
+var insidePBS = []rule{
+	{"pbs/upgrade", ""},
+	{"pbs/settings", ""},
+	{"pbs/backup", "pbs/upgrade"},
+	{"pbs/reader", "pbs/upgrade"},
+	{"pbs/client/wire", ""},
+	{"pbs/client", "pbs/client/wire"},
+	{"pbs/rest", "pbs/upgrade"},
+	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
+	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
+	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
+	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
+	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
+}
+
 // insideCmd is the same for the command line.
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
@@ -100,7 +118,7 @@ var insideNode = []rule{
 }
 
 // inside are the policies of folders with packages of their own.
-var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "cmd": insideCmd, "node": insideNode}
+var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "pbs": insidePBS, "cmd": insideCmd, "node": insideNode}
 
 // A rule says what of ours one folder may import.
 type rule struct{ name, may string }
@@ -112,7 +130,7 @@ const (
 )
 
 func TestLayersPointDown(t *testing.T) {
-	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insideCmd, insideNode} {
+	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insidePBS, insideCmd, insideNode} {
 		seen := map[string]bool{}
 		for _, l := range list {
 			for f := range strings.FieldsSeq(l.may) {

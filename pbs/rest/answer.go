@@ -53,7 +53,7 @@ func (f format) fail(w http.ResponseWriter, err error) {
 	status, text := statusOf(err), textOf(err)
 	if f == extjs {
 		body, _ := json.Marshal(map[string]any{
-			"message": text, "errors": upgrade.WrongParams(err), "success": false, "status": status, "data": nil,
+			"message": text, "errors": upgrade.WrongParams(err), "success": false, "status": status,
 		})
 		w.Header().Set("Content-Type", jsonType)
 		send(w, http.StatusOK, body)

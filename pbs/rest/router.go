@@ -144,7 +144,7 @@ func (r *recorder) WriteHeader(status int) {
 // does, with 101.
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
-	if err == nil {
+	if err == nil && r.status == 0 { // else an answer is broken off
 		r.status = http.StatusSwitchingProtocols
 	}
 	return conn, rw, err

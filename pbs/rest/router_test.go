@@ -98,7 +98,7 @@ func TestRouter(t *testing.T) {
 		{"a missing one", "u@pbs", "GET", "/api2/json/a/x/echo", "", "", 400, "parameter verification failed - 'n': parameter is missing and it is not optional.", typ},
 		{"siblings of data", "u@pbs", "GET", "/api2/json/list", "", "", 200, `{"data":[],"total":0}`, typ},
 		{"an error is text", "u@pbs", "GET", "/api2/json/fails", "", "", 400, "disk on fire", typ},
-		{"extjs: an error is an object", "u@pbs", "GET", "/api2/extjs/a/x/echo?n=10", "", "", 200, `{"data":null,"errors":{"n":"value must have a maximum value of 9 (got 10)"},"message":"parameter verification failed - 'n': value must have a maximum value of 9 (got 10)","status":400,"success":false}`, typ},
+		{"extjs: an error is an object", "u@pbs", "GET", "/api2/extjs/a/x/echo?n=10", "", "", 200, `{"errors":{"n":"value must have a maximum value of 9 (got 10)"},"message":"parameter verification failed - 'n': value must have a maximum value of 9 (got 10)","status":400,"success":false}`, typ},
 		{"extjs: success", "u@pbs", "GET", "/api2/extjs/ping", "", "", 200, `{"data":{"pong":true},"status":200,"success":true}`, typ},
 		{"a file", "u@pbs", "GET", "/api2/json/octets", "", "", 200, "raw", "application/octet-stream"},
 		{"an upload", "u@pbs", "PUT", "/api2/json/file?x=1", "application/octet-stream", "12345", 200, `{"data":5}`, typ},

@@ -192,7 +192,7 @@ func (s *Set) remove(ctx context.Context, t *jobs.Task, r Remove, dir string) er
 	}
 	s.mu.Unlock()
 	if st != nil {
-		if err := s.idle(ctx, st, func(text string) { t.Logf("%s", text) }); err != nil {
+		if err := s.idle(ctx, st, settle, func(text string) { t.Logf("%s", text) }); err != nil {
 			s.leave(st, false)
 			return err
 		}

@@ -65,8 +65,9 @@ type store struct {
 	d         *catalog.Datastore // nil: it is not open
 	err       error              // why it is not
 	leaving   bool               // it is being removed or closed; nothing begins
-	users     int                // of Use
-	gc        GCStatus           // of the last collection
+	reads     int                // of Use
+	writes    int
+	gc        GCStatus // of the last collection
 	space     disk.Space
 	asked     time.Time // when space was
 }
@@ -137,7 +138,7 @@ func (s *Set) sync(ctx context.Context) error {
 	var errs []error
 	for _, st := range s.surplus(state) {
 		short, cancel := context.WithTimeout(ctx, 2*settle)
-		errs = append(errs, s.retire(short, st))
+		errs = append(errs, s.retire(short, st, settle))
 		cancel()
 	}
 	var work errgroup.Group
@@ -196,9 +197,9 @@ func (s *Set) open(ctx context.Context, want settings.Datastore) {
 
 // retire closes a datastore that is not in the settings any more. While
 // somebody works on it, it only lets nobody else begin, and fails.
-func (s *Set) retire(ctx context.Context, st *store) error {
+func (s *Set) retire(ctx context.Context, st *store, quiet time.Duration) error {
 	s.leave(st, true)
-	if err := s.idle(ctx, st, func(string) {}); err != nil {
+	if err := s.idle(ctx, st, quiet, func(string) {}); err != nil {
 		return err
 	}
 	s.drop(st)
@@ -233,21 +234,22 @@ func (s *Set) shut(st *store) error {
 // whoever got it a moment ago has begun by then.
 const settle = time.Second
 
-// idle waits until nobody works on a datastore that is leaving.
-func (s *Set) idle(ctx context.Context, st *store, tell func(string)) error {
-	tick := time.NewTicker(settle / 10)
+// idle waits until nobody has worked on a datastore that is leaving for a
+// while.
+func (s *Set) idle(ctx context.Context, st *store, quiet time.Duration, tell func(string)) error {
+	tick := time.NewTicker(settle / 50)
 	defer tick.Stop()
-	quiet, told := time.Now(), ""
+	since, told := time.Now(), ""
 	for {
 		r, w := s.at(st)
 		if r+w > 0 {
-			quiet = time.Now()
+			since = time.Now()
 			if text := fmt.Sprintf("waiting for %d readers and %d writers", r, w); text != told {
 				told = text
 				tell(text)
 			}
 		}
-		if st.d == nil || time.Since(quiet) >= settle {
+		if st.d == nil || time.Since(since) >= quiet {
 			return nil
 		}
 		select {
@@ -258,14 +260,26 @@ func (s *Set) idle(ctx context.Context, st *store, tell func(string)) error {
 	}
 }
 
+// Active returns how many work on a datastore.
+func (s *Set) Active(name string) (readers, writers int, err error) {
+	s.mu.Lock()
+	st, err := s.find(name)
+	s.mu.Unlock()
+	if err != nil {
+		return 0, 0, err
+	}
+	readers, writers = s.at(st)
+	return readers, writers, nil
+}
+
 func (s *Set) at(st *store) (readers, writers int) {
 	s.mu.Lock()
-	users := st.users
+	reads, writes := st.reads, st.writes
 	s.mu.Unlock()
 	if st.d != nil {
 		readers, writers = st.d.Active()
 	}
-	return readers, writers + users
+	return readers + reads, writers + writes
 }
 
 // Close closes all datastores when nobody works on them, at most after a
@@ -281,7 +295,7 @@ func (s *Set) Close() error {
 	var mu sync.Mutex
 	for _, st := range s.all() {
 		work.Go(func() error {
-			err := s.retire(ctx, st)
+			err := s.retire(ctx, st, settle/50) // nobody comes any more
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
@@ -347,11 +361,15 @@ func (s *Set) Use(name string, write bool) (d *catalog.Datastore, done func(), e
 	if err := upgrade.InService(name, st.d, write); err != nil {
 		return nil, nil, err
 	}
-	st.users++
+	count := &st.reads
+	if write {
+		count = &st.writes
+	}
+	*count++
 	return st.d, sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		st.users--
+		*count--
 	}), nil
 }
 
