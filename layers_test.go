@@ -88,6 +88,9 @@ var insidePBS = []rule{
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/history", ""},
+	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
 	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
 	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all

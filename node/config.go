@@ -73,6 +73,7 @@ const (
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"
+	figuresFile   = "history/figures"
 	lockFile      = "lock"
 )
 

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -127,6 +129,32 @@ func makeIdentity(path string) error {
 	}
 	_, err = statefile.WriteSecret(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), false)
 	return err
+}
+
+// maxIdentity bounds the file of makeIdentity, which has some 120 bytes.
+const maxIdentity = 4096
+
+// readIdentity returns what clients tell nodes apart by, for ever: 32
+// hexadecimal digits of the SHA-256 of the public key.
+func readIdentity(path string) (string, error) {
+	text, err := statefile.ReadSecret(path, maxIdentity)
+	if err != nil {
+		return "", fmt.Errorf("read the identity: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", fmt.Errorf("read the identity %s: it is no PEM", path)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return "", fmt.Errorf("read the identity %s: %w", path, err)
+	}
+	private, ok := key.(ed25519.PrivateKey)
+	if !ok {
+		return "", fmt.Errorf("read the identity %s: it is no Ed25519 key", path)
+	}
+	sum := sha256.Sum256(private.Public().(ed25519.PublicKey))
+	return hex.EncodeToString(sum[:16]), nil
 }
 
 // names returns what the certificate of a new node is for: whatever this

@@ -51,6 +51,7 @@ type Node struct {
 	settings    *statefile.File[settings.State]
 	access      *access.Service
 	certificate *certificate.Keeper
+	identity    string // see readIdentity
 	tasks       *jobs.Manager
 	schedules   *jobs.Scheduler
 	services
@@ -128,6 +129,9 @@ func (n *Node) openState() error {
 		return err
 	}
 	if n.access, err = access.New(access.Config{Store: n.accounts, Key: key}); err != nil {
+		return err
+	}
+	if n.identity, err = readIdentity(c.at(identityFile)); err != nil {
 		return err
 	}
 	n.certificate, err = certificate.NewKeeper(certificate.Config{Files: c.Files(), Log: n.log})

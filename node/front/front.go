@@ -113,6 +113,15 @@ func (s *Server) Run(ctx context.Context) error {
 // connKey finds the connection of a request in its context.
 type connKey struct{}
 
+// Below returns the connection that a request came on as the listener gave it,
+// nil if the request did not come through a [Server].
+func Below(ctx context.Context) net.Conn {
+	if c, ok := ctx.Value(connKey{}).(*conn); ok {
+		return c.steady.Conn
+	}
+	return nil
+}
+
 // handler puts what belongs to the front in front of the handler.
 func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

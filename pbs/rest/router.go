@@ -38,6 +38,9 @@ type Config struct {
 	// endpoint, as its path is written, with which status, in which time.
 	Observe func(method, path string, status int, took time.Duration)
 
+	// Known, if given, is told whose request it is, once that is known.
+	Known func(ctx context.Context, who access.AuthID)
+
 	Log *slog.Logger // default: discard
 }
 
@@ -201,6 +204,9 @@ func (r *Router) serve(w *recorder, req *http.Request, start time.Time) (route s
 		if who, err = r.cfg.Gate.Check(req.Context(), credentials(req)); err != nil {
 			w.Header()["Content-Type"] = nil // a real server sends none here
 			return route, who, r.fail(w, req, start, form, err)
+		}
+		if r.cfg.Known != nil {
+			r.cfg.Known(req.Context(), who)
 		}
 	}
 	data, err := r.answer(w, req, start, who, e, found, params, absent)
