@@ -122,7 +122,7 @@ func (a *api) snapshots(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	defer v.done()
-	b := make([]byte, 0, 2+512*len(all))
+	b := make([]byte, 0, 2+768*len(all))
 	b = append(b, '[')
 	for i := range all {
 		if i > 0 {
