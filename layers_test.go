@@ -97,13 +97,28 @@ var insidePBS = []rule{
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
-	{"cmd/holdfast/datastore", "cmd/holdfast/cli"},
+	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
+	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+}
+
+// insideNode is the same for the packages of the node.
+var insideNode = []rule{
+	{"node/admin", ""},
+	{"node/certificate", ""},
+	{"node/front", ""},
+	{"node/metrics", ""},
+	{"node/systemd", ""},
+	{"node", "node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.
-var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "pbs": insidePBS, "cmd": insideCmd}
+var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "pbs": insidePBS, "cmd": insideCmd, "node": insideNode}
 
 // A rule says what of ours one folder may import.
 type rule struct{ name, may string }
@@ -115,7 +130,7 @@ const (
 )
 
 func TestLayersPointDown(t *testing.T) {
-	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insidePBS, insideCmd} {
+	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insidePBS, insideCmd, insideNode} {
 		seen := map[string]bool{}
 		for _, l := range list {
 			for f := range strings.FieldsSeq(l.may) {

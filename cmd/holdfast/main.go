@@ -15,10 +15,14 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/account"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/datastore"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/key"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/node"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/schedule"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/snapshot"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/task"
 
 	"github.com/spf13/cobra"
 )
@@ -71,5 +75,7 @@ func newRoot(e cli.Env) *cobra.Command {
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "print results only, no progress")
 	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
+	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o),
+		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewTraffic(o))
 	return root
 }

@@ -63,8 +63,8 @@ func (s Stores) Get(name string) (*catalog.Datastore, error) {
 
 // Admin may do everything, and has the password [Password].
 const (
-	Admin    access.AuthID = "admin@pbs"
-	Password               = "secret12345"
+	Admin    = access.AuthID("admin@pbs")
+	Password = "secret12345"
 )
 
 // New starts a server.
@@ -121,6 +121,9 @@ func (s *Site) open(cfg Config) error {
 	s.Router, err = rest.New(rest.Config{Gate: s.Access, Endpoints: endpoints, Log: cfg.Log})
 	return err
 }
+
+// TLS returns how the server speaks TLS, for whoever wants to compare.
+func (s *Site) TLS() *tls.Config { return s.http.TLSConfig.Clone() }
 
 // AddUser makes a user with the password [Password] and roles, each as
 // "/PATH ROLE".
