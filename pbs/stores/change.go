@@ -68,7 +68,7 @@ func (s *Set) create(ctx context.Context, t *jobs.Task, c Create) error {
 	}
 	err := s.cfg.Settings.Update(ctx, func(state *settings.State) error {
 		if _, ok := state.Datastore(c.Name); ok {
-			return fmt.Errorf("datastore '%s' already exists.", c.Name)
+			return upgrade.Errorf(http.StatusBadRequest, "datastore '%s' already exists.", c.Name)
 		}
 		state.Datastores = append(state.Datastores, c.Datastore)
 		return nil

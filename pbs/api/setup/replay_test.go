@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -37,7 +38,7 @@ type recorded struct {
 // purpose stands in the table of differences.
 func TestRecordedRequests(t *testing.T) {
 	all := readRecorded(t)
-	used := map[string]bool{}
+	var runs sync.WaitGroup
 	for _, run := range []struct {
 		files string // prefixes, in order, of one server
 		state func(*testing.T, *storestest.World)
@@ -49,27 +50,26 @@ func TestRecordedRequests(t *testing.T) {
 		{"103-api-permissions-audit", commented}, {"103-api-permissions-backup", commented},
 		{"103-api-permissions-noacc", commented}, {"103-api-permissions-reader", commented},
 	} {
-		for _, p := range strings.Fields(run.files) {
-			used[p] = true
-		}
-		t.Run(run.files, func(t *testing.T) {
-			t.Parallel() // refusals take half a second and more
-			w := newWorld(t)
-			run.state(t, w)
-			n := 0
-			for _, p := range strings.Fields(run.files) {
-				for _, r := range all {
-					if strings.HasPrefix(r.File, p+"-") || r.File == p {
-						replay(t, w, r)
-						n++
+		runs.Go(func() { // side by side: refusals take half a second and more
+			t.Run(run.files, func(t *testing.T) {
+				w := newWorld(t)
+				run.state(t, w)
+				n := 0
+				for _, p := range strings.Fields(run.files) {
+					for _, r := range all {
+						if strings.HasPrefix(r.File, p+"-") || r.File == p {
+							replay(t, w, r)
+							n++
+						}
 					}
 				}
-			}
-			if n == 0 {
-				t.Error("nothing was recorded")
-			}
+				if n == 0 {
+					t.Error("nothing was recorded")
+				}
+			})
 		})
 	}
+	runs.Wait()
 }
 
 func readRecorded(t *testing.T) (all []recorded) {
