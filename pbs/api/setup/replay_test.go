@@ -45,7 +45,7 @@ func TestRecordedRequests(t *testing.T) {
 	}{
 		{"11 13 14 15", empty},
 		{"40 41 42 60 61 62 63 64 65", afterBackups},
-		{"70-perm-backup 70-perm-audit 70-perm-noacc 71", pruned}, {"70-perm-reader", pruned},
+		{"70-perm-reader", pruned}, {"70-perm-backup", pruned}, {"70-perm-audit", owned}, {"70-perm-noacc", owned}, {"71", owned},
 		{"100", configured}, {"101", checked}, {"102", checked},
 		{"103-api-permissions-audit", commented}, {"103-api-permissions-backup", commented},
 		{"103-api-permissions-noacc", commented}, {"103-api-permissions-reader", commented},
@@ -317,6 +317,12 @@ func pruned(t *testing.T, w *storestest.World) {
 	w.Back(t, "store1", full("", "host/g2", t0, key))
 	w.Back(t, "store1", full("", "host/g2", t0+3600, key))
 	w.Back(t, "store1", tiny("a"))
+}
+
+// owned has what backup@pbs backed up as well.
+func owned(t *testing.T, w *storestest.World) {
+	pruned(t, w)
+	w.Back(t, "store1", small("", "host/own-backup", t0, "backup@pbs"))
 }
 
 // configured has what backup@pbs backed up as well, and jobs.
