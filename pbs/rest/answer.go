@@ -30,6 +30,9 @@ func (f format) data(w http.ResponseWriter, data any) error {
 	if data == any(Written) {
 		return nil
 	}
+	if raw, ok := data.(json.RawMessage); ok && f == js {
+		return send(w, http.StatusOK, []byte(`{"data":`), raw, []byte("}")) // long lists: not parsed and copied once more
+	}
 	body := map[string]any{}
 	if a, ok := data.(Answer); ok {
 		for name, value := range a.Beside {
@@ -67,15 +70,24 @@ func (f format) fail(w http.ResponseWriter, err error) {
 	send(w, status, []byte(text))
 }
 
-func send(w http.ResponseWriter, status int, body []byte) error {
+// send sends an answer, which may come in parts.
+func send(w http.ResponseWriter, status int, parts ...[]byte) error {
 	h := w.Header()
 	if _, set := h["Content-Type"]; !set {
 		h.Set("Content-Type", jsonType)
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	h.Set("Content-Length", strconv.Itoa(n))
 	w.WriteHeader(status)
-	_, err := w.Write(body)
-	return upgrade.SendError(err)
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return upgrade.SendError(err)
+		}
+	}
+	return nil
 }
 
 // statusOf returns the status of an error: 400 unless it says otherwise.

@@ -68,7 +68,7 @@ func (s *Set) create(ctx context.Context, t *jobs.Task, c Create) error {
 	}
 	err := s.cfg.Settings.Update(ctx, func(state *settings.State) error {
 		if _, ok := state.Datastore(c.Name); ok {
-			return fmt.Errorf("datastore '%s' already exists.", c.Name)
+			return upgrade.Errorf(http.StatusBadRequest, "datastore '%s' already exists.", c.Name)
 		}
 		state.Datastores = append(state.Datastores, c.Datastore)
 		return nil
@@ -120,10 +120,10 @@ func within(a, b string) bool {
 func (s *Set) Update(ctx context.Context, name, digest string, change func(*Described) error) error {
 	s.changing.Lock()
 	defer s.changing.Unlock()
-	if err := settings.CheckDigest(s.Describe(), digest); err != nil {
+	all := s.Describe()
+	if err := settings.CheckDigest(all, digest); err != nil {
 		return err
 	}
-	all := s.Describe()
 	i := slices.IndexFunc(all, func(d Described) bool { return d.Name == name })
 	if i < 0 {
 		return upgrade.Errorf(http.StatusBadRequest, "no such datastore '%s'", name)
@@ -131,6 +131,9 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 	next := all[i]
 	if err := change(&next); err != nil {
 		return err
+	}
+	if next.Settings != all[i].Settings && all[i].Err != nil {
+		return all[i].Err // they lie in the datastore
 	}
 	err := s.cfg.Settings.Update(ctx, func(state *settings.State) error {
 		for i := range state.Datastores {

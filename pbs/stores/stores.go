@@ -7,7 +7,8 @@
 // §7.9), by hand and when it is time.
 //
 //	Open     opens all, before anybody is answered
-//	Run      follows the settings, and closes all at the end
+//	Run      follows the settings
+//	Close    closes all, when tasks and sessions have ended
 //	Get      a datastore by name; Use the same, so that it is not closed meanwhile
 //	Start…   begins work as a task and returns its name at once
 //
@@ -98,9 +99,8 @@ const (
 	retryEvery = time.Minute
 )
 
-// Run follows the settings until ctx is done, then waits until nobody works on
-// a datastore, at most for a minute, and closes all. Whoever has begun work on
-// them ends it when the same ctx ends.
+// Run follows the settings until ctx is done. The datastores stay open: work on
+// them may go on for a while, and Close comes after it.
 func (s *Set) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -108,7 +108,7 @@ func (s *Set) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return s.Close()
+			return nil
 		case <-tick.C:
 		}
 		if s.changed() || time.Since(last) >= retryEvery {

@@ -144,7 +144,7 @@ func TestRoomIsAskedOnceASecond(t *testing.T) {
 	}
 }
 
-// Run follows settings that were changed behind its back, and closes all.
+// Run follows settings that were changed behind its back; Close closes all.
 func TestRun(t *testing.T) {
 	w := storestest.New(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -166,6 +166,10 @@ func TestRun(t *testing.T) {
 	}
 	stop()
 	must(t, <-done)
+	if _, err = w.Get("late"); err != nil {
+		t.Errorf("closed, though somebody may be at work: %v", err)
+	}
+	must(t, w.Close())
 	_, err = w.Get("late")
 	says(t, "after the end", err, "no such datastore 'late'")
 	l, err := w.FS.Lock(storestest.Dir + "late/" + identity.LockFile)

@@ -41,8 +41,8 @@ func (p *Params) Store() string {
 	return Parsed(p, "store", ParseStore)
 }
 
-// noPattern is what PBS says of a name that is none.
-var noPattern = errors.New("value does not match the regex pattern")
+// errPattern is what PBS says of a name that is none.
+var errPattern = errors.New("value does not match the regex pattern")
 
 // ParseStore reads the name of a datastore, or of a job, in the words of PBS.
 func ParseStore(name string) (string, error) {
@@ -52,7 +52,7 @@ func ParseStore(name string) (string, error) {
 	case len(name) > 32:
 		return "", errors.New("value may only be 32 characters long")
 	case naming.CheckStoreName(name) != nil:
-		return "", noPattern
+		return "", errPattern
 	}
 	return name, nil
 }
@@ -73,7 +73,7 @@ func (p *Params) NamespaceIn(name string) naming.Namespace {
 	case tooDeep(p.Text(name)):
 		p.Fail("", "invalid value: string %q, expected valid backup namespace", p.Text(name))
 	default:
-		p.Fail(name, "%v", noPattern)
+		p.Fail(name, "%v", errPattern)
 	}
 	return ns
 }
@@ -105,7 +105,7 @@ func (p *Params) Type() naming.Type {
 	return Parsed(p, "backup-type", func(text string) (naming.Type, error) {
 		t, err := naming.ParseType(text)
 		if err != nil {
-			return t, fmt.Errorf("value '%s' is not defined in the enumeration.", text)
+			return t, Errorf(http.StatusBadRequest, "value '%s' is not defined in the enumeration.", text)
 		}
 		return t, nil
 	})
@@ -115,7 +115,7 @@ func (p *Params) Type() naming.Type {
 func (p *Params) ID() string {
 	return Parsed(p, "backup-id", func(id string) (string, error) {
 		if naming.CheckID(id) != nil {
-			return "", noPattern
+			return "", errPattern
 		}
 		return id, nil
 	})

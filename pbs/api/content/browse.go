@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/http"
 	"path"
 	"strings"
 
@@ -124,7 +123,7 @@ func listCatalog(ctx context.Context, snap *archive.Snapshot, dir []string) (any
 // notInside says that a path is not in a backup.
 func notInside(dir []string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, archive.ErrNotFound) {
-		return upgrade.Errorf(http.StatusBadRequest, "no such file '/%s' in the backup", path.Join(dir...))
+		return refuse("no such file '/%s' in the backup", path.Join(dir...))
 	}
 	return err
 }

@@ -27,7 +27,7 @@ func (a *api) forget(ctx context.Context, c *rest.Call) (any, error) {
 	err = v.Forget(ctx, ns, s)
 	switch {
 	case errors.Is(err, catalog.ErrProtected):
-		return nil, errors.New("cannot remove protected snapshot")
+		return nil, refuse("cannot remove protected snapshot")
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("unable to open snapshot directory %q for locking - %s", v.dir(s), enoent)
 	case errors.Is(err, catalog.ErrBusy):
@@ -65,7 +65,7 @@ func (a *api) forgetGroup(ctx context.Context, c *rest.Call) (any, error) {
 		r.Groups = 1
 		return r, nil
 	case errors.Is(err, catalog.ErrProtected) && strict:
-		return nil, errors.New(partially)
+		return nil, refuse(partially)
 	case errors.Is(err, catalog.ErrProtected):
 		r.Protected = len(before) - removed
 		return r, nil
@@ -108,7 +108,7 @@ func (a *api) removeNamespace(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	defer v.done()
 	if !below {
-		return nil, errors.New("cannot delete root namespace!")
+		return nil, refuse("cannot delete root namespace!")
 	}
 	if there, err := v.HasNamespace(ns); err != nil || !there {
 		return nil, err
@@ -118,12 +118,12 @@ func (a *api) removeNamespace(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	if len(all) > 0 && !groups {
-		return nil, errors.New("only partially deleted due to existing groups but `delete-groups` not true ")
+		return nil, refuse("only partially deleted due to existing groups but `delete-groups` not true ")
 	}
 	err = v.RemoveNamespace(ctx, ns, groups)
 	if errors.Is(err, catalog.ErrProtected) {
 		if strict {
-			return nil, errors.New(partially)
+			return nil, refuse(partially)
 		}
 		err = nil
 	}
@@ -316,4 +316,4 @@ func (a *api) uploadLog(_ context.Context, c *rest.Call) (any, error) {
 	return nil, err
 }
 
-var errHasLog = errors.New("backup already contains a log.")
+var errHasLog = refuse("backup already contains a log.")

@@ -11,7 +11,6 @@ package content
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
 	"path"
@@ -143,7 +142,7 @@ func (v *view) owns(g catalog.Group) error {
 		return missing(err)
 	}
 	if !v.who.Owns(access.AuthID(owner)) {
-		return upgrade.Errorf(http.StatusBadRequest, "backup owner check failed (%s != %s)", v.who, owner)
+		return refuse("backup owner check failed (%s != %s)", v.who, owner)
 	}
 	return nil
 }
@@ -154,6 +153,11 @@ func (v *view) sees(owner string) bool { return v.all || v.who.Owns(access.AuthI
 // dir is the directory of a snapshot, which a real server names in messages.
 func (v *view) dir(s catalog.Snapshot) string { return path.Join(v.Dir, v.ns.Path(), s.Path()) }
 
+// refuse refuses with the words of a real server.
+func refuse(format string, args ...any) error {
+	return upgrade.Errorf(http.StatusBadRequest, format, args...)
+}
+
 // What a real server says of files that are not there.
 const (
 	enoent  = "ENOENT: No such file or directory"
@@ -163,12 +167,12 @@ const (
 // missing says of what is not there what a real server says.
 func missing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return upgrade.Errorf(http.StatusBadRequest, enoent)
+		return refuse(enoent)
 	}
 	return err
 }
 
 // locked says of a snapshot that is in use what a real server says.
 func (v *view) locked(s catalog.Snapshot, why string) error {
-	return fmt.Errorf("unable to acquire lock on snapshot directory %q - %s", v.dir(s), why)
+	return refuse("unable to acquire lock on snapshot directory %q - %s", v.dir(s), why)
 }

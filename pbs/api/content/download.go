@@ -3,7 +3,6 @@ package content
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -76,7 +75,7 @@ func (a *api) download(_ context.Context, c *rest.Call) (any, error) {
 	defer v.done()
 	f, err := v.FS.OpenFile(path.Join(v.dir(s), file), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("File open failed: %s", osError)
+		return nil, refuse("File open failed: %s", osError)
 	}
 	if err != nil {
 		return nil, err
@@ -111,9 +110,9 @@ func clear(m *manifest.Manifest, file string) error {
 	case file == manifest.Name || file == manifest.LogName:
 		return nil
 	case !ok:
-		return fmt.Errorf("File open failed: %s", osError)
+		return refuse("File open failed: %s", osError)
 	case f.CryptMode == manifest.Encrypt:
-		return fmt.Errorf("cannot decode '%s' - is encrypted", file)
+		return refuse("cannot decode '%s' - is encrypted", file)
 	}
 	return nil
 }
@@ -172,7 +171,7 @@ func (a *api) downloadDecoded(ctx context.Context, c *rest.Call) (any, error) {
 func decodeBlob(c *rest.Call, r *catalog.Reader, file string) (any, error) {
 	b, err := r.Blob(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("File open failed: %s", osError)
+		return nil, refuse("File open failed: %s", osError)
 	}
 	if err != nil {
 		return nil, err
@@ -180,7 +179,7 @@ func decodeBlob(c *rest.Call, r *catalog.Reader, file string) (any, error) {
 	if k, err := b.Kind(); err != nil {
 		return nil, err
 	} else if k.IsEncrypted() {
-		return nil, fmt.Errorf("cannot decode '%s' - is encrypted", file)
+		return nil, refuse("cannot decode '%s' - is encrypted", file)
 	}
 	text, err := b.Decode(nil, nil)
 	if err != nil {

@@ -73,7 +73,7 @@ func (a *api) infos(ctx context.Context, c *rest.Call) (*view, []catalog.Info, e
 	}
 	if ok, err := v.HasNamespace(ns); err != nil || !ok {
 		v.done()
-		return nil, nil, cmp.Or(err, upgrade.Errorf(http.StatusBadRequest, enoent))
+		return nil, nil, cmp.Or(err, refuse(enoent))
 	}
 	all, err := v.List(ctx, catalog.ListOptions{Namespace: ns, Filters: filters})
 	if err != nil {
@@ -122,7 +122,7 @@ func (a *api) snapshots(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	defer v.done()
-	b := make([]byte, 0, 2+512*len(all))
+	b := make([]byte, 0, 2+768*len(all))
 	b = append(b, '[')
 	for i := range all {
 		if i > 0 {

@@ -3,7 +3,6 @@ package setup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"path"
 	"slices"
@@ -158,14 +157,14 @@ func parseMaintenance(text string) (m catalog.Maintenance, err error) {
 	mode, rest, _ := strings.Cut(text, ",")
 	m.Mode = catalog.Mode(strings.TrimPrefix(mode, "type="))
 	if m.Mode == catalog.InService || m.Check() != nil {
-		return m, fmt.Errorf("value '%s' is not defined in the enumeration.", m.Mode)
+		return m, upgrade.Errorf(http.StatusBadRequest, "value '%s' is not defined in the enumeration.", m.Mode)
 	}
 	if rest == "" {
 		return m, nil
 	}
 	message, ok := strings.CutPrefix(rest, "message=")
 	if !ok {
-		return m, errors.New("schema does not allow additional properties.")
+		return m, upgrade.Errorf(http.StatusBadRequest, "schema does not allow additional properties.")
 	}
 	if quoted, ok := strings.CutPrefix(message, `"`); ok && strings.HasSuffix(quoted, `"`) {
 		message = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(strings.TrimSuffix(quoted, `"`))

@@ -18,7 +18,7 @@ var differences = map[string]difference{
 	"GET /config/sync/sync1":               {why: noSync, status: 400, text: "no such sync 'sync1'"},
 	"GET /admin/sync":                      {why: noSync, text: `"data":[]`},
 	"GET /admin/sync?store=store1":         {why: noSync, text: `"data":[]`},
-	"POST /config/sync id=s&store=nostore": {why: noSync, status: 404, text: "not found"},
+	"POST /config/sync id=s&store=nostore": {why: noSync, status: 501, text: "not offered"},
 	"POST /config/datastore name=st&path=rel": {why: allWrong,
 		text: "- 'name': value must be at least 3 characters long\n- 'path': value does not match the regex pattern"},
 	"PUT /config/datastore/store1 gc-schedule=bogus+99":      {why: ownWords, text: `'gc-schedule': read "bogus 99": "bogus" is no day of the week`},

@@ -75,7 +75,10 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: get, Path: "/admin/gc/{store}", Handle: a.gc},
 
 		{Method: get, Path: "/config/sync", Handle: noSyncJobs},
+		{Method: post, Path: "/config/sync", Handle: notOffered},
 		{Method: get, Path: "/config/sync/{id}", Handle: noSyncJob},
+		{Method: put, Path: "/config/sync/{id}", Handle: notOffered},
+		{Method: del, Path: "/config/sync/{id}", Handle: notOffered},
 		{Method: get, Path: "/admin/sync", Handle: noSyncJobs},
 		{Method: post, Path: "/admin/sync/{id}/run", Handle: noSyncJob},
 	}
@@ -100,6 +103,31 @@ func noSyncJob(_ context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	return nil, noSuch("sync", id)
+}
+
+const syncText = "Sync jobs are not offered: sites of a mesh copy from each other by themselves"
+
+func notOffered(context.Context, *rest.Call) (any, error) {
+	return nil, upgrade.Errorf(http.StatusNotImplemented, syncText)
+}
+
+// Absent returns what a Proxmox Backup Server has in these places and this one
+// has not, for [rest.Config].
+func Absent() map[string]string {
+	const s3 = "A datastore is a directory; the cloud tier is set up in another way"
+	const removable = "Removable datastores are not offered: set the maintenance mode to offline, and unmount the disk"
+	const remote = "Remotes are not offered: sites of a mesh know each other"
+	return map[string]string{
+		"/admin/datastore/{store}/mount":      removable,
+		"/admin/datastore/{store}/unmount":    removable,
+		"/admin/datastore/{store}/s3-refresh": s3,
+		"/admin/s3":                           s3,
+		"/config/s3":                          s3,
+		"/config/encryption-keys":             s3,
+		"/config/remote":                      remote,
+		"/pull":                               syncText,
+		"/push":                               syncText,
+	}
 }
 
 func noSuch(kind, id string) error {
