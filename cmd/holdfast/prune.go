@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
@@ -83,7 +84,7 @@ func pruneText(w io.Writer, plan []catalog.Pruned, dry bool) {
 		if p.Namespace != "" {
 			name = string(p.Namespace) + ":" + name
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\n", name, what, p.Reason)
+		fmt.Fprintln(tab, strings.TrimSuffix(name+"\t"+what+"\t"+p.Reason, "\t"))
 	}
 	tab.Flush()
 	if dry {

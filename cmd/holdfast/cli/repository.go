@@ -113,6 +113,24 @@ func isDirectory(repository string) bool {
 	return err == nil && info.IsDir()
 }
 
+// Named returns the name of the node's datastore that a verb about one is for:
+// the argument or --repository if it is no directory, or, if there is neither,
+// the only one there is. ok says whether it is one of the node's at all.
+func (o *Options) Named(ctx context.Context, args []string) (name string, ok bool, err error) {
+	name = o.Repository
+	if len(args) > 0 {
+		name = args[0]
+	}
+	switch {
+	case name == "":
+		name, err = o.onlyStore(ctx)
+		return name, true, err
+	case isDirectory(name), strings.ContainsAny(name, ":@"):
+		return "", false, nil
+	}
+	return name, true, nil
+}
+
 // localStore returns a datastore of the node on this machine.
 func (o *Options) localStore(ctx context.Context, name string) (Store, error) {
 	if name == "" {

@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
@@ -22,10 +23,12 @@ type storeItem struct {
 	Comment     string `json:"comment,omitempty"`
 	VerifyNew   bool   `json:"verify-new,omitempty"`
 	Maintenance string `json:"maintenance-mode,omitempty"`
+
+	TrashDelay *catalog.Duration `json:"trash-delay,omitempty"` // ours; left out: the default
 }
 
 func newStoreItem(d stores.Described) storeItem {
-	return storeItem{d.Datastore, d.Settings.Comment, d.Settings.VerifyNew, content.Maintenance(d.Settings.Maintenance)}
+	return storeItem{d.Datastore, d.Settings.Comment, d.Settings.VerifyNew, content.Maintenance(d.Settings.Maintenance), d.Settings.TrashDelay}
 }
 
 // datastores lists the datastores that the caller may audit.
@@ -107,6 +110,10 @@ func change(p *upgrade.Params, d *stores.Described) {
 	if p.Has("verify-new") {
 		d.Settings.VerifyNew = p.Bool("verify-new")
 	}
+	if p.Has("trash-delay") { // ours
+		delay := catalog.Duration(upgrade.Parsed(p, "trash-delay", parseDelay))
+		d.Settings.TrashDelay = &delay
+	}
 	if p.Has("maintenance-mode") {
 		d.Settings.Maintenance = upgrade.Parsed(p, "maintenance-mode", parseMaintenance)
 	}
@@ -138,6 +145,8 @@ func reset(d *stores.Described, name string) bool {
 		d.Settings.Comment = ""
 	case "verify-new":
 		d.Settings.VerifyNew = false
+	case "trash-delay":
+		d.Settings.TrashDelay = nil
 	case "maintenance-mode":
 		d.Settings.Maintenance = catalog.Maintenance{}
 	case "gc-schedule":
@@ -150,6 +159,15 @@ func reset(d *stores.Described, name string) bool {
 		*field = ""
 	}
 	return true
+}
+
+// parseDelay reads how long removed snapshots can be taken back: "36h", "0".
+func parseDelay(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = errors.New("it is negative")
+	}
+	return d, err
 }
 
 // parseMaintenance reads a property string: "[type=]read-only,message=text".
