@@ -118,6 +118,7 @@ func (c *conn) Write(p []byte) (int, error) {
 // Close ends the connection.
 func (c *conn) Close() error {
 	c.closed()
+	c.watched.Store(false) // TLS gives its good-bye five seconds, and no more
 	if secure := c.secure.Load(); secure != nil && !c.failed.Load() {
 		return secure.Close()
 	}

@@ -18,8 +18,10 @@ func (b *patient) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
-	if err != nil {
+	if err == io.EOF {
 		// What waits for the client to go, while the handler works, may wait.
+		// After a failure the deadline stays: net/http reads what is left of a
+		// body when the handler is done, and must not wait for it for ever.
 		b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
