@@ -13,6 +13,10 @@ VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 build: ## build bin/holdfast: static, no cgo, reproducible
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/holdfast ./cmd/holdfast
 
+.PHONY: deb
+deb: build ## make the Debian package, in bin/
+	packaging/deb.sh bin/holdfast "$(VERSION)" bin
+
 .PHONY: demo
 demo: build ## run the main job on data made on the spot
 	$(GO) run ./simulations/demo -bin bin/holdfast
