@@ -33,9 +33,9 @@ var layers = []rule{
 	{"pbs", "chunks access jobs catalog"},
 	{"dashboard", "access jobs catalog"},
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
-	{"cmd", "chunks access jobs catalog node"},
+	{"cmd", "chunks access jobs catalog pbs node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks access jobs catalog pbs"},
+	{"bench", "chunks access jobs tunnel catalog pbs node"},
 }
 
 // insideChunks is the same for the packages of that folder.
@@ -75,17 +75,53 @@ var insideCatalog = []rule{
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
 }
 
+// insidePBS is the same for the packages of that folder.
+var insidePBS = []rule{
+	{"pbs/upgrade", ""},
+	{"pbs/settings", ""},
+	{"pbs/backup", "pbs/upgrade"},
+	{"pbs/reader", "pbs/upgrade"},
+	{"pbs/client/wire", ""},
+	{"pbs/client", "pbs/client/wire"},
+	{"pbs/rest", "pbs/upgrade"},
+	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
+	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
+	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/history", ""},
+	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
+	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
+	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
+	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
+}
+
 // insideCmd is the same for the command line.
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
-	{"cmd/holdfast/datastore", "cmd/holdfast/cli"},
+	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
+	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+}
+
+// insideNode is the same for the packages of the node.
+var insideNode = []rule{
+	{"node/admin", ""},
+	{"node/certificate", ""},
+	{"node/front", ""},
+	{"node/metrics", ""},
+	{"node/systemd", ""},
+	{"node", "node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.
-var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "cmd": insideCmd}
+var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "pbs": insidePBS, "cmd": insideCmd, "node": insideNode}
 
 // A rule says what of ours one folder may import.
 type rule struct{ name, may string }
@@ -97,7 +133,7 @@ const (
 )
 
 func TestLayersPointDown(t *testing.T) {
-	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insideCmd} {
+	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insidePBS, insideCmd, insideNode} {
 		seen := map[string]bool{}
 		for _, l := range list {
 			for f := range strings.FieldsSeq(l.may) {

@@ -75,6 +75,7 @@ type Datastore struct {
 	log       *slog.Logger
 	now       func() time.Time
 	locks     locks
+	active    active
 
 	// changing is held by whoever changes a file of a group or of a finished
 	// snapshot, or moves one away; before mu.

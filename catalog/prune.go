@@ -15,8 +15,9 @@ import (
 // PruneOptions say what Prune removes.
 type PruneOptions struct {
 	Namespace Namespace
-	Depth     int     // levels of namespaces below; negative: all
-	Filters   Filters // groups; none: all
+	Depth     int                         // levels of namespaces below; negative: all
+	Filters   Filters                     // groups; none: all
+	Only      func(Namespace, Group) bool // of these groups, those that it says; nil: all
 	Keep      Keep
 	Location  *time.Location // in which days begin; default: the machine's
 	DryRun    bool
@@ -60,7 +61,7 @@ func (d *Datastore) Prune(ctx context.Context, opt PruneOptions) ([]Pruned, erro
 			return all, err
 		}
 		for _, g := range groups {
-			if !opt.Filters.Match(g) {
+			if !opt.Filters.Match(g) || opt.Only != nil && !opt.Only(ns, g) {
 				continue
 			}
 			plan, err := d.planPrune(ctx, ns, g, opt)

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"sync"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 )
@@ -33,7 +34,7 @@ func (d *Datastore) OpenSnapshot(ctx context.Context, ns Namespace, s Snapshot) 
 		free()
 		return nil, err
 	}
-	return &Reader{d, ns, s, m, free}, nil
+	return &Reader{d, ns, s, m, sync.OnceFunc(count(&d.active.readers, free))}, nil
 }
 
 // Close lets go of the snapshot.

@@ -83,6 +83,7 @@ func cmpErr(err, other error) error {
 
 func (w *Writer) begin(ctx context.Context, owner string) error {
 	d := w.d
+	w.free = append(w.free, count(&d.active.writers, func() {}))
 	if err := w.lock(d.locks.exclusive, name(w.ns, w.snap.Group)); err != nil {
 		return err
 	}

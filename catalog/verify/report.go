@@ -129,6 +129,9 @@ func (v *Verifier) add(r Result) {
 	if r.State != Skipped {
 		v.report.Results = append(v.report.Results, r)
 	}
+	if v.opt.Each != nil {
+		v.opt.Each(r)
+	}
 	v.mu.Unlock()
 	v.tell(false)
 }

@@ -48,7 +48,7 @@ func (v *Verifier) targets(ctx context.Context) ([]target, error) {
 			return nil, err
 		}
 		for _, g := range groups {
-			if g == benchmark || !v.opt.Filters.Match(g) {
+			if g == benchmark || !v.opt.Filters.Match(g) || v.opt.Only != nil && !v.opt.Only(ns, g) {
 				continue
 			}
 			if list, err = v.groupTargets(ctx, list, ns, g); err != nil {

@@ -36,10 +36,11 @@ import (
 // root namespace, and nothing below it.
 type Options struct {
 	Namespace catalog.Namespace
-	Depth     int               // levels of namespaces below; negative: all
-	Filters   catalog.Filters   // groups; none: all
-	Group     *catalog.Group    // only this one, in Namespace itself
-	Snapshot  *catalog.Snapshot // only this one, in Namespace itself
+	Depth     int                                         // levels of namespaces below; negative: all
+	Filters   catalog.Filters                             // groups; none: all
+	Only      func(catalog.Namespace, catalog.Group) bool // of these groups, those that it says; nil: all
+	Group     *catalog.Group                              // only this one, in Namespace itself
+	Snapshot  *catalog.Snapshot                           // only this one, in Namespace itself
 
 	// IgnoreVerified skips snapshots that have been verified, also those that
 	// failed, unless that is more than OutdatedAfter days ago; with 0 it is
@@ -58,8 +59,13 @@ type Options struct {
 
 	// Progress, if given, is called a few times a second, never twice at a time.
 	Progress func(Progress)
-	Log      *slog.Logger     // default: discard
-	Now      func() time.Time // default: time.Now
+
+	// Each, if given, is told of each snapshot when it is known how it is, also
+	// of those that are skipped; never twice at a time.
+	Each func(Result)
+
+	Log *slog.Logger     // default: discard
+	Now func() time.Time // default: time.Now
 }
 
 func (o Options) withDefaults(dir string) (Options, error) {

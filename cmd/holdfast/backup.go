@@ -18,7 +18,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/pxar/match"
 	"github.com/holdfast-mesh/holdfast/catalog/pxar/tree"
-	"github.com/holdfast-mesh/holdfast/chunks"
 )
 
 // backupFlags are those of the backup verb; names are those of
@@ -67,7 +66,7 @@ the exit status 1; everything else is in the snapshot.`,
 	flags.StringVar(&f.typ, "backup-type", "host", "vm, ct or host")
 	flags.StringVar(&f.id, "backup-id", "", "whose backup it is; default: the name of this machine")
 	flags.Int64Var(&f.time, "backup-time", 0, "Unix time of the snapshot in seconds; default: now")
-	flags.StringVar(&f.owner, "owner", "root@pam", "who owns the group, if it is new")
+	flags.StringVar(&f.owner, "owner", "root@pam", "who owns the group, if it is new and in a directory")
 	flags.StringVar(&f.notes, "notes", "", "notes for the snapshot")
 	flags.StringArrayVar(&f.excludes, "exclude", nil, "leave out what matches this pattern, as in .gitignore")
 	flags.StringArrayVar(&f.devices, "include-dev", nil, "enter the file system that this path is on")
@@ -79,25 +78,17 @@ the exit status 1; everything else is in the snapshot.`,
 }
 
 func backup(o *cli.Options, ctx context.Context, f *backupFlags, args []string) error {
-	ns, err := f.place.Namespace()
-	if err != nil {
-		return err
-	}
 	cfg, err := f.config(o, args)
 	if err != nil {
 		return err
 	}
-	dir, err := o.Dir(nil)
-	if err != nil {
-		return err
-	}
-	return o.WithDatastore(ctx, dir, func(d *catalog.Datastore) error {
-		w, err := d.Begin(ctx, ns, cfg.Snapshot, f.owner)
+	return o.WithPlace(ctx, &f.place, func(t cli.Store, ns catalog.Namespace) error {
+		w, err := t.Begin(ctx, ns, cfg.Snapshot, f.owner, cfg.Key)
 		if err != nil {
 			return err
 		}
 		m := o.Meter("backup")
-		cfg.Target, cfg.Progress = localTarget{w}, m.Archive
+		cfg.Target, cfg.Progress = w, m.Archive
 		man, sum, err := archive.Backup(ctx, cfg)
 		m.End()
 		if err == nil && f.notes != "" {
@@ -152,34 +143,6 @@ func (f *backupFlags) config(o *cli.Options, args []string) (cfg archive.Config,
 	cfg.Key, cfg.KeyFile, cfg.CryptMode, cfg.MasterKey = c.Key, c.File, c.Mode, c.Master
 	return cfg, err
 }
-
-// localTarget is a snapshot in the making as package archive wants it.
-type localTarget struct{ w *catalog.Writer }
-
-func (t localTarget) Open(_ context.Context, name string, _ int64) (archive.Sink, error) {
-	return localSink{t.w.Session(), t.w, name}, nil
-}
-
-func (t localTarget) PutBlob(_ context.Context, name string, b chunks.Blob) error {
-	return t.w.PutBlob(name, b)
-}
-
-// localSink writes one archive.
-type localSink struct {
-	session
-	w    *catalog.Writer
-	name string
-}
-
-// session is what of a gc.Session a sink needs.
-type session interface {
-	chunks.Writer
-	chunks.Knower
-}
-
-func (s localSink) Append(context.Context, chunks.Stored) error { return nil } // the index says it all
-
-func (s localSink) Close(_ context.Context, x chunks.Index) error { return s.w.PutIndex(s.name, x) }
 
 // backupResult is the summary in JSON.
 type backupResult struct {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
@@ -17,24 +19,22 @@ import (
 func newNamespace(o *cli.Options) *cobra.Command {
 	cmd := cli.Group("namespace", "list, make and remove namespaces", newNamespaceList(o), newNamespaceCreate(o), newNamespaceDelete(o))
 	cmd.Long = `Namespaces keep the backups of several owners apart in one store, up to seven
-levels deep. STORE:NS names the namespace NS of the store in the directory STORE;
-with --repository the namespace alone does.`
+levels deep. STORE:NS names the namespace NS of the datastore STORE, which is one of
+the node on this machine or a directory; with --repository the namespace alone does.`
 	return cmd
 }
 
-// split reads STORE[:NS], or NS if there is a --repository.
-func split(o *cli.Options, arg string) (dir string, ns catalog.Namespace, err error) {
-	text := arg
+// within does fn with the namespace that [STORE:]NS names.
+func within(o *cli.Options, ctx context.Context, arg string, fn func(cli.Store, catalog.Namespace) error) error {
+	text, here := arg, *o
 	if o.Repository == "" {
-		dir, text, _ = strings.Cut(arg, ":")
-	} else {
-		dir, text = o.Repository, strings.TrimPrefix(text, ":")
+		here.Repository, text, _ = strings.Cut(arg, ":")
 	}
-	if ns, err = naming.ParseNamespace(text); err != nil {
-		return "", "", cli.Usage(err)
+	ns, err := naming.ParseNamespace(strings.TrimPrefix(text, ":"))
+	if err != nil {
+		return cli.Usage(err)
 	}
-	dir, err = o.Dir([]string{dir})
-	return dir, ns, err
+	return here.WithPlace(ctx, &cli.Place{NS: string(ns)}, fn)
 }
 
 func newNamespaceList(o *cli.Options) *cobra.Command {
@@ -42,31 +42,13 @@ func newNamespaceList(o *cli.Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "list [STORE[:NS]]", Short: "list a namespace and those below it", Args: cli.AtMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			dir, ns, err := split(o, strings.Join(args, ""))
-			if err != nil {
-				return err
-			}
-			t, err := cli.TreeOf(dir)
-			if err != nil {
-				return err
-			}
-			all, err := t.Namespaces(cmd.Context(), ns, depth)
-			if err != nil {
-				return err
-			}
-			type item struct {
-				NS catalog.Namespace `json:"ns"`
-			}
-			items := make([]item, len(all))
-			for i, n := range all {
-				items[i].NS = n
-			}
-			return o.Print(items, func(w io.Writer) {
-				for _, n := range all {
-					if n != "" {
-						fmt.Fprintln(w, n)
-					}
+			return within(o, cmd.Context(), strings.Join(args, ""), func(t cli.Store, ns catalog.Namespace) error {
+				all, err := t.Namespaces(cmd.Context(), ns, depth)
+				if err != nil {
+					return err
 				}
+				slices.Sort(all)
+				return printNamespaces(o, all)
 			})
 		},
 	}
@@ -74,11 +56,28 @@ func newNamespaceList(o *cli.Options) *cobra.Command {
 	return cmd
 }
 
+func printNamespaces(o *cli.Options, all []catalog.Namespace) error {
+	type item struct {
+		NS catalog.Namespace `json:"ns"`
+	}
+	items := make([]item, len(all))
+	for i, n := range all {
+		items[i].NS = n
+	}
+	return o.Print(items, func(w io.Writer) {
+		for _, n := range all {
+			if n != "" {
+				fmt.Fprintln(w, n)
+			}
+		}
+	})
+}
+
 func newNamespaceCreate(o *cli.Options) *cobra.Command {
 	return &cobra.Command{
 		Use: "create STORE:NS", Short: "make a namespace; its parent must exist", Args: cli.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeNamespace(o, cmd, args[0], "made", func(d *catalog.Datastore, ns catalog.Namespace) error { return d.CreateNamespace(ns) })
+			return changeNamespace(o, cmd, args[0], "made", func(t cli.Store, ns catalog.Namespace) error { return t.CreateNamespace(cmd.Context(), ns) })
 		},
 	}
 }
@@ -88,8 +87,8 @@ func newNamespaceDelete(o *cli.Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete STORE:NS", Short: "remove a namespace and those below it", Args: cli.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeNamespace(o, cmd, args[0], "removed", func(d *catalog.Datastore, ns catalog.Namespace) error {
-				return d.RemoveNamespace(cmd.Context(), ns, groups)
+			return changeNamespace(o, cmd, args[0], "removed", func(t cli.Store, ns catalog.Namespace) error {
+				return t.RemoveNamespace(cmd.Context(), ns, groups)
 			})
 		},
 	}
@@ -97,17 +96,14 @@ func newNamespaceDelete(o *cli.Options) *cobra.Command {
 	return cmd
 }
 
-func changeNamespace(o *cli.Options, cmd *cobra.Command, arg, done string, fn func(*catalog.Datastore, catalog.Namespace) error) error {
-	dir, ns, err := split(o, arg)
-	if err != nil {
-		return err
-	}
-	if ns == "" {
-		return cli.Usage(errors.New("which namespace? STORE:NS"))
-	}
-	err = o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error { return fn(d, ns) })
-	if err != nil {
-		return err
-	}
-	return o.Print(map[string]catalog.Namespace{"ns": ns}, func(w io.Writer) { fmt.Fprintf(w, "namespace %s %s\n", ns, done) })
+func changeNamespace(o *cli.Options, cmd *cobra.Command, arg, done string, fn func(cli.Store, catalog.Namespace) error) error {
+	return within(o, cmd.Context(), arg, func(t cli.Store, ns catalog.Namespace) error {
+		if ns == "" {
+			return cli.Usage(errors.New("which namespace? STORE:NS"))
+		}
+		if err := fn(t, ns); err != nil {
+			return err
+		}
+		return o.Print(map[string]catalog.Namespace{"ns": ns}, func(w io.Writer) { fmt.Fprintf(w, "namespace %s %s\n", ns, done) })
+	})
 }

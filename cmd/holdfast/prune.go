@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
@@ -51,13 +52,10 @@ comes back with the garbage collection after the delay of the trash.`,
 			if err := k.keep.Check(); err != nil {
 				return cli.Usage(err)
 			}
-			opt.Namespace, opt.Filters, opt.Keep = list.Namespace, list.Filters, k.keep
-			dir, err := o.Dir(nil)
-			if err != nil {
-				return err
-			}
-			return o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error {
-				plan, err := d.Prune(cmd.Context(), opt)
+			opt.Filters, opt.Keep = list.Filters, k.keep
+			return o.WithPlace(cmd.Context(), &p, func(t cli.Store, ns catalog.Namespace) error {
+				opt.Namespace = ns
+				plan, err := t.Prune(cmd.Context(), opt)
 				if err != nil {
 					return err
 				}
@@ -86,7 +84,7 @@ func pruneText(w io.Writer, plan []catalog.Pruned, dry bool) {
 		if p.Namespace != "" {
 			name = string(p.Namespace) + ":" + name
 		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\n", name, what, p.Reason)
+		fmt.Fprintln(tab, strings.TrimSuffix(name+"\t"+what+"\t"+p.Reason, "\t"))
 	}
 	tab.Flush()
 	if dry {

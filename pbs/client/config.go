@@ -58,6 +58,10 @@ type Config struct {
 
 	Roots *x509.CertPool // authorities; default: those of the system
 
+	// Socket is the path of the control socket of the node on this machine,
+	// which asks for no login; default: a server on the network.
+	Socket string
+
 	// Dial connects to the server; default: a TCP connection that is watched
 	// by keep-alive packets.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -96,7 +100,7 @@ func New(cfg Config) (*Client, error) {
 	server, err := wire.New(wire.Config{
 		Host: cfg.Repository.Host, Address: cfg.Repository.Address(), User: cfg.Repository.User,
 		Password: cfg.Password, Ticket: cfg.Ticket, Fingerprint: cfg.Fingerprint,
-		Roots: cfg.Roots, Dial: cfg.Dial, Log: cfg.Log,
+		Roots: cfg.Roots, Socket: cfg.Socket, Dial: cfg.Dial, Log: cfg.Log,
 	})
 	if err != nil {
 		return nil, err
@@ -112,7 +116,12 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) Repository() Repository { return c.cfg.Repository }
 
 // String names the datastore for messages.
-func (c *Client) String() string { return "PBS " + c.cfg.Repository.String() }
+func (c *Client) String() string {
+	if c.cfg.Socket != "" {
+		return "datastore " + c.cfg.Repository.Store
+	}
+	return "PBS " + c.cfg.Repository.String()
+}
 
 // Login logs in anew and returns the ticket, for a later [Config]. An API token
 // needs none, and has an empty one.

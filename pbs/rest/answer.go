@@ -30,6 +30,9 @@ func (f format) data(w http.ResponseWriter, data any) error {
 	if data == any(Written) {
 		return nil
 	}
+	if raw, ok := data.(json.RawMessage); ok && f == js {
+		return send(w, http.StatusOK, []byte(`{"data":`), raw, []byte("}")) // long lists: not parsed and copied once more
+	}
 	body := map[string]any{}
 	if a, ok := data.(Answer); ok {
 		for name, value := range a.Beside {
@@ -53,7 +56,7 @@ func (f format) fail(w http.ResponseWriter, err error) {
 	status, text := statusOf(err), textOf(err)
 	if f == extjs {
 		body, _ := json.Marshal(map[string]any{
-			"message": text, "errors": upgrade.WrongParams(err), "success": false, "status": status, "data": nil,
+			"message": text, "errors": upgrade.WrongParams(err), "success": false, "status": status,
 		})
 		w.Header().Set("Content-Type", jsonType)
 		send(w, http.StatusOK, body)
@@ -67,15 +70,24 @@ func (f format) fail(w http.ResponseWriter, err error) {
 	send(w, status, []byte(text))
 }
 
-func send(w http.ResponseWriter, status int, body []byte) error {
+// send sends an answer, which may come in parts.
+func send(w http.ResponseWriter, status int, parts ...[]byte) error {
 	h := w.Header()
 	if _, set := h["Content-Type"]; !set {
 		h.Set("Content-Type", jsonType)
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	n := 0
+	for _, p := range parts {
+		n += len(p)
+	}
+	h.Set("Content-Length", strconv.Itoa(n))
 	w.WriteHeader(status)
-	_, err := w.Write(body)
-	return upgrade.SendError(err)
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return upgrade.SendError(err)
+		}
+	}
+	return nil
 }
 
 // statusOf returns the status of an error: 400 unless it says otherwise.
@@ -89,7 +101,7 @@ func statusOf(err error) int {
 // textOf returns what the client may know of an error.
 func textOf(err error) string {
 	if a := (*access.Error)(nil); errors.As(err, &a) {
-		if a.Param != "" {
+		if a.Param != "" && a.Kind != access.ErrModified {
 			return fmt.Sprintf("parameter verification failed - '%s': %s", a.Param, a.Text)
 		}
 		return a.Text

@@ -32,6 +32,10 @@ type Need struct {
 	World bool             // not even that
 	Any   access.Privilege // at least one of these
 	On    string           // the path that they are needed on: "/datastore/{store}"
+
+	// Self is a parameter of the path that names a user: that one needs no
+	// privilege, unlike the user's tokens.
+	Self string
 }
 
 // LoggedIn lets everybody in who is known. World lets everybody in.
@@ -43,6 +47,12 @@ var (
 // Any asks for one of several privileges on a path, in which a component in
 // braces is the parameter of that name in the path of the endpoint.
 func Any(privileges access.Privilege, on string) Need { return Need{Any: privileges, On: on} }
+
+// OrSelf lets the user that a parameter of the path names in as well.
+func (n Need) OrSelf(param string) Need {
+	n.Self = param
+	return n
+}
 
 // A Gate knows who somebody is and what they may. [access.Service] is one.
 type Gate interface {
@@ -87,6 +97,9 @@ type Answer struct {
 	Data   any
 	Beside map[string]any
 }
+
+// Source returns where the call comes from, as in [http.Request.RemoteAddr].
+func (c *Call) Source() string { return c.Request.RemoteAddr }
 
 // Written is what a function returns that has answered by itself, or has taken
 // over the connection.

@@ -38,6 +38,9 @@ type Config struct {
 	// endpoint, as its path is written, with which status, in which time.
 	Observe func(method, path string, status int, took time.Duration)
 
+	// Known, if given, is told whose request it is, once that is known.
+	Known func(ctx context.Context, who access.AuthID)
+
 	Log *slog.Logger // default: discard
 }
 
@@ -144,7 +147,7 @@ func (r *recorder) WriteHeader(status int) {
 // does, with 101.
 func (r *recorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(r.ResponseWriter).Hijack()
-	if err == nil {
+	if err == nil && r.status == 0 { // else an answer is broken off
 		r.status = http.StatusSwitchingProtocols
 	}
 	return conn, rw, err
@@ -202,6 +205,9 @@ func (r *Router) serve(w *recorder, req *http.Request, start time.Time) (route s
 			w.Header()["Content-Type"] = nil // a real server sends none here
 			return route, who, r.fail(w, req, start, form, err)
 		}
+		if r.cfg.Known != nil {
+			r.cfg.Known(req.Context(), who)
+		}
 	}
 	data, err := r.answer(w, req, start, who, e, found, params, absent)
 	if err == nil {
@@ -224,17 +230,23 @@ func (r *Router) answer(w *recorder, req *http.Request, start time.Time, who acc
 		path, _ := cleanPath(req.URL)
 		return nil, upgrade.Errorf(http.StatusNotFound, "Path '/%s' not found.", strings.Join(path, "/"))
 	}
-	if need := e.Need; need.Any != 0 {
-		if err := r.cfg.Gate.Require(who, need.Any, on(need.On, params)...); err != nil {
-			access.Hold(req.Context(), start, access.ForbiddenDelay)
-			return nil, upgrade.Errorf(http.StatusForbidden, "permission check failed")
-		}
+	if !r.lets(e.Need, who, params) {
+		access.Hold(req.Context(), start, access.ForbiddenDelay)
+		return nil, errForbidden
 	}
 	p, err := parameters(req, e, params)
 	if err != nil {
 		return nil, err
 	}
 	return e.Handle(req.Context(), &Call{p, who, req, w, r.cfg.Gate})
+}
+
+var errForbidden = upgrade.Errorf(http.StatusForbidden, "permission check failed")
+
+// lets tells whether who has what an endpoint needs.
+func (r *Router) lets(n Need, who access.AuthID, params map[string]string) bool {
+	return n.Any == 0 || n.Self != "" && params[n.Self] == string(who) ||
+		r.cfg.Gate.Privileges(who, on(n.On, params)...).HasAny(n.Any)
 }
 
 func parameters(req *http.Request, e *Endpoint, params map[string]string) (p *upgrade.Params, err error) {
@@ -321,10 +333,8 @@ func (r *Router) Do(ctx context.Context, who access.AuthID, method, path string,
 		return nil, upgrade.Errorf(http.StatusNotFound, "Path '%s' not found.", path)
 	}
 	e := found.methods[method]
-	if e.Need.Any != 0 {
-		if err := r.cfg.Gate.Require(who, e.Need.Any, on(e.Need.On, in)...); err != nil {
-			return nil, err
-		}
+	if !r.lets(e.Need, who, in) {
+		return nil, errForbidden
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "/api2/json"+path+"?"+params.Encode(), http.NoBody)
 	if err != nil {

@@ -106,7 +106,14 @@ var file = statefile.Kind[State]{
 }
 
 // ErrModified says that somebody else has changed the configuration.
-var ErrModified = errors.New("detected modified configuration - file changed by other user? Try again.")
+var ErrModified error = modifiedError{}
+
+type modifiedError struct{}
+
+// Error is what a real server says; clients show it to people.
+func (modifiedError) Error() string {
+	return "detected modified configuration - file changed by other user? Try again."
+}
 
 // Digest returns 64 hexadecimal digits that change with a part of the state,
 // for optimistic locking.

@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,10 +32,16 @@ type wrong struct{ name, why string }
 
 func (w wrong) String() string { return fmt.Sprintf("'%s': %s", w.name, w.why) }
 
+// bare reports whether it is said without the name of a parameter.
+func (w wrong) bare() bool { return w.name == "" }
+
 // A paramsError says what is wrong with parameters.
 type paramsError []wrong
 
 func (e paramsError) Error() string {
+	if i := slices.IndexFunc(e, wrong.bare); i >= 0 {
+		return e[i].why
+	}
 	if len(e) == 1 {
 		return "parameter verification failed - " + e[0].String()
 	}
@@ -52,7 +59,9 @@ func WrongParams(err error) map[string]string {
 	var e paramsError
 	if errors.As(err, &e) {
 		for _, w := range e {
-			all[w.name] = w.why
+			if !w.bare() {
+				all[w.name] = w.why
+			}
 		}
 	}
 	return all
@@ -140,7 +149,8 @@ func (p *Params) Err() error {
 	return paramsError(p.wrong)
 }
 
-// Fail notes that a parameter is wrong, and why.
+// Fail notes that a parameter is wrong, and why. With the name "" the text
+// stands for itself.
 func (p *Params) Fail(name, format string, args ...any) {
 	p.wrong = append(p.wrong, wrong{name, fmt.Sprintf(format, args...)})
 }

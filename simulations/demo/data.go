@@ -13,15 +13,8 @@ import (
 
 const imageBytes = 256 << 20
 
-// prepare makes the store and the data.
+// prepare makes the data.
 func (d *demo) prepare(ctx context.Context) error {
-	if _, err := d.must(ctx, "datastore", "init", d.store); err != nil {
-		return err
-	}
-	// What is forgotten would wait for a day otherwise.
-	if _, err := d.must(ctx, "datastore", "update", "--trash-delay", "0s", d.store); err != nil {
-		return err
-	}
 	if err := os.WriteFile(d.conf(), []byte("cores: 2\nmemory: 4096\n"), 0o600); err != nil {
 		return err
 	}

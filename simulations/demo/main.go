@@ -1,8 +1,9 @@
 // Command demo runs the main job of Holdfast, as far as it exists, on data made
-// on the spot: a real directory, a disk image and a small file are backed up,
-// changed, backed up again, encrypted, verified, pruned, collected, damaged,
-// healed and exported, and come back byte for byte. All of it is done with the
-// holdfast binary, as a person would.
+// on the spot. It sets up a node and an API token that may only back up; then a
+// real directory, a disk image and a small file are backed up to it over the
+// protocol of PBS, changed, backed up again, encrypted, verified, pruned,
+// collected, damaged, healed and exported, and come back byte for byte. All of it
+// is done with the holdfast binary, as a person would.
 //
 //	go run ./simulations/demo -bin bin/holdfast [-dir DIR]
 package main
@@ -34,10 +35,13 @@ func main() {
 
 // A demo is one run.
 type demo struct {
-	bin, dir, store string
-	began           time.Time
-	last            string   // the last snapshot that was made
-	done            []string // the summary
+	bin, dir string
+	node     *exec.Cmd // the daemon
+	address  string    // HOST:PORT
+	token    []string  // the environment of who may only back up
+	began    time.Time
+	last     string   // the last snapshot that was made
+	done     []string // the summary
 }
 
 func run(ctx context.Context, bin, dir string) error {
@@ -54,19 +58,22 @@ func run(ctx context.Context, bin, dir string) error {
 		}
 		defer os.RemoveAll(dir)
 	}
-	d := &demo{bin: bin, dir: dir, store: filepath.Join(dir, "store"), began: time.Now()}
+	d := &demo{bin: bin, dir: dir, began: time.Now()}
+	defer d.stop()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
-		{"a store, and data: a directory tree, a disk image and a small file", d.prepare},
-		{"the first backup", d.first},
+		{"data: a directory tree, a disk image and a small file", d.prepare},
+		{"a node, a datastore, and an API token that may only back up", d.setUp},
+		{"the first backup, over the protocol of a Proxmox Backup Server", d.first},
 		{"the second backup, after a few changes", d.second},
 		{"the same once more, encrypted", d.encrypted},
+		{"what the token may not do", d.refused},
 		{"verify: every chunk decoded and compared with its name", d.verify},
 		{"prune, and collect garbage", d.prune},
 		{"a flipped byte on the disk", d.damage},
-		{"a backup killed in the middle of its work", d.killed},
+		{"a backup killed in the middle of its work, and the node after it", d.killed},
 		{"restore everything and compare", d.restore},
 		{"export a snapshot, and restore it with tar and sha256sum alone", d.export},
 	} {
@@ -86,9 +93,9 @@ func run(ctx context.Context, bin, dir string) error {
 func (d *demo) say(format string, args ...any) { d.done = append(d.done, fmt.Sprintf(format, args...)) }
 
 // holdfast runs the binary, shows what it prints, and returns its exit status.
-func (d *demo) holdfast(ctx context.Context, args ...string) (status int, out string, err error) {
-	fmt.Println("$ holdfast " + strings.ReplaceAll(strings.Join(args, " "), d.dir+"/", ""))
-	b, err := d.command(ctx, args...).CombinedOutput()
+func (d *demo) holdfast(cmd *exec.Cmd) (status int, out string, err error) {
+	fmt.Println("$ holdfast " + strings.ReplaceAll(strings.Join(cmd.Args[1:], " "), d.dir+"/", ""))
+	b, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(b)) {
 		fmt.Print("  " + line)
 	}
@@ -98,19 +105,31 @@ func (d *demo) holdfast(ctx context.Context, args ...string) (status int, out st
 	return 0, string(b), err
 }
 
+// operator is the binary as whoever runs the node calls it: over its socket.
+func (d *demo) operator(ctx context.Context, args ...string) *exec.Cmd {
+	return d.command(ctx, args, "PBS_REPOSITORY=")
+}
+
+// client is the binary as a machine calls it that is backed up: over the
+// network, with the token.
+func (d *demo) client(ctx context.Context, args ...string) *exec.Cmd {
+	return d.command(ctx, args, d.token...)
+}
+
 // command is the binary with arguments, and an environment that is the same
 // everywhere.
-func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
+func (d *demo) command(ctx context.Context, args []string, env ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, d.bin, args...)
-	cmd.Env = append(os.Environ(), "PBS_REPOSITORY="+d.store, "XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"))
+	cmd.Env = append(os.Environ(), "HOLDFAST_DATA="+filepath.Join(d.dir, "node"), "XDG_CONFIG_HOME="+filepath.Join(d.dir, "config"))
+	cmd.Env = append(cmd.Env, env...)
 	return cmd
 }
 
 // must runs the binary and fails unless it does what it should.
-func (d *demo) must(ctx context.Context, args ...string) (string, error) {
-	status, out, err := d.holdfast(ctx, args...)
+func (d *demo) must(cmd *exec.Cmd) (string, error) {
+	status, out, err := d.holdfast(cmd)
 	if err == nil && status != 0 {
-		err = fmt.Errorf("holdfast %s ended with status %d", strings.Join(args, " "), status)
+		err = fmt.Errorf("holdfast %s ended with status %d", strings.Join(cmd.Args[1:], " "), status)
 	}
 	return out, err
 }

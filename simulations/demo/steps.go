@@ -3,49 +3,38 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 )
 
-// backup makes a snapshot of everything in the group host/ID and returns what
-// the binary says of it.
-func (d *demo) backup(ctx context.Context, id string, flags ...string) (sum summary, err error) {
+// result is the last line of a backup.
+var result = regexp.MustCompile(`(?m)^snapshot (\S+): (.+), (.+) new, (.+) stored in`)
+
+// backup makes a snapshot of everything in the group host/ID and returns how
+// much content it has, and how much of it was stored.
+func (d *demo) backup(ctx context.Context, id string, flags ...string) (content, stored string, err error) {
 	args := append([]string{"backup", "tree.pxar:" + d.tree(), "disk.img:" + d.image(), "guest.conf:" + d.conf(), "--backup-id", id}, flags...)
 	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // snapshots have whole seconds
-	if _, err = d.must(ctx, args...); err != nil {
-		return sum, err
-	}
-	out, err := d.command(ctx, "snapshot", "list", "host/"+id, "--output-format", "json").Output()
+	out, err := d.must(d.client(ctx, args...))
 	if err != nil {
-		return sum, err
+		return "", "", err
 	}
-	var list []summary
-	if err := json.Unmarshal(out, &list); err != nil || len(list) == 0 {
-		return sum, fmt.Errorf("snapshot list says %q: %w", out, err)
+	found := result.FindStringSubmatch(out)
+	if found == nil {
+		return "", "", errors.New("the backup does not say what it has made")
 	}
-	d.last = fmt.Sprintf("host/%s/%s", id, time.Unix(list[0].Time, 0).UTC().Format(time.RFC3339))
-	return list[0], nil
-}
-
-// summary is what the demo wants to know of a snapshot.
-type summary struct {
-	Time  int64 `json:"backup-time"`
-	Size  int64 `json:"size"`
-	Stats struct {
-		Stored     int64 `json:"compressed_size"`
-		Chunks     int64 `json:"count"`
-		Duplicates int64 `json:"duplicates"`
-	} `json:"chunk-upload-stats"`
+	d.last = found[1]
+	return found[2], found[4], nil
 }
 
 func (d *demo) first(ctx context.Context) error {
-	s, err := d.backup(ctx, "demo")
-	d.say("first backup: %s became %s in %d chunks", size(s.Size), size(s.Stats.Stored), s.Stats.Chunks)
+	content, stored, err := d.backup(ctx, "demo")
+	d.say("first backup: %s became %s", content, stored)
 	return err
 }
 
@@ -53,35 +42,47 @@ func (d *demo) second(ctx context.Context) error {
 	if err := d.change(); err != nil {
 		return err
 	}
-	s, err := d.backup(ctx, "demo")
-	d.say("second backup: of %s only %s had to be stored", size(s.Size), size(s.Stats.Stored))
+	content, stored, err := d.backup(ctx, "demo")
+	d.say("second backup: of %s only %s had to be stored", content, stored)
 	return err
 }
 
 func (d *demo) encrypted(ctx context.Context) error {
-	if _, err := d.must(ctx, "key", "create", d.key(), "--kdf", "none"); err != nil {
+	if _, err := d.must(d.client(ctx, "key", "create", d.key(), "--kdf", "none")); err != nil {
 		return err
 	}
-	s, err := d.backup(ctx, "secret", "--keyfile", d.key())
-	d.say("encrypted backup: nothing is shared with the open ones, %s stored", size(s.Stats.Stored))
+	_, stored, err := d.backup(ctx, "secret", "--keyfile", d.key())
+	d.say("encrypted backup: nothing is shared with the open ones, %s stored", stored)
 	return err
 }
 
+// refused tries what a stolen token would be used for.
+func (d *demo) refused(ctx context.Context) error {
+	for _, args := range [][]string{{"snapshot", "forget", d.last}, {"prune", "--keep-last", "1"}, {"group", "forget", "host/demo"}} {
+		status, out, err := d.holdfast(d.client(ctx, args...))
+		if err != nil || status != 1 || !strings.Contains(out, "permission check failed") {
+			return fmt.Errorf("it ended with status %d: %w", status, err)
+		}
+	}
+	d.say("the token cannot remove what it has backed up")
+	return nil
+}
+
 func (d *demo) verify(ctx context.Context) error {
-	_, err := d.must(ctx, "datastore", "verify", d.store)
+	_, err := d.must(d.operator(ctx, "datastore", "verify", storeName))
 	d.say("verify found every chunk as it should be")
 	return err
 }
 
 func (d *demo) prune(ctx context.Context) error {
-	for _, args := range [][]string{{"prune", "--keep-last", "1", "--dry-run"}, {"prune", "--keep-last", "1"}, {"datastore", "gc", "--dry-run", d.store}} {
-		if _, err := d.must(ctx, args...); err != nil {
+	for _, args := range [][]string{{"prune", "--keep-last", "1", "--dry-run"}, {"prune", "--keep-last", "1"}} {
+		if _, err := d.must(d.operator(ctx, args...)); err != nil {
 			return err
 		}
 	}
-	out, err := d.must(ctx, "datastore", "gc", d.store)
-	if freed := regexp.MustCompile(`(?m)^freed [^,;]*`).FindString(out); freed != "" {
-		d.say("prune and garbage collection %s; the plans were printed before", freed)
+	out, err := d.must(d.operator(ctx, "datastore", "gc", storeName))
+	if freed := regexp.MustCompile(`Removed garbage: (.*)`).FindStringSubmatch(out); freed != nil {
+		d.say("prune and garbage collection freed %s; what prune would do was printed before", freed[1])
 	}
 	return err
 }
@@ -97,16 +98,16 @@ func (d *demo) damage(ctx context.Context) error {
 		return err
 	}
 	fmt.Printf("  flipped one byte of %s at %d\n", filepath.Base(name), n)
-	status, out, err := d.holdfast(ctx, "datastore", "verify", "--ignore-verified=false", d.store)
+	status, out, err := d.holdfast(d.operator(ctx, "datastore", "verify", "--ignore-verified=false", storeName))
 	if err != nil || status != 1 || !regexp.MustCompile(`[0-9a-f]{8}`).MatchString(out) {
 		return fmt.Errorf("verify ended with status %d: %w", status, err)
 	}
 	for _, again := range [][]string{{"demo"}, {"secret", "--keyfile", d.key()}} {
-		if _, err := d.backup(ctx, again[0], again[1:]...); err != nil {
+		if _, _, err := d.backup(ctx, again[0], again[1:]...); err != nil {
 			return err
 		}
 	}
-	if _, err := d.must(ctx, "datastore", "verify", "--ignore-verified=false", d.store); err != nil {
+	if _, err := d.must(d.operator(ctx, "datastore", "verify", "--ignore-verified=false", storeName)); err != nil {
 		return err
 	}
 	d.say("a flipped byte was found; the next backup stored that chunk again, and all snapshots are whole")
@@ -114,7 +115,7 @@ func (d *demo) damage(ctx context.Context) error {
 }
 
 func (d *demo) longestPack() (name string, middle int64, err error) {
-	names, err := filepath.Glob(filepath.Join(d.store, "packs", "*", "*.hfpk"))
+	names, err := filepath.Glob(filepath.Join(d.store(), "packs", "*", "*.hfpk"))
 	if err != nil {
 		return "", 0, err
 	}
@@ -162,10 +163,10 @@ func flip(name string, at int64) error {
 	return err
 }
 
-// killed kills a backup in the middle of its work, and looks whether the next
-// one goes on as if nothing had been.
+// killed kills a backup in the middle of its work and then the node, and looks
+// whether all goes on as if nothing had been.
 func (d *demo) killed(ctx context.Context) error {
-	cmd := d.command(ctx, "backup", "tree.pxar:"+d.tree(), "--backup-id", "killed")
+	cmd := d.client(ctx, "backup", "tree.pxar:"+d.tree(), "--backup-id", "killed")
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -177,11 +178,19 @@ func (d *demo) killed(ctx context.Context) error {
 		return err
 	}
 	_ = cmd.Wait() // it was killed, and says so
-	if _, err := d.backup(ctx, "killed"); err != nil {
+	if err := d.node.Process.Kill(); err != nil {
 		return err
 	}
-	_, err := d.must(ctx, "datastore", "verify", "--ignore-verified=false", d.store)
-	d.say("a backup was killed: all other snapshots are whole, and the next backup went on, nobody had to help")
+	_ = d.node.Wait() // likewise
+	fmt.Println("  killed the backup, and the node")
+	if err := d.start(ctx); err != nil {
+		return err
+	}
+	if _, _, err := d.backup(ctx, "killed"); err != nil {
+		return err
+	}
+	_, err := d.must(d.operator(ctx, "datastore", "verify", "--ignore-verified=false", storeName))
+	d.say("a backup and then the node were killed: all other snapshots are whole, and the next backup went on, nobody had to help")
 	return err
 }
 
@@ -194,7 +203,7 @@ func (d *demo) restore(ctx context.Context) error {
 		}
 		for _, archive := range [][2]string{{"tree.pxar", "tree"}, {"disk.img", "disk.img"}, {"guest.conf", "guest.conf"}} {
 			args := append([]string{"restore", from[0], archive[0], filepath.Join(out, archive[1])}, from[1:]...)
-			if _, err := d.must(ctx, args...); err != nil {
+			if _, err := d.must(d.client(ctx, args...)); err != nil {
 				return err
 			}
 		}
@@ -218,7 +227,7 @@ func (d *demo) same(ctx context.Context, dir string) error {
 // export writes a snapshot in formats that need nothing of ours.
 func (d *demo) export(ctx context.Context) error {
 	out := filepath.Join(d.dir, "exported")
-	if _, err := d.must(ctx, "snapshot", "export", "host/demo", out); err != nil {
+	if _, err := d.must(d.client(ctx, "snapshot", "export", "host/demo", out)); err != nil {
 		return err
 	}
 	check := "cd '" + out + "' && sha256sum --quiet -c SHA256SUMS && mkdir tree && tar -C tree -xpf tree.tar"

@@ -23,6 +23,7 @@ type Env struct {
 // Options are the flags that every command has.
 type Options struct {
 	Env
+	Data       string // directory of the node on this machine
 	Repository string
 	Format     string // "text", "json" or "json-pretty"
 	Quiet      bool

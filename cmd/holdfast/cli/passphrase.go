@@ -107,3 +107,24 @@ func (o *Options) Ask(what string) ([]byte, error) {
 	fmt.Fprintln(o.Err)
 	return b, err
 }
+
+// NewPassword returns a new password: from the environment, under name and the
+// names beside it that [Options.Secret] knows, else a terminal is asked twice.
+func (o *Options) NewPassword(name, what string) ([]byte, error) {
+	b, err := o.Secret(name)
+	if b != nil || err != nil {
+		return b, err
+	}
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
+		return nil, usageError{fmt.Errorf("there is no terminal to ask for the %s: set %s_FILE", what, name)}
+	}
+	first, err := o.Ask("new " + what + ": ")
+	if err != nil {
+		return nil, err
+	}
+	again, err := o.Ask("the same again: ")
+	if err == nil && !bytes.Equal(first, again) {
+		err = fmt.Errorf("the two %ss differ", what)
+	}
+	return first, err
+}

@@ -67,12 +67,19 @@ func (o *Options) Log() *slog.Logger {
 
 // A Place is what verbs about backups ask for: a store, and a namespace in it.
 type Place struct {
-	NS string // --ns as it was given
+	Store string // --store: a datastore of the node on this machine
+	NS    string // --ns as it was given
 }
 
-// Add adds the flag --ns.
+// Add adds the flags --store and --ns.
 func (p *Place) Add(cmd *cobra.Command) {
+	p.AddStore(cmd)
 	cmd.Flags().StringVar(&p.NS, "ns", "", "the namespace, such as customer/site; default: the root")
+}
+
+// AddStore adds the flag --store.
+func (p *Place) AddStore(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.Store, "store", "", "the datastore of the node on this machine; default: the only one there is")
 }
 
 // Namespace returns the namespace that was asked for.
@@ -84,8 +91,13 @@ func (p *Place) Namespace() (catalog.Namespace, error) {
 	return ns, nil
 }
 
+// A Lister lists snapshots.
+type Lister interface {
+	List(ctx context.Context, opt catalog.ListOptions) ([]catalog.Info, error)
+}
+
 // Snapshot reads TYPE/ID/TIME, or TYPE/ID for the last finished one of a group.
-func Snapshot(ctx context.Context, t catalog.Tree, ns catalog.Namespace, arg string) (catalog.Snapshot, error) {
+func Snapshot(ctx context.Context, t Lister, ns catalog.Namespace, arg string) (catalog.Snapshot, error) {
 	if strings.Count(arg, "/") != 1 {
 		s, err := naming.ParseSnapshot(arg)
 		if err != nil {
@@ -97,13 +109,17 @@ func Snapshot(ctx context.Context, t catalog.Tree, ns catalog.Namespace, arg str
 	if err != nil {
 		return catalog.Snapshot{}, usageError{err}
 	}
-	all, err := t.Snapshots(ctx, ns, g)
+	f, err := naming.ParseFilter("group:" + arg)
+	if err != nil {
+		return catalog.Snapshot{}, usageError{err}
+	}
+	all, err := t.List(ctx, catalog.ListOptions{Namespace: ns, Filters: naming.Filters{f}})
 	if err != nil {
 		return catalog.Snapshot{}, err
 	}
-	for _, s := range all {
-		if _, err := t.Manifest(ns, s); err == nil {
-			return s, nil
+	for _, i := range all { // newest first
+		if i.Snapshot().Group == g && i.Finished() {
+			return i.Snapshot(), nil
 		}
 	}
 	return catalog.Snapshot{}, hinted{fmt.Errorf("group %s has no finished snapshot: %w", arg, os.ErrNotExist), "groups and snapshots are listed by: holdfast snapshot list"}
@@ -112,15 +128,14 @@ func Snapshot(ctx context.Context, t catalog.Tree, ns catalog.Namespace, arg str
 // CompleteSnapshots offers the snapshots of the store for the first argument.
 func (o *Options) CompleteSnapshots(p *Place) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-		dir, err := o.Dir(nil)
-		if err != nil || len(args) > 0 {
+		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveDefault
 		}
-		ns, err := p.Namespace()
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-		list, err := catalog.Tree{FS: disk.OS{}, Dir: dir}.List(cmd.Context(), catalog.ListOptions{Namespace: ns})
+		var list []catalog.Info
+		err := o.WithPlace(cmd.Context(), p, func(t Store, ns catalog.Namespace) (err error) {
+			list, err = t.List(cmd.Context(), catalog.ListOptions{Namespace: ns})
+			return err
+		})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -132,49 +147,18 @@ func (o *Options) CompleteSnapshots(p *Place) cobra.CompletionFunc {
 	}
 }
 
-// An Origin is a snapshot that is read, in a store of ours or a PBS's.
-type Origin interface {
-	archive.Origin
-	Close()
-}
-
 // WithOrigin opens a snapshot of the store for the time of fn.
 func (o *Options) WithOrigin(ctx context.Context, p *Place, arg string, fn func(Origin) error) error {
-	ns, err := p.Namespace()
-	if err != nil {
-		return err
-	}
-	dir, err := o.Dir(nil)
-	if err != nil {
-		return err
-	}
-	if dir = filepath.Clean(dir); export.IsPBS(disk.OS{}, dir) {
-		pbs, err := export.OpenPBS(disk.OS{}, dir)
+	return o.WithPlace(ctx, p, func(t Store, ns catalog.Namespace) error {
+		s, err := Snapshot(ctx, t, ns, arg)
 		if err != nil {
 			return err
 		}
-		s, err := Snapshot(ctx, pbs.Tree, ns, arg)
+		r, err := t.Open(ctx, ns, s)
 		if err != nil {
 			return err
 		}
-		r, err := pbs.OpenSnapshot(ctx, ns, s)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		return fn(r)
-	}
-	return o.WithDatastore(ctx, dir, func(d *catalog.Datastore) error {
-		s, err := Snapshot(ctx, d.Tree, ns, arg)
-		if err != nil {
-			return err
-		}
-		r, err := d.OpenSnapshot(ctx, ns, s)
-		if err != nil {
-			return err
-		}
-		defer r.Close()
-		return fn(r)
+		return errors.Join(fn(r), r.Close())
 	})
 }
 

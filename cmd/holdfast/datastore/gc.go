@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 
@@ -30,8 +31,13 @@ func newGC(o *cli.Options) *cobra.Command {
 	var rateMiB int64
 	var emptyTrash bool
 	cmd := &cobra.Command{
-		Use: "gc [DIR]", Short: "give back the space of chunks that no index file names", Args: cli.OneDir,
+		Use: "gc [NAME|DIR]", Short: "give back the space of chunks that no index file names", Args: cli.OneDir,
+		Long: `Of a datastore of the node on this machine it starts the task and prints its log;
+the flags are for a store in a directory that no node has open.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if name, ok, err := o.Named(cmd.Context(), args); ok || err != nil {
+				return byNode(o, cmd, err, "POST", adminPath+"/gc", url.Values{"store": {name}})
+			}
 			dir, err := o.Dir(args)
 			if err != nil {
 				return err

@@ -32,8 +32,11 @@ type listedStore struct {
 
 func newList(o *cli.Options) *cobra.Command {
 	return &cobra.Command{
-		Use: "list [DIR…]", Short: "list stores: those that are named, or lie in directories that are named", Args: cobra.ArbitraryArgs,
+		Use: "list [DIR…]", Short: "list the stores of the node, or those in directories that are named", Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && o.Repository == "" {
+				return listNode(o, cmd.Context())
+			}
 			if len(args) == 0 {
 				dir, err := o.Dir(nil)
 				if err != nil {

@@ -32,8 +32,11 @@ type storeInfo struct {
 func newShow(o *cli.Options) *cobra.Command {
 	var acceptLoss, withLeases bool
 	cmd := &cobra.Command{
-		Use: "show [DIR]", Short: "print what a store holds and how it is", Args: cli.OneDir,
+		Use: "show [NAME|DIR]", Short: "print what a store holds and how it is", Args: cli.OneDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if name, ok, err := o.Named(cmd.Context(), args); ok || err != nil {
+				return showNode(o, cmd.Context(), name, err)
+			}
 			dir, err := o.Dir(args)
 			if err != nil {
 				return err

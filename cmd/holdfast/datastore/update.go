@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
 
 	"github.com/spf13/cobra"
 
@@ -17,11 +21,17 @@ import (
 
 // updating makes a verb that changes what is said of a datastore, and prints
 // what holds then; without a flag it only prints.
-func updating[T any](o *cli.Options, use, short string, read func(catalog.Tree) (T, error), add func(*cobra.Command, *[]func(*T) error), write func(*catalog.Datastore, T) error) *cobra.Command {
+func updating[T any](o *cli.Options, use, short string, read func(catalog.Tree) (T, error), add func(*cobra.Command, *[]func(*T) error), write func(*catalog.Datastore, T) error, byName func(*cobra.Command, string) error) *cobra.Command {
 	var changes []func(*T) error
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cli.OneDir,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if name, ok, err := o.Named(cmd.Context(), args); byName != nil && (ok || err != nil) {
+				if err != nil {
+					return err
+				}
+				return byName(cmd, name)
+			}
 			dir, err := o.Dir(args)
 			if err != nil {
 				return err
@@ -54,12 +64,25 @@ func updating[T any](o *cli.Options, use, short string, read func(catalog.Tree) 
 	return cmd
 }
 
+// nodeFlags are what can be said of a datastore of the node only.
+var nodeFlags = []daemon.Flag{
+	{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
+	{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
+	{Name: "delete", Usage: "settings to be set back to their default", Kind: daemon.List},
+	{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
+}
+
+// A said is a flag that was given, with its value, for the API.
+type said struct{ name, value string }
+
 func newUpdate(o *cli.Options) *cobra.Command {
-	return updating(o, "update [DIR]", "change the settings of a store, or print them",
+	var given []said
+	cmd := updating(o, "update [NAME|DIR]", "change the settings of a store, or print them",
 		catalog.Tree.Settings,
 		func(cmd *cobra.Command, changes *[]func(*catalog.Settings) error) {
 			on := func(name, usage string, set func(*catalog.Settings, string) error) {
 				cmd.Flags().Func(name, usage, func(v string) error {
+					given = append(given, said{name, v})
 					*changes = append(*changes, func(s *catalog.Settings) error { return set(s, v) })
 					return nil
 				})
@@ -68,30 +91,70 @@ func newUpdate(o *cli.Options) *cobra.Command {
 				s.Comment = v
 				return nil
 			})
-			on("trash-delay", "how long forgotten snapshots can be taken back: 24h, 0 for not at all, or default", func(s *catalog.Settings, v string) error {
-				if v == "default" {
-					s.TrashDelay = nil
-					return nil
-				}
-				d, err := time.ParseDuration(v)
-				if err == nil && d < 0 {
-					err = errors.New("--trash-delay is negative")
-				}
-				delay := catalog.Duration(d)
-				s.TrashDelay = &delay
-				return err
-			})
-		}, (*catalog.Datastore).SetSettings)
+			on("trash-delay", "how long forgotten snapshots can be taken back: 24h, 0 for not at all, or default", setTrashDelay)
+		}, (*catalog.Datastore).SetSettings,
+		func(cmd *cobra.Command, name string) error { return updateNamed(o, cmd, name, given) })
+	daemon.AddFlags(cmd, nodeFlags)
+	return cmd
+}
+
+func setTrashDelay(s *catalog.Settings, v string) error {
+	if v == "default" {
+		s.TrashDelay = nil
+		return nil
+	}
+	d, err := time.ParseDuration(v)
+	if err == nil && d < 0 {
+		err = errors.New("--trash-delay is negative")
+	}
+	delay := catalog.Duration(d)
+	s.TrashDelay = &delay
+	return err
+}
+
+// updateNamed changes a datastore of the node, or prints what is set up of it.
+func updateNamed(o *cli.Options, cmd *cobra.Command, name string, given []said) error {
+	params, err := daemon.Given(cmd, nodeFlags)
+	if err != nil {
+		return err
+	}
+	for _, s := range given {
+		if s.name == "trash-delay" && s.value == "default" {
+			params.Add("delete", s.name)
+			continue
+		}
+		params.Set(s.name, s.value)
+	}
+	return setNamed(o, cmd, name, params)
+}
+
+// setNamed sends changes, if there are any, and prints what holds then.
+func setNamed(o *cli.Options, cmd *cobra.Command, name string, params url.Values) error {
+	c := daemon.Client(o)
+	defer c.Close()
+	if len(params) > 0 {
+		params.Set("name", name)
+		if _, err := daemon.Call(cmd.Context(), c, http.MethodPut, configPath+"/{name}", params); err != nil {
+			return err
+		}
+	}
+	r, err := daemon.Call(cmd.Context(), c, http.MethodGet, configPath+"/{name}", url.Values{"name": {name}})
+	if err != nil {
+		return err
+	}
+	return daemon.Print(o, r, nil)
 }
 
 func newMaintenance(o *cli.Options) *cobra.Command {
-	cmd := updating(o, "maintenance [DIR]", "close a store for writing, or for everything",
+	var mode, message *string
+	return updating(o, "maintenance [NAME|DIR]", "close a store for writing, or for everything",
 		catalog.Tree.Settings,
 		func(cmd *cobra.Command, changes *[]func(*catalog.Settings) error) {
 			cmd.Flags().Func("mode", "read-only, offline, or off to end it", func(v string) error {
 				if v == "off" {
 					v = ""
 				}
+				mode = &v
 				*changes = append(*changes, func(s *catalog.Settings) error {
 					s.Maintenance.Mode = catalog.Mode(v)
 					if v == "" {
@@ -102,14 +165,33 @@ func newMaintenance(o *cli.Options) *cobra.Command {
 				return nil
 			})
 			cmd.Flags().Func("message", "for whoever is refused", func(v string) error {
+				message = &v
 				*changes = append(*changes, func(s *catalog.Settings) error {
 					s.Maintenance.Message = v
 					return nil
 				})
 				return nil
 			})
-		}, (*catalog.Datastore).SetSettings)
-	return cmd
+		}, (*catalog.Datastore).SetSettings,
+		func(cmd *cobra.Command, name string) error { return maintainNamed(o, cmd, name, mode, message) })
+}
+
+// maintainNamed sets the maintenance of a datastore of the node.
+func maintainNamed(o *cli.Options, cmd *cobra.Command, name string, mode, message *string) error {
+	params := url.Values{}
+	switch {
+	case mode != nil && *mode == "":
+		params.Set("delete", "maintenance-mode")
+	case mode != nil:
+		text := *mode
+		if message != nil {
+			text += ",message=" + strconv.Quote(*message)
+		}
+		params.Set("maintenance-mode", text)
+	case message != nil:
+		return cli.Usage(errors.New("--message goes with --mode"))
+	}
+	return setNamed(o, cmd, name, params)
 }
 
 func newGuard(o *cli.Options) *cobra.Command {
@@ -138,7 +220,7 @@ func newGuard(o *cli.Options) *cobra.Command {
 				})
 				return nil
 			})
-		}, (*catalog.Datastore).SetGuard)
+		}, (*catalog.Datastore).SetGuard, nil)
 	cmd.Long = `The guard holds whatever is asked for, by whomever: prune, forget, another site,
 or an administrator of the cluster. It is a file in the store, guard.json, that
 only this command on this machine changes.`

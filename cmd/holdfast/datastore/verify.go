@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -49,7 +50,7 @@ type verifyFlags struct {
 func newVerify(o *cli.Options) *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use: "verify [DIR]", Short: "read backups again and compare them with their names and manifests", Args: cli.OneDir,
+		Use: "verify [NAME|DIR]", Short: "read backups again and compare them with their names and manifests", Args: cli.OneDir,
 		Long: `Every chunk that a snapshot names is read, decoded and compared with its name, once,
 and the result is kept with the snapshot: one that was verified is skipped the
 next time, unless --ignore-verified=false or --outdated-after says otherwise.
@@ -57,8 +58,15 @@ Damaged chunks are denied from then on, so that the next backup stores them anew
 
 --scrub reads all of the packs instead, whether a snapshot needs them or not, and
 compares the sums of the stored bytes, at the speed of the disk; --deep decodes
-every chunk as well.`,
+every chunk as well.
+
+Of a datastore of the node on this machine it starts the task and prints its log,
+with --ns, --max-depth, --ignore-verified and --outdated-after; the other flags are
+for a store in a directory that no node has open.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if name, ok, err := o.Named(cmd.Context(), args); ok || err != nil {
+				return byNode(o, cmd, err, "POST", adminPath+"/verify", url.Values{"store": {name}}, "ns", "max-depth", "ignore-verified", "outdated-after")
+			}
 			dir, err := o.Dir(args)
 			if err != nil {
 				return err

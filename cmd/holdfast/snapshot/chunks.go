@@ -34,7 +34,7 @@ func newSnapshotChunks(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := o.Dir(nil)
+			dir, err := o.Directory()
 			if err != nil {
 				return err
 			}

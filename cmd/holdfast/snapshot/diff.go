@@ -29,30 +29,22 @@ func newSnapshotDiff(o *cli.Options) *cobra.Command {
 content (M), its metadata only (m) or its type (T). Of an image, it lists the
 ranges of bytes that differ, to the chunk.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ns, err := p.Namespace()
-			if err != nil {
-				return err
-			}
 			key, err := k.Key(o)
 			if err != nil {
 				return err
 			}
-			dir, err := o.Dir(nil)
-			if err != nil {
-				return err
-			}
-			return o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error {
+			return o.WithPlace(cmd.Context(), &p, func(t cli.Store, ns catalog.Namespace) error {
 				var both [2]*archive.Snapshot
 				for i := range both {
-					s, err := cli.Snapshot(cmd.Context(), d.Tree, ns, args[i])
+					s, err := cli.Snapshot(cmd.Context(), t, ns, args[i])
 					if err != nil {
 						return err
 					}
-					r, err := d.OpenSnapshot(cmd.Context(), ns, s)
+					r, err := t.Open(cmd.Context(), ns, s)
 					if err != nil {
 						return err
 					}
-					defer r.Close()
+					defer r.Close() // it was only read
 					both[i] = archive.Open(r, archive.Options{Key: cli.KeyFor(r, key)})
 				}
 				name := archive.ServerName(args[2])

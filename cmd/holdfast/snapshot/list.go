@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,29 +16,19 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 )
 
-// reading makes a verb that reads one snapshot, beside whoever else does.
-func reading(o *cli.Options, use, short string, fn func(*cobra.Command, catalog.Tree, catalog.Namespace, catalog.Snapshot, []string) error) *cobra.Command {
+// reading makes a verb that looks at one snapshot.
+func reading(o *cli.Options, use, short string, fn func(context.Context, cli.Store, catalog.Namespace, catalog.Snapshot) error) *cobra.Command {
 	var p cli.Place
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: cli.Exactly(len(strings.Fields(use)) - 1), ValidArgsFunction: o.CompleteSnapshots(&p),
+		Use: use, Short: short, Args: cli.Exactly(1), ValidArgsFunction: o.CompleteSnapshots(&p),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ns, err := p.Namespace()
-			if err != nil {
-				return err
-			}
-			dir, err := o.Dir(nil)
-			if err != nil {
-				return err
-			}
-			t, err := cli.TreeOf(dir)
-			if err != nil {
-				return err
-			}
-			s, err := cli.Snapshot(cmd.Context(), t, ns, args[0])
-			if err != nil {
-				return err
-			}
-			return fn(cmd, t, ns, s, args[1:])
+			return o.WithPlace(cmd.Context(), &p, func(t cli.Store, ns catalog.Namespace) error {
+				s, err := cli.Snapshot(cmd.Context(), t, ns, args[0])
+				if err != nil {
+					return err
+				}
+				return fn(cmd.Context(), t, ns, s)
+			})
 		},
 	}
 	p.Add(cmd)
@@ -59,22 +50,16 @@ func newSnapshotList(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			dir, err := o.Dir(nil)
-			if err != nil {
-				return err
-			}
-			t, err := cli.TreeOf(dir)
-			if err != nil {
-				return err
-			}
-			if trash {
-				return listTrash(o, t)
-			}
-			list, err := t.List(cmd.Context(), opt)
-			if err != nil {
-				return err
-			}
-			return printList(o, list)
+			return o.WithPlace(cmd.Context(), &p, func(t cli.Store, _ catalog.Namespace) error {
+				if trash {
+					return listTrash(o, cmd.Context(), t)
+				}
+				list, err := t.List(cmd.Context(), opt)
+				if err != nil {
+					return err
+				}
+				return printList(o, list)
+			})
 		},
 	}
 	p.Add(cmd)
@@ -154,8 +139,8 @@ func marks(s *catalog.Info) string {
 	return strings.Join(m, " ")
 }
 
-func listTrash(o *cli.Options, t catalog.Tree) error {
-	list, err := t.Trash() // what is there, also beside an entry that is damaged
+func listTrash(o *cli.Options, ctx context.Context, t cli.Store) error {
+	list, err := t.Trash(ctx) // what is there, also beside an entry that is damaged
 	if list == nil {
 		list = []catalog.Trashed{}
 	}
@@ -174,8 +159,8 @@ func listTrash(o *cli.Options, t catalog.Tree) error {
 }
 
 func newSnapshotFiles(o *cli.Options) *cobra.Command {
-	return reading(o, "files SNAPSHOT", "list the archives and blobs of a snapshot", func(_ *cobra.Command, t catalog.Tree, ns catalog.Namespace, s catalog.Snapshot, _ []string) error {
-		i, err := t.Describe(ns, s)
+	return reading(o, "files SNAPSHOT", "list the archives and blobs of a snapshot", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) error {
+		i, err := t.Describe(ctx, ns, s)
 		if err != nil {
 			return err
 		}
@@ -195,13 +180,10 @@ func newSnapshotFiles(o *cli.Options) *cobra.Command {
 }
 
 func newSnapshotShow(o *cli.Options) *cobra.Command {
-	return reading(o, "show SNAPSHOT", "describe a snapshot", func(_ *cobra.Command, t catalog.Tree, ns catalog.Namespace, s catalog.Snapshot, _ []string) error {
-		i, err := t.Describe(ns, s)
+	return reading(o, "show SNAPSHOT", "describe a snapshot", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) error {
+		i, err := t.Describe(ctx, ns, s)
 		if err != nil {
 			return err
-		}
-		if i.Owner, err = t.Owner(ns, s.Group); err != nil {
-			i.Owner = ""
 		}
 		return o.Print(i, func(w io.Writer) { showSnapshot(w, &i) })
 	})

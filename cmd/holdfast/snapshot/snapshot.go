@@ -2,6 +2,7 @@
 package snapshot
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,27 +26,19 @@ func New(o *cli.Options) *cobra.Command {
 }
 
 // changing makes a verb that changes the snapshots it is given.
-func changing(o *cli.Options, use, short string, fn func(*cobra.Command, *catalog.Datastore, catalog.Namespace, catalog.Snapshot) (string, error)) *cobra.Command {
+func changing(o *cli.Options, use, short string, fn func(context.Context, cli.Store, catalog.Namespace, catalog.Snapshot) (string, error)) *cobra.Command {
 	var p cli.Place
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cli.Between(1, 10_000), ValidArgsFunction: o.CompleteSnapshots(&p),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ns, err := p.Namespace()
-			if err != nil {
-				return err
-			}
-			dir, err := o.Dir(nil)
-			if err != nil {
-				return err
-			}
-			return o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error {
+			return o.WithPlace(cmd.Context(), &p, func(t cli.Store, ns catalog.Namespace) error {
 				var failed []error
 				for _, arg := range args {
 					s, err := exactSnapshot(arg)
 					if err != nil {
 						return err
 					}
-					said, err := fn(cmd, d, ns, s)
+					said, err := fn(cmd.Context(), t, ns, s)
 					if err != nil {
 						failed = append(failed, err)
 						continue
@@ -75,9 +68,13 @@ func exactSnapshot(arg string) (catalog.Snapshot, error) {
 }
 
 func newSnapshotForget(o *cli.Options) *cobra.Command {
-	cmd := changing(o, "forget SNAPSHOT…", "move snapshots to the trash", func(cmd *cobra.Command, d *catalog.Datastore, ns catalog.Namespace, s catalog.Snapshot) (string, error) {
-		err := d.Forget(cmd.Context(), ns, s)
-		return fmt.Sprintf("%s is in the trash; until it is emptied: holdfast snapshot undo %s", s, s), err
+	cmd := changing(o, "forget SNAPSHOT…", "move snapshots to the trash", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) (string, error) {
+		err := t.Forget(ctx, ns, s)
+		said := fmt.Sprintf("%s is in the trash; until it is emptied: holdfast snapshot undo %s", s, s)
+		if strings.Contains(t.String(), "PBS ") { // which may be a real one
+			said = fmt.Sprintf("%s is removed; if the server is a Holdfast node, it can be taken back for a while: holdfast snapshot undo %s", s, s)
+		}
+		return said, err
 	})
 	cmd.Long = `Forgotten snapshots wait in the trash for a delay (24 hours, if the store says
 nothing else), and can be taken back with "snapshot undo". Then the next garbage
@@ -86,27 +83,27 @@ collection gives their space back.`
 }
 
 func newSnapshotUndo(o *cli.Options) *cobra.Command {
-	return changing(o, "undo SNAPSHOT…", "take snapshots back from the trash", func(cmd *cobra.Command, d *catalog.Datastore, ns catalog.Namespace, s catalog.Snapshot) (string, error) {
-		return fmt.Sprintf("%s is back", s), d.Undo(cmd.Context(), ns, s)
+	return changing(o, "undo SNAPSHOT…", "take snapshots back from the trash", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) (string, error) {
+		return fmt.Sprintf("%s is back", s), t.Undo(ctx, ns, s)
 	})
 }
 
 func newSnapshotProtect(o *cli.Options) *cobra.Command {
 	var off bool
-	cmd := changing(o, "protect SNAPSHOT…", "protect snapshots from removal", func(_ *cobra.Command, d *catalog.Datastore, ns catalog.Namespace, s catalog.Snapshot) (string, error) {
+	cmd := changing(o, "protect SNAPSHOT…", "protect snapshots from removal", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) (string, error) {
 		said := fmt.Sprintf("%s is protected", s)
 		if off {
 			said = fmt.Sprintf("%s is not protected any more", s)
 		}
-		return said, d.SetProtected(ns, s, !off)
+		return said, t.SetProtected(ctx, ns, s, !off)
 	})
 	cmd.Flags().BoolVar(&off, "off", false, "take the protection away")
 	return cmd
 }
 
 func newSnapshotProtected(o *cli.Options) *cobra.Command {
-	show := reading(o, "show SNAPSHOT", "tell whether a snapshot is protected", func(_ *cobra.Command, t catalog.Tree, ns catalog.Namespace, s catalog.Snapshot, _ []string) error {
-		on, err := t.Protected(ns, s)
+	show := reading(o, "show SNAPSHOT", "tell whether a snapshot is protected", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) error {
+		on, err := t.Protected(ctx, ns, s)
 		if err != nil {
 			return err
 		}
@@ -120,8 +117,8 @@ func newSnapshotProtected(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return cli.Usage(fmt.Errorf("protection is %q, want true or false", args[1]))
 			}
-			return change(o, cmd, &p, args[0], func(d *catalog.Datastore, ns catalog.Namespace, s catalog.Snapshot) error {
-				return d.SetProtected(ns, s, on)
+			return change(o, cmd, &p, args[0], func(t cli.Store, ns catalog.Namespace, s catalog.Snapshot) error {
+				return t.SetProtected(cmd.Context(), ns, s, on)
 			})
 		},
 	}
@@ -130,32 +127,24 @@ func newSnapshotProtected(o *cli.Options) *cobra.Command {
 }
 
 // change does something to one snapshot.
-func change(o *cli.Options, cmd *cobra.Command, p *cli.Place, arg string, fn func(*catalog.Datastore, catalog.Namespace, catalog.Snapshot) error) error {
-	ns, err := p.Namespace()
-	if err != nil {
-		return err
-	}
+func change(o *cli.Options, cmd *cobra.Command, p *cli.Place, arg string, fn func(cli.Store, catalog.Namespace, catalog.Snapshot) error) error {
 	s, err := exactSnapshot(arg)
 	if err != nil {
 		return err
 	}
-	dir, err := o.Dir(nil)
-	if err != nil {
-		return err
-	}
-	return o.WithDatastore(cmd.Context(), dir, func(d *catalog.Datastore) error { return fn(d, ns, s) })
+	return o.WithPlace(cmd.Context(), p, func(t cli.Store, ns catalog.Namespace) error { return fn(t, ns, s) })
 }
 
 // maxNotes bounds notes that are read from standard input, in bytes.
 const maxNotes = 1 << 20
 
 func newSnapshotNotes(o *cli.Options) *cobra.Command {
-	show := reading(o, "show SNAPSHOT", "print the notes of a snapshot", func(_ *cobra.Command, t catalog.Tree, ns catalog.Namespace, s catalog.Snapshot, _ []string) error {
-		m, err := t.Manifest(ns, s)
+	show := reading(o, "show SNAPSHOT", "print the notes of a snapshot", func(ctx context.Context, t cli.Store, ns catalog.Namespace, s catalog.Snapshot) error {
+		notes, err := t.Notes(ctx, ns, s)
 		if err != nil {
 			return err
 		}
-		return o.Print(m.Notes(), func(w io.Writer) { fmt.Fprintln(w, m.Notes()) })
+		return o.Print(notes, func(w io.Writer) { fmt.Fprintln(w, notes) })
 	})
 	var p cli.Place
 	update := &cobra.Command{
@@ -169,8 +158,8 @@ func newSnapshotNotes(o *cli.Options) *cobra.Command {
 				}
 				notes = strings.TrimSuffix(string(b), "\n")
 			}
-			return change(o, cmd, &p, args[0], func(d *catalog.Datastore, ns catalog.Namespace, s catalog.Snapshot) error {
-				return d.SetNotes(ns, s, notes)
+			return change(o, cmd, &p, args[0], func(t cli.Store, ns catalog.Namespace, s catalog.Snapshot) error {
+				return t.SetNotes(cmd.Context(), ns, s, notes)
 			})
 		},
 	}

@@ -6,13 +6,15 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"time"
 )
 
-// A link is a TLS connection, and the one below it.
+// A link is a TLS connection, and the one below it; to the node on this machine
+// both are the same.
 type link struct {
-	*tls.Conn
+	net.Conn
 	raw net.Conn
 }
 
@@ -22,7 +24,10 @@ func (srv *Server) dial(ctx context.Context) (link, error) {
 	defer cancel()
 	raw, err := srv.cfg.Dial(ctx, "tcp", srv.name)
 	if err != nil {
-		return link{}, &dialError{srv.name, err}
+		return link{}, &dialError{srv.name, srv.cfg.Socket, err}
+	}
+	if srv.isLocal() {
+		return link{raw, raw}, nil
 	}
 	conn := tls.Client(raw, srv.tlsConfig())
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -30,7 +35,7 @@ func (srv *Server) dial(ctx context.Context) (link, error) {
 		if unknown := (*CertificateError)(nil); errors.As(err, &unknown) {
 			return link{}, unknown
 		}
-		return link{}, &dialError{srv.name, fmt.Errorf("TLS: %w", err)}
+		return link{}, &dialError{srv.name, "", fmt.Errorf("TLS: %w", err)}
 	}
 	return link{conn, raw}, nil
 }
@@ -64,15 +69,26 @@ func (u *upgraded) Read(b []byte) (int, error) {
 
 // A dialError says that a server cannot be reached.
 type dialError struct {
-	server string
-	err    error
+	server, socket string
+	err            error
 }
 
-func (e *dialError) Error() string { return fmt.Sprintf("connect to %s: %v", e.server, e.err) }
+func (e *dialError) Error() string {
+	if e.socket != "" {
+		return fmt.Sprintf("connect to the node on this machine: %v", e.err)
+	}
+	return fmt.Sprintf("connect to %s: %v", e.server, e.err)
+}
 
 func (e *dialError) Unwrap() error { return e.err }
 
 // Hint is printed on its own line below the error.
 func (e *dialError) Hint() string {
+	switch {
+	case e.socket != "" && errors.Is(e.err, fs.ErrPermission):
+		return "only the user that the node runs as, and root, may use " + e.socket + "; others name the server and who they are: --repository USER@REALM@HOST:STORE"
+	case e.socket != "":
+		return "start it with: holdfast node run; or say where it keeps its data: --data DIR; or name another store: --repository"
+	}
 	return "check that the name and port are right, the server runs, and no firewall is between"
 }

@@ -27,6 +27,11 @@ type Config struct {
 	Fingerprint string         // of the server's certificate; default: authorities vouch for it
 	Roots       *x509.CertPool // authorities; default: those of the system
 
+	// Socket is the path of the control socket of a node on this machine. Who
+	// may open it is the operator, so there is neither TLS nor a login;
+	// default: a server on the network.
+	Socket string
+
 	// Dial connects to the server; default: a TCP connection that is watched
 	// by keep-alive packets.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -37,10 +42,15 @@ type Config struct {
 // withDefaults returns c completed, or says which field is wrong and why.
 func (c Config) withDefaults() (Config, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	if c.Socket != "" {
+		c.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "unix", c.Socket)
+		}
+	}
 	if c.Dial == nil {
 		c.Dial = (&net.Dialer{Timeout: dialTimeout, KeepAliveConfig: keepAlive}).DialContext
 	}
-	if c.Password == "" && c.Ticket.Ticket == "" {
+	if c.Socket == "" && c.Password == "" && c.Ticket.Ticket == "" {
 		return c, &authError{user: c.User, server: c.Address, err: errNoPassword}
 	}
 	if c.Fingerprint != "" {
@@ -74,7 +84,7 @@ func New(cfg Config) (*Server, error) {
 			if err != nil {
 				return nil, err
 			}
-			return conn.Conn, nil
+			return conn.Conn, nil // which may be no TLS
 		},
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: maxHeader,
@@ -90,6 +100,10 @@ func (srv *Server) String() string { return srv.name }
 // Close frees the connections that wait for another request. Sessions have
 // their own.
 func (srv *Server) Close() { srv.http.CloseIdleConnections() }
+
+// isLocal reports whether the server is this machine's node, which asks for no
+// login.
+func (srv *Server) isLocal() bool { return srv.cfg.Socket != "" }
 
 // isToken reports whether an API token asks, which needs no login.
 func (srv *Server) isToken() bool { return strings.Contains(srv.cfg.User, "!") }

@@ -1,0 +1,194 @@
+package datastore
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+)
+
+const (
+	configPath = "/config/datastore"
+	adminPath  = "/admin/datastore/{store}"
+)
+
+// byNode has the node do something with one of its datastores, and prints the
+// log of the task until it ends. Flags that are not among those that the node
+// takes are refused.
+func byNode(o *cli.Options, cmd *cobra.Command, err error, method, path string, params url.Values, takes ...string) error {
+	if err != nil {
+		return err
+	}
+	allowed := map[string]bool{}
+	for _, name := range takes {
+		allowed[name] = true
+	}
+	allowed["store"] = true // it has said which
+	for _, name := range given(cmd) {
+		if !allowed[name] {
+			return cli.Usage(fmt.Errorf("--%s is for a store in a directory that no node has open", name))
+		}
+		if name != "store" {
+			params.Set(name, cmd.Flags().Lookup(name).Value.String())
+		}
+	}
+	c := daemon.Client(o)
+	defer c.Close()
+	r, err := daemon.Call(cmd.Context(), c, method, path, params)
+	if err != nil {
+		return err
+	}
+	return daemon.Watch(cmd.Context(), o, c, r)
+}
+
+// given returns the flags of the verb that were given, without those that all
+// verbs have.
+func given(cmd *cobra.Command) (names []string) {
+	cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+func newCreate(o *cli.Options) *cobra.Command {
+	flags := []daemon.Flag{
+		{Name: "path", Usage: "the directory, on the file system that backups go to", Required: true},
+		{Name: "comment", Usage: "what it is for, in one line"},
+		{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
+		{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
+		{Name: "reuse-datastore", Usage: "take a directory that is a store already, with what is in it", Kind: daemon.Bool},
+	}
+	cmd := &cobra.Command{
+		Use: "create NAME", Short: "have the node keep backups in a directory", Args: cli.Exactly(1),
+		Example: "  holdfast datastore create main --path /srv/backup --gc-schedule daily",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			params, err := daemon.Given(cmd, flags)
+			if err != nil {
+				return err
+			}
+			path, err := filepath.Abs(params.Get("path"))
+			if err != nil {
+				return err
+			}
+			params.Set("path", path)
+			params.Set("name", args[0])
+			if err := do(o, cmd.Context(), http.MethodPost, configPath, params); err != nil {
+				return err
+			}
+			if o.Format == "text" && !o.Quiet {
+				fmt.Fprintf(o.Out, "datastore %s is in %s\nback up to it with: holdfast backup NAME.pxar:DIR --store %s; others need a user or token: holdfast acl update /datastore/%s DatastoreBackup --auth-id ID\n", args[0], path, args[0], args[0])
+			}
+			return nil
+		},
+	}
+	daemon.AddFlags(cmd, flags)
+	return cmd
+}
+
+// do calls the API for a task and watches it.
+func do(o *cli.Options, ctx context.Context, method, path string, params url.Values) error {
+	c := daemon.Client(o)
+	defer c.Close()
+	r, err := daemon.Call(ctx, c, method, path, params)
+	if err != nil {
+		return err
+	}
+	return daemon.Watch(ctx, o, c, r)
+}
+
+func newRemove(o *cli.Options) *cobra.Command {
+	v := daemon.Verb{
+		Use: "remove NAME", Short: "have the node forget a datastore; its directory stays, unless --destroy-data", Method: http.MethodDelete,
+		Path: configPath + "/{name}", Args: []string{"name"}, Task: true,
+		Flags: []daemon.Flag{
+			{Name: "destroy-data", Usage: "remove all backups in it, for ever", Kind: daemon.Bool},
+			{Name: "keep-job-configs", Usage: "keep the jobs on it", Kind: daemon.Bool},
+			{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
+		},
+	}
+	return v.Command(o)
+}
+
+// A nodeStore is a datastore of the node in a list.
+type nodeStore struct {
+	Name        string `json:"name"`
+	Path        string `json:"path"`
+	Comment     string `json:"comment,omitempty"`
+	Maintenance string `json:"maintenance-mode,omitempty"`
+	GC          string `json:"gc-schedule,omitempty"`
+	Total       int64  `json:"total"`
+	Avail       int64  `json:"avail"`
+	Error       string `json:"error,omitempty"`
+}
+
+// listNode lists the datastores of the node with their space.
+func listNode(o *cli.Options, ctx context.Context) error {
+	c := daemon.Client(o)
+	defer c.Close()
+	list := []nodeStore{}
+	if err := daemon.Get(ctx, c, configPath, nil, &list); err != nil {
+		return err
+	}
+	var usage []struct {
+		Store        string
+		Total, Avail int64
+		Error        string
+	}
+	if err := daemon.Get(ctx, c, "/status/datastore-usage", nil, &usage); err != nil {
+		return err
+	}
+	for i := range list {
+		for _, u := range usage {
+			if u.Store == list[i].Name {
+				list[i].Total, list[i].Avail, list[i].Error = u.Total, u.Avail, u.Error
+			}
+		}
+	}
+	return o.Print(list, func(w io.Writer) {
+		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(tab, "store\tfree\tof\tpath\tcollected\tstate")
+		for _, s := range list {
+			state := s.Error
+			if state == "" && s.Maintenance != "" {
+				state = "maintenance: " + s.Maintenance
+			}
+			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, cli.Size(s.Avail), cli.Size(s.Total), s.Path, s.GC, state)
+		}
+		tab.Flush()
+	})
+}
+
+// showNode prints what is set up of a datastore of the node, and how it is.
+func showNode(o *cli.Options, ctx context.Context, name string, err error) error {
+	if err != nil {
+		return err
+	}
+	c := daemon.Client(o)
+	defer c.Close()
+	all := map[string]json.RawMessage{}
+	for _, path := range []string{configPath + "/{name}", adminPath + "/status", adminPath + "/gc"} {
+		var part map[string]json.RawMessage
+		if err := daemon.Get(ctx, c, path, url.Values{"name": {name}, "store": {name}, "verbose": {"1"}}, &part); err != nil {
+			return err
+		}
+		for k, v := range part {
+			all[k] = v
+		}
+	}
+	return o.Print(all, func(w io.Writer) {
+		text, _ := json.MarshalIndent(all, "", "  ") // it was read from JSON
+		fmt.Fprintf(w, "%s\n", text)
+	})
+}

@@ -1,0 +1,149 @@
+// Package node has the verbs about the node on this machine: make it, run it,
+// look at it.
+package node
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/node"
+	"github.com/holdfast-mesh/holdfast/node/certificate"
+)
+
+// New returns the verbs about the node itself.
+func New(o *cli.Options, version string) *cobra.Command {
+	return cli.Group("node", "make and run the node of this machine", newInit(o), newRun(o, version))
+}
+
+// made is what `node init` prints.
+type made struct {
+	Dir         string   `json:"dir"`
+	Name        string   `json:"name"`
+	Site        string   `json:"site"`
+	Listen      string   `json:"listen"`
+	Fingerprint string   `json:"fingerprint"`
+	Names       []string `json:"names"` // that the certificate is for
+}
+
+func newInit(o *cli.Options) *cobra.Command {
+	c := node.Config{}
+	cmd := &cobra.Command{
+		Use: "init", Short: "make the node of this machine: directory, keys, certificate, configuration", Args: cli.NoArgs,
+		Long: `It makes the directory that --data names, /var/lib/holdfast unless it says
+otherwise. Run it as root or as the user that will run the daemon; what root makes
+in a directory of another user belongs to that user.`,
+		Example: "  holdfast node init --name home --site home",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.Name == "" {
+				host, _ := os.Hostname()
+				return cli.Usage(fmt.Errorf("--name is missing: what is this node called? Perhaps %q", host))
+			}
+			if c.Site == "" {
+				c.Site = c.Name
+			}
+			dir, err := filepath.Abs(o.Data)
+			if err != nil {
+				return err
+			}
+			c.Dir = dir
+			if err := node.Init(c); err != nil {
+				return err
+			}
+			return printMade(o, dir)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&c.Name, "name", "", "what the node is called, such as home")
+	flags.StringVar(&c.Site, "site", "", "where it is: what burns down together; default: its name")
+	flags.StringVar(&c.Listen, "listen", ":8007", "address for clients of Proxmox Backup Server")
+	flags.StringVar(&c.MeshListen, "mesh-listen", ":51820", "address for other sites; kept for when there are some")
+	return cmd
+}
+
+func printMade(o *cli.Options, dir string) error {
+	c, err := node.ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	leaf, err := certificate.Leaf(c.Files().Chain)
+	if err != nil {
+		return err
+	}
+	m := made{dir, c.Name, c.Site, c.Listen, certificate.Fingerprint(leaf), certificate.Names(leaf)}
+	return o.Print(m, func(w io.Writer) {
+		data := ""
+		if o.Data != cli.DefaultData {
+			data = " --data " + o.Data
+		}
+		fmt.Fprintf(w, `node %s at site %s is made in %s
+fingerprint of its certificate: %s
+
+next:
+  holdfast node run%[5]s        # or: systemctl enable --now holdfast
+  holdfast datastore create main --path /srv/backup%[5]s
+  holdfast user create backup@pbs%[5]s
+  holdfast acl update /datastore/main DatastoreBackup --auth-id backup@pbs%[5]s
+  holdfast user generate-token backup@pbs pve%[5]s
+  holdfast acl update /datastore/main DatastoreBackup --auth-id 'backup@pbs!pve'%[5]s
+  holdfast cert info%[5]s       # what to paste on a Proxmox VE host
+`, m.Name, m.Site, m.Dir, m.Fingerprint, data)
+	})
+}
+
+func newRun(o *cli.Options, version string) *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "run the node of this machine until SIGTERM", Args: cli.NoArgs,
+		Long: `It answers clients until SIGTERM or SIGINT ends it, within seconds: backups that
+run are cut off, and leave nothing but chunks. SIGHUP has it read the certificate,
+the accounts, the settings and the level of the log again.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := filepath.Abs(o.Data)
+			if err != nil {
+				return err
+			}
+			c, err := node.ReadConfig(dir)
+			if err != nil {
+				return err
+			}
+			c.Version, c.Getenv = version, o.Getenv
+			c.LogTo(o.Err)
+			n, err := node.New(c)
+			if err != nil {
+				return err
+			}
+			ctx, end := context.WithCancel(cmd.Context())
+			reloads := make(chan struct{})
+			go func() {
+				defer close(reloads)
+				reloadOnHUP(ctx, n)
+			}()
+			err = n.Run(ctx)
+			end()
+			<-reloads
+			return err
+		},
+	}
+}
+
+// reloadOnHUP has the node read its files again at each SIGHUP, until ctx ends.
+func reloadOnHUP(ctx context.Context, n *node.Node) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			_ = n.Reload() // the log says it, and what was good goes on
+		}
+	}
+}

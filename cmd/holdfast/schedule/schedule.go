@@ -1,0 +1,137 @@
+// Package schedule has the verbs about what the node does by itself: prune and
+// verify jobs, and rules for traffic. They take what proxmox-backup-manager
+// takes.
+package schedule
+
+import (
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+)
+
+const (
+	get  = http.MethodGet
+	post = http.MethodPost
+	put  = http.MethodPut
+	del  = http.MethodDelete
+)
+
+// A config is something with a name in the configuration.
+type config struct {
+	what, article string // "prune job", "a"
+	path, id      string // "/config/prune", "id"
+	show          []string
+	flags         []daemon.Flag
+	required      []string // flags without which there can be none
+}
+
+// verbs are what every such thing has.
+func (c config) verbs() []daemon.Verb {
+	one, args := c.path+"/{"+c.id+"}", []string{c.id}
+	create := make([]daemon.Flag, len(c.flags))
+	for i, f := range c.flags {
+		create[i] = f
+		for _, name := range c.required {
+			create[i].Required = create[i].Required || name == f.Name
+		}
+	}
+	update := append([]daemon.Flag{
+		{Name: "delete", Usage: "options to be set back to their default", Kind: daemon.List},
+		{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
+	}, c.flags...)
+	return []daemon.Verb{
+		{Use: "list", Short: "list all", Method: get, Path: c.path, Show: append([]string{c.id}, c.show...)},
+		{Use: "show ID", Short: "print one", Method: get, Path: one, Args: args},
+		{Use: "create ID", Short: "make " + c.article + " " + c.what, Method: post, Path: c.path, Args: args, Flags: create, Done: c.what + " {" + c.id + "} is made"},
+		{Use: "update ID", Short: "change " + c.article + " " + c.what, Method: put, Path: one, Args: args, Flags: update, Done: c.what + " {" + c.id + "} is changed"},
+		{Use: "remove ID", Short: "remove " + c.article + " " + c.what, Method: del, Path: one, Args: args,
+			Flags: update[1:2], Done: c.what + " {" + c.id + "} is removed"},
+	}
+}
+
+func group(o *cli.Options, use, short string, verbs ...daemon.Verb) *cobra.Command {
+	cmd := cli.Group(use, short)
+	for _, v := range verbs {
+		cmd.AddCommand(v.Command(o))
+	}
+	return cmd
+}
+
+// scope are the flags that say what a job is about.
+var scope = []daemon.Flag{
+	{Name: "store", Usage: "the datastore"},
+	{Name: "ns", Usage: "the namespace; default: the root"},
+	{Name: "max-depth", Usage: "levels of namespaces below it; default: all", Kind: daemon.Int},
+	{Name: "schedule", Usage: "when, as a calendar event: daily, 'mon..fri 21:30', hourly"},
+	{Name: "comment", Usage: "what it is for, in one line"},
+}
+
+// Keep are the flags that say what a prune leaves.
+var Keep = []daemon.Flag{
+	{Name: "keep-last", Usage: "the last so many snapshots of a group", Kind: daemon.Int},
+	{Name: "keep-hourly", Usage: "the last one of so many hours", Kind: daemon.Int},
+	{Name: "keep-daily", Usage: "the last one of so many days", Kind: daemon.Int},
+	{Name: "keep-weekly", Usage: "the last one of so many weeks", Kind: daemon.Int},
+	{Name: "keep-monthly", Usage: "the last one of so many months", Kind: daemon.Int},
+	{Name: "keep-yearly", Usage: "the last one of so many years", Kind: daemon.Int},
+}
+
+func flags(lists ...[]daemon.Flag) []daemon.Flag {
+	var all []daemon.Flag
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	return all
+}
+
+// NewPruneJob returns the verbs about prune jobs.
+func NewPruneJob(o *cli.Options) *cobra.Command {
+	c := config{
+		what: "prune job", article: "a", path: "/config/prune", id: "id",
+		show:     []string{"disable", "store", "ns", "schedule", "keep-last", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly", "comment"},
+		flags:    flags(scope, Keep, []daemon.Flag{{Name: "disable", Usage: "do not run it by schedule", Kind: daemon.Bool}}),
+		required: []string{"store", "schedule"},
+	}
+	run := daemon.Verb{Use: "run ID", Short: "run a prune job now", Method: post, Path: "/admin/prune/{id}/run", Args: []string{"id"}, Task: true}
+	return group(o, "prune-job", "have old snapshots removed by schedule", append(c.verbs(), run)...)
+}
+
+// NewVerifyJob returns the verbs about verify jobs.
+func NewVerifyJob(o *cli.Options) *cobra.Command {
+	c := config{
+		what: "verify job", article: "a", path: "/config/verify", id: "id",
+		show: []string{"store", "ns", "schedule", "ignore-verified", "outdated-after", "comment"},
+		flags: flags(scope, []daemon.Flag{
+			{Name: "ignore-verified", Usage: "leave out what was verified; default: yes", Kind: daemon.Bool},
+			{Name: "outdated-after", Usage: "days after which it is verified again all the same", Kind: daemon.Int},
+		}),
+		required: []string{"store"},
+	}
+	run := daemon.Verb{Use: "run ID", Short: "run a verify job now", Method: post, Path: "/admin/verify/{id}/run", Args: []string{"id"}, Task: true}
+	return group(o, "verify-job", "have snapshots read again by schedule", append(c.verbs(), run)...)
+}
+
+// NewTraffic returns the verbs about rules for traffic.
+func NewTraffic(o *cli.Options) *cobra.Command {
+	c := config{
+		what: "traffic rule", article: "a", path: "/config/traffic-control", id: "name",
+		show: []string{"network", "rate-in", "burst-in", "rate-out", "burst-out", "timeframe", "comment"},
+		flags: []daemon.Flag{
+			{Name: "network", Usage: "connections from there: 10.0.0.0/8", Kind: daemon.List},
+			{Name: "rate-in", Usage: "bytes a second that the node receives: 10MiB"},
+			{Name: "burst-in", Usage: "bytes that may come at once"},
+			{Name: "rate-out", Usage: "bytes a second that the node sends"},
+			{Name: "burst-out", Usage: "bytes that may go at once"},
+			{Name: "timeframe", Usage: "windows of the day in which it holds: 'mon..fri 8-18'; default: always", Kind: daemon.List},
+			{Name: "users", Usage: "only connections of these users", Kind: daemon.List},
+			{Name: "comment", Usage: "what it is for, in one line"},
+		},
+		required: []string{"network"},
+	}
+	now := daemon.Verb{Use: "traffic", Short: "print how fast each rule's traffic is now, in bytes a second", Method: get, Path: "/admin/traffic-control",
+		Show: []string{"name", "network", "rate-in", "cur-rate-in", "rate-out", "cur-rate-out"}}
+	return group(o, "traffic-control", "limit how fast networks back up and restore", append(c.verbs(), now)...)
+}

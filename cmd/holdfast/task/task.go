@@ -1,0 +1,61 @@
+// Package task has the verbs about tasks: what runs on the node, and what ran.
+package task
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+)
+
+const tasksPath = "/nodes/localhost/tasks"
+
+// New returns the verbs.
+func New(o *cli.Options) *cobra.Command {
+	return cli.Group("task", "look at tasks and stop them", newList(o), newLog(o), newStop(o))
+}
+
+func newList(o *cli.Options) *cobra.Command {
+	v := daemon.Verb{Use: "list", Short: "list tasks that run, newest first; with --all those that have ended too", Method: http.MethodGet, Path: tasksPath,
+		Show: []string{"starttime", "endtime", "worker_type", "worker_id", "user", "status", "upid"},
+		Flags: []daemon.Flag{
+			{Name: "limit", Usage: "at most so many; default 50, 0: all", Kind: daemon.Int},
+			{Name: "start", Usage: "leave so many of the newest out", Kind: daemon.Int},
+			{Name: "errors", Usage: "those that failed", Kind: daemon.Bool},
+			{Name: "store", Usage: "those about a datastore"},
+			{Name: "typefilter", Usage: "those with this in their type: backup, prune, verify, garbage_collection"},
+			{Name: "userfilter", Usage: "those of users with this in their name"},
+			{Name: "since", Usage: "begun then or later, Unix time in seconds", Kind: daemon.Int},
+			{Name: "until", Usage: "begun then or earlier, Unix time in seconds", Kind: daemon.Int},
+		},
+		Before: func(cmd *cobra.Command, params url.Values) error {
+			all, err := cmd.Flags().GetBool("all")
+			if !all && !params.Has("errors") {
+				params.Set("running", "1")
+			}
+			return err
+		}}
+	cmd := v.Command(o)
+	cmd.Flags().Bool("all", false, "those that have ended too")
+	return cmd
+}
+
+func newLog(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use: "log UPID", Short: "print the log of a task; of one that runs, until it ends", Args: cli.Exactly(1),
+		Long: "It fails if the task failed.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := daemon.Client(o)
+			defer c.Close()
+			return daemon.Follow(cmd.Context(), c, args[0], o.Out)
+		},
+	}
+}
+
+func newStop(o *cli.Options) *cobra.Command {
+	v := daemon.Verb{Use: "stop UPID", Short: "stop a task", Method: http.MethodDelete, Path: tasksPath + "/{upid}", Args: []string{"upid"}, Done: "the task was asked to stop"}
+	return v.Command(o)
+}

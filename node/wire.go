@@ -1,0 +1,136 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/pem"
+	"errors"
+	"net"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/front"
+	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
+	"github.com/holdfast-mesh/holdfast/pbs/api/content"
+	"github.com/holdfast-mesh/holdfast/pbs/api/host"
+	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
+	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
+	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
+	"github.com/holdfast-mesh/holdfast/pbs/backup"
+	"github.com/holdfast-mesh/holdfast/pbs/history"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/stores"
+	"github.com/holdfast-mesh/holdfast/pbs/traffic"
+)
+
+// services are the parts that answer clients.
+type services struct {
+	stores   *stores.Set
+	sessions *sessions.Server
+	machine  *history.Machine
+	history  *history.Recorder
+	traffic  *traffic.Limiter
+}
+
+// openServices makes what answers clients out of what is open, and opens the
+// datastores.
+func (n *Node) openServices() error {
+	var err error
+	n.stores, err = stores.New(stores.Config{Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.keep(closer(n.stores.Close))
+	n.keep(closer(func() error { return n.endTasks(context.Background()) })) // before datastores are closed
+	l := n.cfg.Limits
+	n.sessions, err = sessions.New(sessions.Config{
+		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},
+		Backups: l.Backups, Readers: l.Restores, Memory: int64(cmp.Or(l.SessionMemory, 8192)) << 20,
+	})
+	if err != nil {
+		return err
+	}
+	n.machine, n.traffic = &history.Machine{}, traffic.New()
+	n.history, err = history.New(history.Config{
+		File: n.cfg.at(figuresFile), Sample: host.Sample(n.machine, n.stores, n.cfg.Dir), Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.traffic.Set(n.settings.State().TrafficRules); err != nil {
+		n.log.Warn("traffic rules are not in force", "err", err)
+	}
+	return n.stores.Open(context.Background())
+}
+
+// endpoints are all that the API has.
+func (n *Node) endpoints() []rest.Endpoint {
+	return slices.Concat(
+		accounts.Endpoints(n.access),
+		n.sessions.Endpoints(),
+		content.Endpoints(content.Config{Stores: n.stores, Accounts: n.access}),
+		setup.Endpoints(setup.Config{Settings: n.settings, Stores: n.stores}),
+		trash.Endpoints(n.stores),
+		host.Endpoints(host.Config{
+			Stores: n.stores, Tasks: n.tasks, History: n.history, Machine: n.machine,
+			GCStatus:    func(store string) (any, error) { return n.stores.GCStatus(store) },
+			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
+		}),
+		traffic.Endpoints(n.settings, n.traffic),
+		n.ownEndpoints(),
+	)
+}
+
+// serviceParts are what of it runs.
+func (n *Node) serviceParts() []part {
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}}
+}
+
+// reloadServices has the services look at settings that were read again.
+func (n *Node) reloadServices() error {
+	return errors.Join(n.stores.Sync(context.Background()), n.traffic.Set(n.settings.State().TrafficRules))
+}
+
+// limited limits how fast connections are.
+func (n *Node) limited(l net.Listener) net.Listener { return n.traffic.Listen(l) }
+
+// known tells the limits of traffic whose connection it is.
+func (n *Node) known(ctx context.Context, who access.AuthID) {
+	if c, ok := front.Below(ctx).(*traffic.Conn); ok {
+		c.SetUser(string(who))
+	}
+}
+
+// shownCertificate is what the API shows of the certificate.
+func (n *Node) shownCertificate() host.Certificate {
+	leaf := n.certificate.Leaf()
+	return host.Certificate{
+		File: "proxy.pem", Fingerprint: certificate.Fingerprint(leaf), Issuer: leaf.Issuer.String(), Subject: leaf.Subject.String(),
+		NotBefore: leaf.NotBefore.Unix(), NotAfter: leaf.NotAfter.Unix(), KeyType: leaf.PublicKeyAlgorithm.String(), Names: certificate.Names(leaf),
+		PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})),
+	}
+}
+
+// absent are what of the API of PBS is not offered here, and why.
+var absent = map[string]string{
+	"/access/openid":               "OpenID is not offered: users are those of the realm pbs, who have passwords and API tokens",
+	"/access/vncticket":            "There is no console: log in with ssh",
+	"/config/acme":                 "ACME is not offered: let certbot or acme.sh write the files that node.toml names, and they are used within a minute",
+	"/config/access":               "LDAP, Active Directory and OpenID are not offered",
+	"/config/changer":              "Tapes are not offered",
+	"/config/drive":                "Tapes are not offered",
+	"/config/media-pool":           "Tapes are not offered",
+	"/config/tape-backup-job":      "Tapes are not offered",
+	"/config/tape-encryption-keys": "Tapes are not offered",
+	"/config/notifications":        "Notifications are not offered yet",
+	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
+	"/tape":                        "Tapes are not offered",
+	"/nodes/{node}/apt":            "Packages are those of the operating system: use apt",
+	"/nodes/{node}/disks":          "Disks are those of the operating system: make a file system, and a datastore on it",
+	"/nodes/{node}/dns":            "The network is that of the operating system",
+	"/nodes/{node}/network":        "The network is that of the operating system",
+	"/nodes/{node}/services":       "Services are those of the operating system: use systemctl",
+	"/nodes/{node}/termproxy":      "There is no console: log in with ssh",
+	"/nodes/{node}/vncwebsocket":   "There is no console: log in with ssh",
+}

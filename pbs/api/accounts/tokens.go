@@ -1,0 +1,116 @@
+package accounts
+
+import (
+	"context"
+
+	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// A token is one as PBS shows it, never with its secret.
+type token struct {
+	ID      access.AuthID `json:"tokenid"`
+	Name    string        `json:"token-name,omitempty"`
+	Comment string        `json:"comment,omitempty"`
+	Enable  *bool         `json:"enable,omitempty"` // left out: true
+	Expire  int64         `json:"expire,omitempty"`
+}
+
+func shownToken(t access.Token) token {
+	return token{ID: t.ID, Comment: t.Comment, Enable: enable(t.Disabled), Expire: t.Expire}
+}
+
+func (a *api) tokens(_ context.Context, c *rest.Call) (any, error) {
+	id := upgrade.Parsed(c.Params, "userid", parseUser)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	list := []token{}
+	for _, t := range a.Tokens(id) {
+		shown := shownToken(t)
+		shown.Name = t.ID.TokenName()
+		list = append(list, shown)
+	}
+	return a.withUsersDigest(list), nil
+}
+
+// tokenID reads which token the path names.
+func tokenID(c *rest.Call) access.AuthID {
+	user := upgrade.Parsed(c.Params, "userid", parseUser)
+	return upgrade.Parsed(c.Params, "token-name", func(name string) (access.AuthID, error) {
+		return access.ParseAuthID(string(user) + "!" + name)
+	})
+}
+
+func (a *api) token(_ context.Context, c *rest.Call) (any, error) {
+	id := tokenID(c)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	t, err := a.Token(id)
+	if err != nil {
+		return nil, err
+	}
+	return a.withUsersDigest(shownToken(t)), nil
+}
+
+// secret is what whoever made a token is told once.
+func secret(id access.AuthID, value string) map[string]string {
+	return map[string]string{"tokenid": string(id), "value": value}
+}
+
+func (a *api) addToken(ctx context.Context, c *rest.Call) (any, error) {
+	t := access.Token{
+		ID:       tokenID(c),
+		Comment:  value(text(c, "comment")),
+		Disabled: c.Has("enable") && !c.Bool("enable"),
+		Expire:   value(expire("expire", c)),
+	}
+	digest := value(text(c, "digest"))
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	v, err := a.AddToken(ctx, t, digest)
+	if err != nil {
+		return nil, err
+	}
+	return secret(t.ID, v), nil
+}
+
+func (a *api) changeToken(ctx context.Context, c *rest.Call) (any, error) {
+	id := tokenID(c)
+	change := access.TokenChange{
+		Comment: text(c, "comment"),
+		Enable:  upgrade.Maybe(c.Params, "enable", c.Bool),
+		Expire:  expire("expire", c),
+		Digest:  value(text(c, "digest")),
+	}
+	for _, name := range c.Texts("delete") {
+		if name != "comment" {
+			c.Fail("delete", "value '%s' is not defined in the enumeration.", name)
+		}
+		none := ""
+		change.Comment = &none
+	}
+	regenerate := c.Bool("regenerate")
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	if err := a.ChangeToken(ctx, id, change); err != nil || !regenerate {
+		return nil, err
+	}
+	v, err := a.RegenerateToken(ctx, id, "")
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{"secret": v}, nil
+}
+
+func (a *api) removeToken(ctx context.Context, c *rest.Call) (any, error) {
+	id, digest := tokenID(c), value(text(c, "digest"))
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	return nil, a.RemoveToken(ctx, id, digest)
+}

@@ -1,0 +1,248 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/pbs/api/content"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// A storeItem is a datastore as it is set up.
+type storeItem struct {
+	settings.Datastore
+	Comment     string `json:"comment,omitempty"`
+	VerifyNew   bool   `json:"verify-new,omitempty"`
+	Maintenance string `json:"maintenance-mode,omitempty"`
+
+	TrashDelay *catalog.Duration `json:"trash-delay,omitempty"` // ours; left out: the default
+}
+
+func newStoreItem(d stores.Described) storeItem {
+	return storeItem{d.Datastore, d.Settings.Comment, d.Settings.VerifyNew, content.Maintenance(d.Settings.Maintenance), d.Settings.TrashDelay}
+}
+
+// datastores lists the datastores that the caller may audit.
+func (a *api) datastores(_ context.Context, c *rest.Call) (any, error) {
+	all := a.Stores.Describe()
+	list := []storeItem{}
+	for _, d := range all {
+		if c.May(audit, "datastore", d.Name) {
+			list = append(list, newStoreItem(d))
+		}
+	}
+	return withDigest(list, settings.Digest(all)), nil
+}
+
+func storeName(c *rest.Call) string { return upgrade.Parsed(c.Params, "name", upgrade.ParseStore) }
+
+func (a *api) datastore(_ context.Context, c *rest.Call) (any, error) {
+	name := storeName(c)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	all := a.Stores.Describe()
+	i := slices.IndexFunc(all, func(d stores.Described) bool { return d.Name == name })
+	if i < 0 {
+		return nil, noSuch("datastore", name)
+	}
+	return withDigest(newStoreItem(all[i]), settings.Digest(all)), nil
+}
+
+// addDatastore begins to make a datastore.
+func (a *api) addDatastore(_ context.Context, c *rest.Call) (any, error) {
+	create := stores.Create{Reuse: c.Bool("reuse-datastore")}
+	create.Name = storeName(c)
+	create.Path = upgrade.Parsed(c.Params, "path", absolute)
+	for name, why := range map[string]string{
+		"backing-device": "removable datastores are not supported",
+		"backend":        "a datastore is a directory; the cloud is another tier",
+	} {
+		if c.Has(name) && c.Text(name) != "" && c.Text(name) != "type=filesystem" && c.Text(name) != "filesystem" {
+			c.Fail(name, "%s", why)
+		}
+	}
+	d := stores.Described{Datastore: create.Datastore}
+	change(c.Params, &d)
+	create.Datastore, create.Settings = d.Datastore, d.Settings
+	if _, there := a.Settings.State().Datastore(create.Name); there && c.Err() == nil {
+		c.Fail("name", "datastore '%s' already exists.", create.Name)
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	u, err := a.Stores.StartCreate(string(c.Who), create)
+	return u, err
+}
+
+// absolute reads the path of a directory.
+func absolute(text string) (string, error) {
+	switch {
+	case !strings.HasPrefix(text, "/") || strings.ContainsAny(text, "\x00\n"):
+		return "", errors.New("value does not match the regex pattern")
+	case slices.Contains(strings.Split(text, "/"), ".."):
+		return "", errors.New("the path must not have .. in it")
+	case path.Clean(text) == "/":
+		return "", errors.New("the root of the file system is no place for a datastore")
+	}
+	return path.Clean(text), nil
+}
+
+// change sets what came, and takes back what is to be deleted.
+func change(p *upgrade.Params, d *stores.Described) {
+	for _, name := range p.Texts("delete") {
+		if !reset(d, name) {
+			p.Fail("delete", "value '%s' is not defined in the enumeration.", name)
+		}
+	}
+	if p.Has("comment") {
+		d.Settings.Comment = comment(p, "comment")
+	}
+	if p.Has("verify-new") {
+		d.Settings.VerifyNew = p.Bool("verify-new")
+	}
+	if p.Has("trash-delay") { // ours
+		delay := catalog.Duration(upgrade.Parsed(p, "trash-delay", parseDelay))
+		d.Settings.TrashDelay = &delay
+	}
+	if p.Has("maintenance-mode") {
+		d.Settings.Maintenance = upgrade.Parsed(p, "maintenance-mode", parseMaintenance)
+	}
+	if p.Has("gc-schedule") {
+		d.GCSchedule = event(p, "gc-schedule")
+	}
+	for name, field := range kept(d) {
+		if p.Has(name) {
+			*field = comment(p, name)
+		}
+	}
+	if m := d.NotificationMode; m != "" && m != "legacy-sendmail" && m != "notification-system" {
+		p.Fail("notification-mode", "value '%s' is not defined in the enumeration.", m)
+	}
+}
+
+// kept are properties that are kept for clients as they come.
+func kept(d *stores.Described) map[string]*string {
+	return map[string]*string{
+		"notification-mode": &d.NotificationMode, "notify": &d.Notify, "notify-user": &d.NotifyUser, "tuning": &d.Tuning,
+	}
+}
+
+// reset gives a property its default, and reports whether there is one of that
+// name.
+func reset(d *stores.Described, name string) bool {
+	switch name {
+	case "comment":
+		d.Settings.Comment = ""
+	case "verify-new":
+		d.Settings.VerifyNew = false
+	case "trash-delay":
+		d.Settings.TrashDelay = nil
+	case "maintenance-mode":
+		d.Settings.Maintenance = catalog.Maintenance{}
+	case "gc-schedule":
+		d.GCSchedule = ""
+	default:
+		field := kept(d)[name]
+		if field == nil {
+			return false
+		}
+		*field = ""
+	}
+	return true
+}
+
+// parseDelay reads how long removed snapshots can be taken back: "36h", "0".
+func parseDelay(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err == nil && d < 0 {
+		err = errors.New("it is negative")
+	}
+	return d, err
+}
+
+// parseMaintenance reads a property string: "[type=]read-only,message=text".
+func parseMaintenance(text string) (m catalog.Maintenance, err error) {
+	mode, rest, _ := strings.Cut(text, ",")
+	m.Mode = catalog.Mode(strings.TrimPrefix(mode, "type="))
+	if m.Mode == catalog.InService || m.Check() != nil {
+		return m, upgrade.Errorf(http.StatusBadRequest, "value '%s' is not defined in the enumeration.", m.Mode)
+	}
+	if rest == "" {
+		return m, nil
+	}
+	message, ok := strings.CutPrefix(rest, "message=")
+	if !ok {
+		return m, upgrade.Errorf(http.StatusBadRequest, "schema does not allow additional properties.")
+	}
+	if quoted, ok := strings.CutPrefix(message, `"`); ok && strings.HasSuffix(quoted, `"`) {
+		message = strings.NewReplacer(`\\`, `\`, `\"`, `"`).Replace(strings.TrimSuffix(quoted, `"`))
+	}
+	if len(message) > 128*4 || strings.ContainsFunc(message, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return m, errors.New("value does not match the regex pattern")
+	}
+	m.Message = message
+	return m, nil
+}
+
+// changeDatastore changes what is set up for a datastore.
+func (a *api) changeDatastore(ctx context.Context, c *rest.Call) (any, error) {
+	name, digest := storeName(c), digestParam(c.Params)
+	change(c.Params, &stores.Described{})
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	return nil, a.Stores.Update(ctx, name, digest, func(d *stores.Described) error {
+		change(c.Params, d)
+		return c.Err()
+	})
+}
+
+// removeDatastore begins to remove a datastore, without its data.
+func (a *api) removeDatastore(_ context.Context, c *rest.Call) (any, error) {
+	r := stores.Remove{Name: storeName(c), KeepJobs: c.Bool("keep-job-configs"), Destroy: c.Bool("destroy-data")}
+	digest := digestParam(c.Params)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	if _, there := a.Settings.State().Datastore(r.Name); !there {
+		return nil, upgrade.Errorf(http.StatusNotFound, "datastore '%s' does not exist.", r.Name)
+	}
+	if err := settings.CheckDigest(a.Stores.Describe(), digest); err != nil {
+		return nil, err
+	}
+	u, err := a.Stores.StartRemove(string(c.Who), r)
+	return u, err
+}
+
+// gc tells how the garbage collections stand.
+func (a *api) gc(_ context.Context, c *rest.Call) (any, error) {
+	only := ""
+	if c.Has("store") {
+		only = c.Store()
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	list := []content.GC{}
+	for _, name := range a.Stores.Names() {
+		if only != "" && name != only || !c.May(audit|backup, "datastore", name) {
+			continue
+		}
+		g, err := content.GCOf(a.Stores, name)
+		if err != nil {
+			continue // it is not open
+		}
+		list = append(list, g)
+	}
+	return list, nil
+}

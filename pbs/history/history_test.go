@@ -1,0 +1,134 @@
+package history
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func newRecorder(t *testing.T, file string, sample func() map[string]float64) *Recorder {
+	t.Helper()
+	r, err := New(Config{File: file, Sample: func(context.Context) map[string]float64 { return sample() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func frame(t *testing.T, name string) Frame {
+	t.Helper()
+	f, err := ParseFrame(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// A minute has what was sampled in it, half an hour the average and the maximum.
+func TestFiguresOfADay(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "figures")
+	synctest.Test(t, func(t *testing.T) {
+		n := 0.0
+		r := newRecorder(t, file, func() map[string]float64 { n++; return map[string]float64{"used": n} })
+		start := time.Now()
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		time.Sleep(time.Hour - time.Second)
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		again := newRecorder(t, file, nil2) // what Run saved at its end
+		hour := again.Points(start.Add(59*time.Minute), frame(t, "hour"), false, "used", "other")
+		if len(hour) != 60 || hour[0].Figures["used"] != 1 || hour[59].Figures["used"] != 60 || hour[59].Time != start.Add(59*time.Minute).Unix() {
+			t.Errorf("%d minutes, from %v to %v", len(hour), hour[0], hour[len(hour)-1])
+		}
+		week := again.Points(start.Add(59*time.Minute), frame(t, "week"), true, "used")
+		if got := week[len(week)-1].Figures["used"]; got != 60 {
+			t.Errorf("maximum of the last half hour is %v", got)
+		}
+		week = again.Points(start.Add(59*time.Minute), frame(t, "week"), false, "used")
+		if got := week[len(week)-1].Figures["used"]; got != 45.5 {
+			t.Errorf("average of the last half hour is %v", got)
+		}
+	})
+}
+
+func nil2() map[string]float64 { return nil }
+
+// What is older than a ring, and times without samples, have no figure.
+func TestGapsStayGaps(t *testing.T) {
+	r := newRecorder(t, filepath.Join(t.TempDir(), "figures"), nil2)
+	start := time.Unix(1_700_000_000, 0)
+	r.Record(start, map[string]float64{"x": 1})
+	later := start.Add(10 * time.Minute)
+	r.Record(later, map[string]float64{"x": 2})
+	r.Record(start, map[string]float64{"x": 9}) // the clock was set back for a moment
+	points := r.Points(later, frame(t, "hour"), false, "x")
+	var got []float64
+	for _, p := range points {
+		if v, ok := p.Figures["x"]; ok {
+			got = append(got, v)
+		}
+	}
+	if len(got) != 2 || got[0] != 1 || got[1] != 2 {
+		t.Errorf("figures %v", got)
+	}
+	r.Record(start.Add(48*time.Hour), map[string]float64{"x": 3})
+	for _, p := range r.Points(start.Add(48*time.Hour), frame(t, "day"), false, "x") {
+		if v, ok := p.Figures["x"]; ok && v != 3 {
+			t.Errorf("a day later there is still %v", v)
+		}
+	}
+	r.Record(start.Add(800*24*time.Hour), map[string]float64{"y": 1})
+	if len(r.series) != 1 {
+		t.Errorf("%d names are kept", len(r.series))
+	}
+}
+
+func TestDamagedFileIsSetAside(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "figures")
+	if err := os.WriteFile(file, []byte("half a fi"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	newRecorder(t, file, nil2)
+	if _, err := os.Stat(file + ".bad"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLoadOfThisMachine(t *testing.T) {
+	var m Machine
+	l := m.Load()
+	if l.Memory.Total <= 0 || l.CPUs < 1 || l.Uptime < 1 || l.CPU < 0 || l.CPU > 1 {
+		t.Errorf("%+v", l)
+	}
+}
+
+// Whatever the file has, reading it fails or gives rings that can be used.
+func FuzzFile(f *testing.F) {
+	r := &Recorder{cfg: Config{File: filepath.Join(f.TempDir(), "x")}, series: map[string]*series{}}
+	r.Record(time.Unix(1e9, 0), map[string]float64{"a": 1})
+	if err := r.Save(); err != nil {
+		f.Fatal(err)
+	}
+	text, err := os.ReadFile(r.cfg.File)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		all, err := decode(bytes.NewReader(text))
+		if err != nil {
+			return
+		}
+		r := &Recorder{series: all}
+		r.Record(time.Unix(2e9, 0), map[string]float64{"a": 2})
+		r.Points(time.Unix(2e9, 0), Frame{0, 60}, true, "a")
+	})
+}
