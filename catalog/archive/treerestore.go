@@ -69,11 +69,12 @@ func (s *Snapshot) parts(name string) []string {
 }
 
 // What a restore of a tree keeps in memory, in bytes of decoded chunks: what
-// lies ahead, and as much again for tables, which lie behind the contents that
-// they describe. With chunks on their way, and what waits for the garbage
-// collector, three to four times as much is in use.
+// lies ahead, and what tables and their contents need, between which reading
+// goes to and fro: chunks have up to 16 MiB, and one that is forgotten too early
+// is fetched again. With chunks on their way, and what waits for the garbage
+// collector, two to three times as much is in use.
 const (
-	restoreCache = 32 << 20
+	restoreCache = 96 << 20
 	restoreAhead = 16 << 20
 )
 

@@ -66,7 +66,7 @@ type Config struct {
 	// by keep-alive packets.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	InFlight int64        // bytes of chunks on their way at a time, in each direction; default 96 MiB
+	InFlight int64        // bytes of chunks on their way at a time, in each direction, and half as much again that was not asked for yet; default 96 MiB
 	Log      *slog.Logger // default: discard
 }
 
@@ -87,7 +87,8 @@ type Client struct {
 	cfg    Config
 	server *wire.Server
 
-	sending, receiving *semaphore.Weighted // bytes of chunks on their way
+	// Bytes of chunks on their way. What is expected is fetched beside the rest.
+	sending, receiving, expecting *semaphore.Weighted
 }
 
 // New returns a client. It does not connect yet.
@@ -107,6 +108,7 @@ func New(cfg Config) (*Client, error) {
 	return &Client{
 		cfg: cfg, server: server,
 		sending: semaphore.NewWeighted(cfg.InFlight), receiving: semaphore.NewWeighted(cfg.InFlight),
+		expecting: semaphore.NewWeighted(cfg.InFlight / 2),
 	}, nil
 }
 

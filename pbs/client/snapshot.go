@@ -118,5 +118,6 @@ var ErrClosed = errors.New("snapshot is closed")
 // Close ends the connection. What is being read fails with [ErrClosed].
 func (r *Snapshot) Close() error {
 	r.session.Close(ErrClosed)
+	r.chunks.expected.close()
 	return nil
 }

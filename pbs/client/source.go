@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/pbs/client/wire"
@@ -25,7 +26,8 @@ var _ chunks.BatchSource = (*source)(nil)
 // asked for again with as much as any chunk can need. The budget therefore
 // holds, and nobody waits for more while holding some.
 type source struct {
-	r *Snapshot
+	r        *Snapshot
+	expected expected
 
 	mu   sync.Mutex
 	mean int64 // bytes of recent chunks
@@ -34,7 +36,11 @@ type source struct {
 // firstGuess is how long chunks are thought to be at first, in bytes.
 const firstGuess = 2 << 20
 
-func newSource(r *Snapshot) *source { return &source{r: r, mean: firstGuess} }
+func newSource(r *Snapshot) *source {
+	s := &source{r: r, mean: firstGuess}
+	s.expected.s, s.expected.budget, s.expected.held = s, r.c.expecting, map[chunks.Digest]*early{}
+	return s
+}
 
 // String names the place for messages.
 func (s *source) String() string { return s.r.String() }
@@ -56,7 +62,10 @@ func (s *source) learn(n int) {
 
 // Get returns a chunk.
 func (s *source) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
-	l := loan{s: s}
+	if b := s.expected.take(ctx, d, buf); b != nil {
+		return s.checked(d, b)
+	}
+	l := loan{s: s, budget: s.r.c.receiving}
 	if err := l.take(ctx, s.guess()); err != nil {
 		return nil, err
 	}
@@ -70,7 +79,7 @@ func (s *source) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.B
 func (s *source) GetMany(ctx context.Context, want []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
 	g, gctx := errgroup.WithContext(ctx)
 	for _, d := range want {
-		l := loan{s: s}
+		l := loan{s: s, budget: s.r.c.receiving}
 		if l.take(gctx, s.guess()) != nil {
 			break // the group, or ctx, says why
 		}
@@ -103,13 +112,14 @@ func isOfChunk(err error) bool {
 
 // A loan is the part of the budget that a chunk has.
 type loan struct {
-	s     *source
-	bytes int64
+	s      *source
+	budget *semaphore.Weighted
+	bytes  int64
 }
 
 // take waits for n bytes.
 func (l *loan) take(ctx context.Context, n int64) error {
-	if err := l.s.r.c.receiving.Acquire(ctx, n); err != nil {
+	if err := l.budget.Acquire(ctx, n); err != nil {
 		return err
 	}
 	l.bytes = n
@@ -119,7 +129,7 @@ func (l *loan) take(ctx context.Context, n int64) error {
 // grow makes the loan as large as n bytes, if that can be done at once.
 func (l *loan) grow(n int64) bool {
 	if n > l.bytes {
-		if !l.s.r.c.receiving.TryAcquire(n - l.bytes) {
+		if !l.budget.TryAcquire(n - l.bytes) {
 			return false
 		}
 		l.bytes = n
@@ -128,7 +138,7 @@ func (l *loan) grow(n int64) bool {
 }
 
 func (l *loan) giveBack() {
-	l.s.r.c.receiving.Release(l.bytes)
+	l.budget.Release(l.bytes)
 	l.bytes = 0
 }
 
@@ -147,8 +157,13 @@ func (l *loan) read(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Bl
 		return nil, l.s.explain(d, err)
 	}
 	l.s.learn(len(b))
+	return l.s.checked(d, b)
+}
+
+// checked returns a blob after a look at its frame.
+func (s *source) checked(d chunks.Digest, b []byte) (chunks.Blob, error) {
 	if err := chunks.Blob(b).Check(); err != nil {
-		return nil, &chunks.Error{Op: "read", Digest: d, Place: l.s.String(), Err: err}
+		return nil, &chunks.Error{Op: "read", Digest: d, Place: s.String(), Err: err}
 	}
 	return b, nil
 }

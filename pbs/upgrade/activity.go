@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -30,6 +29,7 @@ func (a *activity) Read(p []byte) (int, error) {
 }
 
 func (a *activity) Write(p []byte) (int, error) {
+	defer a.wait()()
 	n, err := a.Conn.Write(p)
 	a.note()
 	return n, err
@@ -61,39 +61,15 @@ func (a *activity) watch(ctx context.Context, limit time.Duration, stalled func(
 	}
 }
 
-// A door lets requests in as long as it is open, and knows when the last is
-// out. The server of package http2 returns without waiting for handlers.
-type door struct {
+// counted counts handlers that wait for the client.
+type counted struct {
 	next     http.Handler
 	activity *activity
-
-	mu     sync.Mutex
-	closed bool
-
-	inside sync.WaitGroup
 }
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	d.mu.Lock()
-	closed := d.closed
-	if !closed {
-		d.inside.Add(1)
-	}
-	d.mu.Unlock()
-	if closed {
-		return // nobody is there to be answered
-	}
-	defer d.inside.Done()
-	r.Body = &body{r.Body, d.activity}
-	d.next.ServeHTTP(&writer{w, d.activity}, r)
-}
-
-// close lets nobody in any more and waits until all are out.
-func (d *door) close() {
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
-	d.inside.Wait()
+func (c *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.Body = &body{r.Body, c.activity}
+	c.next.ServeHTTP(&writer{w, c.activity}, r)
 }
 
 type body struct {

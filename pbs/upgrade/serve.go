@@ -1,7 +1,5 @@
 package upgrade
 
-//lint:file-ignore SA1019 net/http can do the same since Go 1.26 only by way of a listener with one connection.
-
 import (
 	"cmp"
 	"context"
@@ -12,7 +10,7 @@ import (
 	"net/http"
 	"time"
 
-	"golang.org/x/net/http2"
+	"github.com/holdfast-mesh/holdfast/pbs/h2"
 )
 
 // What a PBS server says in its SETTINGS (§3.2). Windows of 32 MiB keep a line
@@ -46,7 +44,8 @@ var errGone = errors.New("the connection has ended")
 // Serve speaks HTTP/2 on conn until the client has gone or ctx ends, and then
 // closes it. It returns when all handlers have. That the client ended the
 // connection, in whatever way, is no error: only the session knows whether it
-// had said all it wanted. Otherwise the error is that of ctx, or ErrStalled.
+// had said all it wanted. Otherwise the error is that of ctx, or ErrStalled, or
+// says what of HTTP/2 the client got wrong.
 func Serve(ctx context.Context, conn net.Conn, h http.Handler, l Limits) error {
 	l.Stall = cmp.Or(l.Stall, 10*time.Minute)
 	l.Log = cmp.Or(l.Log, slog.New(slog.DiscardHandler))
@@ -61,34 +60,17 @@ func Serve(ctx context.Context, conn net.Conn, h http.Handler, l Limits) error {
 		defer close(watched)
 		a.watch(ctx, l.Stall, func() { cancel(ErrStalled) })
 	}()
-	d := &door{next: h, activity: a}
-	serveHTTP2(ctx, a, d, l.Log)
+	wrong := h2.Serve(ctx, a, &counted{h, a}, h2.Config{MaxFrame: MaxFrame, Window: Window, Streams: MaxStream, Log: l.Log})
 	stop()
 	cancel(errGone) // unless there is a better reason
-	d.close()
 	<-watched
-	conn.Close() // the client may have done so, and nothing is lost with it
-	if err := context.Cause(ctx); err != errGone {
-		return fmt.Errorf("serve %s: %w", conn.RemoteAddr(), err)
+	switch cause := context.Cause(ctx); {
+	case cause != errGone:
+		return fmt.Errorf("serve %s: %w", conn.RemoteAddr(), cause)
+	case wrong != nil:
+		return fmt.Errorf("serve %s: %w", conn.RemoteAddr(), wrong)
 	}
 	return nil
-}
-
-// serveHTTP2 returns when conn has ended, and does not wait for handlers.
-func serveHTTP2(ctx context.Context, conn net.Conn, h http.Handler, log *slog.Logger) {
-	base := &http.Server{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
-	server := &http2.Server{
-		MaxConcurrentStreams:         MaxStream,
-		MaxReadFrameSize:             MaxFrame,
-		MaxUploadBufferPerConnection: Window,
-		MaxUploadBufferPerStream:     Window,
-	}
-	// Without this all servers share a pool of channels, which the bubbles of
-	// testing/synctest may not.
-	if err := http2.ConfigureServer(base, server); err != nil {
-		panic("the options of the HTTP/2 server contradict each other: " + err.Error())
-	}
-	server.ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: h, BaseConfig: base})
 }
 
 // drop ends a connection at once. Close of a TLS connection would wait for

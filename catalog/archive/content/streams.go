@@ -16,6 +16,7 @@ const (
 type stream struct {
 	front int // the furthest chunk that was read
 	next  int // the first that was not yet asked for; at least front+1
+	told  int // the first that no source was told of
 	moved bool
 	used  uint64
 }
@@ -81,4 +82,23 @@ func (s *streams) next(x chunks.Index, ahead int64) (i int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// expect returns the chunks that will probably be read soon, as next does, and
+// of which nobody was told yet.
+func (s *streams) expect(x chunks.Index, ahead int64) (want []chunks.Digest) {
+	for k := range s.all[:s.count] {
+		at := &s.all[k]
+		if !at.moved {
+			continue
+		}
+		_, front := x.Range(at.front)
+		for at.told = max(at.told, at.next); at.told < x.Len(); at.told++ {
+			if _, end := x.Range(at.told); end-front > ahead {
+				break
+			}
+			want = append(want, x.Digest(at.told))
+		}
+	}
+	return want
 }
