@@ -43,12 +43,12 @@ func (h *Host) build(number int) error {
 	if err != nil {
 		return err
 	}
-	setup := []string{"link set eth0 up"}
+	setup := []string{"link set lo up", "link set eth0 up"}
 	for _, lan := range h.Site.lan {
 		mine := nth(lan, byte(number))
 		h.address = append(h.address, mine.Addr())
 		setup = append(setup,
-			fmt.Sprintf("addr add %s dev eth0%s", mine, nodad(lan)),
+			fmt.Sprintf("addr add %s dev eth0", mine),
 			fmt.Sprintf("route add default via %s", nth(lan, 1).Addr()))
 	}
 	h.Addr = h.address[0]

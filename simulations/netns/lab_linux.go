@@ -113,10 +113,14 @@ func (lab *Lab) space() *namespace {
 }
 
 // Path returns the line from one site to another, in that direction only.
-func (lab *Lab) Path(from, to *Site) *wan.Line { return lab.Network.Path(from.Site, to.Site) }
+func (lab *Lab) Path(from, to *Site) *wan.Line {
+	return lab.Network.Path(from.uplink.port, to.uplink.port)
+}
 
 // Between returns the lines between two sites, both directions.
-func (lab *Lab) Between(a, b *Site) wan.Lines { return lab.Network.Between(a.Site, b.Site) }
+func (lab *Lab) Between(a, b *Site) wan.Lines {
+	return lab.Network.Between(a.uplink.port, b.uplink.port)
+}
 
 // Partition cuts every line between a site of one side and a site not of it.
 // Undo it with Heal of what it returns.
@@ -128,7 +132,7 @@ func (lab *Lab) Partition(side ...*Site) wan.Lines {
 	var lines wan.Lines
 	for _, a := range side {
 		for _, b := range lab.sites {
-			if !in[b] {
+			if !in[b] && a.uplink != b.uplink {
 				lines = append(lines, lab.Between(a, b)...)
 			}
 		}
@@ -141,7 +145,7 @@ func (lab *Lab) Partition(side ...*Site) wan.Lines {
 func (lab *Lab) String() string {
 	var b strings.Builder
 	for _, s := range lab.sites {
-		fmt.Fprintf(&b, "site %s, %s, seen as %s: nsenter --net=%s\n", s.Name, s.nat, s.Addr, s.router.path())
+		fmt.Fprintf(&b, "site %s, %s, seen as %s: nsenter --net=%s\n", s.Name, s.nat, s.Addr(), s.router.path())
 		for _, h := range s.hosts {
 			fmt.Fprintf(&b, "  host %s, %s: nsenter --net=%s\n", h.Name, h.Addr, h.space.path())
 		}

@@ -2,7 +2,9 @@ package netns
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -19,7 +21,7 @@ type namespace struct {
 	id uint64 // inode: tells it from others
 }
 
-// newNamespace makes an empty network, with nothing but a loopback that is up.
+// newNamespace makes an empty network: nothing but a loopback that is down.
 func newNamespace() (*namespace, error) {
 	ns := &namespace{fd: -1}
 	err := elsewhere(func() error { return unix.Unshare(unix.CLONE_NEWNET) }, func() (err error) {
@@ -35,7 +37,7 @@ func newNamespace() (*namespace, error) {
 		return nil, err
 	}
 	ns.id = st.Ino
-	if err := ns.ip("link set lo up"); err != nil {
+	if err := ns.set(quiet...); err != nil {
 		ns.close()
 		return nil, err
 	}
@@ -99,11 +101,12 @@ func (ns *namespace) feed(text, name string, args ...string) error {
 }
 
 // set writes kernel parameters of the namespace, as "net/ipv4/ip_forward=1".
+// What a kernel was built without it has no parameters for, and needs none.
 func (ns *namespace) set(parameters ...string) error {
 	return ns.do(func() error {
 		for _, p := range parameters {
 			name, value, _ := strings.Cut(p, "=")
-			if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
+			if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("set %s to %s: %w", name, value, err)
 			}
 		}

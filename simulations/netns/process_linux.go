@@ -141,17 +141,17 @@ func killIf(applies func(pid int) bool) {
 }
 
 // lifeOf names one life of a process: its number and when it began, or "" if
-// there is none of that number.
+// none of that number runs.
 func lifeOf(pid int) string {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return ""
 	}
 	// The second field is the program's name in parentheses, which may hold
-	// anything; the 22nd is when it began.
+	// anything; the third is its state, the 22nd when it began.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	if len(fields) < 20 {
-		return ""
+	if len(fields) < 20 || fields[0] == "Z" {
+		return "" // ended, and nobody has asked how
 	}
 	return fmt.Sprintf("%d-%s", pid, fields[19])
 }

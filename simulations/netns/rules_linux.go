@@ -2,12 +2,22 @@ package netns
 
 import "strings"
 
-// routing are the kernel parameters of a router. The machine's own may differ.
+// quiet are the kernel parameters of every namespace: no second of asking
+// whether somebody else has the same IPv6 address, for none has.
+var quiet = []string{
+	"net/ipv6/conf/all/accept_dad=0",
+	"net/ipv6/conf/default/accept_dad=0",
+}
+
+// routing are those of a router. The machine's own, which a new namespace takes
+// over, may differ.
 var routing = []string{
 	"net/ipv4/ip_forward=1",
 	"net/ipv6/conf/all/forwarding=1",
 	"net/ipv4/conf/all/rp_filter=0",
 	"net/ipv4/conf/default/rp_filter=0",
+	"net/bridge/bridge-nf-call-iptables=0", // rules are for what is routed, not for the LAN
+	"net/bridge/bridge-nf-call-ip6tables=0",
 }
 
 // rules returns the nftables rules of a site's router.

@@ -34,20 +34,30 @@ func (k NAT) String() string {
 	return [...]string{"public", "port-preserving NAT", "symmetric NAT", "carrier-grade NAT"}[k]
 }
 
-// A Site is a router and the hosts behind it. Its Up and Down lines are those
-// of package wan.
+// A Site is a router and the hosts behind it. Sites of one provider share its
+// address and its lines.
 type Site struct {
-	*wan.Site
-	Addr netip.Addr // what others see; for Public sites the router's own
+	Name     string
+	Up, Down *wan.Line // everything it sends, and receives
 
 	lab    *Lab
 	nat    NAT
 	ipv6   bool
 	number int
 	router *namespace
-	edge   *namespace // where the TUN is: the provider's, or the same as router
+	uplink *uplink
 	lan    []netip.Prefix
 	hosts  []*Host
+}
+
+// An uplink is where a site, or a provider for several, meets the network.
+type uplink struct {
+	space     *namespace // the router of the site, or of the provider
+	port      *wan.Site
+	number    int
+	addr      netip.Addr
+	routes    []netip.Prefix
+	customers int // of a provider
 }
 
 // An Option changes how a site is built.
@@ -65,111 +75,51 @@ func IPv6() Option { return func(s *Site) { s.ipv6 = true } }
 // and to each other site one as in Config.Path.
 func (lab *Lab) Site(name string, nat NAT, options ...Option) *Site {
 	lab.t.Helper()
+	return lab.add(name, nat, nil, options)
+}
+
+// Neighbour adds a site that shares the carrier-grade NAT of this one. To the
+// outside both have the same address, and neither reaches the other.
+func (s *Site) Neighbour(name string, options ...Option) *Site {
+	s.lab.t.Helper()
+	if s.nat != CarrierGrade {
+		s.lab.t.Fatalf("add %s as a neighbour of site %s: it has no provider to share, but %s", name, s.Name, s.nat)
+	}
+	return s.lab.add(name, CarrierGrade, s.uplink, options)
+}
+
+func (lab *Lab) add(name string, nat NAT, shared *uplink, options []Option) *Site {
+	lab.t.Helper()
 	number := len(lab.sites) + 1
-	s := &Site{lab: lab, nat: nat, number: number, lan: []netip.Prefix{inside4(number)}}
+	s := &Site{Name: name, lab: lab, nat: nat, number: number, uplink: shared, lan: []netip.Prefix{inside4(number)}}
 	for _, o := range options {
 		o(s)
 	}
 	if nat == Public {
 		s.lan[0] = outside4(number)
 	}
-	routes := []netip.Prefix{outside4(number)}
 	if s.ipv6 {
 		s.lan = append(s.lan, outside6(number))
-		routes = append(routes, outside6(number))
 	}
-	s.Addr = nth(outside4(number), 1).Addr()
+	if number > 250 {
+		lab.t.Fatalf("build site %s: a lab has at most 250", name)
+	}
 	s.router = lab.space()
-	s.edge = s.router
-	if nat == CarrierGrade {
-		s.edge = lab.space()
-	}
-	if err := s.build(name, routes); err != nil {
+	if err := s.build(); err != nil {
 		lab.t.Fatalf("build site %s: %v", name, err)
 	}
+	s.Up, s.Down = s.uplink.port.Up, s.uplink.port.Down
 	lab.sites = append(lab.sites, s)
 	return s
 }
 
-// build sets up the router, and the provider's in front of it if there is one.
-func (s *Site) build(name string, routes []netip.Prefix) error {
-	dev, err := s.edge.tun("wan")
-	if err != nil {
-		return err
-	}
-	if s.Site, err = s.lab.Attach(name, dev, routes...); err != nil {
-		dev.Close()
-		return err
-	}
-	if err := s.router.set(routing...); err != nil {
-		return err
-	}
-	setup := []string{"link add lan type bridge", "link set lan up"}
-	for _, p := range s.lan {
-		setup = append(setup, fmt.Sprintf("addr add %s dev lan%s", nth(p, 1), nodad(p)))
-	}
-	if s.nat == CarrierGrade {
-		if err := s.buildCarrier(); err != nil {
-			return err
-		}
-	} else {
-		setup = append(setup, s.wanSetup()...)
-	}
-	if err := s.router.ip(setup...); err != nil {
-		return err
-	}
-	return s.router.nft(s.nat.rules())
-}
+// Addr is the address that others see connections from the site come from. At
+// a Public site that is the host's own; this is then the router's.
+func (s *Site) Addr() netip.Addr { return s.uplink.addr }
 
-// buildCarrier sets up the provider's router and its line to the site's.
-func (s *Site) buildCarrier() error {
-	if err := s.edge.set(routing...); err != nil {
-		return err
-	}
-	c4, c6 := carrier4(s.number), carrier6(s.number)
-	outer := append(s.wanSetup(),
-		"link add lan type veth peer name wan netns "+s.router.path(),
-		"link set lan up",
-		fmt.Sprintf("addr add %s dev lan", nth(c4, 1)))
-	inner := []string{
-		"link set wan up",
-		fmt.Sprintf("addr add %s dev wan", nth(c4, 2)),
-		fmt.Sprintf("route add default via %s", nth(c4, 1).Addr()),
-	}
-	if s.ipv6 {
-		outer = append(outer, fmt.Sprintf("addr add %s dev lan nodad", nth(c6, 1)),
-			fmt.Sprintf("route add %s via %s", outside6(s.number), nth(c6, 2).Addr()))
-		inner = append(inner, fmt.Sprintf("addr add %s dev wan nodad", nth(c6, 2)),
-			fmt.Sprintf("route add default via %s", nth(c6, 1).Addr()))
-	}
-	if err := s.edge.ip(outer...); err != nil {
-		return err
-	}
-	if err := s.router.ip(inner...); err != nil {
-		return err
-	}
-	return s.edge.nft(carrierRules())
-}
-
-// wanSetup returns the commands that connect a router to its TUN device. The
-// device may hold many packets, so that only lines of the network drop any.
-func (s *Site) wanSetup() []string {
-	setup := []string{"link set wan txqueuelen 10000 addrgenmode none up", "route add default dev wan"}
-	if s.nat != Public {
-		setup = append(setup, fmt.Sprintf("addr add %s/32 dev wan", s.Addr))
-	}
-	if s.ipv6 {
-		setup = append(setup, "-6 route add default dev wan")
-	}
-	return setup
-}
-
-func nodad(p netip.Prefix) string {
-	if p.Addr().Is6() {
-		return " nodad" // no second of waiting to see if somebody else has it
-	}
-	return ""
-}
+// Access returns the two lines that join the site to the network: cut them and
+// it is alone.
+func (s *Site) Access() wan.Lines { return wan.Lines{s.Up, s.Down} }
 
 // Renumber gives the router of a site with NAT another public address, as some
 // providers do every night. Connections through the old one are lost.
@@ -178,9 +128,9 @@ func (s *Site) Renumber() {
 	if s.nat == Public {
 		s.lab.t.Fatalf("renumber site %s: it is public, so its hosts would have to move", s.Name)
 	}
-	old := s.Addr
-	s.Addr = nth(outside4(s.number), old.As4()[3]%250+1).Addr()
-	err := s.edge.ip(fmt.Sprintf("addr add %s/32 dev wan", s.Addr), fmt.Sprintf("addr del %s/32 dev wan", old))
+	up, old := s.uplink, s.uplink.addr
+	up.addr = nth(outside4(up.number), old.As4()[3]%250+1).Addr()
+	err := up.space.ip(fmt.Sprintf("addr add %s/32 dev wan", up.addr), fmt.Sprintf("addr del %s/32 dev wan", old))
 	if err != nil {
 		s.lab.t.Fatalf("renumber site %s: %v", s.Name, err)
 	}
@@ -205,7 +155,7 @@ func (s *Site) Forward(protocol string, port uint16, to *Host) {
 func (s *Site) ForgetAfter(d time.Duration) {
 	s.lab.t.Helper()
 	seconds := fmt.Sprint(max(1, int(d.Round(time.Second).Seconds())))
-	for _, r := range []*namespace{s.router, s.edge} {
+	for _, r := range []*namespace{s.router, s.uplink.space} {
 		err := r.set("net/netfilter/nf_conntrack_udp_timeout="+seconds, "net/netfilter/nf_conntrack_udp_timeout_stream="+seconds)
 		if err != nil {
 			s.lab.t.Fatalf("change what site %s remembers: %v", s.Name, err)

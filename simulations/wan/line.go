@@ -221,14 +221,14 @@ func (l *Line) drop(p *packet, reason func(*Counters) *uint64) {
 	if path := p.way[1]; path != nil && path != l {
 		*reason(&path.counters)++
 	}
-	p.free()
+	l.net.free(p)
 }
 
 // tooBig drops a packet and tells its sender, unless the line is a black hole.
 // The message takes as long to come back as the line takes to cross.
 func (l *Line) tooBig(p *packet, now time.Time) {
 	if answer := packetTooBig(p.data, l.link.MTU); answer != nil && !l.link.Blackhole {
-		back := newPacket(answer)
+		back := l.net.newPacket(answer)
 		back.to, back.hop = p.from, len(back.way)
 		l.net.schedule(back, now.Add(l.link.Delay))
 	}

@@ -4,7 +4,6 @@ import (
 	"container/heap"
 	"encoding/binary"
 	"net/netip"
-	"sync"
 	"time"
 )
 
@@ -23,15 +22,17 @@ type packet struct {
 	seq    uint64    // breaks ties of at: first come, first served
 }
 
-var packets = sync.Pool{New: func() any { return new(packet) }}
-
-func newPacket(data []byte) *packet {
-	p := packets.Get().(*packet)
+// newPacket returns a packet with a copy of data; give it back with free.
+func (n *Network) newPacket(data []byte) *packet {
+	p, _ := n.spare.Get().(*packet)
+	if p == nil {
+		p = new(packet)
+	}
 	*p = packet{data: append(p.data[:0], data...)}
 	return p
 }
 
-func (p *packet) free() { packets.Put(p) }
+func (n *Network) free(p *packet) { n.spare.Put(p) }
 
 // advance does what is due for p, and reports whether it has arrived at its site.
 func (p *packet) advance() bool {

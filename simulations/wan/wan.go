@@ -35,6 +35,8 @@ type Network struct {
 	wake chan struct{} // there is something due before the loop's next look
 	fail chan error    // the first device that broke
 
+	spare sync.Pool // packets to use again
+
 	mu      sync.Mutex
 	sites   []*Site
 	paths   map[[2]*Site]*Line
@@ -212,7 +214,7 @@ func (n *Network) send(from *Site, data []byte) {
 	if to == nil || to == from {
 		return
 	}
-	p := newPacket(data)
+	p := n.newPacket(data)
 	p.from, p.to = from, to
 	p.way = [3]*Line{from.Up, n.pathLocked(from, to), to.Down}
 	before := n.due.first()
@@ -253,7 +255,7 @@ func (n *Network) deliver(now time.Time) (time.Duration, error) {
 			if err != nil && !errors.Is(err, os.ErrClosed) {
 				return 0, fmt.Errorf("write packet to site %s: %w", p.to.Name, err)
 			}
-			p.free()
+			n.free(p)
 		}
 		now = time.Now()
 	}

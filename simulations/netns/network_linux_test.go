@@ -1,0 +1,220 @@
+package netns
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/simulations/wan"
+)
+
+// fastest returns the shortest of some round trips: what the network takes, not
+// what a busy machine adds.
+func fastest(trip func()) time.Duration {
+	best := time.Hour
+	for range 15 {
+		start := time.Now()
+		trip()
+		best = min(best, time.Since(start))
+	}
+	return best
+}
+
+func TestRoundTrips(t *testing.T) {
+	lab := New(t, Config{Path: wan.Link{Delay: 20 * ms}})
+	dc := lab.Site("dc", Public)
+	server := newPeer(t, dc.Host("server"))
+	web := echo(t, server.h)
+	far := map[*Site]time.Duration{}
+	for _, nat := range []NAT{Public, PortPreserving, Symmetric, CarrierGrade} {
+		far[lab.Site(nat.String(), nat)] = 40 * ms
+	}
+	slow := lab.Site("slow", PortPreserving)
+	lab.Path(slow, dc).Change(func(l *wan.Link) { l.Delay = 5 * ms })
+	slow.Down.Set(wan.Link{Delay: 50 * ms})
+	far[slow] = 75 * ms
+	for site, want := range far {
+		t.Run(site.Name, func(t *testing.T) {
+			p := newPeer(t, site.Host("p"))
+			udp := fastest(func() { server.send(server.sees(p), "pong"); p.receive(soon) })
+			c := dial(t, p.h, web)
+			tcp := fastest(func() { there(t, c, 100, soon) })
+			for kind, got := range map[string]time.Duration{"UDP": udp, "TCP": tcp} {
+				if got < want || got > want+15*ms {
+					t.Errorf("the fastest round trip of %s took %v, want %v to %v", kind, got, want, want+15*ms)
+				}
+			}
+		})
+	}
+}
+
+func TestRateOfTCP(t *testing.T) {
+	const rate, size = 20e6, 1 << 20
+	lab := New(t, Config{Path: wan.Link{Delay: 5 * ms, Rate: rate, Queue: 64 << 10}})
+	dc, home := lab.Site("dc", Public), lab.Site("home", PortPreserving)
+	c := dial(t, home.Host("h"), echo(t, dc.Host("server")))
+	start := time.Now()
+	if !there(t, c, size, 20*time.Second) {
+		t.Fatal("1 MiB takes more than 20 s at 20 Mbit/s")
+	}
+	took := time.Since(start)
+	t.Logf("1 MiB there and back took %v: %.1f of 20 Mbit/s in each direction", took.Round(ms), size*8/took.Seconds()/1e6)
+	if least := time.Duration(size * 8 / rate * float64(time.Second)); took < least {
+		t.Errorf("1 MiB took %v, less than the rate allows, %v", took, least)
+	}
+	if up := lab.Path(home, dc).Counters(); up.Bytes < size || up.Bytes > 2*size {
+		t.Errorf("counters after 1 MiB: %s", up)
+	}
+}
+
+// What a seed loses does not depend on the machine: the same packets arrive in
+// each lab of that seed.
+func TestLossFollowsSeed(t *testing.T) {
+	const n = 500
+	arrive := func(seed uint64) (got string) {
+		lab := New(t, Config{Seed: seed, Path: wan.Link{Loss: 0.2}})
+		home, dc := lab.Site("home", Symmetric), lab.Site("dc", Public)
+		p, q := newPeer(t, home.Host("p")), newPeer(t, dc.Host("q"))
+		for i := range n {
+			p.send(q.addr(), fmt.Sprint(i, " "))
+		}
+		path, deadline := lab.Path(home, dc), time.Now().Add(soon)
+		for c := path.Counters(); c.Packets+c.Lost < n && time.Now().Before(deadline); c = path.Counters() {
+			time.Sleep(ms)
+		}
+		c := path.Counters()
+		if c.Packets+c.Lost != n || c.Lost < n/5-45 || c.Lost > n/5+45 { // five sigma
+			t.Errorf("seed %d: of %d packets sent: %s", seed, n, c)
+		}
+		for range c.Packets {
+			text, _ := q.receive(soon)
+			got += text
+		}
+		return got
+	}
+	one := arrive(1)
+	if again := arrive(1); again != one {
+		t.Errorf("seed 1 let pass %q and then %q", one, again)
+	}
+	if two := arrive(2); two == one {
+		t.Error("seed 2 let pass the same as seed 1")
+	}
+}
+
+// TCP survives a partition; UDP passes before and after; one direction can be
+// cut alone; a third site is not concerned.
+func TestPartition(t *testing.T) {
+	lab := New(t, Config{})
+	home, dc, cloud := lab.Site("home", PortPreserving), lab.Site("dc", Public), lab.Site("cloud", Public)
+	p, q, r := newPeer(t, home.Host("p")), newPeer(t, dc.Host("q")), newPeer(t, cloud.Host("r"))
+	c := dial(t, p.h, echo(t, q.h))
+	seen := q.sees(p)
+
+	lab.Between(home, dc).Cut()
+	if p.reaches(q, q.addr(), never) || q.reaches(p, seen, never) {
+		t.Error("UDP passes a partition")
+	}
+	if there(t, c, 10, never) {
+		t.Error("TCP passes a partition")
+	}
+	r.sees(p)
+	r.sees(q)
+	lab.Between(home, dc).Heal()
+	q.sees(p)
+	if !there(t, c, 0, soon) { // what was sent in vain is sent again
+		t.Error("TCP did not survive")
+	}
+
+	lab.Path(home, dc).Cut()
+	if p.reaches(q, q.addr(), never) || !q.reaches(p, seen, soon) {
+		t.Error("cutting one direction cut the wrong one, or both")
+	}
+	lab.Path(home, dc).Heal()
+
+	lines := lab.Partition(home, cloud)
+	if p.reaches(q, q.addr(), never) || r.reaches(q, q.addr(), never) || q.reaches(r, r.addr(), never) {
+		t.Error("packets pass between the sides")
+	}
+	r.sees(p)
+	lines.Heal()
+	q.sees(p)
+	q.sees(r)
+
+	dc.Access().Cut()
+	if p.reaches(q, q.addr(), never) || r.reaches(q, q.addr(), never) {
+		t.Error("packets reach a site whose access is cut")
+	}
+	r.sees(p)
+	dc.Access().Heal()
+	q.sees(p)
+}
+
+// Where ICMP tells senders the MTU, TCP adapts. Where it does not, small things
+// work and large ones hang, until somebody repairs the line.
+func TestMTU(t *testing.T) {
+	for _, nat := range []NAT{Public, CarrierGrade} {
+		t.Run(nat.String(), func(t *testing.T) {
+			t.Parallel()
+			lab := New(t, Config{Path: wan.Link{MTU: 1300}})
+			dc, home := lab.Site("dc", Public, IPv6()), lab.Site("home", nat, IPv6())
+			server, h := dc.Host("server"), home.Host("h")
+			at := echo(t, server)
+			for _, to := range []netip.AddrPort{at, netip.AddrPortFrom(server.Addr6, at.Port())} {
+				if !there(t, dial(t, h, to), 100_000, soon) {
+					t.Errorf("TCP to %s does not adapt to the MTU", to)
+				}
+			}
+			if lab.Path(home, dc).Counters().TooBig == 0 {
+				t.Error("nothing was too big")
+			}
+
+			other := lab.Site("other", nat)
+			lab.Between(other, dc).Change(func(l *wan.Link) { l.Blackhole = true })
+			c := dial(t, other.Host("h"), at)
+			if !there(t, c, 1000, soon) {
+				t.Error("a black hole swallows what is small enough")
+			}
+			if there(t, c, 100_000, 2*never) {
+				t.Error("a black hole lets large packets pass")
+			}
+			if got := lab.Path(other, dc).Counters(); got.TooBig == 0 {
+				t.Errorf("counters: %s", got)
+			}
+			lab.Between(other, dc).Set(wan.Link{})
+			if !there(t, dial(t, other.hosts[0], at), 100_000, soon) {
+				t.Error("the repaired line does not pass large packets")
+			}
+		})
+	}
+}
+
+// A transfer over an uplink with a huge queue makes everybody behind it wait,
+// but nobody else.
+func TestBloatedUplink(t *testing.T) {
+	lab := New(t, Config{})
+	dc, home, office := lab.Site("dc", Public), lab.Site("home", PortPreserving), lab.Site("office", PortPreserving)
+	q, p, r := newPeer(t, dc.Host("q")), newPeer(t, home.Host("p")), newPeer(t, office.Host("r"))
+	c := dial(t, home.Host("bulk"), echo(t, q.h))
+	home.Up.Set(wan.Link{Rate: 8e6, Queue: 1 << 20}) // up to a second of queue
+	done := make(chan bool)
+	go func() { done <- there(t, c, 1<<20, 20*time.Second) }()
+	behind := time.Duration(0)
+	for len(done) == 0 && behind < 200*ms {
+		select {
+		case <-done:
+			t.Fatalf("the transfer is over, and nobody waited for more than %v", behind)
+		default:
+		}
+		start := time.Now()
+		q.sees(p)
+		behind = time.Since(start)
+	}
+	if beside := fastest(func() { q.sees(r) }); beside > behind/4 {
+		t.Errorf("a packet from another site took %v, one behind the transfer %v", beside, behind)
+	}
+	home.Up.Set(wan.Link{}) // the queue drains at once
+	if !<-done {
+		t.Error("the transfer did not end")
+	}
+}
