@@ -73,23 +73,28 @@ func TestRateOfTCP(t *testing.T) {
 func TestLossFollowsSeed(t *testing.T) {
 	const n = 500
 	arrive := func(seed uint64) (got string) {
+		before := uint64(0)
 		lab := New(t, Config{Seed: seed, Path: wan.Link{Loss: 0.2}})
 		home, dc := lab.Site("home", Symmetric), lab.Site("dc", Public)
 		p, q := newPeer(t, home.Host("p")), newPeer(t, dc.Host("q"))
+		path := lab.Path(home, dc)
 		for i := range n {
 			p.send(q.addr(), fmt.Sprint(i, " "))
+			for start := time.Now(); path.Counters().Packets+path.Counters().Lost <= uint64(i); {
+				if time.Since(start) > soon {
+					t.Fatalf("seed %d: packet %d neither passed nor was lost: %s", seed, i, path.Counters())
+				}
+				time.Sleep(ms / 20)
+			}
+			if lost := path.Counters().Lost; lost == before {
+				text, _ := q.receive(soon)
+				got += text
+			} else {
+				before = lost
+			}
 		}
-		path, deadline := lab.Path(home, dc), time.Now().Add(soon)
-		for c := path.Counters(); c.Packets+c.Lost < n && time.Now().Before(deadline); c = path.Counters() {
-			time.Sleep(ms)
-		}
-		c := path.Counters()
-		if c.Packets+c.Lost != n || c.Lost < n/5-45 || c.Lost > n/5+45 { // five sigma
-			t.Errorf("seed %d: of %d packets sent: %s", seed, n, c)
-		}
-		for range c.Packets {
-			text, _ := q.receive(soon)
-			got += text
+		if before < n/5-45 || before > n/5+45 { // five sigma
+			t.Errorf("seed %d: of %d packets sent: %s", seed, n, path.Counters())
 		}
 		return got
 	}
