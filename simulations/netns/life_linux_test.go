@@ -260,6 +260,7 @@ func TestSkips(t *testing.T) {
 
 // Mistakes in a test end it with a sentence.
 func TestMistakes(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		do   func(lab *Lab)
@@ -340,6 +341,7 @@ func TestDo(t *testing.T) {
 }
 
 func TestProcess(t *testing.T) {
+	t.Parallel()
 	lab := New(t, Config{})
 	h := lab.Site("dc", Public).Host("h")
 	out, err := h.Run(t.Context(), "ip", "-br", "addr", "show", "eth0")

@@ -9,6 +9,7 @@ import (
 // What a host behind each kind of NAT looks like to two others, and whether
 // others can reach it unasked.
 func TestMapping(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		nat      NAT
 		keeps    bool // the port that the host used
@@ -54,6 +55,7 @@ func TestMapping(t *testing.T) {
 // Who can connect to whom after both learned their address from a third and
 // sent to each other at the same time.
 func TestHolePunching(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		a, b NAT
 		want bool
@@ -70,14 +72,14 @@ func TestHolePunching(t *testing.T) {
 	}
 	lab := New(t, Config{})
 	third := newPeer(t, lab.Site("third", Public).Host("third"))
-	var sites [2][]*Site
+	var hosts [2][]*Host
 	for _, n := range []NAT{Public, PortPreserving, Symmetric, CarrierGrade} {
-		sites[0] = append(sites[0], lab.Site("one "+n.String(), n))
-		sites[1] = append(sites[1], lab.Site("two "+n.String(), n))
+		hosts[0] = append(hosts[0], lab.Site("one "+n.String(), n).Host("a"))
+		hosts[1] = append(hosts[1], lab.Site("two "+n.String(), n).Host("b"))
 	}
 	for _, tt := range tests {
 		t.Run(tt.a.String()+" and "+tt.b.String(), func(t *testing.T) {
-			a, b := newPeer(t, sites[0][tt.a].Host("a")), newPeer(t, sites[1][tt.b].Host("b"))
+			a, b := newPeer(t, hosts[0][tt.a]), newPeer(t, hosts[1][tt.b])
 			if got := punch(third, a, b); got != tt.want {
 				t.Errorf("they connect: %v, want %v", got, tt.want)
 			}
@@ -109,6 +111,7 @@ func punch(third, a, b *peer) bool {
 // Two customers of one provider share an address and do not reach each other,
 // neither through it nor at home.
 func TestNeighbours(t *testing.T) {
+	t.Parallel()
 	lab := New(t, Config{})
 	third := newPeer(t, lab.Site("dc", Public).Host("third"))
 	home := lab.Site("home", CarrierGrade)
@@ -134,6 +137,7 @@ func TestNeighbours(t *testing.T) {
 // Homes often use the same private network. Both are reached by their public
 // addresses all the same.
 func TestSameLAN(t *testing.T) {
+	t.Parallel()
 	lab := New(t, Config{})
 	third := newPeer(t, lab.Site("dc", Public).Host("third"))
 	lan := LAN(netip.MustParsePrefix("192.168.1.0/24"))
@@ -147,6 +151,7 @@ func TestSameLAN(t *testing.T) {
 }
 
 func TestForward(t *testing.T) {
+	t.Parallel()
 	lab := New(t, Config{})
 	out := lab.Site("dc", Public).Host("out")
 	home := lab.Site("home", Symmetric)
@@ -169,6 +174,7 @@ func TestForward(t *testing.T) {
 // A provider that changes the address ends what went through the old one; the
 // host is then seen under the new one.
 func TestRenumber(t *testing.T) {
+	t.Parallel()
 	for _, nat := range []NAT{PortPreserving, CarrierGrade} {
 		t.Run(nat.String(), func(t *testing.T) {
 			lab := New(t, Config{})
@@ -213,6 +219,7 @@ func TestForgetAfter(t *testing.T) {
 
 // IPv6 has no NAT, but routers of homes have a firewall.
 func TestIPv6(t *testing.T) {
+	t.Parallel()
 	lab := New(t, Config{})
 	dc := newPeer(t, lab.Site("dc", Public, IPv6()).Host("dc"))
 	for _, nat := range []NAT{Public, PortPreserving, Symmetric, CarrierGrade} {
@@ -242,6 +249,7 @@ func TestIPv6(t *testing.T) {
 // A firewall that drops UDP drops all of it, also what flows already, and
 // nothing else.
 func TestBlockUDP(t *testing.T) {
+	t.Parallel()
 	for _, nat := range []NAT{Public, Symmetric} {
 		t.Run(nat.String(), func(t *testing.T) {
 			lab := New(t, Config{})

@@ -14,7 +14,7 @@ import (
 // what a busy machine adds.
 func fastest(trip func()) time.Duration {
 	best := time.Hour
-	for range 6 {
+	for range 4 {
 		start := time.Now()
 		trip()
 		best = min(best, time.Since(start))
@@ -72,6 +72,7 @@ func TestRateOfTCP(t *testing.T) {
 // What a seed loses does not depend on the machine: the same packets arrive in
 // each lab of that seed.
 func TestLossFollowsSeed(t *testing.T) {
+	t.Parallel()
 	const n = 300
 	arrive := func(seed uint64) (got string) {
 		before := uint64(0)
@@ -111,6 +112,7 @@ func TestLossFollowsSeed(t *testing.T) {
 // TCP survives a partition; UDP passes before and after; one direction can be
 // cut alone; a third site is not concerned.
 func TestPartition(t *testing.T) {
+	t.Parallel()
 	lab := New(t, Config{})
 	home, dc, cloud := lab.Site("home", PortPreserving), lab.Site("dc", Public), lab.Site("cloud", Public)
 	p, q, r := newPeer(t, home.Host("p")), newPeer(t, dc.Host("q")), newPeer(t, cloud.Host("r"))
@@ -159,9 +161,9 @@ func TestPartition(t *testing.T) {
 // Where ICMP tells senders the MTU, TCP adapts. Where it does not, small things
 // work and large ones hang, until somebody repairs the line.
 func TestMTU(t *testing.T) {
+	t.Parallel()
 	for _, nat := range []NAT{Public, CarrierGrade} {
 		t.Run(nat.String(), func(t *testing.T) {
-			t.Parallel()
 			lab := New(t, Config{Path: wan.Link{MTU: 1300}})
 			dc, home := lab.Site("dc", Public, IPv6()), lab.Site("home", nat, IPv6())
 			server, h := dc.Host("server"), home.Host("h")

@@ -122,7 +122,8 @@ func (s *Site) Addr() netip.Addr { return s.uplink.addr }
 func (s *Site) Access() wan.Lines { return wan.Lines{s.Up, s.Down} }
 
 // Renumber gives the router of a site with NAT another public address, as some
-// providers do every night. Connections through the old one are lost.
+// providers do every night. Connections through the old one are lost. For a
+// carrier-grade NAT it is the provider's address that changes.
 func (s *Site) Renumber() {
 	s.lab.t.Helper()
 	if s.nat == Public {
@@ -131,6 +132,9 @@ func (s *Site) Renumber() {
 	up, old := s.uplink, s.uplink.addr
 	up.addr = nth(outside4(up.number), old.As4()[3]%250+1).Addr()
 	err := up.space.ip(fmt.Sprintf("addr add %s/32 dev wan", up.addr), fmt.Sprintf("addr del %s/32 dev wan", old))
+	if err == nil {
+		err = up.space.forget()
+	}
 	if err != nil {
 		s.lab.t.Fatalf("renumber site %s: %v", s.Name, err)
 	}
