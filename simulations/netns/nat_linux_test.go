@@ -197,6 +197,26 @@ func TestRenumber(t *testing.T) {
 	}
 }
 
+// After a reboot an answer to what was sent before does not get in, and a
+// symmetric NAT picks another port.
+func TestReboot(t *testing.T) {
+	t.Parallel()
+	lab := New(t, Config{})
+	third := newPeer(t, lab.Site("dc", Public).Host("third"))
+	for _, nat := range []NAT{PortPreserving, Symmetric, CarrierGrade} {
+		s := lab.Site(nat.String(), nat)
+		p := newPeer(t, s.Host("p"))
+		before := third.sees(p)
+		s.Reboot()
+		if third.reaches(p, before, never) {
+			t.Errorf("%s: an answer gets in", nat)
+		}
+		if after := third.sees(p); (after == before) != (nat == PortPreserving) {
+			t.Errorf("%s: seen as %v before and as %v after", nat, before, after)
+		}
+	}
+}
+
 func TestForgetAfter(t *testing.T) {
 	t.Parallel()
 	lab := New(t, Config{})
@@ -278,6 +298,7 @@ func TestBlockUDP(t *testing.T) {
 				t.Error("UDP within the LAN is blocked as well")
 			}
 
+			h.BlockUDP(false)
 			h.BlockUDP(false)
 			server.sees(p)
 			p.send(server.addr6(), "out")

@@ -140,6 +140,17 @@ func (s *Site) Renumber() {
 	}
 }
 
+// Reboot makes the site's router, and its provider's, forget every connection,
+// as after a power cut that was over at once.
+func (s *Site) Reboot() {
+	s.lab.t.Helper()
+	for _, r := range []*namespace{s.router, s.uplink.space} {
+		if err := r.forget(); err != nil {
+			s.lab.t.Fatalf("reboot the router of site %s: %v", s.Name, err)
+		}
+	}
+}
+
 // Forward sends what arrives at a port of the site's public address to the same
 // port of a host, as people set up on their routers. Protocol is "tcp" or "udp".
 func (s *Site) Forward(protocol string, port uint16, to *Host) {

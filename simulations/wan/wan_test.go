@@ -99,13 +99,15 @@ func TestQueue(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			inWorld(t, 1, tt.link, func(t *testing.T, w *world) {
-				for i := range 200 {
-					w.homeDev.send <- packet("home", "dc", 1000, i)
-				}
-				time.Sleep(10 * time.Second)
-				c := w.Path(w.home, w.dc).Counters()
-				if got := len(w.dcDev.take()); got != tt.pass || int(c.Packets) != got || int(c.Overflowed) != 200-got {
-					t.Errorf("%d of 200 packets arrived, want %d; counters: %s", got, tt.pass, c)
+				for round := 1; round <= 2; round++ { // a queue that was full has room again
+					for i := range 200 {
+						w.homeDev.send <- packet("home", "dc", 1000, i)
+					}
+					time.Sleep(10 * time.Second)
+					c := w.Path(w.home, w.dc).Counters()
+					if got := len(w.dcDev.take()); got != tt.pass || int(c.Packets) != round*got || int(c.Overflowed) != round*(200-got) {
+						t.Errorf("round %d: %d of 200 packets arrived, want %d; counters: %s", round, got, tt.pass, c)
+					}
 				}
 			})
 		})
@@ -166,6 +168,19 @@ func TestLossFollowsSeed(t *testing.T) {
 	if slices.Equal(first, survivors(2, 0.1, false)) {
 		t.Error("another seed lost the same packets")
 	}
+}
+
+func TestLinesLoseDifferently(t *testing.T) {
+	inWorld(t, 1, wan.Link{Loss: 0.5}, func(t *testing.T, w *world) {
+		for i := range 100 {
+			w.homeDev.send <- packet("home", "dc", 100, i)
+			w.dcDev.send <- packet("dc", "home", 100, i)
+		}
+		time.Sleep(time.Second)
+		if slices.Equal(numbers(w.dcDev.take()), numbers(w.homeDev.take())) {
+			t.Error("both directions lost the same packets")
+		}
+	})
 }
 
 func TestJitterKeepsOrder(t *testing.T) {
@@ -245,7 +260,10 @@ func TestCut(t *testing.T) {
 		if c := path.Counters(); c.Cut != 3 || c.Packets != 0 || c.Dropped() != 3 {
 			t.Errorf("counters: %s; want 3 cut off", c)
 		}
-		path.Heal()
+		path.Set(wan.Link{Delay: 20 * ms})
+		w.homeDev.send <- packet("home", "dc", 1250, 4)
+		synctest.Wait()
+		path.Heal() // before the packet would have arrived
 		w.homeDev.send <- packet("home", "dc", 1250, 5)
 		time.Sleep(time.Second)
 		if got := numbers(w.dcDev.take()); !slices.Equal(got, []int{5}) {
