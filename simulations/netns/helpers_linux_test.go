@@ -18,7 +18,7 @@ const (
 	// soon is how long a packet that will come may take on a busy machine;
 	// never is how long a test waits for one that must not come.
 	soon  = 5 * time.Second
-	never = 150 * ms
+	never = 100 * ms
 )
 
 // A peer is a UDP socket on a host.

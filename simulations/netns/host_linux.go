@@ -55,7 +55,13 @@ func (h *Host) build(number int) error {
 	if h.Site.ipv6 {
 		h.Addr6 = h.address[1]
 	}
-	return h.space.ip(setup...)
+	if err := h.space.ip(setup...); err != nil {
+		return err
+	}
+	if err := h.Site.router.await(port, "lan"); err != nil {
+		return err
+	}
+	return h.space.await("eth0")
 }
 
 // Do runs f with the network of the host: sockets that it opens are the host's

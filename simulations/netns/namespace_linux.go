@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -108,6 +109,36 @@ func (ns *namespace) set(parameters ...string) error {
 			name, value, _ := strings.Cut(p, "=")
 			if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("set %s to %s: %w", name, value, err)
+			}
+		}
+		return nil
+	})
+}
+
+// await waits until links carry packets. The kernel brings them up some time
+// after it was told to, and what is sent before that takes a second longer.
+func (ns *namespace) await(links ...string) error {
+	return ns.do(func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		for _, name := range links {
+			req, err := unix.NewIfreq(name)
+			if err != nil {
+				return err
+			}
+			for start := time.Now(); ; time.Sleep(time.Millisecond) {
+				if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req); err != nil {
+					return fmt.Errorf("state of link %s: %w", name, err)
+				}
+				if req.Uint16()&unix.IFF_RUNNING != 0 {
+					break
+				}
+				if time.Since(start) > 5*time.Second {
+					return fmt.Errorf("link %s does not come up", name)
+				}
 			}
 		}
 		return nil

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -10,14 +11,16 @@ import (
 	"github.com/holdfast-mesh/holdfast/simulations/wan"
 )
 
-// fastest returns the shortest of some round trips: what the network takes, not
-// what a busy machine adds.
-func fastest(trip func()) time.Duration {
+// fastest returns the shortest of some round trips, which is what the network
+// takes, without what a busy machine adds. It stops when one is good enough.
+func fastest(enough time.Duration, trip func()) time.Duration {
 	best := time.Hour
-	for range 4 {
+	for range 50 {
 		start := time.Now()
 		trip()
-		best = min(best, time.Since(start))
+		if best = min(best, time.Since(start)); best <= enough {
+			break
+		}
 	}
 	return best
 }
@@ -38,9 +41,9 @@ func TestRoundTrips(t *testing.T) {
 	for site, want := range far {
 		t.Run(site.Name, func(t *testing.T) {
 			p := newPeer(t, site.Host("p"))
-			udp := fastest(func() { server.send(server.sees(p), "pong"); p.receive(soon) })
+			udp := fastest(want+15*ms, func() { server.send(server.sees(p), "pong"); p.receive(soon) })
 			c := dial(t, p.h, web)
-			tcp := fastest(func() { there(t, c, 100, soon) })
+			tcp := fastest(want+15*ms, func() { there(t, c, 100, soon) })
 			for kind, got := range map[string]time.Duration{"UDP": udp, "TCP": tcp} {
 				if got < want || got > want+15*ms {
 					t.Errorf("the fastest round trip of %s took %v, want %v to %v", kind, got, want, want+15*ms)
@@ -130,8 +133,9 @@ func TestPartition(t *testing.T) {
 	r.sees(q)
 	lab.Between(home, dc).Heal()
 	q.sees(p)
-	if !there(t, c, 0, soon) { // what was sent in vain is sent again
-		t.Error("TCP did not survive")
+	c.SetDeadline(time.Now().Add(soon)) // what was sent in vain is sent again
+	if _, err := io.ReadFull(c, make([]byte, 10)); err != nil || !there(t, c, 1000, soon) {
+		t.Errorf("TCP did not survive: %v", err)
 	}
 
 	lab.Path(home, dc).Cut()
@@ -205,24 +209,27 @@ func TestBloatedUplink(t *testing.T) {
 	q, sink := newPeer(t, dc.Host("q")), newPeer(t, dc.Host("sink"))
 	p, bulk, r := newPeer(t, home.Host("p")), newPeer(t, home.Host("bulk")), newPeer(t, office.Host("r"))
 	q.sees(p) // neighbours are known, so that only the queue takes time
-	home.Up.Set(wan.Link{Rate: 4e6, Queue: 1 << 20})
-	fill := func() {
+	q.sees(r)
+	fill := func(rate int64) (begun time.Time) {
+		home.Up.Set(wan.Link{Rate: rate, Queue: 1 << 20})
+		begun = time.Now()
 		for range 300 {
-			bulk.send(sink.addr(), strings.Repeat("x", 1000)) // 0.6 s in all
+			bulk.send(sink.addr(), strings.Repeat("x", 1000))
 		}
+		p.send(q.addr(), "behind")
+		return begun
 	}
-	fill()
-	beside := fastest(func() { q.sees(r) })
-	start := time.Now()
-	q.sees(p)
-	if behind := time.Since(start); behind < 300*ms || beside > behind/4 {
-		t.Errorf("a packet behind 0.6 s of others took %v, one from another site %v", behind, beside)
+	begun := fill(4e6) // 0.6 s of it
+	r.send(q.addr(), "beside")
+	first, _ := q.receive(soon)
+	second, _ := q.receive(soon)
+	if took := time.Since(begun); first != "beside" || second != "behind" || took < 600*ms {
+		t.Errorf("%q arrived before %q, the second after %v; want the one from another site before the one behind 0.6 s of others", first, second, took)
 	}
-	fill()
-	start = time.Now()
+	begun = fill(1e6) // 2.4 s of it
 	home.Up.Change(func(l *wan.Link) { l.Rate = 1e9 })
-	q.sees(p)
-	if behind := time.Since(start); behind > 300*ms {
-		t.Errorf("after the line became faster a packet took %v", behind)
+	text, _ := q.receive(soon)
+	if took := time.Since(begun); text != "behind" || took > 2*time.Second {
+		t.Errorf("after the line became faster the packet behind 2.4 s of others took %v", took)
 	}
 }

@@ -3,6 +3,8 @@ package netns
 import (
 	"fmt"
 	"net/netip"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // build sets up the router of a site, and that of its provider if it needs one.
@@ -34,10 +36,16 @@ func (s *Site) build() error {
 		setup = append(setup, s.uplink.setup(s.nat != Public, s.ipv6)...)
 	}
 	s.uplink.route(own...)
-	if err := s.router.ip(setup...); err != nil {
-		return err
-	}
-	return s.router.nft(s.nat.rules())
+	return s.router.configure(setup, s.nat.rules())
+}
+
+// configure runs commands of ip(8) and loads rules, at the same time: starting
+// programs is most of what a lab costs, and rules wait for no interface.
+func (ns *namespace) configure(commands []string, rules string) error {
+	var g errgroup.Group
+	g.Go(func() error { return ns.ip(commands...) })
+	g.Go(func() error { return ns.nft(rules) })
+	return g.Wait()
 }
 
 // attach connects a router to the network, as the uplink of the site.
@@ -88,10 +96,7 @@ func (s *Site) addProvider() error {
 	for _, p := range []netip.Prefix{carrier4(s.number), carrier6(s.number)} {
 		setup = append(setup, fmt.Sprintf("addr add %s dev lan", nth(p, 1)))
 	}
-	if err := space.ip(setup...); err != nil {
-		return err
-	}
-	return space.nft(carrierRules())
+	return space.configure(setup, carrierRules())
 }
 
 // subscribe makes the site a customer of the provider at its uplink.
