@@ -124,5 +124,11 @@ func (s *Site) subscribe() error {
 	if err := up.space.ip(outer...); err != nil {
 		return err
 	}
-	return s.router.ip(inner...)
+	if err := s.router.ip(inner...); err != nil {
+		return err
+	}
+	if err := up.space.await(port, "lan"); err != nil {
+		return err
+	}
+	return s.router.await("wan")
 }
