@@ -21,12 +21,16 @@ deb: build ## make the Debian package, in bin/
 demo: build ## run the main job on data made on the spot
 	$(GO) run ./simulations/demo -bin bin/holdfast
 
+.PHONY: deps
+deps: ## install what tests in network namespaces need (as root, on Debian; else nothing)
+	@simulations/netns/deps.sh
+
 .PHONY: test
-test: ## run all tests
+test: deps ## run all tests
 	$(GO) test -timeout $(TESTTIMEOUT) ./...
 
 .PHONY: race
-race: ## run all tests under the race detector (needs a C compiler)
+race: deps ## run all tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
 .PHONY: fuzz
@@ -44,7 +48,7 @@ bench: build ## measure against file-per-chunk and the machine's limits; prints 
 	$(GO) run ./bench/backup -bin bin/holdfast
 
 .PHONY: soak
-soak: ## run the long fault tests: 1,000 kills, more seeds (takes an hour or more)
+soak: deps ## run the long fault tests: 1,000 kills, more seeds (takes an hour or more)
 	HOLDFAST_SOAK=1 $(GO) test -count=1 -timeout 0 ./...
 
 .PHONY: lint
