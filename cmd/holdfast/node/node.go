@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -115,6 +117,11 @@ the accounts, the settings and the level of the log again.`,
 			}
 			c.Version, c.Getenv = version, o.Getenv
 			c.LogTo(o.Err)
+			if o.Getenv("GOMEMLIMIT") == "" {
+				// What bounds one backup would have the collector of garbage do
+				// nothing else once there are some: sessions have bounds of their own.
+				debug.SetMemoryLimit(math.MaxInt64)
+			}
 			n, err := node.New(c)
 			if err != nil {
 				return err

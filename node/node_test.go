@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/node/admin"
+)
+
+// initialised makes a node that listens on an address of its own.
+func initialised(t *testing.T) Config {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hf") // short: it has a socket in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir = filepath.Join(dir, "n")
+	if err := Init(Config{Dir: dir, Name: "home", Site: "here", Listen: "127.0.0.1:0", MeshListen: "127.0.0.1:0"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ReadConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestInit(t *testing.T) {
+	c := initialised(t)
+	err := filepath.WalkDir(c.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if info, err := d.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("others may use %s: %v, %v", path, info.Mode(), err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, _ := os.ReadFile(c.at(identityFile))
+	if err := Init(Config{Dir: c.Dir, Name: "other", Site: "other"}); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a node over a node: %v, want fs.ErrExist", err)
+	}
+	if is, _ := os.ReadFile(c.at(identityFile)); string(is) != string(was) {
+		t.Error("the identity was changed")
+	}
+	foreign := t.TempDir()
+	if err := os.WriteFile(filepath.Join(foreign, "letter.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Init(Config{Dir: foreign, Name: "x", Site: "x"}); err == nil {
+		t.Error("a node in a directory with something else in it")
+	}
+}
+
+// A node answers the operator and clients, lets no second one in beside it, and
+// ends at once when it is told to, with nothing left of its socket.
+func TestRun(t *testing.T) {
+	c := initialised(t)
+	n, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+
+	if _, err := New(c); err == nil || !strings.Contains(err.Error(), "has it") {
+		t.Errorf("a second node: %v", err)
+	}
+	operator := admin.NewClient(c.Dir)
+	defer operator.Close()
+	if _, err := operator.Call(ctx, http.MethodPost, "/access/users", url.Values{"userid": {"a@pbs"}, "password": {"secret12345"}}); err != nil {
+		t.Errorf("the operator: %v", err)
+	}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	defer tr.CloseIdleConnections()
+	client := http.Client{Transport: tr}
+	for path, want := range map[string]int{"/health": 200, "/metrics": 401, "/api2/json/access/users": 401} {
+		resp, err := client.Get("https://" + n.Address().String() + path)
+		if err != nil {
+			t.Errorf("%s: %v", path, err)
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: status %d, want %d", path, resp.StatusCode, want)
+		}
+	}
+	if err := n.Reload(); err != nil {
+		t.Errorf("Reload: %v", err)
+	}
+	tr.CloseIdleConnections()
+	begun := time.Now()
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if took := time.Since(begun); took > 15*time.Second {
+		t.Errorf("the end took %s", took)
+	}
+	if operator.Running(t.Context()) {
+		t.Error("somebody still answers")
+	}
+	again, err := New(c) // nothing is held any more
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+func TestConfigIsRefused(t *testing.T) {
+	const good = "name = \"a\"\nsite = \"b\"\n"
+	if _, err := parseConfig([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		"", "name = \"a b\"\nsite = \"b\"", good + "lissten = \":1\"", good + "listen = \"8007\"", good + "[tls]\ncertificate = \"x\"",
+		good + "[tls]\nmin-version = \"1.1\"", good + "[log]\nlevel = \"loud\"", good + "[log]\nformat = \"xml\"", good + "[limits]\nbackups = -1",
+	} {
+		if c, err := parseConfig([]byte(text)); err == nil {
+			t.Errorf("%q was accepted: %+v", text, c)
+		}
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("name = \"a\"\nsite = \"b\"\n"))
+	f.Add([]byte((&Config{Name: "a", Site: "b", Listen: ":1", MeshListen: ":2"}).text()))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		c, err := parseConfig(text)
+		if err != nil {
+			return
+		}
+		if again, err := parseConfig([]byte(c.text())); err != nil || again.Name != c.Name || again.Listen != c.Listen {
+			t.Fatalf("%q reads as %+v, written and read again as %+v, %v", text, c, again, err)
+		}
+	})
+}
