@@ -1,5 +1,5 @@
 // Package metrics tells Prometheus how a node does. The names are a contract;
-// docs/metrics.md has them all.
+// docs/monitoring.md has them all.
 package metrics
 
 import (
