@@ -35,7 +35,7 @@ func (s *Store) readKind(l index.Loc, d chunks.Digest) (chunks.Kind, error) {
 	if p == nil {
 		return 0, chunks.ErrMissing
 	}
-	b := make([]byte, format.EntrySize+min(chunks.PlainHeaderSize, int(l.Len)))
+	b := make([]byte, format.EntrySize+min(chunks.EncryptedHeaderSize, int(l.Len)))
 	if err := s.readPack(p, b, int64(l.Off)*format.SmallAlign); err != nil {
 		return 0, err
 	}
