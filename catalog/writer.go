@@ -330,6 +330,14 @@ func (w *Writer) check(m *Manifest) error {
 	return nil
 }
 
+// Sum returns the checksum of a file that was put, as a manifest states it.
+func (w *Writer) Sum(archive string) (sum chunks.Digest, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f, ok := w.files[archive]
+	return f.csum, ok
+}
+
 // Unlisted returns the files that were put and are not in m, sorted. They are
 // kept, as PBS does: with their chunks, and shown in lists. But nothing says
 // what they should be, so verification does not cover them.

@@ -48,7 +48,7 @@ func (s *Session) completed() (*manifest.Manifest, error) {
 	case s.manifest == nil:
 		return nil, fmt.Errorf("unable to update manifest blob - %s was not uploaded", manifest.Name)
 	}
-	m, err := manifest.ParseBlob(s.manifest)
+	m, err := s.readManifest()
 	if err != nil {
 		return nil, fmt.Errorf("unable to update manifest blob - %w", err)
 	}
