@@ -330,12 +330,13 @@ func (w *Writer) check(m *Manifest) error {
 	return nil
 }
 
-// Sum returns the checksum of a file that was put, as a manifest states it.
-func (w *Writer) Sum(archive string) (sum chunks.Digest, ok bool) {
+// Sum returns size and checksum of a file that was put, as a manifest states
+// them.
+func (w *Writer) Sum(archive string) (size int64, sum chunks.Digest, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f, ok := w.files[archive]
-	return f.csum, ok
+	return f.size, f.csum, ok
 }
 
 // Unlisted returns the files that were put and are not in m, sorted. They are

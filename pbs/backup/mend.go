@@ -11,8 +11,8 @@ import (
 // readManifest reads the manifest as the client sent it, after filling in
 // checksums that are empty.
 //
-// A client in use writes none for qemu-server.conf.blob, and does not look at
-// what /finish answers (§13.13): refused, its users would believe for months
+// A client in use writes none for qemu-server.conf.blob, beside the length of
+// its content instead of that of the file, and does not look at what /finish answers (§13.13): refused, its users would believe for months
 // that they have backups. The sum of what was sent is known here, and a
 // manifest without a signature says nothing else that this could change. One
 // that is signed is left alone, and refused.
@@ -26,7 +26,7 @@ func (s *Session) readManifest() (*manifest.Manifest, error) {
 		return nil, err
 	}
 	if m, err = manifest.ParseBlob(mended); err == nil {
-		s.task.Warnf("the manifest has no checksum of %v: that of what was sent is filled in", filled)
+		s.task.Warnf("the manifest has no checksum of %v: that of what was sent is filled in, with its size", filled)
 	}
 	return m, err
 }
@@ -56,8 +56,8 @@ func (s *Session) mend() (blob chunks.Blob, filled []string) {
 		if string(f["csum"]) != `""` || json.Unmarshal(f["filename"], &name) != nil {
 			continue
 		}
-		if sum, ok := s.writer.Sum(name); ok {
-			f["csum"] = json.RawMessage(fmt.Sprintf("%q", sum))
+		if size, sum, ok := s.writer.Sum(name); ok {
+			f["csum"], f["size"] = json.RawMessage(fmt.Sprintf("%q", sum)), json.RawMessage(fmt.Sprint(size))
 			filled = append(filled, name)
 		}
 	}

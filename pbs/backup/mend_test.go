@@ -25,7 +25,7 @@ func TestManifestWithoutAChecksum(t *testing.T) {
 			s := newSite(t)
 			c := s.connect("vm/100", int64(1000+i), "")
 			defer c.Close()
-			text := fmt.Sprintf(`{"backup-type":"vm","backup-id":"100","backup-time":%d,"files":[{"filename":"qemu-server.conf.blob","crypt-mode":"none","size":%d,"csum":%q,"of-tomorrow":1.50}],"unprotected":{}%s}`, 1000+i, len(blob), tt.csum, tt.more)
+			text := fmt.Sprintf(`{"backup-type":"vm","backup-id":"100","backup-time":%d,"files":[{"filename":"qemu-server.conf.blob","crypt-mode":"none","size":%d,"csum":%q,"of-tomorrow":1.50}],"unprotected":{}%s}`, 1000+i, len(blob)-chunks.PlainHeaderSize, tt.csum, tt.more)
 			m := newPiece([]byte(text), chunks.EncodeOptions{}).blob
 			for name, b := range map[string]chunks.Blob{"qemu-server.conf.blob": blob, "index.json.blob": m} {
 				if a, err := c.Do("POST", fmt.Sprintf("/blob?file-name=%s&encoded-size=%d", name, len(b)), "application/octet-stream", b); err != nil || a.Status != 200 {
