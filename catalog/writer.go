@@ -280,8 +280,8 @@ func (w *Writer) write(archive string, data []byte) error {
 }
 
 // Finish ends the snapshot: it checks that what m lists was put and is what m
-// says, that every chunk is here, makes all of it durable, and writes the
-// manifest last. After an error nothing of it counts; it may be called again,
+// says, that every chunk is here, also those of files that m does not list,
+// makes all of it durable, and writes the manifest last. After an error nothing of it counts; it may be called again,
 // or Abort.
 func (w *Writer) Finish(ctx context.Context, m *Manifest) error {
 	if err := w.check(m); err != nil {
@@ -318,9 +318,7 @@ func (w *Writer) check(m *Manifest) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	listed := map[string]bool{logName: true}
 	for _, f := range m.Files {
-		listed[f.Name] = true
 		got, ok := w.files[f.Name]
 		switch {
 		case !ok:
@@ -329,12 +327,32 @@ func (w *Writer) check(m *Manifest) error {
 			return fmt.Errorf("%s is not what the manifest says: %d bytes with sum %s, want %d and %s", f.Name, got.size, got.csum.Short(), f.Size, f.Csum.Short())
 		}
 	}
+	return nil
+}
+
+// Sum returns size and checksum of a file that was put, as a manifest states
+// them.
+func (w *Writer) Sum(archive string) (size int64, sum chunks.Digest, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f, ok := w.files[archive]
+	return f.size, f.csum, ok
+}
+
+// Unlisted returns the files that were put and are not in m, sorted. They are
+// kept, as PBS does: with their chunks, and shown in lists. But nothing says
+// what they should be, so verification does not cover them.
+func (w *Writer) Unlisted(m *Manifest) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var names []string
 	for archive := range w.files {
-		if !listed[archive] {
-			return fmt.Errorf("manifest does not list %s, which was sent", archive)
+		if _, listed := m.File(archive); !listed && archive != logName {
+			names = append(names, archive)
 		}
 	}
-	return nil
+	slices.Sort(names)
+	return names
 }
 
 // Abort gives the snapshot up and removes what there is of it. Calling it

@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/listing"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
@@ -93,7 +95,6 @@ func TestFinishChecks(t *testing.T) {
 		{"a file that was not sent", func(_ *Writer, m *Manifest) error {
 			return m.Add(manifest.File{Name: "x.blob", Csum: sha256.Sum256(other)})
 		}, "which was not sent"},
-		{"a file that is not listed", func(w *Writer, _ *Manifest) error { return w.PutBlob("x.blob", other) }, "does not list x.blob"},
 		{"another sum", func(_ *Writer, m *Manifest) error { m.Files[0].Csum[0]++; return nil }, "is not what the manifest says"},
 		{"another size", func(_ *Writer, m *Manifest) error { m.Files[1].Size++; return nil }, "is not what the manifest says"},
 		{"a chunk that was not sent", func(w *Writer, m *Manifest) error {
@@ -118,6 +119,39 @@ func TestFinishChecks(t *testing.T) {
 		must(t, w.Abort())
 		must(t, w.Abort()) // does nothing
 		nothingLeft(t, d, mem, row.what)
+	}
+}
+
+// PBS takes files that the manifest does not list. They are kept like the
+// others: shown, readable, and with chunks that no collection takes.
+func TestFileThatIsNotListed(t *testing.T) {
+	d, _, _ := newStore(t)
+	s := snap("vm/100", 1)
+	w, err := d.Begin(t.Context(), "", s, alice)
+	must(t, err)
+	m, err := fill(t.Context(), w, s, 1, 2)
+	must(t, err)
+	extra := chunktest.Encode([]byte("of nobody else"), chunks.EncodeOptions{})
+	_, err = w.Session().Put(t.Context(), extra.Digest, extra.Blob)
+	must(t, err)
+	var b chunks.DynamicBuilder
+	must(t, b.Append(14, extra.Digest))
+	x, err := b.Finish(chunks.NewUUID(), time.Unix(1, 0))
+	must(t, err)
+	must(t, w.PutIndex("more.didx", x))
+	if got := w.Unlisted(m); !slices.Equal(got, []string{"more.didx"}) {
+		t.Errorf("unlisted: %v", got)
+	}
+	must(t, w.Finish(t.Context(), m))
+	_, err = d.Collect(t.Context(), gc.Options{})
+	must(t, err)
+	if _, err := d.Chunks().Get(t.Context(), extra.Digest, nil); err != nil {
+		t.Errorf("its chunk is gone: %v", err)
+	}
+	info, err := d.Describe("", s)
+	must(t, err)
+	if !slices.ContainsFunc(info.Files, func(f listing.File) bool { return f.Name == "more.didx" }) {
+		t.Errorf("it is not shown: %+v", info.Files)
 	}
 }
 

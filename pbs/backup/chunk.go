@@ -94,7 +94,7 @@ func (s *Session) storeChunk(r *http.Request, k kind, id int, digest chunks.Dige
 	if err := s.req.Datastore.Room(); err != nil {
 		return s.full(err)
 	}
-	duplicate, err := s.writer.Session().Put(r.Context(), digest, b)
+	duplicate, err := s.put(r.Context(), digest, b)
 	if err != nil {
 		s.log.Warn("chunk could not be stored", "digest", digest.Short(), "err", err)
 		s.task.Warnf("chunk %s could not be stored: %v", digest.Short(), err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
@@ -18,6 +19,9 @@ func (s *Session) finish(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		s.task.Warnf("not finished: %v", err)
 		return err
+	}
+	if unlisted := s.writer.Unlisted(m); len(unlisted) > 0 {
+		s.task.Warnf("the manifest does not list %s: kept, but no verification covers it", strings.Join(unlisted, ", "))
 	}
 	if !s.req.Benchmark {
 		if err := s.writer.Finish(r.Context(), m); err != nil {
@@ -44,7 +48,7 @@ func (s *Session) completed() (*manifest.Manifest, error) {
 	case s.manifest == nil:
 		return nil, fmt.Errorf("unable to update manifest blob - %s was not uploaded", manifest.Name)
 	}
-	m, err := manifest.ParseBlob(s.manifest)
+	m, err := s.readManifest()
 	if err != nil {
 		return nil, fmt.Errorf("unable to update manifest blob - %w", err)
 	}

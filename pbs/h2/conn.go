@@ -53,6 +53,8 @@ type conn struct {
 	over     error
 }
 
+var errEnded = errors.New("the connection has ended")
+
 // Serve answers requests on nc until the client has gone, and closes it. It
 // returns when all handlers have, and says what the client did wrong, if that
 // is why; that it has gone is no error. The context of requests ends with ctx,
@@ -88,7 +90,7 @@ func Serve(ctx context.Context, nc net.Conn, h http.Handler, cfg Config) error {
 	if errors.As(err, &wrong) {
 		c.out.sayGoodbye(c.last, wrong.code)
 	}
-	c.end(cmp.Or(err, net.ErrClosed))
+	c.end(fmt.Errorf("%w: %v", errEnded, err)) // not as io.EOF, which would be the end of a body
 	cancel()
 	nc.Close() // the client may have done so, and nothing is lost with it
 	c.out.close()
