@@ -28,6 +28,8 @@ type life struct {
 	stream *stream
 	stores *Stores
 
+	recoveries chan recovery
+
 	barred atomic.Uint64 // the term in which a barrier has passed, so that commit indexes are of that term
 }
 
@@ -48,7 +50,9 @@ func New(cfg Config) (*Group, error) {
 func (g *Group) Run(ctx context.Context) error {
 	for {
 		err := g.runOnce(ctx)
+		var r errRecover
 		switch {
+		case errors.As(err, &r): // done, well or not; the next life shows it
 		case errors.Is(err, errSuperseded):
 			g.rejoins.Add(1)
 			g.cfg.Log.Warn("this node's part of the ledger has ended and was put away; it joins again as a standby",
@@ -78,6 +82,15 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 		}
 	}()
 	old, err := g.start(ctx, stores)
+	var r errRecover
+	if errors.As(err, &r) {
+		if failed := g.recover(stores, r.recovery); failed != nil {
+			r.done <- fmt.Errorf("recover the group: %w", failed)
+		} else {
+			r.done <- nil
+		}
+		return err
+	}
 	if !errors.Is(err, errSuperseded) {
 		return err
 	}
@@ -122,7 +135,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	tasks.Go(func() error { return g.watch(taskCtx, l, halted) })
 	err = tasks.Wait()
 	g.life.Store(nil)
-	if ctx.Err() != nil && !errors.Is(err, errSuperseded) && !errors.Is(err, ErrNeedsUpgrade) {
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		l.leave()
 		err = nil
 	}
@@ -134,7 +147,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 
 // prepare loads the state and opens the network, without starting Raft.
 func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
-	l := &life{fsm: newFSM(g.cfg.Machine), stores: stores}
+	l := &life{fsm: newFSM(g.cfg.Machine), stores: stores, recoveries: make(chan recovery)}
 	if err := load(stores, l.fsm, encoder{}); err != nil {
 		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
 	}
@@ -177,6 +190,8 @@ func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
 			return ctx.Err()
 		case err := <-halted:
 			return err
+		case r := <-l.recoveries:
+			return errRecover{r}
 		case <-tick.C:
 			if g.cfg.Roster.Incarnation() > l.gate.incarnation {
 				return errSuperseded

@@ -49,8 +49,10 @@ type history struct {
 	fresh       bool // a snapshot holds exactly this
 }
 
-// restore brings the machine to the newest snapshot that can be read.
+// restore brings the machine to the newest snapshot that can be read, or to
+// nothing if there is none.
 func restore(s *Stores, m Machine) (h history, err error) {
+	m.Reset()
 	metas, err := s.Snapshots.List()
 	if err != nil {
 		return h, fmt.Errorf("list snapshots: %w", err)
@@ -112,6 +114,9 @@ func load(s *Stores, f *fsm, trans raft.Transport) error {
 	}
 	commit, err := s.Log.GetCommitIndex()
 	if err != nil {
+		return err
+	}
+	if err := trim(s, h.index); err != nil {
 		return err
 	}
 	h, err = replay(s, f, h, commit)

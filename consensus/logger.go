@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -25,5 +26,13 @@ var levels = map[hclog.Level]slog.Level{
 }
 
 func (s sink) Accept(name string, level hclog.Level, msg string, args ...any) {
+	if msg == "skipping application of old log" {
+		return // at every start: load has applied it
+	}
+	for i, a := range args {
+		if f, is := a.(hclog.Format); is && len(f) > 0 {
+			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
+	}
 	s.log.Log(context.Background(), levels[level], msg, append([]any{"part", "raft"}, args...)...)
 }

@@ -41,11 +41,12 @@ type response struct {
 
 // stats is what a leader has to know of a node to place voters.
 type stats struct {
-	Term    uint64 `cbor:"1,keyasint"`
-	Last    uint64 `cbor:"2,keyasint"` // index of the newest entry of its log
-	Applied uint64 `cbor:"3,keyasint"`
-	Version string `cbor:"4,keyasint,omitempty"`
-	Stopped string `cbor:"5,keyasint,omitempty"` // why it does not take part
+	Term     uint64 `cbor:"1,keyasint"`
+	Last     uint64 `cbor:"2,keyasint"` // index of the newest entry of its log
+	Applied  uint64 `cbor:"3,keyasint"`
+	Version  string `cbor:"4,keyasint,omitempty"`
+	Stopped  string `cbor:"5,keyasint,omitempty"` // why it does not take part
+	LastTerm uint64 `cbor:"6,keyasint"`
 }
 
 const requestTimeout = 5 * time.Second // to read a request, from its first byte on
@@ -172,7 +173,7 @@ func (g *Group) ask(ctx context.Context, node string, req request) (response, er
 
 func (l *life) stats(version string) *stats {
 	applied, halted, _ := l.fsm.progress()
-	s := &stats{Term: l.CurrentTerm(), Last: l.LastIndex(), Applied: applied, Version: version}
+	s := &stats{Term: l.CurrentTerm(), Last: l.LastIndex(), Applied: applied, Version: version, LastTerm: l.lastTerm()}
 	if halted != nil {
 		s.Stopped = halted.Error()
 	}

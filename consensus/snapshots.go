@@ -29,6 +29,8 @@ type checkedSink struct {
 	raft.SnapshotSink
 	verify func([]byte) error
 	buf    bytes.Buffer
+	closed bool
+	err    error
 }
 
 func (s *checkedSink) Write(p []byte) (int, error) {
@@ -38,7 +40,15 @@ func (s *checkedSink) Write(p []byte) (int, error) {
 	return s.buf.Write(p)
 }
 
+// Close may be called again, as raft does; it then says what it said.
 func (s *checkedSink) Close() error {
+	if !s.closed {
+		s.closed, s.err = true, s.finish()
+	}
+	return s.err
+}
+
+func (s *checkedSink) finish() error {
 	if err := s.verify(s.buf.Bytes()); err != nil {
 		return errors.Join(fmt.Errorf("%w: a snapshot: %w", ErrRefused, err), s.SnapshotSink.Cancel())
 	}

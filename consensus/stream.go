@@ -179,3 +179,12 @@ func (t *tracked) Close() error {
 	t.s.mu.Unlock()
 	return t.Conn.Close()
 }
+
+// Recheck closes the raft connections of nodes that may not vote any more. It
+// is called by itself after every command; call it when the roster changed in
+// another way.
+func (g *Group) Recheck() {
+	if l := g.life.Load(); l != nil {
+		l.stream.Recheck()
+	}
+}
