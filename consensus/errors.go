@@ -39,6 +39,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // Hint says what an operator can do about it.
 func (e *Error) Hint() string { return e.Cure }
 
+// cured adds a cure to an error that has none.
+func cured(err error, cure string) error {
+	if hinted := interface{ Hint() string }(nil); errors.As(err, &hinted) && hinted.Hint() != "" {
+		return err
+	}
+	return &Error{err, cure}
+}
+
 func noLeader(why string) error {
 	return &Error{
 		fmt.Errorf("%w: %s", ErrNoLeader, why),

@@ -27,6 +27,7 @@ type life struct {
 	gate   *gate
 	stream *stream
 	stores *Stores
+	disk   *brittle
 
 	recoveries chan recovery
 
@@ -42,30 +43,46 @@ func New(cfg Config) (*Group, error) {
 	return &Group{cfg: cfg}, nil
 }
 
-// Run takes part in the group until ctx is done, then returns nil. It fails if
-// it cannot begin. If Raft has to stop while the node goes on (a command that
-// this program does not know), Run only waits for ctx, and [Group.Status] says
-// why. If the cluster was recovered without this node, its Raft state is put
-// away and it begins again as an empty standby.
+// Run takes part in the group until ctx is done, then returns nil. It does not
+// fail: whatever stops Raft here must not stop the node. [Group.Status] says
+// what it is, and it is tried again after a pause, except a command that this
+// program does not know, which only another program can cure. If the cluster
+// was recovered without this node, its Raft state is put away and it begins
+// again as an empty standby.
 func (g *Group) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		err := g.runOnce(ctx)
 		var r errRecover
 		switch {
-		case errors.As(err, &r): // done, well or not; the next life shows it
+		case err == nil, errors.As(err, &r): // a recovery was done, well or not; the next life shows it
 		case errors.Is(err, errSuperseded):
 			g.rejoins.Add(1)
 			g.cfg.Log.Warn("this node's part of the ledger has ended and was put away; it joins again as a standby",
 				"why", err, "incarnation", g.cfg.Roster.Incarnation())
 		case errors.Is(err, ErrNeedsUpgrade):
-			err = &Error{err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"}
-			g.stopped.Store(&err)
-			g.cfg.Log.Error("consensus stopped on this node; backups and restores go on", "err", err)
-			<-ctx.Done()
-			return nil
+			g.pause(ctx, 0, cured(err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"))
 		default:
-			return err
+			g.pause(ctx, retryAfter, cured(err, "backups and restores go on; the ledger is tried again by itself every half minute"))
 		}
+	}
+	return nil
+}
+
+// retryAfter is when a life that failed is tried again.
+const retryAfter = 30 * time.Second
+
+// pause shows why Raft does not run, for so long, or until ctx is done.
+func (g *Group) pause(ctx context.Context, d time.Duration, err error) {
+	g.stopped.Store(&err)
+	g.cfg.Log.Error("consensus stopped on this node; backups and restores go on", "err", err, "retry_in", d)
+	var again <-chan time.Time
+	if d > 0 {
+		again = time.After(d)
+	}
+	select {
+	case <-ctx.Done():
+	case <-again:
+		g.stopped.Store(nil)
 	}
 }
 
@@ -123,7 +140,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	halted := make(chan error, 1)
 	l.fsm.halt = func(err error) { halted <- fmt.Errorf("%w: %w", ErrNeedsUpgrade, err) }
 	l.fsm.changed = l.stream.Recheck
-	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, stores.Log, stores.Log, checked{stores.Snapshots, l.fsm.machine.Verify}, trans); err != nil {
+	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, checked{stores.Snapshots, l.fsm.machine.Verify}, trans); err != nil {
 		return 0, fmt.Errorf("consensus: %w", err)
 	}
 	trans.term = l.CurrentTerm
@@ -151,7 +168,8 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	if err := load(stores, l.fsm, encoder{}); err != nil {
 		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
 	}
-	l.fsm.note = stores.Log.Applied
+	l.disk = newBrittle(stores.Log)
+	l.fsm.note = l.disk.Applied
 	incarnation := g.cfg.Machine.Incarnation()
 	if g.cfg.Machine.Applied() == 0 {
 		incarnation = g.cfg.Roster.Incarnation()
@@ -190,6 +208,8 @@ func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
 			return ctx.Err()
 		case err := <-halted:
 			return err
+		case err := <-l.disk.failed:
+			return err
 		case r := <-l.recoveries:
 			return errRecover{r}
 		case <-tick.C:
@@ -220,7 +240,8 @@ func (l *life) stop(trans *filter) {
 	done := l.Shutdown()
 	trans.CloseStreams()
 	_ = trans.Close() // closes the stream, whose errors say nothing now
-	_ = done.Error()  // waits for raft's goroutines
+	close(l.disk.ending)
+	_ = done.Error() // waits for raft's goroutines
 }
 
 func (l *life) voters() (ids []string) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -220,6 +221,37 @@ func TestDeadVoterIsReplaced(t *testing.T) {
 		if len(s.Voters) != 3 || slices.Contains(s.Voters, dead.name) || !slices.Contains(s.Standbys, dead.name) {
 			t.Errorf("after 35 minutes voters %v, standbys %v; %s is dead", s.Voters, s.Standbys, dead.name)
 		}
+	})
+}
+
+// A disk that fails stops the ledger of its node, not the node; when it works
+// again, so does the ledger.
+func TestDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		leader.disk.Fail(errors.New("input/output error"))
+		if err := leader.submit("on a bad disk"); errors.Is(err, consensus.ErrNoLeader) || err == nil {
+			t.Errorf("%v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := leader.group.Status().Stopped; err == nil || !strings.Contains(err.Error(), "input/output error") {
+			t.Errorf("status: %v", err)
+		}
+		for _, n := range c.nodes { // also one that has to store a new term
+			n.disk.Fail(errors.New("input/output error"))
+		}
+		time.Sleep(5 * time.Minute)
+		for _, n := range c.nodes {
+			n.disk.Fail(nil)
+		}
+		time.Sleep(2 * time.Minute)
+		if err := leader.submit("on a good disk"); err != nil {
+			t.Error(err)
+		}
+		c.agree()
 	})
 }
 
