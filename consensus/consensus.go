@@ -73,10 +73,15 @@ type Roster interface {
 // A Machine is what the group agrees on. Apply, Restore and Reset are never
 // called at the same time as each other.
 type Machine interface {
-	// Apply applies one entry. The result may say that the command was
-	// refused. An error means that this program cannot know what the command
-	// does; the state is then what it was.
-	Apply(Entry) ([]byte, error)
+	// Check says whether Apply would know a command that somebody wants to
+	// have applied. It is asked where the command enters the log.
+	Check(command []byte) error
+
+	// Apply applies the command at an index of the log; at is the clock of the
+	// leader that took it, in milliseconds. The result may say that the command
+	// was refused. An error means that this program cannot know what the
+	// command does; the state is then what it was.
+	Apply(index uint64, at time.Time, command []byte) ([]byte, error)
 
 	// Snapshot returns the state of now, to be written while Apply goes on.
 	Snapshot() io.WriterTo
@@ -89,13 +94,6 @@ type Machine interface {
 	Reset()              // forgets everything
 	Applied() uint64     // index of the newest entry in the state, 0: none
 	Incarnation() uint64 // of the state
-}
-
-// An Entry is a command in its place in history.
-type Entry struct {
-	Index   uint64
-	At      time.Time // the clock of the leader that took it, in milliseconds
-	Command []byte
 }
 
 // Config says how a [Group] works.

@@ -65,7 +65,7 @@ func (f *fsm) apply(l *raft.Log) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.machine.Apply(Entry{l.Index, time.UnixMilli(ms), command})
+	return f.machine.Apply(l.Index, time.UnixMilli(ms), command)
 }
 
 func (f *fsm) stopped() error {

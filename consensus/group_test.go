@@ -34,6 +34,11 @@ func TestYoungClusterForms(t *testing.T) {
 				t.Errorf("%s does not show what it submitted", n.name)
 			}
 		}
+		for _, n := range c.nodes {
+			if err := n.submit("refused"); !errors.Is(err, consensus.ErrRefused) {
+				t.Errorf("%s: a command that the machine does not want: %v", n.name, err)
+			}
+		}
 		c.agree()
 		if s := leader.group.Status(); s.Role != "leader" || s.Leader != leader.name || s.Incarnation != 1 || s.Stopped != nil || s.Applied == 0 {
 			t.Errorf("%+v", s)

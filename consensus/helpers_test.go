@@ -34,15 +34,22 @@ type listState struct {
 
 func newList() *list { return &list{state: listState{Incarnation: 1}} }
 
-func (m *list) Apply(e consensus.Entry) ([]byte, error) {
+func (m *list) Check(command []byte) error {
+	if string(command) == "refused" {
+		return errors.New("no such kind")
+	}
+	return nil
+}
+
+func (m *list) Apply(index uint64, at time.Time, b []byte) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	command := string(e.Command)
+	command := string(b)
 	if strings.HasPrefix(command, "unknown") {
 		return nil, errors.New("a command of the kind " + command)
 	}
-	m.state.Index = e.Index
-	m.state.At = max(m.state.At+1, e.At.UnixMilli())
+	m.state.Index = index
+	m.state.At = max(m.state.At+1, at.UnixMilli())
 	if n, is := strings.CutPrefix(command, "incarnation "); is {
 		fmt.Sscan(n, &m.state.Incarnation)
 	} else if i := slices.Index(m.state.Items, command); i >= 0 {

@@ -135,6 +135,8 @@ func respond(r Result, err error) response {
 	switch {
 	case err == nil:
 		return response{Index: r.Index, Value: r.Value}
+	case errors.Is(err, ErrRefused):
+		return response{Code: codeRefused, Text: fmt.Sprintf("%.500s", err.Error())}
 	case errors.Is(err, errNotLeader):
 		return response{Code: codeNotLeader, Text: fmt.Sprintf("%.500s", err.Error())}
 	}

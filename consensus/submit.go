@@ -76,6 +76,9 @@ var errNotLeader = errors.New("this node does not lead")
 
 // apply has a command applied by this node, which leads.
 func (g *Group) apply(ctx context.Context, l *life, command []byte) (Result, error) {
+	if err := g.cfg.Machine.Check(command); err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.Apply)
 	defer cancel()
 	f := l.ApplyLog(raft.Log{Data: stamp(g.cfg.Now().UnixMilli(), command)}, g.cfg.Profile.Apply)
