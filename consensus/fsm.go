@@ -20,6 +20,7 @@ type fsm struct {
 	mu      sync.Mutex
 	applied uint64 // index of the newest command in the machine
 	halted  error
+	busy    bool
 	wake    chan struct{} // closed at the next change
 }
 
@@ -39,9 +40,10 @@ type outcome struct {
 
 // Apply applies one committed command, unless an earlier one could not be.
 func (f *fsm) Apply(l *raft.Log) any {
-	if err := f.stopped(); err != nil {
+	if err := f.begin(); err != nil {
 		return outcome{err: err}
 	}
+	defer f.ready()
 	value, err := f.apply(l)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d: %w", l.Index, err)
@@ -74,11 +76,42 @@ func (f *fsm) stopped() error {
 	return f.halted
 }
 
+func (f *fsm) begin() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.busy = f.halted == nil
+	return f.halted
+}
+
+func (f *fsm) ready() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.busy = false
+}
+
+// end makes every further Apply a quick refusal. What is refused was committed
+// and is applied in the next life.
+func (f *fsm) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.halted == nil {
+		f.halted = ErrStopped
+	}
+}
+
+func (f *fsm) isBusy() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.busy
+}
+
 // set records how far the machine is and wakes who waits for that.
 func (f *fsm) set(applied uint64, halted error) {
 	f.mu.Lock()
 	f.applied = max(f.applied, applied)
-	f.halted = halted
+	if f.halted == nil {
+		f.halted = halted
+	}
 	close(f.wake)
 	f.wake = make(chan struct{})
 	f.mu.Unlock()

@@ -237,11 +237,24 @@ func waitAtMost(f raft.Future, most time.Duration) {
 
 // stop ends Raft and every connection of it.
 func (l *life) stop(trans *filter) {
+	l.drain()
 	done := l.Shutdown()
 	trans.CloseStreams()
 	_ = trans.Close() // closes the stream, whose errors say nothing now
 	close(l.disk.ending)
 	_ = done.Error() // waits for raft's goroutines
+}
+
+// drain lets raft answer those whose entries are committed and not applied:
+// it forgets them when it ends, and they would wait for ever.
+func (l *life) drain() {
+	l.fsm.end()
+	for quiet, deadline := 0, time.Now().Add(helloTimeout); quiet < 2 && time.Now().Before(deadline); {
+		if quiet++; l.fsm.isBusy() || l.Stats()["fsm_pending"] != "0" {
+			quiet = 0
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 func (l *life) voters() (ids []string) {

@@ -86,7 +86,10 @@ func (g *Group) apply(ctx context.Context, l *life, command []byte) (Result, err
 		return Result{}, translate(err)
 	}
 	o := f.Response().(outcome)
-	return Result{f.Index(), o.value}, o.err
+	if o.err != nil {
+		return Result{}, unknown(o.err)
+	}
+	return Result{f.Index(), o.value}, nil
 }
 
 // await waits for raft to decide, or for ctx.
