@@ -111,10 +111,6 @@ type Config struct {
 	Log     *slog.Logger              // default: discard
 	Now     func() time.Time          // the clock that stamps commands; default time.Now
 	Found   bool                      // this node founds the group if it has no state
-
-	// Witnessed makes every linear read write to the log: a floating witness
-	// that lost its place still confirms its leader.
-	Witnessed bool
 }
 
 // Stores are where a group keeps its log and its snapshots.

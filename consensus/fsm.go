@@ -89,13 +89,16 @@ func (f *fsm) ready() {
 	f.busy = false
 }
 
+// errEnding is not ErrStopped: the entry is in the log.
+var errEnding = errors.New("the node is stopping")
+
 // end makes every further Apply a quick refusal. What is refused was committed
 // and is applied in the next life.
 func (f *fsm) end() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.halted == nil {
-		f.halted = ErrStopped
+		f.halted = errEnding
 	}
 }
 

@@ -30,8 +30,6 @@ type life struct {
 	disk   *brittle
 
 	recoveries chan recovery
-
-	barred atomic.Uint64 // the term in which a barrier has passed, so that commit indexes are of that term
 }
 
 // New returns a Group. It starts nothing.
