@@ -220,17 +220,13 @@ func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
 
 // leave hands leadership over and stores the state, if there is time.
 func (l *life) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
 	l.fsm.halt = func(error) {}
 	if l.State() == raft.Leader && len(l.voters()) > 1 {
-		waitAtMost(l.LeadershipTransfer(), 500*time.Millisecond)
+		l.transfer(ctx, "")
 	}
-	waitAtMost(l.Snapshot(), 500*time.Millisecond)
-}
-
-func waitAtMost(f raft.Future, most time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), most)
-	defer cancel()
-	_ = await(ctx, f) // who stops does not need to know
+	_ = await(ctx, l.Snapshot()) // a state that is not stored is replayed
 }
 
 // stop ends Raft and every connection of it.

@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -57,19 +58,38 @@ var roles = map[raft.RaftState]string{
 	raft.Leader: "leader", raft.Follower: "follower", raft.Candidate: "candidate", raft.Shutdown: "stopped",
 }
 
-// Transfer hands leadership to another node, which must be a voter; "" leaves
-// the choice to raft. It is for planned stops.
-func (g *Group) Transfer(node string) error {
+// Transfer hands leadership to another voter; "" leaves the choice to raft. It
+// is for planned stops.
+func (g *Group) Transfer(ctx context.Context, node string) error {
 	l := g.life.Load()
 	if l == nil {
 		return ErrStopped
 	}
-	f := l.LeadershipTransfer
-	if node != "" {
-		f = func() raft.Future { return l.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node)) }
+	if l.State() != raft.Leader {
+		return errNotLeader
 	}
-	if err := f().Error(); err != nil {
-		return fmt.Errorf("hand leadership to %q: %w", node, err)
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.Apply)
+	defer cancel()
+	if !l.transfer(ctx, node) {
+		return fmt.Errorf("hand leadership to %q: nobody has taken it in time", node)
 	}
 	return nil
+}
+
+// transfer tells whether this node stopped to lead before ctx was done. It
+// looks at that and not at raft's future, which raft may forget.
+func (l *life) transfer(ctx context.Context, node string) bool {
+	if node == "" {
+		l.LeadershipTransfer()
+	} else {
+		l.LeadershipTransferToServer(raft.ServerID(node), raft.ServerAddress(node))
+	}
+	for l.State() == raft.Leader {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return true
 }

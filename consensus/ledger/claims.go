@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"crypto/ed25519"
+	"fmt"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -179,8 +180,16 @@ type RaiseLevel struct {
 	Level uint64 `cbor:"1,keyasint"`
 }
 
-// raiseLevel never lowers it. A program that does not know the new level has
-// to stop here, and not at the first command of it: see [Ledger.Apply].
+// known stops a program at a level that it does not know, and not only at the
+// first command of it.
+func (r *RaiseLevel) known() error {
+	if r.Level > Level {
+		return fmt.Errorf("feature level %d, this program has %d", r.Level, Level)
+	}
+	return nil
+}
+
+// raiseLevel never lowers it.
 func (t *tx) raiseLevel(r *RaiseLevel) Result {
 	if r.Level != t.meta.Level+1 {
 		return Result{Code: Conflict, Key: "level", Text: "it does not follow the present one"}

@@ -96,6 +96,7 @@ type Result struct {
 	Index uint64 `cbor:"3,keyasint"`           // of the command when it was first applied
 	Fence *Fence `cbor:"4,keyasint,omitempty"` // of a claim
 	Key   string `cbor:"5,keyasint,omitempty"` // of what is in the way
+	keep  bool   // what it changed stays, though it was refused
 }
 
 // ReadResult reads what [Ledger.Apply] returned.
@@ -138,7 +139,6 @@ type prepared struct {
 	bytes   []byte // of the command
 	sig     [64]byte
 	body    any // a pointer to the body
-	needs   uint64
 	skip    bool
 }
 
@@ -168,8 +168,8 @@ func prepare(b []byte) (p prepared, err error) {
 	if err := canon.Decode(c.Body, p.body); err != nil {
 		return p, fmt.Errorf("%w: a command of the kind %d: %w", ErrUnknown, c.Kind, err)
 	}
-	if change, is := p.body.(*Change); is {
-		if err := change.known(); err != nil {
+	if b, is := p.body.(interface{ known() error }); is {
+		if err := b.known(); err != nil {
 			return p, fmt.Errorf("%w: %w", ErrUnknown, err)
 		}
 	}

@@ -29,7 +29,6 @@ package ledger
 
 import (
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -119,10 +118,7 @@ func (l *Ledger) replace(db *memdb.MemDB) {
 // Check says whether Apply would know a command. Whether it would be refused
 // is another question, and depends on when it is applied.
 func (l *Ledger) Check(b []byte) error {
-	p, err := prepare(b)
-	if err == nil && p.needs > l.View().Level() {
-		err = fmt.Errorf("a command of feature level %d, while the cluster has %d", p.needs, l.View().Level())
-	}
+	_, err := prepare(b)
 	return err
 }
 
@@ -140,7 +136,7 @@ func (l *Ledger) Apply(index uint64, at time.Time, b []byte) ([]byte, error) {
 	result, repeated := t.earlier(p.command.Request)
 	if !repeated {
 		result = t.run(p)
-		if result.Code != Done {
+		if result.Code != Done && !result.keep {
 			t.Abort() // nothing of it stays but that it was asked
 			t = begin(db, index, at.UnixMilli())
 		}

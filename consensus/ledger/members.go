@@ -290,12 +290,11 @@ func (t *tx) join(j *Join) Result {
 	return Result{}
 }
 
-// failed counts a wrong signature. It is the one refusal that changes
-// something, so it is Done for the ledger and says what was wrong in its text.
+// failed counts a wrong signature: the one refusal that changes something.
 func (t *tx) failed(token string, i Invite, err error) Result {
 	i.Failed++
 	t.put(Invites.number, token, canon.Encode(i), "")
-	return Result{Code: Forbidden, Text: err.Error()}
+	return Result{Code: Forbidden, Text: err.Error(), keep: true}
 }
 
 // record replaces the record of the node that sends it.
