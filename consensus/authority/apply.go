@@ -118,20 +118,18 @@ func (c *Chain) addNode(n Node) error {
 	if _, known := roles[n.Role]; !known || n.Removed || !plain(n.Site, maxText) || !plain(n.Name, maxText) || n.Name == "" || n.Site == "" {
 		return refused("node %q at site %q in the role %q", n.Name, n.Site, n.Role)
 	}
-	live := 0
+	if c.nodes[n.Key].Removed {
+		return refused("node %s was removed; it joins again with a new key", n.Key.NodeID())
+	}
+	live, taken := 0, false // the order of a map must not decide what is said
 	for _, other := range c.nodes {
-		if other.Key == n.Key {
-			if other.Removed {
-				return refused("node %s was removed; it joins again with a new key", n.Key.NodeID())
-			}
-			continue
-		}
-		if !other.Removed {
+		if other.Key != n.Key && !other.Removed {
 			live++
-			if other.Name == n.Name {
-				return refused("there is a node %q already", n.Name)
-			}
+			taken = taken || other.Name == n.Name
 		}
+	}
+	if taken {
+		return refused("there is a node %q already", n.Name)
 	}
 	if live >= MaxNodes {
 		return refused("there are %d nodes already", live)

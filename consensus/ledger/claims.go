@@ -151,9 +151,11 @@ func (t *tx) claim(c *NewClaim) Result {
 			oldest = r.key
 		}
 	}
-	if runs >= maxRuns && oldest != key {
+	switch again := v.row(Claims.number, key) != nil; {
+	case again:
+	case runs >= maxRuns:
 		t.drop(Claims.number, oldest)
-	} else if v.Count(Claims.number) >= descriptions[Claims.number].most {
+	case v.Count(Claims.number) >= descriptions[Claims.number].most:
 		return refuse("there are too many claims")
 	}
 	f := Fence{t.meta.chain.Incarnation(), t.meta.Index}
