@@ -31,17 +31,14 @@ func TestAccountsMoveIntoTheLedger(t *testing.T) {
 	if err := local.AddUser(t.Context(), access.User{ID: "op@pbs", Comment: "operator"}, "secret12345"); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 1200 { // more than one command can hold
-		err := file.Update(t.Context(), func(s *access.State) error {
+	err = file.Update(t.Context(), func(s *access.State) error {
+		for i := range 1200 { // more than one command can hold
 			s.Users = append(s.Users, access.User{ID: access.AuthID(fmt.Sprintf("user%d@pbs", i))})
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
-		if i == 3 {
-			i = 1190
-		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	w := newWorld(t)
 	accounts := NewAccounts(w.client(10))

@@ -73,13 +73,17 @@ func history(w *world, rng *rand.Rand, n int) {
 
 // The same commands give the same bytes, also behind a snapshot anywhere.
 func TestEqualHistoriesAreEqualBytes(t *testing.T) {
-	for seed := range uint64(30) {
+	seeds := uint64(10)
+	if os.Getenv("HOLDFAST_SOAK") != "" {
+		seeds = 1000
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		w := newWorld(t)
 		start := w.l.View().encode()
 		first := w.index
 		w.log = [][]byte{}
-		history(w, rng, 400)
+		history(w, rng, 300)
 		again := &world{t: t, l: New(nil), now: begun.Add(time.Duration(first) * time.Second), index: first}
 		if err := again.l.Restore(start); err != nil {
 			t.Fatal(err)
