@@ -21,3 +21,6 @@ var ReadFrames = func(r interface{ Read([]byte) (int, error) }) {
 
 // Unstamp reads an entry of the log.
 var Unstamp = unstamp
+
+// Translate says of an error of raft whether the command may have an effect.
+var Translate = translate

@@ -220,6 +220,9 @@ func TestBadSnapshotIsNotInstalled(t *testing.T) {
 		if got := c.nodes[2].machine.items(); len(got) != 0 {
 			t.Errorf("it was installed: %q", got)
 		}
+		if list, _ := c.nodes[2].disk.Stores().Snapshots.List(); len(list) > 0 && list[0].Index > 100 {
+			t.Errorf("raft can see it: %+v", list[0])
+		}
 		c.nodes[2].machine.mu.Lock()
 		c.nodes[2].machine.limit = nil
 		c.nodes[2].machine.mu.Unlock()

@@ -296,3 +296,14 @@ func without(c *cluster, n *node) (names []string) {
 	}
 	return names
 }
+
+func TestWhichErrorsMayHaveHadAnEffect(t *testing.T) {
+	for err, may := range map[error]bool{
+		raft.ErrNotLeader: false, raft.ErrEnqueueTimeout: false, raft.ErrLeadershipTransferInProgress: false,
+		raft.ErrLeadershipLost: true, raft.ErrRaftShutdown: true, raft.ErrAbortedByRestore: true, context.DeadlineExceeded: true,
+	} {
+		if got := errors.Is(consensus.Translate(err), consensus.ErrUnknown); got != may {
+			t.Errorf("%v: may have had an effect is %v", err, got)
+		}
+	}
+}

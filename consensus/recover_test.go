@@ -135,3 +135,31 @@ func TestRecoverNamesTheBetterBase(t *testing.T) {
 		}
 	})
 }
+
+// A crash between a snapshot and the removal of the log that it replaces
+// leaves a log that ends before the snapshot.
+func TestLogThatEndsBeforeItsSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1)
+		c.start()
+		for _, command := range []string{"one", "two", "three"} {
+			if err := c.nodes[0].submit(command); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.end() // with a snapshot
+		disk := c.nodes[0].disk
+		last, _ := disk.LastIndex()
+		if err := disk.DeleteRange(last, last); err != nil {
+			t.Fatal(err)
+		}
+		c.start()
+		defer c.end()
+		if err := c.nodes[0].submit("four"); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(c.nodes[0].machine.items()); got != 4 {
+			t.Errorf("%d commands", got)
+		}
+	})
+}

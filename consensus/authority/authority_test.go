@@ -133,6 +133,14 @@ func TestLinksCannotBeMoved(t *testing.T) {
 	if _, err := other.Next(canon.Encode(l)); !errors.Is(err, ErrRefused) {
 		t.Errorf("its signature is good in another cluster: %v", err)
 	}
+	left, right := c.must(t, AddNode, home(11), private(1)), c.must(t, AddNode, home(12), private(1))
+	third := left.Sign(left.Draft(AddNode, home(13)), private(1))
+	if _, err := right.Next(third); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "does not stand behind") {
+		t.Errorf("it was taken in another history of the same length: %v", err)
+	}
+	if err := c.Approved([]byte("m"), []Signature{{public(1), [64]byte(ed25519.Sign(private(1), []byte("m")))}}); err != nil {
+		t.Error(err)
+	}
 	for i := range link { // and no byte of it can be changed
 		bad := bytes.Clone(link)
 		bad[i] ^= 1

@@ -96,6 +96,9 @@ func (d *Disk) StoreLogs(logs []*raft.Log) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if last, _ := d.log.LastIndex(); last != 0 && logs[0].Index != last+1 {
+		return fmt.Errorf("entry %d cannot follow entry %d", logs[0].Index, last)
+	}
 	d.marks = max(d.marks, min(d.stage, logs[len(logs)-1].Index))
 	return d.log.StoreLogs(logs)
 }

@@ -201,9 +201,13 @@ func TestClaims(t *testing.T) {
 		t.Errorf("%d claims are kept", n)
 	}
 	w.do(11, KindSession, OpenSession{6}) // it restarted: what it did is lost
-	want(11, 999, 6, Done, "")
+	old := want(11, 999, 6, Done, "")
+	w.do(11, KindSession, OpenSession{7})
+	again := want(11, 999, 7, Done, "")
+	w.want(w.try(11, KindEnd, EndClaim{"gc", 999, *old.Fence, Ended}), Conflict, "superseded") // of the life before
+	w.do(11, KindEnd, EndClaim{"gc", 999, *again.Fence, Ended})
 	w.do(10, KindChange, Change{[]Op{Jobs.Put("prune", 0, Job{Kind: "prune", Node: public(10).NodeID()})}})
-	w.want(w.try(11, KindClaim, NewClaim{Job: "prune", Slot: 1, Epoch: 6}), Refused, "belongs to")
+	w.want(w.try(11, KindClaim, NewClaim{Job: "prune", Slot: 1, Epoch: 7}), Refused, "belongs to")
 }
 
 func TestCheckpointsCatchTwoHistories(t *testing.T) {

@@ -28,7 +28,7 @@ import (
 // linearizable, no slot of a job is claimed by two at once, no token is used
 // twice, and in the end all states have one hash and an unbroken audit chain.
 func TestLedgersInBadTimes(t *testing.T) {
-	seeds := 12
+	seeds := 8
 	if os.Getenv("HOLDFAST_SOAK") != "" {
 		seeds = 1000
 	}
