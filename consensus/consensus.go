@@ -63,6 +63,7 @@ type Conn interface {
 // the one before, that say who belongs to the cluster. It answers at once.
 type Roster interface {
 	Incarnation() uint64
+	Base() string // the node with whose history the incarnation began, "" for the first
 	Head() (length uint64, hash [32]byte)
 	Links(from uint64) [][]byte  // the links from number from, 0 being the first
 	Extend(links [][]byte) error // takes over links that follow the head, if they are valid

@@ -48,11 +48,11 @@ func TestGroupOnDisk(t *testing.T) {
 		if err := c.nodes[1].group.Recover(t.Context(), []byte("incarnation 2")); err != nil {
 			t.Fatal(err)
 		}
-		c.nodes[1].roster.add("incarnation 2")
+		c.nodes[1].roster.add("incarnation 2 b")
 		if err := c.nodes[1].submit("after"); err != nil {
 			t.Fatal(err)
 		}
-		c.nodes[0].roster.add("incarnation 2") // as its guard has learned
+		c.nodes[0].roster.add("incarnation 2 b") // as its guard has learned
 		c.nodes[0].start()
 		time.Sleep(2 * time.Minute)
 		c.agree()

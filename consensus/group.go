@@ -126,7 +126,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	}
 	incarnation = l.gate.incarnation
 	defer trans.Close() // a second time, if all went well
-	if now := g.cfg.Roster.Incarnation(); now > incarnation && l.fsm.machine.Applied() > 0 {
+	if g.superseded(incarnation) && l.fsm.machine.Applied() > 0 {
 		return incarnation, errSuperseded
 	}
 	if err := g.found(stores, trans); err != nil {
@@ -158,6 +158,13 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	stopFilter()
 	<-filterDone
 	return incarnation, err
+}
+
+// superseded tells whether the cluster began a later incarnation with the
+// history of another node. One that began with ours is a recovery that a crash
+// has cut short: [Group.Recover] is to be called again.
+func (g *Group) superseded(incarnation uint64) bool {
+	return g.cfg.Roster.Incarnation() > incarnation && g.cfg.Roster.Base() != g.cfg.Self
 }
 
 // prepare loads the state and opens the network, without starting Raft.
@@ -211,7 +218,7 @@ func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
 		case r := <-l.recoveries:
 			return errRecover{r}
 		case <-tick.C:
-			if g.cfg.Roster.Incarnation() > l.gate.incarnation {
+			if g.superseded(l.gate.incarnation) {
 				return errSuperseded
 			}
 		}

@@ -105,7 +105,10 @@ type roster struct {
 	links  [][]byte
 	member map[string]bool // and whether it votes
 	inc    uint64
+	base   string
 }
+
+func (r *roster) Base() string { r.mu.Lock(); defer r.mu.Unlock(); return r.base }
 
 func newRoster(links ...string) *roster {
 	r := &roster{member: map[string]bool{}, inc: 1}
@@ -130,7 +133,7 @@ func (r *roster) Extend(links [][]byte) error {
 		s := string(l)
 		switch {
 		case strings.HasPrefix(s, "incarnation "):
-			fmt.Sscan(s[len("incarnation "):], &r.inc)
+			fmt.Sscan(s[len("incarnation "):], &r.inc, &r.base)
 		case s[0] == '+', s[0] == '-':
 			r.member[s[1:]] = s[0] == '+'
 		default:

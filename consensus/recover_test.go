@@ -38,7 +38,7 @@ func TestRecoverKeepsTheOldMajorityOut(t *testing.T) {
 		if err := base.group.Recover(context.Background(), []byte("incarnation 3")); err != nil {
 			t.Fatal(err)
 		}
-		base.roster.add("incarnation 3")
+		base.roster.add("incarnation 3 c")
 		if err := base.submit("after"); err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +87,7 @@ func TestOldMajorityGoesOnAlone(t *testing.T) {
 		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
 			t.Fatal(err)
 		}
-		base.roster.add("incarnation 2")
+		base.roster.add("incarnation 2 c")
 		if err := base.submit("of the new incarnation"); err != nil {
 			t.Fatal(err)
 		}
@@ -160,6 +160,36 @@ func TestLogThatEndsBeforeItsSnapshot(t *testing.T) {
 		}
 		if got := len(c.nodes[0].machine.items()); got != 4 {
 			t.Errorf("%d commands", got)
+		}
+	})
+}
+
+// The roster of the base may know of the recovery before its ledger does, if a
+// crash comes between. The base keeps its history all the same.
+func TestRecoverCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.start()
+		defer c.end()
+		if err := c.form(3).submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		for _, n := range c.nodes {
+			n.crash()
+		}
+		base := c.nodes[2]
+		base.roster.add("incarnation 2 c")
+		base.start()
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+			t.Fatal(err)
+		}
+		if err := base.submit("after"); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(base.machine.items(), ", "); got != "before, after" {
+			t.Errorf("the ledger is %q", got)
 		}
 	})
 }

@@ -67,7 +67,7 @@ func (c *Chain) apply(was *Chain, l Link) error {
 			if _, is := c.Node(r.Base); !is || r.Incarnation != c.incarnation+1 || !plain(r.Reason, 500) {
 				return refused("a recovery of incarnation %d to %d by %s", c.incarnation, r.Incarnation, r.Base.NodeID())
 			}
-			c.incarnation = r.Incarnation
+			c.incarnation, c.base = r.Incarnation, r.Base
 			return nil
 		})
 	}

@@ -132,6 +132,7 @@ type Chain struct {
 	threshold   int
 	recovery    Key
 	incarnation uint64
+	base        Key // of the last recovery
 	nodes       map[Key]Node
 	grants      map[Key]Grant // Uses are what is left
 }
@@ -214,6 +215,15 @@ func (c *Chain) Incarnation() uint64 {
 		return 0
 	}
 	return c.incarnation
+}
+
+// Base is the node with whose history the incarnation began; false for the
+// first one.
+func (c *Chain) Base() (Key, bool) {
+	if c == nil || c.base == (Key{}) {
+		return Key{}, false
+	}
+	return c.base, true
 }
 
 // Links returns the links from number from on; nobody may change them.

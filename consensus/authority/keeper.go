@@ -73,6 +73,15 @@ func (k *Keeper) Incarnation() uint64        { return k.Chain().Incarnation() }
 func (k *Keeper) Head() (uint64, [32]byte)   { return k.Chain().Head() }
 func (k *Keeper) Links(from uint64) [][]byte { return k.Chain().Links(from) }
 
+// Base returns the node with whose history the incarnation began, or "".
+func (k *Keeper) Base() string {
+	base, is := k.Chain().Base()
+	if !is {
+		return ""
+	}
+	return base.NodeID()
+}
+
 // Member returns nil if a node belongs to the cluster and is not blocked here.
 func (k *Keeper) Member(node string) error {
 	_, err := k.find(node)

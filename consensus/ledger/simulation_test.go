@@ -276,6 +276,62 @@ func (m *mesh) join(s site, k invite.Token, machine byte) {
 	_, _ = s.client.Do(context.Background(), "node", "", ledger.KindJoin, ledger.Join{Statement: b, Seed: seed, Node: node, Record: record, RecordSig: [64]byte(sig)})
 }
 
+// One site is left, and goes on with the word of an operator.
+func TestLedgerIsRecovered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, 1)
+		defer func() {
+			for _, s := range m.sites {
+				if s.stop != nil {
+					s.stop()
+					<-s.done
+				}
+			}
+		}()
+		time.Sleep(3 * time.Minute)
+		put := func(s *site, name string) error {
+			_, err := s.client.Do(t.Context(), "op@pbs", "", ledger.KindChange, ledger.Change{Ops: []ledger.Op{ledger.Settings.Put(name, 0, ledger.Setting{})}})
+			return err
+		}
+		if err := put(m.sites[2], "before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		m.crash(m.sites[0])
+		m.crash(m.sites[1])
+		time.Sleep(time.Minute)
+		base := m.sites[2]
+		chain := base.ledger.View().Chain()
+		record := authority.Recovery{Incarnation: 2, Base: authority.PublicKey(base.key), Reason: "fire"}
+		forged := chain.Sign(chain.Draft(authority.Recover, record), base.key)
+		command := func(link []byte) []byte {
+			return base.client.Command("root@pam", "", ledger.KindAuthority, ledger.Link{Link: link})
+		}
+		if err := base.group.Recover(t.Context(), command(forged)); err == nil {
+			t.Error("a node recovers without an operator")
+		}
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(t.Context(), command(chain.Sign(chain.Draft(authority.Recover, record), key(operator)))); err != nil {
+			t.Fatal(err)
+		}
+		if err := put(base, "after"); err != nil {
+			t.Fatal(err)
+		}
+		m.start(m.sites[0])
+		m.start(m.sites[1])
+		time.Sleep(5 * time.Minute)
+		for _, s := range m.sites {
+			st := s.group.Status()
+			if s.ledger.View().Hash() != base.ledger.View().Hash() || st.Incarnation != 2 || len(st.Voters) != 3 {
+				t.Errorf("%s: %+v", s.id, st)
+			}
+		}
+		if err := put(m.sites[1], "together"); err != nil || base.ledger.View().Count(19) != 3 {
+			t.Errorf("%d settings, %v", base.ledger.View().Count(19), err)
+		}
+	})
+}
+
 // A cas changes the row from one value to another; without values it reads.
 type cas struct{ from, to string }
 
