@@ -123,10 +123,10 @@ func (f *fsm) set(applied uint64, halted error) {
 
 // progress returns how far the machine is, and a channel that is closed when
 // that has changed.
-func (f *fsm) progress() (applied uint64, halted error, wake <-chan struct{}) {
+func (f *fsm) progress() (applied uint64, wake <-chan struct{}, halted error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.applied, f.halted, f.wake
+	return f.applied, f.wake, f.halted
 }
 
 // Snapshot returns the state of now.

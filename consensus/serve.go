@@ -174,7 +174,7 @@ func (g *Group) ask(ctx context.Context, node string, req request) (response, er
 }
 
 func (l *life) stats(version string) *stats {
-	applied, halted, _ := l.fsm.progress()
+	applied, _, halted := l.fsm.progress()
 	s := &stats{Term: l.CurrentTerm(), Last: l.LastIndex(), Applied: applied, Version: version, LastTerm: l.lastTerm()}
 	if halted != nil {
 		s.Stopped = halted.Error()

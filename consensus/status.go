@@ -36,7 +36,7 @@ func (g *Group) Status() Status {
 		s.Stopped = fmt.Errorf("%w: it has not started", ErrStopped)
 		return s
 	}
-	applied, halted, _ := l.fsm.progress()
+	applied, _, halted := l.fsm.progress()
 	_, leader := l.LeaderWithID()
 	s.Role, s.Leader, s.Term, s.Stopped = roles[l.State()], string(leader), l.CurrentTerm(), halted
 	s.Last, s.Commit, s.Applied, s.Incarnation = l.LastIndex(), l.CommitIndex(), applied, l.gate.incarnation

@@ -179,7 +179,7 @@ func (g *Group) WaitApplied(ctx context.Context, index uint64) error {
 		wake := (<-chan struct{})(nil)
 		var retry <-chan time.Time
 		if l := g.life.Load(); l != nil {
-			applied, halted, w := l.fsm.progress()
+			applied, w, halted := l.fsm.progress()
 			if applied >= index {
 				return nil
 			}

@@ -53,7 +53,7 @@ func TestAccountsMoveIntoTheLedger(t *testing.T) {
 			t.Error("the ledger has other accounts than the file")
 		}
 	}
-	if accounts.State() != accounts.State() {
+	if one, two := accounts.State(), accounts.State(); one != two {
 		t.Error("a state that has not changed is another one")
 	}
 	s := newService(t, accounts)
