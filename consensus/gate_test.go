@@ -215,7 +215,9 @@ func TestBadSnapshotIsNotInstalled(t *testing.T) {
 			t.Fatalf("the leader still has entry %d", first)
 		}
 		c.nodes[2].start()
+		c.nodes[2].machine.mu.Lock()
 		c.nodes[2].machine.limit = errors.New("a row has no signature")
+		c.nodes[2].machine.mu.Unlock()
 		time.Sleep(5 * time.Minute)
 		if got := c.nodes[2].machine.items(); len(got) != 0 {
 			t.Errorf("it was installed: %q", got)

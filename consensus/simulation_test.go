@@ -46,8 +46,8 @@ func badTimes(t *testing.T, seed uint64) *clients {
 	c.start()
 	defer c.end()
 	c.form(3)
-	stopWatch := watchTerms(t, c)
 	clients := runClients(c, rng.Uint64())
+	stopWatch := watchTerms(t, c, clients.mu)
 	for range 12 {
 		time.Sleep(time.Duration(rng.IntN(40)) * time.Second)
 		n := c.nodes[rng.IntN(len(c.nodes))]
@@ -87,14 +87,17 @@ func badTimes(t *testing.T, seed uint64) *clients {
 }
 
 // watchTerms fails if two nodes lead in one term.
-func watchTerms(t *testing.T, c *cluster) (stop func()) {
+func watchTerms(t *testing.T, c *cluster, mu lock) (stop func()) {
 	leaders := map[uint64]string{}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
 			for _, n := range c.nodes {
-				s := n.group.Status()
+				mu.Lock()
+				group := n.group
+				mu.Unlock()
+				s := group.Status()
 				if s.Role != "leader" {
 					continue
 				}
