@@ -100,6 +100,7 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 	var r errRecover
 	if errors.As(err, &r) {
 		if failed := g.recover(stores, r.recovery); failed != nil {
+			g.cfg.Machine.Reset() // entries were applied that are not committed
 			r.done <- fmt.Errorf("recover the group: %w", failed)
 		} else {
 			r.done <- nil

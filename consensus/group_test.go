@@ -237,6 +237,11 @@ func TestDiskFails(t *testing.T) {
 		c.start()
 		defer c.end()
 		leader := c.form(3)
+		if err := leader.submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		never := watchState(t, leader)
+		defer never()
 		leader.disk.Fail(errors.New("input/output error"))
 		if err := leader.submit("on a bad disk"); errors.Is(err, consensus.ErrNoLeader) || err == nil {
 			t.Errorf("%v", err)
@@ -244,6 +249,9 @@ func TestDiskFails(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if err := leader.group.Status().Stopped; err == nil || !strings.Contains(err.Error(), "input/output error") {
 			t.Errorf("status: %v", err)
+		}
+		if got := leader.machine.items(); len(got) < 1 {
+			t.Error("its state is gone")
 		}
 		for _, n := range c.nodes { // also one that has to store a new term
 			n.disk.Fail(errors.New("input/output error"))
@@ -305,5 +313,17 @@ func TestWhichErrorsMayHaveHadAnEffect(t *testing.T) {
 		if got := errors.Is(consensus.Translate(err), consensus.ErrUnknown); got != may {
 			t.Errorf("%v: may have had an effect is %v", err, got)
 		}
+	}
+}
+
+// watchState fails if the state of a node is ever empty.
+func watchState(t *testing.T, n *node) (stop func()) {
+	n.machine.mu.Lock()
+	defer n.machine.mu.Unlock()
+	n.machine.emptied = func() { t.Error("who reads the state sees nothing") }
+	return func() {
+		n.machine.mu.Lock()
+		defer n.machine.mu.Unlock()
+		n.machine.emptied = nil
 	}
 }

@@ -23,6 +23,8 @@ type list struct {
 	mu    sync.Mutex
 	state listState
 	limit error // of Verify
+
+	emptied func() // is told when Reset is called
 }
 
 type listState struct {
@@ -93,7 +95,15 @@ func (m *list) Restore(b []byte) error {
 	return canon.Decode(b, &m.state)
 }
 
-func (m *list) Reset()              { m.mu.Lock(); m.state = listState{Incarnation: 1}; m.mu.Unlock() }
+func (m *list) Reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state = listState{Incarnation: 1}
+	if m.emptied != nil {
+		m.emptied()
+	}
+}
+
 func (m *list) Applied() uint64     { m.mu.Lock(); defer m.mu.Unlock(); return m.state.Index }
 func (m *list) Incarnation() uint64 { m.mu.Lock(); defer m.mu.Unlock(); return m.state.Incarnation }
 func (m *list) items() []string     { m.mu.Lock(); defer m.mu.Unlock(); return m.state.Items }

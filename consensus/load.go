@@ -50,16 +50,19 @@ type history struct {
 }
 
 // restore brings the machine to the newest snapshot that can be read, or to
-// nothing if there is none.
+// nothing if there is none. A machine that is further already, since it is not
+// the first life of this process, stays: who reads it must not see it empty.
 func restore(s *Stores, m Machine) (h history, err error) {
-	m.Reset()
 	metas, err := s.Snapshots.List()
 	if err != nil {
 		return h, fmt.Errorf("list snapshots: %w", err)
 	}
 	var bad error
 	for i, meta := range metas {
-		err := restoreOne(s, m, meta.ID)
+		var err error
+		if m.Applied() < meta.Index || m.Applied() == 0 {
+			err = restoreOne(s, m, meta.ID)
+		}
 		if err == nil {
 			return history{meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, i == 0}, nil
 		}
@@ -89,6 +92,9 @@ func replay(s *Stores, f *fsm, h history, to uint64) (history, error) {
 		}
 		switch l.Type {
 		case raft.LogCommand:
+			if index <= f.machine.Applied() {
+				break
+			}
 			if _, err := f.apply(&l); err != nil {
 				return h, fmt.Errorf("%w: apply entry %d: %w", ErrNeedsUpgrade, index, err)
 			}
