@@ -42,7 +42,7 @@ func (c *conn) Write(b []byte) (int, error) {
 	if !deadline.IsZero() && !time.Now().Before(deadline) {
 		return 0, os.ErrDeadlineExceeded
 	}
-	return c.out.put(b, time.Now().Add(c.n.delay()))
+	return c.out.put(b, time.Now().Add(c.n.send(c.local, c.remote, len(b))))
 }
 
 func (c *conn) Read(b []byte) (int, error) {
@@ -97,7 +97,7 @@ func (c *conn) Close() error {
 	delete(c.n.conns, c)
 	c.n.mu.Unlock()
 	c.in.reset()
-	c.out.end(time.Now().Add(c.n.delay()))
+	c.out.end(time.Now().Add(c.n.send(c.local, c.remote, 0)))
 	return nil
 }
 

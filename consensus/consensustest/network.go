@@ -27,6 +27,7 @@ type Network struct {
 	rtt       time.Duration
 	jitter    float64 // of the delay, as a share
 	loss      float64 // of messages, which then come a timeout later
+	traffic   map[string]int64
 }
 
 type key struct {
@@ -38,8 +39,15 @@ type key struct {
 func NewNetwork(seed uint64) *Network {
 	return &Network{
 		rng: rand.New(rand.NewPCG(seed, 1)), listeners: map[key]*listener{},
-		conns: map[*conn]struct{}{}, cut: map[[2]string]bool{},
+		conns: map[*conn]struct{}{}, cut: map[[2]string]bool{}, traffic: map[string]int64{},
 	}
+}
+
+// Traffic returns how many bytes a node has sent and received.
+func (n *Network) Traffic(node string) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.traffic[node]
 }
 
 // Slow sets the round trip, by how much of itself it grows at most, and the
@@ -113,10 +121,17 @@ func (n *Network) isCut(from, to string) bool {
 	return n.cut[[2]string{from, to}]
 }
 
-// delay returns how long one message takes.
-func (n *Network) delay() time.Duration {
+// send returns how long a message of some bytes takes.
+func (n *Network) send(from, to string, bytes int) time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.traffic[from] += int64(bytes)
+	n.traffic[to] += int64(bytes)
+	return n.delay()
+}
+
+// delay returns how long one message takes.
+func (n *Network) delay() time.Duration {
 	d := time.Duration(float64(n.rtt) / 2 * (1 + n.jitter*n.rng.Float64()))
 	for again := n.rtt + 200*time.Millisecond; n.rng.Float64() < n.loss; again *= 2 {
 		d += again
@@ -146,7 +161,7 @@ func (p *Node) Dial(ctx context.Context, node string, service uint16) (net.Conn,
 		return nil, fmt.Errorf("connect to %s: %w", node, os.ErrDeadlineExceeded)
 	}
 	select {
-	case <-time.After(2 * p.n.delay()):
+	case <-time.After(2 * p.n.send(p.name, node, 0)):
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
