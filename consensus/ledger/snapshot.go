@@ -191,7 +191,7 @@ func (s *loader) row(value []byte) error {
 		return fmt.Errorf("it was changed by command %d of %d", r.Version, s.t.meta.Index)
 	}
 	must(s.t.Insert(rowTable, &record{s.table, s.key, r}))
-	s.t.add(s.table, 1)
+	s.t.note(s.table, 1, r.Version)
 	if s.t.count(s.table) > d.most {
 		return fmt.Errorf("the table has more than %d rows", d.most)
 	}

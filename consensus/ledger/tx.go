@@ -163,31 +163,35 @@ func subject(body any) string {
 // put writes a row as changed now.
 func (t *tx) put(table uint8, key string, body []byte, by string) {
 	r := &record{table: table, key: key, row: row{t.meta.Index, t.meta.At, t.meta.At, by, body}}
+	n := 1
 	if was := (View{t.Txn}).row(table, key); was != nil {
 		r.row.Created = was.row.Created
-	} else {
-		t.add(table, 1)
+		n = 0
 	}
 	must(t.Insert(rowTable, r))
+	t.note(table, n, t.meta.Index)
 }
 
 func (t *tx) drop(table uint8, key string) {
 	if was := (View{t.Txn}).row(table, key); was != nil {
 		must(t.Delete(rowTable, was))
-		t.add(table, -1)
+		t.note(table, -1, t.meta.Index)
 	}
 }
 
-// A counter says how many rows a table has.
+// A counter says how many rows a table has, and which command changed it last.
 type counter struct {
-	table uint8
-	n     int
+	table   uint8
+	n       int
+	changed uint64
 }
 
 func (t *tx) count(table uint8) int { return View{t.Txn}.Count(table) }
 
-func (t *tx) add(table uint8, n int) {
-	must(t.Insert(countTable, &counter{table, t.count(table) + n}))
+// note adds to the rows of a table, changed by the command at an index.
+func (t *tx) note(table uint8, n int, index uint64) {
+	was := View{t.Txn}.counter(table)
+	must(t.Insert(countTable, &counter{table, was.n + n, max(was.changed, index)}))
 }
 
 // by is who is to be named in a row.

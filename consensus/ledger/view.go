@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"time"
@@ -93,13 +92,15 @@ func (v View) Chain() *authority.Chain { return v.meta().chain }
 func (v View) AuditRoot() [32]byte { return v.meta().Audit }
 
 // Count returns the number of rows of a table.
-func (v View) Count(table uint8) int {
+func (v View) Count(table uint8) int { return v.counter(table).n }
+
+func (v View) counter(table uint8) counter {
 	found, err := v.txn.First(countTable, "id", string(rune(table)))
 	must(err)
 	if found == nil {
-		return 0
+		return counter{}
 	}
-	return found.(*counter).n
+	return *found.(*counter)
 }
 
 func (v View) row(table uint8, key string) *record {
@@ -180,44 +181,30 @@ func (t Table[T]) decode(r *record) Row[T] {
 	return Row[T]{r.key, r.row.Version, time.UnixMilli(r.row.Created), time.UnixMilli(r.row.Changed), r.row.By, body}
 }
 
-// number returns what identifies the table, for [Ledger.Wait].
-func (t Table[T]) tableNumber() uint8 { return t.number }
+// Number is what the table has in commands and snapshots.
+func (t Table[T]) Number() uint8 { return t.number }
 
-// Tabled is any [Table].
-type Tabled interface{ tableNumber() uint8 }
-
-// Wait returns the first state in which a row of one of the tables has
-// another version than at after, or ctx is done; whoever begins takes the
-// index of the View that they have read. It is how changes are watched.
-func (l *Ledger) Wait(ctx context.Context, after View, tables ...Tabled) (View, error) {
+// Wait returns the first state in which one of the tables is not what it is in
+// after, or when ctx is done. It is how changes are watched: whoever begins
+// gives the View that they have read. It may wake for nothing when a snapshot
+// was installed.
+func (l *Ledger) Wait(ctx context.Context, after View, tables ...interface{ Number() uint8 }) (View, error) {
 	for {
 		ws := memdb.NewWatchSet()
 		e := l.now.Load()
 		ws.Add(e.gone)
 		v := View{e.db.Txn(false)}
-		changed := false
 		for _, t := range tables {
-			prefix := place(t.tableNumber(), "")
-			it, err := v.txn.Get(rowTable, "id_prefix", prefix)
+			n := t.Number()
+			if v.counter(n) != after.counter(n) {
+				return v, nil
+			}
+			it, err := v.txn.Get(rowTable, "id_prefix", place(n, ""))
 			must(err)
 			ws.Add(it.WatchCh())
-			changed = changed || v.sum(prefix) != after.sum(prefix)
-		}
-		if changed {
-			return v, nil
 		}
 		if err := ws.WatchCtx(ctx); err != nil {
 			return v, ctx.Err()
 		}
 	}
-}
-
-// sum tells the states of a table apart: by its versions and their number.
-func (v View) sum(prefix string) (s [2]uint64) {
-	for r := range v.rows(prefix) {
-		s[0]++
-		h := canon.Sum(append(be64(r.row.Version), r.key...))
-		s[1] += binary.BigEndian.Uint64(h[:8])
-	}
-	return s
 }
