@@ -111,7 +111,7 @@ type Config struct {
 	Version string                    // of this program, for the status of others
 	Log     *slog.Logger              // default: discard
 	Now     func() time.Time          // the clock that stamps commands; default time.Now
-	Found   bool                      // this node founds the group if it has no state
+	Found   bool                      // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
 
 // Stores are where a group keeps its log and its snapshots.

@@ -190,10 +190,11 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	}), g.cfg.Roster, g.cfg.Log), nil
 }
 
-// found makes this node the only voter of a new group, if it is to.
+// found makes this node the only voter of a new group, if it is to. A cluster
+// that was ever recovered has a group, whatever is here.
 func (g *Group) found(stores *Stores, trans raft.Transport) error {
 	has, err := raft.HasExistingState(stores.Log, stores.Log, stores.Snapshots)
-	if err != nil || has || !g.cfg.Found {
+	if err != nil || has || !g.cfg.Found || g.cfg.Roster.Incarnation() > 1 {
 		return err
 	}
 	self := raft.Server{ID: raft.ServerID(g.cfg.Self), Address: raft.ServerAddress(g.cfg.Self), Suffrage: raft.Voter}

@@ -48,7 +48,7 @@ func TestRecoverKeepsTheOldMajorityOut(t *testing.T) {
 		time.Sleep(5 * time.Minute)
 		for _, n := range others {
 			s := n.group.Status()
-			if s.Rejoins == 0 || s.Incarnation != 3 {
+			if s.Rejoins == 0 || s.Incarnation != 3 || s.Leader != "c" {
 				t.Errorf("%s: %+v", n.name, s)
 			}
 		}
