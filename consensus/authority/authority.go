@@ -243,6 +243,15 @@ func (c *Chain) Node(k Key) (Node, bool) {
 	return n, is && !n.Removed
 }
 
+// knows tells whether anything was ever said of a node.
+func (c *Chain) knows(k Key) bool {
+	if c == nil {
+		return false
+	}
+	_, is := c.nodes[k]
+	return is
+}
+
 // Nodes returns all nodes in the order of their keys, also the removed.
 func (c *Chain) Nodes() []Node {
 	if c == nil {

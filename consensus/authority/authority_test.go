@@ -217,7 +217,13 @@ func TestKeeper(t *testing.T) {
 	follower.Votes = false
 	longer := c.must(t, AddNode, follower, private(1))
 	saved, failing, blocked := 0, error(nil), Key{}
-	k := NewKeeper(c, func(*Chain) error { saved++; return failing }, func(k Key) bool { return k == blocked })
+	k := NewKeeper(KeeperConfig{
+		Chain: c, Save: func(*Chain) error { saved++; return failing },
+		Blocked: func(k Key) bool { return k == blocked }, Invited: func(k Key) bool { return k == public(30) || k == public(40) },
+	})
+	if k.Member(public(30).NodeID()) != nil || k.Voter(public(30).NodeID()) == nil || k.Member(public(31).NodeID()) == nil {
+		t.Error("who was invited is no member, or votes")
+	}
 	if k.Voter(public(10).NodeID()) != nil || k.Member(public(11).NodeID()) == nil || k.Member("x") == nil {
 		t.Error("it does not know who is who")
 	}
@@ -237,6 +243,10 @@ func TestKeeper(t *testing.T) {
 	}
 	if err := k.Extend(c.Links(0)); !errors.Is(err, ErrRefused) {
 		t.Errorf("links that stand elsewhere: %v", err)
+	}
+	removed := k.Chain().must(t, AddNode, home(40), private(1)).must(t, RemoveNode, Removal{public(40)}, private(1))
+	if err := k.Follow(removed); err != nil || k.Member(public(40).NodeID()) == nil {
+		t.Errorf("who was removed is a member by an old invite: %v", err)
 	}
 	blocked = public(10)
 	if k.Member(public(10).NodeID()) == nil {

@@ -8,23 +8,32 @@ import (
 // A Keeper holds the chain that a node believes: the longest that it was
 // shown, by a peer or by the ledger. It is the roster that the raft gate asks.
 type Keeper struct {
-	mu      sync.Mutex
-	chain   *Chain
-	save    func(*Chain) error
-	blocked func(Key) bool
+	cfg   KeeperConfig
+	mu    sync.Mutex
+	chain *Chain
 }
 
-// NewKeeper returns a Keeper of a chain, which may be nil for a node that has
-// not joined. save makes a longer chain durable before it is believed; blocked
-// tells whom this node's own operator keeps out. Both may be nil.
-func NewKeeper(chain *Chain, save func(*Chain) error, blocked func(Key) bool) *Keeper {
-	if save == nil {
-		save = func(*Chain) error { return nil }
+// KeeperConfig says what a [Keeper] begins with, and whom it asks.
+type KeeperConfig struct {
+	Chain   *Chain             // nil for a node that has not joined
+	Save    func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
+	Blocked func(Key) bool     // whom this node's own operator keeps out; default: nobody
+	Invited func(Key) bool     // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
+}
+
+// NewKeeper returns a Keeper.
+func NewKeeper(cfg KeeperConfig) *Keeper {
+	nobody := func(Key) bool { return false }
+	if cfg.Save == nil {
+		cfg.Save = func(*Chain) error { return nil }
 	}
-	if blocked == nil {
-		blocked = func(Key) bool { return false }
+	if cfg.Blocked == nil {
+		cfg.Blocked = nobody
 	}
-	return &Keeper{chain: chain, save: save, blocked: blocked}
+	if cfg.Invited == nil {
+		cfg.Invited = nobody
+	}
+	return &Keeper{cfg: cfg, chain: cfg.Chain}
 }
 
 // Chain returns the chain of now.
@@ -46,7 +55,7 @@ func (k *Keeper) Follow(c *Chain) error {
 		n, _ := c.Head()
 		return refused("a chain of %d links that parts from ours", n)
 	}
-	if err := k.save(c); err != nil {
+	if err := k.cfg.Save(c); err != nil {
 		return fmt.Errorf("store the authority chain: %w", err)
 	}
 	k.chain = c
@@ -102,10 +111,14 @@ func (k *Keeper) find(node string) (Node, error) {
 	if err != nil {
 		return Node{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	if k.blocked(key) {
+	if k.cfg.Blocked(key) {
 		return Node{}, refused("node %s is blocked here", node)
 	}
-	n, is := k.Chain().Node(key)
+	chain := k.Chain()
+	n, is := chain.Node(key)
+	if !is && !chain.knows(key) && k.cfg.Invited(key) {
+		return Node{Key: key, Role: "replica"}, nil
+	}
 	if !is {
 		return Node{}, refused("node %s is no member of this cluster", node)
 	}

@@ -329,8 +329,8 @@ func (s *state) fence(f Fence) error {
 	return nil
 }
 
-// Follow notes that this node believes a chain; it is the save of
-// [authority.NewKeeper].
+// Follow notes that this node believes a chain; it is to be called by the Save
+// of an [authority.KeeperConfig].
 func (g *Guard) Follow(c *authority.Chain) error {
 	length, head := c.Head()
 	next := Chain{c.GenesisHash(), length, head, c.Incarnation()}

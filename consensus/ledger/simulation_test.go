@@ -90,7 +90,7 @@ func newMesh(t *testing.T, seed uint64) *mesh {
 		m.sites = append(m.sites, &site{key: k, id: node.Key.NodeID(), disk: consensustest.NewDisk()})
 	}
 	for _, s := range m.sites {
-		s.keeper = authority.NewKeeper(chain, nil, nil)
+		s.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain})
 		m.start(s)
 	}
 	for _, link := range chain.Links(0) {
