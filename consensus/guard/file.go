@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"runtime"
 
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
@@ -144,6 +145,9 @@ func replace(path string, data []byte) error {
 	}
 	if err := os.Rename(temp, path); err != nil {
 		return err
+	}
+	if runtime.GOOS == "windows" { // directories cannot be synced there
+		return nil
 	}
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
