@@ -1,0 +1,126 @@
+package authority
+
+import (
+	"fmt"
+	"sync"
+)
+
+// A Keeper holds the chain that a node believes: the longest that it was
+// shown, by a peer or by the ledger. It is the roster that the raft gate asks.
+type Keeper struct {
+	cfg   KeeperConfig
+	mu    sync.Mutex
+	chain *Chain
+}
+
+// KeeperConfig says what a [Keeper] begins with, and whom it asks.
+type KeeperConfig struct {
+	Chain   *Chain             // nil for a node that has not joined
+	Save    func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
+	Blocked func(Key) bool     // whom this node's own operator keeps out; default: nobody
+	Invited func(Key) bool     // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
+}
+
+// NewKeeper returns a Keeper.
+func NewKeeper(cfg KeeperConfig) *Keeper {
+	nobody := func(Key) bool { return false }
+	if cfg.Save == nil {
+		cfg.Save = func(*Chain) error { return nil }
+	}
+	if cfg.Blocked == nil {
+		cfg.Blocked = nobody
+	}
+	if cfg.Invited == nil {
+		cfg.Invited = nobody
+	}
+	return &Keeper{cfg: cfg, chain: cfg.Chain}
+}
+
+// Chain returns the chain of now.
+func (k *Keeper) Chain() *Chain {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.chain
+}
+
+// Follow takes a chain over if it is longer. One that is not a longer version
+// of ours is an error: somebody has signed two histories.
+func (k *Keeper) Follow(c *Chain) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.chain.Extends(c) {
+		return nil
+	}
+	if !c.Extends(k.chain) {
+		n, _ := c.Head()
+		return refused("a chain of %d links that parts from ours", n)
+	}
+	if err := k.cfg.Save(c); err != nil {
+		return fmt.Errorf("store the authority chain: %w", err)
+	}
+	k.chain = c
+	return nil
+}
+
+// Extend takes over links that follow the head.
+func (k *Keeper) Extend(links [][]byte) error {
+	c := k.Chain()
+	if c == nil {
+		return refused("this node does not know which cluster it belongs to")
+	}
+	for _, l := range links {
+		next, err := c.Next(l)
+		if err != nil {
+			return err
+		}
+		c = next
+	}
+	return k.Follow(c)
+}
+
+func (k *Keeper) Incarnation() uint64        { return k.Chain().Incarnation() }
+func (k *Keeper) Head() (uint64, [32]byte)   { return k.Chain().Head() }
+func (k *Keeper) Links(from uint64) [][]byte { return k.Chain().Links(from) }
+
+// Base returns the node with whose history the incarnation began, or "".
+func (k *Keeper) Base() string {
+	base, is := k.Chain().Base()
+	if !is {
+		return ""
+	}
+	return base.NodeID()
+}
+
+// Member returns nil if a node belongs to the cluster and is not blocked here.
+func (k *Keeper) Member(node string) error {
+	_, err := k.find(node)
+	return err
+}
+
+// Voter returns nil if a node may also speak Raft.
+func (k *Keeper) Voter(node string) error {
+	n, err := k.find(node)
+	if err == nil && !n.Votes {
+		err = refused("node %q (%s) has the role %s and no vote", n.Name, node, n.Role)
+	}
+	return err
+}
+
+func (k *Keeper) find(node string) (Node, error) {
+	key, err := ParseNodeID(node)
+	if err != nil {
+		return Node{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	if k.cfg.Blocked(key) {
+		return Node{}, refused("node %s is blocked here", node)
+	}
+	chain := k.Chain()
+	n, is := chain.Node(key)
+	if !is && !chain.knows(key) && k.cfg.Invited(key) {
+		return Node{Key: key, Role: "replica"}, nil
+	}
+	if !is {
+		return Node{}, refused("node %s is no member of this cluster", node)
+	}
+	return n, nil
+}

@@ -1,0 +1,26 @@
+package consensus
+
+import "net"
+
+// Introduce says hello on a raft connection as a node with that roster does.
+func Introduce(conn net.Conn, cluster [16]byte, incarnation uint64, r Roster) error {
+	return (&gate{cluster, incarnation, r}).dial(conn)
+}
+
+// ReadFrames reads all that a node reads of others before it knows them.
+var ReadFrames = func(r interface{ Read([]byte) (int, error) }) {
+	var h hello
+	var links [][]byte
+	var v verdict
+	var q request
+	var a response
+	for _, m := range []any{&h, &links, &v, &q, &a} {
+		_ = readFrame(r, m, maxFrame)
+	}
+}
+
+// Unstamp reads an entry of the log.
+var Unstamp = unstamp
+
+// Translate says of an error of raft whether the command may have an effect.
+var Translate = translate

@@ -1,0 +1,122 @@
+package consensus
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Every connection for Raft begins with this, before a byte of it is Raft:
+//
+//	both:    hello
+//	whoever has the longer authority chain:  the links that the other lacks
+//	who accepted:  verdict
+//
+// So a node that was away learns from whoever calls it that the caller may,
+// before it judges; and one of an old incarnation learns that it is one.
+type hello struct {
+	Cluster     []byte `cbor:"1,keyasint"`
+	Incarnation uint64 `cbor:"2,keyasint"`
+	Length      uint64 `cbor:"3,keyasint"` // of the authority chain
+	Head        []byte `cbor:"4,keyasint"`
+}
+
+type verdict struct {
+	Refused string `cbor:"1,keyasint,omitempty"` // why, or "" for welcome
+}
+
+const helloTimeout = 10 * time.Second
+
+// A gate judges who may speak Raft with this node.
+type gate struct {
+	cluster     [16]byte
+	incarnation uint64 // with which this node's Raft was started
+	roster      Roster
+}
+
+func (g *gate) hello() hello {
+	length, head := g.roster.Head()
+	return hello{g.cluster[:], g.incarnation, length, head[:]}
+}
+
+// accept judges a connection from a node. Who is a stranger to our chain may
+// still show us a longer one, and is shown nothing of ours but its length.
+func (g *gate) accept(conn net.Conn, node string) error {
+	theirs, err := g.exchange(conn, g.roster.Member(node) == nil)
+	if err == nil {
+		err = g.fits(theirs)
+	}
+	if err == nil {
+		err = g.roster.Voter(node)
+	}
+	v := verdict{}
+	if err != nil {
+		v.Refused = fmt.Sprintf("%.200s", err.Error())
+		if err := errors.Join(writeFrame(conn, v, maxFrame), conn.SetDeadline(time.Time{})); err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return errors.Join(writeFrame(conn, v, maxFrame), conn.SetDeadline(time.Time{}))
+}
+
+// dial introduces this node on a connection that it made.
+func (g *gate) dial(conn net.Conn) error {
+	theirs, err := g.exchange(conn, true)
+	if err != nil {
+		return err
+	}
+	var v verdict
+	if err := readFrame(conn, &v, maxFrame); err != nil {
+		return err
+	}
+	if v.Refused != "" {
+		return fmt.Errorf("%w: %s", ErrRefused, v.Refused)
+	}
+	return errors.Join(g.fits(theirs), conn.SetDeadline(time.Time{}))
+}
+
+// exchange says hello, and gives or takes the links that one side lacks. A
+// stranger is given none.
+func (g *gate) exchange(conn net.Conn, give bool) (theirs hello, err error) {
+	ours := g.hello()
+	if err = conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return theirs, err
+	}
+	if err = writeFrame(conn, ours, maxFrame); err != nil {
+		return theirs, err
+	}
+	if err = readFrame(conn, &theirs, maxFrame); err != nil {
+		return theirs, err
+	}
+	if string(theirs.Cluster) != string(ours.Cluster) {
+		return theirs, fmt.Errorf("%w: it belongs to another cluster", ErrRefused)
+	}
+	switch {
+	case ours.Length > theirs.Length:
+		links := [][]byte{}
+		if give {
+			links = g.roster.Links(theirs.Length)
+		}
+		err = writeFrame(conn, links, maxLinks)
+	case ours.Length < theirs.Length:
+		var links [][]byte
+		if err = readFrame(conn, &links, maxLinks); err == nil && len(links) > 0 {
+			err = g.roster.Extend(links)
+		}
+	case string(ours.Head) != string(theirs.Head):
+		err = fmt.Errorf("%w: its authority chain is another one of the same length", ErrRefused)
+	}
+	return theirs, err
+}
+
+func (g *gate) fits(theirs hello) error {
+	switch {
+	case theirs.Incarnation < g.incarnation:
+		return fmt.Errorf("incarnation %d of this cluster has ended, the present one is %d", theirs.Incarnation, g.incarnation)
+	case theirs.Incarnation > g.incarnation:
+		return fmt.Errorf("this node is still in incarnation %d, not %d", g.incarnation, theirs.Incarnation)
+	}
+	return nil
+}

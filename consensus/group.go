@@ -1,0 +1,283 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"golang.org/x/sync/errgroup"
+)
+
+// A Group is this node's part of the Raft group. Its methods may be called
+// concurrently, before, while and after it runs.
+type Group struct {
+	cfg     Config
+	life    atomic.Pointer[life]
+	stopped atomic.Pointer[error] // why Raft does not run, though Run does
+	rejoins atomic.Uint64
+}
+
+// A life is one run of Raft.
+type life struct {
+	*raft.Raft
+	fsm    *fsm
+	gate   *gate
+	stream *stream
+	stores *Stores
+	disk   *brittle
+
+	recoveries chan recovery
+}
+
+// New returns a Group. It starts nothing.
+func New(cfg Config) (*Group, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	return &Group{cfg: cfg}, nil
+}
+
+// Run takes part in the group until ctx is done, then returns nil. It does not
+// fail: whatever stops Raft here must not stop the node. [Group.Status] says
+// what it is, and it is tried again after a pause, except a command that this
+// program does not know, which only another program can cure. If the cluster
+// was recovered without this node, its Raft state is put away and it begins
+// again as an empty standby.
+func (g *Group) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		err := g.runOnce(ctx)
+		var r errRecover
+		switch {
+		case err == nil, errors.As(err, &r): // a recovery was done, well or not; the next life shows it
+		case errors.Is(err, errSuperseded):
+			g.rejoins.Add(1)
+			g.cfg.Log.Warn("this node's part of the ledger has ended and was put away; it joins again as a standby",
+				"why", err, "incarnation", g.cfg.Roster.Incarnation())
+		case errors.Is(err, ErrNeedsUpgrade):
+			g.pause(ctx, 0, cured(err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"))
+		default:
+			g.pause(ctx, retryAfter, cured(err, "backups and restores go on; the ledger is tried again by itself every half minute"))
+		}
+	}
+	return nil
+}
+
+// retryAfter is when a life that failed is tried again.
+const retryAfter = 30 * time.Second
+
+// pause shows why Raft does not run, for so long, or until ctx is done.
+func (g *Group) pause(ctx context.Context, d time.Duration, err error) {
+	g.stopped.Store(&err)
+	g.cfg.Log.Error("consensus stopped on this node; backups and restores go on", "err", err, "retry_in", d)
+	var again <-chan time.Time
+	if d > 0 {
+		again = time.After(d)
+	}
+	select {
+	case <-ctx.Done():
+	case <-again:
+		g.stopped.Store(nil)
+	}
+}
+
+// runOnce is one life of Raft.
+func (g *Group) runOnce(ctx context.Context) (err error) {
+	stores, closeStores, err := openStores(g.cfg)
+	if err != nil {
+		return fmt.Errorf("consensus: %w", err)
+	}
+	archived := false
+	defer func() {
+		if !archived {
+			err = errors.Join(err, closeStores())
+		}
+	}()
+	old, err := g.start(ctx, stores)
+	var r errRecover
+	if errors.As(err, &r) {
+		if failed := g.recover(stores, r.recovery); failed != nil {
+			g.cfg.Machine.Reset() // entries were applied that are not committed
+			r.done <- fmt.Errorf("recover the group: %w", failed)
+		} else {
+			r.done <- nil
+		}
+		return err
+	}
+	if !errors.Is(err, errSuperseded) {
+		return err
+	}
+	if err := stores.Archive(old); err != nil {
+		return fmt.Errorf("consensus: put the state of incarnation %d away: %w", old, err)
+	}
+	archived = true
+	g.cfg.Machine.Reset()
+	return errSuperseded
+}
+
+// start loads the state and runs Raft on it. It returns the incarnation of
+// the state.
+func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, err error) {
+	l, trans, err := g.prepare(stores)
+	if err != nil {
+		return 0, err
+	}
+	incarnation = l.gate.incarnation
+	defer trans.Close() // a second time, if all went well
+	if g.superseded(incarnation) && l.fsm.machine.Applied() > 0 {
+		return incarnation, errSuperseded
+	}
+	if err := g.found(stores, trans); err != nil {
+		return 0, err
+	}
+	tasks, taskCtx := errgroup.WithContext(ctx)
+	filterCtx, stopFilter := context.WithCancel(context.Background())
+	defer stopFilter()
+	halted := make(chan error, 1)
+	l.fsm.halt = func(err error) { halted <- fmt.Errorf("%w: %w", ErrNeedsUpgrade, err) }
+	l.fsm.changed = l.stream.Recheck
+	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, checked{stores.Snapshots, l.fsm.machine.Verify}, trans); err != nil {
+		return 0, fmt.Errorf("consensus: %w", err)
+	}
+	trans.term = l.CurrentTerm
+	filterDone := make(chan struct{})
+	go func() { defer close(filterDone); trans.run(filterCtx) }()
+	g.life.Store(l)
+	tasks.Go(func() error { return g.serve(taskCtx, l) })
+	tasks.Go(func() error { return g.place(taskCtx, l) })
+	tasks.Go(func() error { return g.watch(taskCtx, l, halted) })
+	err = tasks.Wait()
+	g.life.Store(nil)
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		l.leave()
+		err = nil
+	}
+	l.stop(trans)
+	stopFilter()
+	<-filterDone
+	return incarnation, err
+}
+
+// superseded tells whether the cluster began a later incarnation with the
+// history of another node. One that began with ours is a recovery that a crash
+// has cut short: [Group.Recover] is to be called again.
+func (g *Group) superseded(incarnation uint64) bool {
+	return g.cfg.Roster.Incarnation() > incarnation && g.cfg.Roster.Base() != g.cfg.Self
+}
+
+// prepare loads the state and opens the network, without starting Raft.
+func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
+	l := &life{fsm: newFSM(g.cfg.Machine), stores: stores, recoveries: make(chan recovery)}
+	if err := load(stores, l.fsm, encoder{}); err != nil {
+		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
+	}
+	l.disk = newBrittle(stores.Log)
+	l.fsm.note = l.disk.Applied
+	incarnation := g.cfg.Machine.Incarnation()
+	if g.cfg.Machine.Applied() == 0 {
+		incarnation = g.cfg.Roster.Incarnation()
+	}
+	l.gate = &gate{g.cfg.Cluster, incarnation, g.cfg.Roster}
+	var err error
+	if l.stream, err = newStream(g.cfg, l.gate); err != nil {
+		return nil, nil, fmt.Errorf("consensus: %w", err)
+	}
+	return l, newFilter(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: l.stream, MaxPool: raftConnsPerNode, Timeout: g.cfg.Profile.RPC, Logger: newLogger(g.cfg.Log),
+	}), g.cfg.Roster, g.cfg.Log), nil
+}
+
+// found makes this node the only voter of a new group, if it is to. A cluster
+// that was ever recovered has a group, whatever is here.
+func (g *Group) found(stores *Stores, trans raft.Transport) error {
+	has, err := raft.HasExistingState(stores.Log, stores.Log, stores.Snapshots)
+	if err != nil || has || !g.cfg.Found || g.cfg.Roster.Incarnation() > 1 {
+		return err
+	}
+	self := raft.Server{ID: raft.ServerID(g.cfg.Self), Address: raft.ServerAddress(g.cfg.Self), Suffrage: raft.Voter}
+	err = raft.BootstrapCluster(g.cfg.raft(), stores.Log, stores.Log, stores.Snapshots, trans, raft.Configuration{Servers: []raft.Server{self}})
+	if err != nil {
+		return fmt.Errorf("consensus: found the group: %w", err)
+	}
+	return nil
+}
+
+// watch ends a life when Raft has to stop or the cluster has left it behind.
+func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-halted:
+			return err
+		case err := <-l.disk.failed:
+			return err
+		case r := <-l.recoveries:
+			return errRecover{r}
+		case <-tick.C:
+			if g.superseded(l.gate.incarnation) {
+				return errSuperseded
+			}
+		}
+	}
+}
+
+// leave hands leadership over and stores the state, if there is time.
+func (l *life) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	l.fsm.halt = func(error) {}
+	if l.State() == raft.Leader && len(l.voters()) > 1 {
+		l.transfer(ctx, "")
+	}
+	_ = await(ctx, l.Snapshot()) // a state that is not stored is replayed
+}
+
+// stop ends Raft and every connection of it.
+func (l *life) stop(trans *filter) {
+	l.drain()
+	done := l.Shutdown()
+	trans.CloseStreams()
+	_ = trans.Close() // closes the stream, whose errors say nothing now
+	close(l.disk.ending)
+	_ = done.Error() // waits for raft's goroutines
+}
+
+// drain lets raft answer those whose entries are committed and not applied:
+// it forgets them when it ends, and they would wait for ever.
+func (l *life) drain() {
+	l.fsm.end()
+	for quiet, deadline := 0, time.Now().Add(helloTimeout); quiet < 2 && time.Now().Before(deadline); {
+		if quiet++; l.fsm.isBusy() || l.Stats()["fsm_pending"] != "0" {
+			quiet = 0
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func (l *life) voters() (ids []string) {
+	for _, s := range l.servers() {
+		if s.Suffrage == raft.Voter {
+			ids = append(ids, string(s.ID))
+		}
+	}
+	return ids
+}
+
+func (l *life) servers() []raft.Server {
+	f := l.GetConfiguration()
+	if f.Error() != nil {
+		return nil
+	}
+	return f.Configuration().Servers
+}
+
+// An encoder is as much of a transport as a snapshot needs.
+type encoder struct{ raft.Transport }
+
+func (encoder) EncodePeer(_ raft.ServerID, a raft.ServerAddress) []byte { return []byte(a) }

@@ -1,0 +1,129 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
+)
+
+// A Request asks a node to loosen its guard: to lower a floor to Floor, or to
+// lift the block of Unblock. Operators sign it for one node.
+type Request struct {
+	ID      [16]byte              `cbor:"1,keyasint"`
+	Cluster [16]byte              `cbor:"2,keyasint"`
+	Node    authority.Key         `cbor:"3,keyasint"`
+	Floor   *Floor                `cbor:"4,keyasint,omitempty"`
+	Unblock string                `cbor:"5,keyasint,omitempty"`
+	Reason  string                `cbor:"6,keyasint"`
+	Sigs    []authority.Signature `cbor:"7,keyasint,omitempty"`
+}
+
+// Signed is what operators sign of a request.
+func (r Request) Signed() []byte {
+	r.Sigs = nil
+	return append([]byte("holdfast/guard-request/1\x00"), canon.Encode(r)...)
+}
+
+// The delays, by the guard's own clock.
+const (
+	FloorDelay = 14 * 24 * time.Hour
+	BlockDelay = 0
+)
+
+func (r Request) delay() time.Duration {
+	if r.Floor != nil {
+		return FloorDelay
+	}
+	return BlockDelay
+}
+
+// A Pending loosening waits until the guard's clock shows Due.
+type Pending struct {
+	Request Request
+	Due     int64
+}
+
+// Ask takes a request of the operators: it is noted, and counts when its delay
+// is over and [Guard.Settle] is called.
+func (g *Guard) Ask(chain *authority.Chain, self authority.Key, r Request) error {
+	if err := chain.Approved(r.Signed(), r.Sigs); err != nil {
+		return fmt.Errorf("loosen the guard: %w", err)
+	}
+	switch {
+	case r.Cluster != chain.Cluster() || r.Node != self:
+		return held("", "the request is for another node or cluster")
+	case (r.Floor == nil) == (r.Unblock == ""):
+		return errors.New("loosen the guard: the request is for a floor or for a block, not for both or none")
+	}
+	return g.add("operators", kindAsk, r)
+}
+
+// Pending returns the loosenings that wait, the next one first.
+func (g *Guard) Pending() (list []Pending) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, p := range g.s.asked {
+		list = append(list, p)
+	}
+	slices.SortFunc(list, func(a, b Pending) int {
+		if a.Due != b.Due {
+			return int(max(-1, min(1, a.Due-b.Due)))
+		}
+		return slices.Compare(a.Request.ID[:], b.Request.ID[:])
+	})
+	return list
+}
+
+// Veto ends a loosening that waits.
+func (g *Guard) Veto(actor string, v Veto) error { return g.add(actor, kindVeto, v) }
+
+// Settle makes the loosenings count whose delay is over.
+func (g *Guard) Settle() error {
+	for _, p := range g.Pending() {
+		if p.Due > g.Clock() {
+			return nil
+		}
+		if err := g.add("", kindLoosen, Loosened{p.Request.ID}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *state) ask(r Request, e entry) error {
+	if _, waits := s.asked[r.ID]; waits || s.done[r.ID] {
+		return held("sign a new request", "the request was made before")
+	}
+	s.asked[r.ID] = Pending{r, e.Clock + int64(r.delay()/time.Second)}
+	return nil
+}
+
+// settle ends the waiting of a request.
+func (s *state) settle(id [16]byte) error {
+	if _, waits := s.asked[id]; !waits {
+		return held("", "no request %x waits", id[:4])
+	}
+	delete(s.asked, id)
+	s.done[id] = true
+	return nil
+}
+
+func (s *state) loosen(l Loosened, e entry) error {
+	p, waits := s.asked[l.ID]
+	if waits && e.Clock < p.Due {
+		return held("", "the request waits for another %s", time.Duration(p.Due-e.Clock)*time.Second)
+	}
+	if err := s.settle(l.ID); err != nil {
+		return err
+	}
+	if p.Request.Floor != nil {
+		s.floors[p.Request.Floor.Scope] = *p.Request.Floor
+	} else {
+		delete(s.blocks, p.Request.Unblock)
+	}
+	return nil
+}

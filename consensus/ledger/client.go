@@ -1,0 +1,47 @@
+package ledger
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
+)
+
+// A Client gives commands in the name of a node.
+type Client struct {
+	Key    ed25519.PrivateKey // of the node
+	Ledger *Ledger
+	// Submit has a command applied and returns what Apply returned.
+	Submit func(ctx context.Context, command []byte) (value []byte, err error)
+}
+
+// Do gives a command for an actor: "op@pbs", or "node" for the node itself.
+// The error is that of Submit, or says that the command had no effect.
+func (c *Client) Do(ctx context.Context, actor, address string, kind uint16, body any) (Result, error) {
+	return c.Send(ctx, c.Command(actor, address, kind, body))
+}
+
+// Command returns the bytes of a command, which may be sent more than once.
+func (c *Client) Command(actor, address string, kind uint16, body any) []byte {
+	chain := c.Ledger.View().Chain()
+	command := Command{
+		Kind: kind, Request: NewRequest(), Actor: actor, Address: address, Node: authority.PublicKey(c.Key),
+		Incarnation: chain.Incarnation(), Body: canon.Encode(body),
+	}
+	if chain != nil {
+		command.Cluster = chain.Cluster()
+	}
+	return command.Sign(c.Key)
+}
+
+// Send sends a command that Command returned.
+func (c *Client) Send(ctx context.Context, command []byte) (Result, error) {
+	value, err := c.Submit(ctx, command)
+	if err != nil {
+		return Result{}, err
+	}
+	r, err := ReadResult(value)
+	return r, errors.Join(err, r.Err())
+}

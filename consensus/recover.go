@@ -1,0 +1,160 @@
+package consensus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A Survivor is what a node says of its part of the ledger, when most voters
+// are gone and it has to be decided which part goes on.
+type Survivor struct {
+	Node     string
+	Err      error  // why it did not answer; the rest is then zero
+	LastTerm uint64 // of the newest entry of its log
+	Last     uint64 // index of that entry
+	Applied  uint64
+	Term     uint64
+}
+
+// Survey asks every server of the group, itself included. It changes nothing.
+func (g *Group) Survey(ctx context.Context) ([]Survivor, error) {
+	l := g.life.Load()
+	if l == nil {
+		return nil, fmt.Errorf("ask the servers of the group: %w", ErrStopped)
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.RPC)
+	defer cancel()
+	servers := l.servers()
+	all := make([]Survivor, len(servers))
+	var tasks sync.WaitGroup
+	for i, s := range servers {
+		id := string(s.ID)
+		tasks.Go(func() {
+			r := response{Stats: l.stats(g.cfg.Version)}
+			var err error
+			if id != g.cfg.Self {
+				r, err = g.ask(ctx, id, request{Op: opStats})
+			}
+			all[i] = Survivor{Node: id, Err: err}
+			if err == nil && r.Stats != nil {
+				all[i] = Survivor{id, nil, r.Stats.LastTerm, r.Stats.Last, r.Stats.Applied, r.Stats.Term}
+			}
+		})
+	}
+	tasks.Wait()
+	return all, nil
+}
+
+// lastTerm is the term of the newest entry of the log.
+func (l *life) lastTerm() uint64 {
+	n, _ := strconv.ParseUint(l.Stats()["last_log_term"], 10, 64) // raft prints a number
+	return n
+}
+
+// A recovery is a request to go on alone.
+type recovery struct {
+	command []byte
+	done    chan error
+}
+
+// errRecover ends a life, so that the next one begins from a recovery.
+type errRecover struct{ recovery }
+
+func (errRecover) Error() string { return "the group is being recovered" }
+
+// Recover makes this node the only voter of the group, for when most voters
+// are lost for good. command is applied as the last entry of the old history;
+// the machine must know it, and show a higher incarnation after it, which is
+// what keeps the old majority out if it comes back. It refuses while there is
+// a leader, and if a node that can be reached knows more.
+//
+// Every entry in the log of this node counts as committed from then on, also
+// those that were not.
+func (g *Group) Recover(ctx context.Context, command []byte) error {
+	l := g.life.Load()
+	if l == nil {
+		return fmt.Errorf("recover the group: %w", ErrStopped)
+	}
+	if _, leader := l.LeaderWithID(); leader != "" {
+		return &Error{fmt.Errorf("recover the group: %s leads it, so it has a quorum", leader), "remove members the usual way: `holdfast member eject`"}
+	}
+	all, err := g.Survey(ctx)
+	if err != nil {
+		return err
+	}
+	last := l.LastIndex()
+	for _, s := range all {
+		if s.Err == nil && cmp.Or(cmp.Compare(s.LastTerm, l.lastTerm()), cmp.Compare(s.Last, last)) > 0 {
+			return &Error{
+				fmt.Errorf("recover the group: %s knows more: its log ends with entry %d, this node's with %d", s.Node, s.Last, last),
+				"run it on " + s.Node + " instead",
+			}
+		}
+	}
+	r := recovery{command, make(chan error, 1)}
+	select {
+	case l.recoveries <- r:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(g.cfg.Profile.RPC):
+		return fmt.Errorf("recover the group: %w", ErrStopped)
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-ctx.Done():
+		return unknown(ctx.Err())
+	}
+}
+
+// recover writes a snapshot of everything in the log and of r on top, with
+// this node as the only voter, and empties the log. The snapshot is what
+// decides: a crash before it changes nothing, and one behind it is completed
+// by load.
+func (g *Group) recover(s *Stores, r recovery) error {
+	before := g.cfg.Machine.Incarnation()
+	f := newFSM(g.cfg.Machine)
+	h, err := restore(s, g.cfg.Machine)
+	if err != nil {
+		return err
+	}
+	last, err := s.Log.LastIndex()
+	if err != nil {
+		return err
+	}
+	if h, err = replay(s, f, h, last); err != nil {
+		return err
+	}
+	h.index++
+	data := stamp(g.cfg.Now().UnixMilli(), r.command)
+	if _, err := f.apply(&raft.Log{Index: h.index, Term: h.term, Data: data}); err != nil {
+		return err
+	}
+	if now := g.cfg.Machine.Incarnation(); now <= before {
+		return fmt.Errorf("the record of the recovery was refused: the incarnation is still %d", now)
+	}
+	self := raft.Server{ID: raft.ServerID(g.cfg.Self), Address: raft.ServerAddress(g.cfg.Self), Suffrage: raft.Voter}
+	h.config, h.configIndex = raft.Configuration{Servers: []raft.Server{self}}, h.index
+	if err := store(s, g.cfg.Machine, h, encoder{}); err != nil {
+		return err
+	}
+	return trim(s, h.index)
+}
+
+// trim removes a log that ends before the snapshot of index: raft could not
+// append behind the hole.
+func trim(s *Stores, index uint64) error {
+	first, err1 := s.Log.FirstIndex()
+	last, err2 := s.Log.LastIndex()
+	if err := errors.Join(err1, err2); err != nil || last == 0 || last >= index {
+		return err
+	}
+	return s.Log.DeleteRange(first, last)
+}

@@ -1,0 +1,195 @@
+package consensus_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus"
+)
+
+// After the loss of most voters one goes on, and the others cannot take the
+// cluster back when they return.
+func TestRecoverKeepsTheOldMajorityOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		if err := leader.submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := c.nodes[2].group.Recover(context.Background(), []byte("incarnation 2")); err == nil || !strings.Contains(err.Error(), "leads it") {
+			t.Errorf("with a quorum: %v", err)
+		}
+		base, others := c.nodes[2], c.nodes[:2]
+		for _, n := range others {
+			n.crash()
+		}
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(context.Background(), []byte("no record")); err == nil || !strings.Contains(err.Error(), "was refused") {
+			t.Errorf("without a record: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(context.Background(), []byte("incarnation 3")); err != nil {
+			t.Fatal(err)
+		}
+		base.roster.add("incarnation 3 c")
+		if err := base.submit("after"); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range others { // with their own history, which may have gone on
+			n.start()
+		}
+		time.Sleep(5 * time.Minute)
+		for _, n := range others {
+			s := n.group.Status()
+			if s.Rejoins == 0 || s.Incarnation != 3 || s.Leader != "c" {
+				t.Errorf("%s: %+v", n.name, s)
+			}
+		}
+		if err := others[0].submit("again together"); err != nil {
+			t.Error(err)
+		}
+		c.agree()
+		got := strings.Join(base.machine.items(), ", ")
+		if got != "before, after, again together" {
+			t.Errorf("the ledger is %q", got)
+		}
+		base.crash() // what was recovered survives a reboot
+		base.start()
+		time.Sleep(time.Minute)
+		c.agree()
+	})
+}
+
+// The old majority went on without the base: it may not change what is new.
+func TestOldMajorityGoesOnAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 5, 3)
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		if err := leader.submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		base, others := c.nodes[2], c.nodes[:2]
+		c.net.Split([]string{"c"}, []string{"a", "b"})
+		time.Sleep(time.Minute)
+		if err := others[0].submit("of the old majority"); err != nil {
+			t.Fatal(err)
+		}
+		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+			t.Fatal(err)
+		}
+		base.roster.add("incarnation 2 c")
+		if err := base.submit("of the new incarnation"); err != nil {
+			t.Fatal(err)
+		}
+		c.net.Heal()
+		time.Sleep(5 * time.Minute)
+		c.agree()
+		if got := strings.Join(base.machine.items(), ", "); got != "before, of the new incarnation" {
+			t.Errorf("the ledger is %q", got)
+		}
+	})
+}
+
+func TestRecoverNamesTheBetterBase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 5)
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) { cfg.Members = c.members }
+		}
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		var follower *node
+		voters := leader.group.Status().Voters
+		for _, n := range c.nodes {
+			if n != leader && strings.Contains(strings.Join(voters, " "), n.name) {
+				follower = n
+			}
+		}
+		c.net.Split([]string{follower.name}, without(c, follower))
+		if err := leader.submit("not at the follower"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		for _, n := range c.nodes {
+			if strings.Contains(strings.Join(voters, " "), n.name) && n != follower {
+				n.crash()
+			}
+		}
+		c.net.Heal()
+		time.Sleep(time.Minute) // the standbys know more than the voter that is left
+		err := follower.group.Recover(context.Background(), []byte("incarnation 2"))
+		var hinted interface{ Hint() string }
+		if err == nil || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "run it on") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// A crash between a snapshot and the removal of the log that it replaces
+// leaves a log that ends before the snapshot.
+func TestLogThatEndsBeforeItsSnapshot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 1)
+		c.start()
+		for _, command := range []string{"one", "two", "three"} {
+			if err := c.nodes[0].submit(command); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.end() // with a snapshot
+		disk := c.nodes[0].disk
+		last, _ := disk.LastIndex()
+		if err := disk.DeleteRange(last, last); err != nil {
+			t.Fatal(err)
+		}
+		c.start()
+		defer c.end()
+		if err := c.nodes[0].submit("four"); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(c.nodes[0].machine.items()); got != 4 {
+			t.Errorf("%d commands", got)
+		}
+	})
+}
+
+// The roster of the base may know of the recovery before its ledger does, if a
+// crash comes between. The base keeps its history all the same.
+func TestRecoverCutShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.start()
+		defer c.end()
+		if err := c.form(3).submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		for _, n := range c.nodes {
+			n.crash()
+		}
+		base := c.nodes[2]
+		base.roster.add("incarnation 2 c")
+		base.start()
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+			t.Fatal(err)
+		}
+		if err := base.submit("after"); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(base.machine.items(), ", "); got != "before, after" {
+			t.Errorf("the ledger is %q", got)
+		}
+	})
+}
