@@ -67,7 +67,7 @@ func (s *Service) LoginLocal() Ticket { return s.newTicket(Root, time.Now()) }
 func (s *Service) ConfirmPassword(ctx context.Context, id AuthID, password, source string) error {
 	start := time.Now()
 	who := limit.Login{Source: limit.Source(source), User: string(id)}
-	err := s.limited(who, start, func() error { return s.checkPassword(ctx, id, password) })
+	err := s.limited(ctx, who, start, func() error { return s.checkPassword(ctx, id, password) })
 	if errors.Is(err, ErrUnauthenticated) {
 		Hold(ctx, start, RefusalDelay)
 	}
@@ -87,7 +87,7 @@ func (s *Service) login(ctx context.Context, l Login, now time.Time) (Ticket, er
 		return s.renew(id, c, who, now)
 	}
 	var challenged bool
-	err = s.limited(who, now, func() error {
+	err = s.limited(ctx, who, now, func() error {
 		if l.Challenge != "" {
 			return s.answer(ctx, id, l.Challenge, l.Password, now)
 		}
@@ -111,13 +111,21 @@ func (s *Service) login(ctx context.Context, l Login, now time.Time) (Ticket, er
 	return s.newTicket(id, now), nil
 }
 
-// limited runs attempt unless too many of its kind have failed.
-func (s *Service) limited(who limit.Login, now time.Time, attempt func() error) error {
-	if !s.limits.Take(who, now) {
-		return loginFailed(who.User, "too many failed logins, the last from %s", quote(who.Source))
+// limited runs attempt unless too many of its kind have failed. While others
+// of its kind are being decided it waits for them, at most until a refusal
+// would be told.
+func (s *Service) limited(ctx context.Context, who limit.Login, now time.Time, attempt func() error) error {
+	const pause = 20 * time.Millisecond
+	for !s.limits.Take(who, now) {
+		if time.Since(now) > RefusalDelay || ctx.Err() != nil || !s.limits.MayWait(who, now) {
+			return loginFailed(who.User, "too many failed logins, the last from %s", quote(who.Source))
+		}
+		time.Sleep(pause)
 	}
 	err := attempt()
-	if !errors.Is(err, ErrUnauthenticated) {
+	if errors.Is(err, ErrUnauthenticated) {
+		s.limits.Failed(who)
+	} else {
 		s.limits.GiveBack(who, now)
 	}
 	return err

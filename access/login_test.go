@@ -419,3 +419,23 @@ func BenchmarkPassword(b *testing.B) {
 		}
 	}
 }
+
+// Machines that share an account log in at once after a power cut, more of them
+// than may fail; all get in.
+func TestManyGoodLoginsAtOnce(t *testing.T) {
+	s, _ := newService(t)
+	addUsers(t, s, "pve@pbs")
+	errs := make(chan error)
+	const machines = 16
+	for range machines {
+		go func() {
+			_, err := s.Login(t.Context(), Login{User: "pve@pbs", Password: goodPassword, Source: "192.0.2.1:1"})
+			errs <- err
+		}()
+	}
+	for range machines {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -50,6 +50,7 @@ type Limiter struct {
 	sources counts[string]
 	users   counts[string]
 	known   map[Login]time.Time // the last good login
+	pending map[Login]int       // taken, and not decided yet
 }
 
 type counts[K comparable] struct {
@@ -64,6 +65,7 @@ func New() *Limiter {
 		sources: counts[string]{perSource, map[string]count{}},
 		users:   counts[string]{perUser, map[string]count{}},
 		known:   map[Login]time.Time{},
+		pending: map[Login]int{},
 	}
 }
 
@@ -84,13 +86,37 @@ func (l *Limiter) Take(p Login, now time.Time) bool {
 	l.pairs.add(p, -1, now)
 	l.sources.add(p.Source, -1, now)
 	l.users.add(p.User, -1, now)
+	l.pending[p]++
 	return true
+}
+
+// MayWait tells whether a login that was not taken may be once others of its
+// kind are decided: many machines that share an account log in at once, and
+// none of them has failed.
+func (l *Limiter) MayWait(p Login, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.pairs.left(p, now)+float64(l.pending[p]) >= 1
+}
+
+// Failed notes that a login that was taken has failed.
+func (l *Limiter) Failed(p Login) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.decided(p)
+}
+
+func (l *Limiter) decided(p Login) {
+	if l.pending[p]--; l.pending[p] <= 0 {
+		delete(l.pending, p)
+	}
 }
 
 // GiveBack forgets that the login was charged, as when it was never decided.
 func (l *Limiter) GiveBack(p Login, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.decided(p)
 	l.pairs.add(p, 1, now)
 	l.sources.add(p.Source, 1, now)
 	l.users.add(p.User, 1, now)
