@@ -38,6 +38,15 @@ func (s *Store) Lookup(d chunks.Digest) (Ref, bool) {
 	return Ref{Pack: l.Pack, Entry: l.Entry}, true
 }
 
+// LookupKind is Lookup that says how the chunk is encoded; see format.ReadKind.
+func (s *Store) LookupKind(d chunks.Digest) (ref Ref, kind chunks.Kind, ok bool, err error) {
+	if ref, ok = s.Lookup(d); ok {
+		l, p := s.find(d)
+		kind, err = format.ReadKind(l.Off, l.Len, d, func(b []byte, off int64) error { return s.readPack(p, b, off) })
+	}
+	return ref, kind, ok, err
+}
+
 // Known reports whether d is held.
 func (s *Store) Known(d chunks.Digest) bool {
 	_, ok := s.Lookup(d)
