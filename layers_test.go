@@ -50,6 +50,11 @@ var insideChunks = []rule{
 	{"chunks/pack/writer", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state"},
 	{"chunks/pack", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state chunks/pack/identity chunks/pack/writer"},
 	{"chunks/gc", "chunks chunks/disk chunks/pack"},
+	{"chunks/cloud/bucket", ""},
+	{"chunks/cloud/seal", ""},
+	{"chunks/cloud/layout", "chunks chunks/disk chunks/pack/format chunks/cloud/seal"},
+	{"chunks/cloud/cache", "chunks chunks/disk"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache"},
 }
 
 // insideCatalog is the same for the packages of that folder.

@@ -275,4 +275,3 @@ func (s *Store) bringHome(ctx context.Context, p *remote, dead []uint64) ([]pack
 	}
 	return moves, s.local.Commit(ctx)
 }
-

@@ -127,6 +127,7 @@ type Store struct {
 	doomed   []layout.Tombstone   // packs that the next root buries
 	pending  map[string]bool      // files that no root names: true to keep, false to remove
 	onlyRead bool
+	dirty    bool // packs were deleted since the last root
 }
 
 // String names the store for messages.

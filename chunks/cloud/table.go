@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"context"
 	"iter"
 	"math/bits"
 	"slices"
@@ -164,20 +163,6 @@ func (t *table) all() []*remote {
 	}
 	slices.SortFunc(list, func(a, b *remote) int { return int(int64(a.number) - int64(b.number)) })
 	return list
-}
-
-// drop forgets a pack and its chunks.
-func (t *table) drop(ctx context.Context, number uint32) error {
-	all, failed := t.idx.All(ctx)
-	for d, l := range all {
-		if l.Pack == number {
-			t.idx.Delete(d, l)
-		}
-	}
-	t.mu.Lock()
-	delete(t.packs, number)
-	t.mu.Unlock()
-	return failed()
 }
 
 func (t *table) stats() (st Stats) {

@@ -136,6 +136,9 @@ func (b *Bucket) String() string {
 // Can returns what the store is known to be able to do.
 func (b *Bucket) Can() Capabilities { return b.cfg.Can }
 
+// StorageClass is the class of packs; "" is the default of the bucket.
+func (b *Bucket) StorageClass() string { return b.cfg.Storage }
+
 // Account returns the account that pays for the requests.
 func (b *Bucket) Account() *Account { return b.cfg.Account }
 

@@ -70,7 +70,9 @@ func ParseSeq(text string) (s Seq, ok bool) {
 	return s, err1 == nil && err2 == nil && s.String() == text
 }
 
-// RootKey, IndexKey and BundleKey are the names of the objects of one step.
-func RootKey(s Seq) string          { return RootDir + s.String() }
-func IndexKey(s Seq, i int) string  { return fmt.Sprintf("%s%s-%d", IndexDir, s, i) }
-func BundleKey(s Seq, i int) string { return fmt.Sprintf("%s%s-%d", BundleDir, s, i) }
+// RootKey, IndexKey and BundleKey are the names of the objects of one step. Of
+// the latter two there may be several attempts, of which a root names one; tag
+// tells them apart.
+func RootKey(s Seq) string               { return RootDir + s.String() }
+func IndexKey(s Seq, tag string) string  { return IndexDir + s.String() + "-" + tag }
+func BundleKey(s Seq, tag string) string { return BundleDir + s.String() + "-" + tag }
