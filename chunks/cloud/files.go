@@ -155,19 +155,24 @@ func (s *Store) writeBundle(ctx context.Context, c *change) error {
 	return nil
 }
 
-// forgetFiles drops what a root names now.
+// forgetFiles drops what a root names now, unless it has been replaced since.
 func (s *Store) forgetFiles(done map[string]bool) error {
-	var failed []error
+	var gone []string
+	s.mu.Lock()
 	for name, keep := range done {
-		s.mu.Lock()
-		same := s.pending[name] == keep
-		if same {
+		if s.pending[name] == keep {
 			delete(s.pending, name)
+			gone = append(gone, name)
+			s.note(note{Kind: noteFiled, Name: name})
 		}
-		s.mu.Unlock()
-		if same && keep {
-			failed = append(failed, s.remove(s.filePath(name)))
-		}
+	}
+	s.mu.Unlock()
+	if err := s.journal.Sync(); err != nil {
+		return err
+	}
+	var failed []error
+	for _, name := range gone {
+		failed = append(failed, s.remove(s.filePath(name)))
 	}
 	return errors.Join(failed...)
 }

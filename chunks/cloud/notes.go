@@ -18,6 +18,7 @@ const (
 	noteSeen   = "seen"   // a local pack was first seen
 	noteLost   = "lost"   // the bucket has not what it should have, or has it again
 	noteFile   = "file"   // a file waits for the next root
+	noteFiled  = "filed"  // a root names what waited
 )
 
 // A note is a record of the store's journal: what the bucket does not know. If
@@ -79,6 +80,8 @@ func (m *memory) apply(record []byte) error {
 		m.lost[n.Pack] = n.On
 	case noteFile:
 		m.files[n.Name] = n.On
+	case noteFiled:
+		delete(m.files, n.Name)
 	}
 	return nil
 }

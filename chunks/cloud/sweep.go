@@ -163,7 +163,11 @@ func (s *Store) markLost(ctx context.Context, packs []*remote, r *AuditReport) e
 func (t *table) byID(id format.ID) *remote {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.packs[t.numbers[id]]
+	n, ok := t.numbers[id]
+	if !ok {
+		return nil
+	}
+	return t.packs[n]
 }
 
 // orphans finds, and deletes if asked, what nothing names: packs of uploads
