@@ -1,14 +1,20 @@
 package cloud
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"sync"
+	"testing"
 
 	"filippo.io/age"
 
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
 
 func ids(s *site) []age.Identity         { return []age.Identity{s.key} }
@@ -87,4 +93,32 @@ func (f *failingFile) Sync() error {
 		return err
 	}
 	return f.File.Sync()
+}
+
+// shared are snapshots that several goroutines use.
+type shared struct {
+	mu sync.Mutex
+	snapshots
+}
+
+func (s *shared) Each(ctx context.Context, fn func(gc.Root) error) error {
+	s.mu.Lock()
+	all := maps.Clone(s.snapshots)
+	s.mu.Unlock()
+	return all.Each(ctx, fn)
+}
+
+func (s *shared) backup(t *testing.T, c *gc.Collector, name string, cs []chunktest.Chunk) {
+	t.Helper()
+	backup(t, c, name, cs, func(ds []chunks.Digest) {
+		s.mu.Lock()
+		s.snapshots[name] = ds
+		s.mu.Unlock()
+	})
+}
+
+func (s *shared) forget(name string) {
+	s.mu.Lock()
+	delete(s.snapshots, name)
+	s.mu.Unlock()
 }
