@@ -9,7 +9,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -126,7 +128,7 @@ func (s *Store) Condemn(set *pack.Set) (condemned int) {
 		if p == nil {
 			continue
 		}
-		if fresh := orBits(&p.dead, words); fresh > 0 {
+		if fresh := bitmap.Or(&p.dead, words); fresh > 0 {
 			condemned += fresh
 			s.note(note{Kind: noteDead, Pack: p.id, Bits: p.dead})
 		}
@@ -171,7 +173,7 @@ func (p *remote) usage(dead []uint64) (u pack.Usage) {
 	u.Entries = uint32(len(p.offs))
 	for i, n := range p.lens {
 		size := format.AlignUp(layout.FrameSize(p.sealed, n), format.SmallAlign)
-		if hasBit(dead, uint32(i)) {
+		if bitmap.Has(dead, uint32(i)) {
 			u.Dead++
 			u.DeadBytes += size
 		} else {
@@ -222,7 +224,7 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 	if u.Dead == u.Entries {
 		return done, s.bury(ctx, p)
 	}
-	if lost || !s.cfg.Prices.Compact(PackFacts{Age: time.Since(p.created), Live: u.LiveBytes, Dead: u.DeadBytes}) {
+	if lost || !s.cfg.Prices.Compact(prices.Pack{Age: time.Since(p.created), Live: u.LiveBytes, Dead: u.DeadBytes}) {
 		return pack.Reclaimed{}, nil
 	}
 	moves, err := s.bringHome(ctx, p, dead)
@@ -258,7 +260,7 @@ func (s *Store) bury(ctx context.Context, p *remote) error {
 // be uploaded with what is old by then.
 func (s *Store) bringHome(ctx context.Context, p *remote, dead []uint64) ([]pack.Move, error) {
 	var moves []pack.Move
-	err := s.readPack(ctx, p, func(entry uint32) bool { return !hasBit(dead, entry) },
+	err := s.readPack(ctx, p, func(entry uint32) bool { return !bitmap.Has(dead, entry) },
 		func(entry uint32, d chunks.Digest, b chunks.Blob, err error) error {
 			if err != nil {
 				return err

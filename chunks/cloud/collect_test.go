@@ -6,11 +6,11 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
@@ -226,32 +226,6 @@ func TestTogether(t *testing.T) {
 	}
 }
 
-func TestPrices(t *testing.T) {
-	const day = 24 * time.Hour
-	gb := int64(1e9)
-	wasabi := Prices{Storage: 7.99, Minimum: 90 * day}
-	aws := Prices{Storage: 23, Put: 0.000005, Get: 0.0000004, Egress: 90}
-	tests := []struct {
-		name string
-		p    Prices
-		f    PackFacts
-		want bool
-	}{
-		{"nothing dead", Prices{}, PackFacts{Age: 400 * day, Live: gb}, false},
-		{"a tenth dead", Prices{}, PackFacts{Age: 400 * day, Live: 9 * gb, Dead: gb}, false},
-		{"a third dead", Prices{}, PackFacts{Age: day, Live: 2 * gb, Dead: gb}, true},
-		{"half dead, in its minimum", wasabi, PackFacts{Age: 60 * day, Live: gb, Dead: gb}, false},
-		{"half dead, after its minimum", wasabi, PackFacts{Age: 91 * day, Live: gb, Dead: gb}, true},
-		{"reading costs more than it saves", aws, PackFacts{Age: 400 * day, Live: 2 * gb, Dead: gb}, false},
-		{"nearly all dead, reading costs little", aws, PackFacts{Age: 400 * day, Live: gb / 10, Dead: gb}, true},
-	}
-	for _, tt := range tests {
-		if got := tt.p.Compact(tt.f); got != tt.want {
-			t.Errorf("%s: compact is %t", tt.name, got)
-		}
-	}
-}
-
 func TestMergeable(t *testing.T) {
 	object := func(sizes ...int64) (all []layout.Object) {
 		for _, n := range sizes {
@@ -259,16 +233,16 @@ func TestMergeable(t *testing.T) {
 		}
 		return all
 	}
-	if n := mergeable(object(1, 1, 1)); n != 0 {
+	if n := meta.Mergeable(object(1, 1, 1)); n != 0 {
 		t.Errorf("three objects: %d are merged", n)
 	}
-	big := slices.Repeat([]int64{bigObject}, 20)
-	if n := mergeable(object(append(big, 1, 1, 1)...)); n != 3 {
+	big := slices.Repeat([]int64{32 << 20}, 20)
+	if n := meta.Mergeable(object(append(big, 1, 1, 1)...)); n != 3 {
 		t.Errorf("small ones behind big ones: %d are merged, want 3", n)
 	}
 	var objects []layout.Object
 	for range 2000 { // as many nights
-		if k := mergeable(objects); k > 0 {
+		if k := meta.Mergeable(objects); k > 0 {
 			sum := int64(0)
 			for _, o := range objects[len(objects)-k:] {
 				sum += o.Size

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
@@ -47,7 +49,7 @@ func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())
 
 // prepare collects what waits; nil if that is nothing.
 func (s *Store) prepare() (*change, error) {
-	waiting, err := s.queue()
+	waiting, err := s.queue.Waiting()
 	if err != nil {
 		return nil, err
 	}
@@ -64,16 +66,16 @@ func (s *Store) prepare() (*change, error) {
 	dirty := s.dirty
 	s.mu.Unlock()
 	for id, ext := range waiting {
-		if ext != doneExt {
+		if ext != queue.Done {
 			continue
 		}
 		if s.table.byID(id) != nil { // a root names it: we crashed, or missed the reply
-			if err := s.remove(s.upload(id, doneExt)); err != nil {
+			if err := s.queue.Finish(id); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		p, err := s.rows(id, ext)
+		p, err := s.queue.Rows(id, ext)
 		if err != nil {
 			return nil, err
 		}
@@ -86,39 +88,17 @@ func (s *Store) prepare() (*change, error) {
 	return c, nil
 }
 
-// Objects are merged when there are too many, those that are small first.
-const (
-	maxObjects = 16
-	bigObject  = 32 << 20
-)
-
-// mergeable returns how many of the newest objects to merge into one.
-func mergeable(objects []layout.Object) int {
-	if len(objects) < maxObjects {
-		return 0
-	}
-	sum, n := int64(0), 0
-	for i := len(objects) - 1; i >= 0; i-- {
-		o := objects[i]
-		if o.Size >= bigObject || n >= maxObjects/2 && o.Size > 2*sum {
-			break
-		}
-		sum, n = sum+o.Size, n+1
-	}
-	return n
-}
-
 // writeIndex writes the rows of new packs, with those of small older objects
 // if there are too many. Packs that are dead are left out of what is merged.
 func (s *Store) writeIndex(ctx context.Context, c *change) error {
 	packs := c.packs
-	k := mergeable(c.head.Index)
+	k := meta.Mergeable(c.head.Index)
 	if len(packs) == 0 && k == 0 {
 		return nil
 	}
 	if k > 0 {
 		at := len(c.head.Index) - k
-		old, err := s.readIndexes(ctx, &layout.Head{Index: c.head.Index[at:]})
+		old, err := s.meta.Indexes(ctx, &layout.Head{Index: c.head.Index[at:]})
 		if err != nil {
 			return err
 		}
@@ -129,23 +109,13 @@ func (s *Store) writeIndex(ctx context.Context, c *change) error {
 			c.head.Dead = slices.DeleteFunc(c.head.Dead, func(t layout.Tombstone) bool { return t.Deleted })
 		}
 	}
-	o, err := s.putObject(ctx, layout.IndexKey(c.head.Seq, rand.Text()), layout.EncodeIndex(packs))
+	o, err := s.meta.Put(ctx, layout.IndexKey(c.head.Seq, rand.Text()), layout.EncodeIndex(packs))
 	if err != nil {
 		return err
 	}
 	o.Items = len(packs)
 	c.head.Index = append(c.head.Index, o)
 	return nil
-}
-
-// putObject writes a small object, in the bucket and beside.
-func (s *Store) putObject(ctx context.Context, key string, plain []byte) (layout.Object, error) {
-	b := s.sealed(key, plain)
-	o := layout.Object{Key: key, Size: int64(len(b)), Sum: layout.SumOf(b)}
-	if _, err := s.b.PutBytes(ctx, key, b, bucket.PutOption{New: s.b.Can().CreateOnce}); err != nil {
-		return o, err
-	}
-	return o, disk.WriteFileAtomic(s.cfg.FS, s.path("meta", metaName(key)), b, 0o640)
 }
 
 // writeRoot writes and signs the root, and asks whether it counts.
@@ -161,7 +131,7 @@ func (s *Store) writeRoot(ctx context.Context, c *change) error {
 		return err
 	}
 	key := layout.RootKey(h.Seq)
-	body := s.sealed(key, plain)
+	body := s.meta.Sealed(key, plain)
 	_, err = s.b.PutBytes(ctx, key, body, bucket.PutOption{New: s.b.Can().CreateOnce})
 	if errors.Is(err, bucket.ErrExists) {
 		// Ours, of before a crash; it is read, and this change comes behind it.
@@ -182,7 +152,7 @@ func (s *Store) writeRoot(ctx context.Context, c *change) error {
 			s.cfg.Log.Warn("old root was not deleted", "root", old.String(), "err", err)
 		}
 	}
-	return s.saveHead(body, h.Seq)
+	return s.meta.SaveRoot(body, h.Seq)
 }
 
 func (t *table) sums() (packs int, bytes int64) {
@@ -207,7 +177,7 @@ func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Mov
 		return evicted, err
 	}
 	for _, p := range c.packs {
-		if err := s.remove(s.upload(p.ID, doneExt)); err != nil {
+		if err := s.queue.Finish(p.ID); err != nil {
 			return evicted, err
 		}
 	}
@@ -219,7 +189,7 @@ func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Mov
 			return evicted, err
 		}
 	}
-	return evicted, errors.Join(s.sweepMeta(&c.head), s.freeLocal(ctx))
+	return evicted, errors.Join(s.meta.Sweep(&c.head), s.freeLocal(ctx))
 }
 
 // switchPlaces makes packs of the bucket known and condemns the copies on the
@@ -250,13 +220,13 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 			}
 			gone.Add(old)
 			words := live[m.New.Pack/2]
-			orBits(&words, bitOf(m.New.Entry))
+			bitmap.Add(&words, m.New.Entry)
 			live[m.New.Pack/2] = words
 		}
 		t.mu.Lock()
 		for _, p := range packs {
 			n := t.numbers[p.ID]
-			dead := deadBits(live[n], len(p.Rows))
+			dead := bitmap.Others(live[n], len(p.Rows))
 			t.add(p, n, dead)
 			if len(dead) > 0 {
 				s.note(note{Kind: noteDead, Pack: p.ID, Bits: dead})
@@ -270,22 +240,6 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		s.local.Condemn(gone)
 	})
 	return gone.Len()
-}
-
-func bitOf(n uint32) []uint64 {
-	words := make([]uint64, n>>6+1)
-	words[n>>6] = 1 << (n & 63)
-	return words
-}
-
-// deadBits returns those of n entries that are not in live, nil if none.
-func deadBits(live []uint64, n int) (dead []uint64) {
-	for i := range uint32(n) {
-		if !hasBit(live, i) {
-			orBits(&dead, bitOf(i))
-		}
-	}
-	return dead
 }
 
 // freeLocal removes local packs in which nothing lives any more. What is partly

@@ -8,10 +8,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
 
@@ -76,28 +76,12 @@ func (s *Store) Files(ctx context.Context) (map[string][]byte, error) {
 	s.mu.Lock()
 	h := s.head
 	s.mu.Unlock()
-	files, err := s.bundled(ctx, h.Bundles)
+	files, err := s.meta.Files(ctx, h.Bundles)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range h.Removed {
 		delete(files, name)
-	}
-	return files, nil
-}
-
-func (s *Store) bundled(ctx context.Context, bundles []layout.Object) (map[string][]byte, error) {
-	files := map[string][]byte{}
-	for _, o := range bundles {
-		b, err := s.object(ctx, o)
-		if err != nil {
-			return nil, err
-		}
-		some, err := layout.DecodeBundle(b)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.Key, err)
-		}
-		maps.Copy(files, some)
 	}
 	return files, nil
 }
@@ -109,10 +93,10 @@ func (s *Store) writeBundle(ctx context.Context, c *change) error {
 		return nil
 	}
 	files := map[string][]byte{}
-	k := mergeable(c.head.Bundles)
+	k := meta.Mergeable(c.head.Bundles)
 	if k > 0 {
 		at := len(c.head.Bundles) - k
-		old, err := s.bundled(ctx, c.head.Bundles[at:])
+		old, err := s.meta.Files(ctx, c.head.Bundles[at:])
 		if err != nil {
 			return err
 		}
@@ -146,7 +130,7 @@ func (s *Store) writeBundle(ctx context.Context, c *change) error {
 	if err != nil {
 		return err
 	}
-	o, err := s.putObject(ctx, layout.BundleKey(c.head.Seq, rand.Text()), body)
+	o, err := s.meta.Put(ctx, layout.BundleKey(c.head.Seq, rand.Text()), body)
 	if err != nil {
 		return err
 	}

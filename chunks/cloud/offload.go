@@ -51,7 +51,7 @@ func (s *Store) Offload(ctx context.Context, opt OffloadOptions) (r OffloadRepor
 	if err := s.writable(); err != nil {
 		return r, err
 	}
-	if err := s.sendAll(ctx); err != nil {
+	if err := s.queue.SendAll(ctx); err != nil {
 		return r, err
 	}
 	plan, err := s.plan(ctx, opt.After)
@@ -83,7 +83,7 @@ func (s *Store) Flush(ctx context.Context, switchover func([]pack.Move, func()))
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if err := s.sendAll(ctx); err != nil {
+	if err := s.queue.SendAll(ctx); err != nil {
 		return err
 	}
 	_, err := s.commit(ctx, switchover)
@@ -141,13 +141,13 @@ func (s *Store) look(now time.Time, after time.Duration) map[uint32]bool {
 
 // inQueue returns the chunks of packs that are on their way.
 func (s *Store) inQueue() (map[chunks.Digest]bool, error) {
-	waiting, err := s.queue()
+	waiting, err := s.queue.Waiting()
 	if err != nil {
 		return nil, err
 	}
 	busy := map[chunks.Digest]bool{}
 	for id, ext := range waiting {
-		p, err := s.rows(id, ext)
+		p, err := s.queue.Rows(id, ext)
 		if err != nil {
 			return nil, err
 		}
@@ -177,7 +177,7 @@ func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt Offload
 			if used == 0 || id == [16]byte{} {
 				continue
 			}
-			g.Go(func() error { return s.send(gctx, id) })
+			g.Go(func() error { return s.queue.Send(gctx, id) })
 			r.Packs++
 			if opt.Progress != nil {
 				opt.Progress(*r)

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 )
 
 // Backup, offload, restore and rebuild on a new machine, each within its
@@ -294,16 +295,16 @@ func TestWrongKeys(t *testing.T) {
 		}
 		_ = cfg.Local.Close()
 	}
-	if _, err := Create(t.Context(), s.b, CreateOptions{Recipients: recipients(s), Proof: s.key}); !errors.Is(err, ErrTaken) {
+	if _, err := identity.Create(t.Context(), s.b, identity.Options{Recipients: recipients(s), Proof: s.key}); !errors.Is(err, ErrTaken) {
 		t.Errorf("a second store: %v", err)
 	}
-	if _, err := Create(t.Context(), s.b.Sub("x"), CreateOptions{Recipients: recipients(s), Proof: other.key}); err == nil {
+	if _, err := identity.Create(t.Context(), s.b.Sub("x"), identity.Options{Recipients: recipients(s), Proof: other.key}); err == nil {
 		t.Error("a store was made that the recovery key does not open")
 	}
-	if found, err := Stores(t.Context(), s.b.Sub("x")); err != nil || len(found) != 0 {
+	if found, err := identity.Stores(t.Context(), s.b.Sub("x")); err != nil || len(found) != 0 {
 		t.Errorf("what could not be proved stayed: %v, %v", found, err)
 	}
-	if found, err := Stores(t.Context(), s.b); err != nil || len(found) != 1 || found[0] != s.id {
+	if found, err := identity.Stores(t.Context(), s.b); err != nil || len(found) != 1 || found[0] != s.id {
 		t.Errorf("stores: %v, %v", found, err)
 	}
 }

@@ -130,11 +130,11 @@ func TestForgedRoots(t *testing.T) {
 	offload(t, st)
 	offload(t, stranger)
 	part := s.b.Sub(layout.Root + s.id.String())
-	body, _, err := part.Get(t.Context(), layout.RootKey(st.head.Seq), maxRoot)
+	body, _, err := part.Get(t.Context(), layout.RootKey(st.head.Seq), 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	theirs, _, err := other.b.Sub(layout.Root+other.id.String()).Get(t.Context(), layout.RootKey(stranger.head.Seq), maxRoot)
+	theirs, _, err := other.b.Sub(layout.Root+other.id.String()).Get(t.Context(), layout.RootKey(stranger.head.Seq), 64<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

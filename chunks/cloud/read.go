@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
@@ -23,12 +23,6 @@ type want struct {
 	off   int64
 	n     int64 // of the frame
 }
-
-// Reads of the bucket take at most maxRange bytes at once.
-const (
-	maxRange  = 16 << 20
-	minWindow = 2 << 20 // read ahead, doubled while reads go on in order
-)
 
 // Get returns the blob of d from the disk, the cache or the bucket. Reads that
 // go through a pack in order are answered from what was read ahead, so that a
@@ -50,7 +44,7 @@ func (s *Store) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Bl
 			return b, nil
 		}
 	}
-	if b, ok := s.ahead.get(d, buf); ok {
+	if b, ok := s.ahead.Get(d, buf); ok {
 		return b, nil
 	}
 	return s.getAhead(ctx, p, entry, d, buf)
@@ -65,7 +59,7 @@ func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.
 	first := want{d: d, p: p, entry: entry}
 	first.off, first.n = p.frame(entry)
 	wants := []want{first}
-	limit := s.ahead.window(p.number, entry)
+	limit := s.ahead.Window(p.number, entry)
 	for next := entry + 1; int(next) < len(p.offs); next++ {
 		w := want{p: p, entry: next}
 		w.off, w.n = p.frame(next)
@@ -83,14 +77,14 @@ func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.
 				blob = append(buf[:0], b...)
 			}
 		} else if err == nil {
-			s.ahead.put(got, b)
+			s.ahead.Put(got, b)
 		}
 		if err == nil && s.cache != nil {
 			s.cache.Put(got, b)
 		}
 		return nil
 	})
-	s.ahead.read(p.number, wants[len(wants)-1].entry)
+	s.ahead.Read(p.number, wants[len(wants)-1].entry)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +247,7 @@ func sumOf(wants []want) (n int64) {
 
 // coalesce sorts wants by place and parts them into stretches that are read
 // with one request each: what is less than gap apart, or any distance in a
-// pack of which most is wanted, up to maxRange.
+// pack of which most is wanted, up to ahead.MaxRange.
 func coalesce(wants []want, gap int64) (stretches [][]want) {
 	slices.SortFunc(wants, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.p.number, b.p.number), cmp.Compare(a.off, b.off))
@@ -267,7 +261,7 @@ func coalesce(wants []want, gap int64) (stretches [][]want) {
 			last := &stretches[len(stretches)-1]
 			prev, first := wants[i-1], (*last)[0]
 			most := sums[w.p.number]*10 > 6*w.p.size
-			if prev.p == w.p && (w.off-(prev.off+prev.n) <= gap || most) && w.off+w.n-first.off <= maxRange {
+			if prev.p == w.p && (w.off-(prev.off+prev.n) <= gap || most) && w.off+w.n-first.off <= ahead.MaxRange {
 				*last = append(*last, w)
 				continue
 			}
@@ -297,95 +291,4 @@ func (s *Store) readPack(ctx context.Context, p *remote, keep func(uint32) bool,
 		}
 	}
 	return nil
-}
-
-// A readAhead keeps what was read ahead, in memory, for readers that ask for
-// one chunk after the other.
-type readAhead struct {
-	mu    sync.Mutex
-	blobs map[chunks.Digest]chunks.Blob
-	order []chunks.Digest
-	bytes int64
-	packs map[uint32]*stream
-}
-
-// A stream is how a pack was read lately.
-type stream struct {
-	next   uint32 // the entry behind the last one read
-	window int64
-}
-
-const maxAhead = 64 << 20 // bytes kept
-
-func newReadAhead() *readAhead {
-	return &readAhead{blobs: map[chunks.Digest]chunks.Blob{}, packs: map[uint32]*stream{}}
-}
-
-// window returns how many bytes to read from an entry on: that alone if it is
-// out of order, more and more if it is the next.
-func (a *readAhead) window(number, entry uint32) int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	st := a.packs[number]
-	switch {
-	case st == nil && entry == 0: // a pack is often read from its beginning
-		return minWindow
-	case st == nil:
-		return 0
-	case entry >= st.next && entry < st.next+8:
-		st.window = min(max(2*st.window, minWindow), maxRange)
-		return st.window
-	}
-	st.window = 0
-	return 0
-}
-
-// read notes that a pack was read up to an entry.
-func (a *readAhead) read(number, entry uint32) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	st := a.packs[number]
-	if st == nil {
-		if len(a.packs) > 256 {
-			clear(a.packs)
-		}
-		st = &stream{}
-		a.packs[number] = st
-	}
-	st.next = entry + 1
-}
-
-func (a *readAhead) put(d chunks.Digest, b chunks.Blob) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.blobs[d] != nil {
-		return
-	}
-	a.blobs[d] = slices.Clone(b)
-	a.order = append(a.order, d)
-	a.bytes += int64(len(b))
-	if len(a.order) > 4*len(a.blobs)+64 { // what was handed out
-		a.order = slices.DeleteFunc(a.order, func(d chunks.Digest) bool { return a.blobs[d] == nil })
-	}
-	for a.bytes > maxAhead {
-		a.drop(a.order[0])
-		a.order = a.order[1:]
-	}
-}
-
-func (a *readAhead) drop(d chunks.Digest) {
-	a.bytes -= int64(len(a.blobs[d]))
-	delete(a.blobs, d)
-}
-
-// get returns what was read ahead; it is handed out once.
-func (a *readAhead) get(d chunks.Digest, buf []byte) (chunks.Blob, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	b, ok := a.blobs[d]
-	if !ok {
-		return nil, false
-	}
-	a.drop(d)
-	return append(buf[:0], b...), true
 }

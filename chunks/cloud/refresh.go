@@ -18,7 +18,7 @@ func (s *Store) Refresh(ctx context.Context) error {
 
 // refresh is Refresh for whoever holds work.
 func (s *Store) refresh(ctx context.Context) error {
-	h, err := s.newestHead(ctx)
+	h, err := s.meta.Newest(ctx)
 	if err != nil {
 		return err
 	}
@@ -28,7 +28,7 @@ func (s *Store) refresh(ctx context.Context) error {
 	if same {
 		return nil
 	}
-	packs, err := s.readIndexes(ctx, h)
+	packs, err := s.meta.Indexes(ctx, h)
 	if err != nil {
 		return err
 	}

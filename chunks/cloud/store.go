@@ -17,7 +17,8 @@
 //	read.go     getting chunks back             owner.go    who may write
 //	collect.go  what package gc asks for        sweep.go    deleting, audit
 //
-// Below it: bucket (requests), layout (formats), seal (keys), cache.
+// Below it: bucket (requests), layout (formats), seal (keys), identity (new
+// stores), meta (small objects), queue (uploads), ahead, cache, prices.
 package cloud
 
 import (
@@ -33,9 +34,14 @@ import (
 	"filippo.io/age"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
@@ -55,10 +61,10 @@ type Config struct {
 	Lease time.Duration  // how long the bucket is ours without renewal; default 6 hours
 	Grace time.Duration  // how long what nothing needs stays in the bucket; default 7 days
 
-	PackBytes int64  // length of packs in the bucket; default what the store was created with
-	Parallel  int    // packs uploaded at the same time, 1 to 16; default 4
-	Gap       int64  // bytes read in vain rather than with another request; default 512 KiB
-	Prices    Prices // what the provider charges; default: storage only
+	PackBytes int64       // length of packs in the bucket; default what the store was created with
+	Parallel  int         // packs uploaded at the same time, 1 to 16; default 4
+	Gap       int64       // bytes read in vain rather than with another request; default 512 KiB
+	Prices    prices.List // what the provider charges; default: storage only
 	Log       *slog.Logger
 }
 
@@ -86,8 +92,8 @@ func (c Config) withDefaults() (Config, error) {
 
 // The ways in which a cloud store fails that somebody can do something about.
 var (
-	ErrNoStore  error = &problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
-	ErrTaken    error = &problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
+	ErrNoStore        = identity.ErrNoStore
+	ErrTaken          = identity.ErrTaken
 	ErrOwned    error = &problem{"the bucket belongs to another node", "stop that node, or wait until its lease ends; take it over by force only if it is gone for good"}
 	ErrFenced   error = &problem{"another node has taken the bucket over", "what was not confirmed is still on this disk; attach read-only, or take the bucket back"}
 	ErrUnfenced error = &problem{"the store cannot keep two writers apart", "the provider ignores or lacks conditional writes; let only one node ever use this bucket, and say so with single-writer"}
@@ -111,7 +117,9 @@ type Store struct {
 	open   *layout.Opener
 	local  *pack.Store
 	cache  *cache.Cache
-	ahead  *readAhead
+	ahead  *ahead.Buffer
+	meta   *meta.Objects
+	queue  *queue.Queue
 
 	table   table
 	journal *disk.Journal
@@ -202,7 +210,7 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	st.Buried, st.Owner, st.Epoch, st.Root = len(s.head.Dead)+len(s.doomed), s.owner.Node, s.owner.Epoch, s.head.Seq.String()
 	s.mu.Unlock()
-	queue, _ := s.queue()
+	queue, _ := s.queue.Waiting()
 	st.Waiting = len(queue)
 	st.Requests = s.b.Account().Stats()
 	if s.cache != nil {

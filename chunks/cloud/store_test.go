@@ -14,11 +14,12 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
-	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
+	packs "github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 )
 
 // A site is one node with a bucket, for tests.
@@ -41,7 +42,7 @@ func newSite(t testing.TB, encrypt bool) *site {
 		t.Fatal(err)
 	}
 	s := &site{t: t, server: srv, proxy: p, b: cloudtest.Open(t, p.URL), key: key}
-	s.id, err = Create(t.Context(), s.b, CreateOptions{
+	s.id, err = identity.Create(t.Context(), s.b, identity.Options{
 		Encrypt: encrypt, Recipients: []age.Recipient{key.Recipient()}, Proof: key, PackBytes: 4 << 20,
 	})
 	if err != nil {
@@ -57,7 +58,7 @@ func local(t testing.TB, dir string) *pack.Store {
 	t.Helper()
 	name := filepath.Join(dir, "local")
 	if _, err := (disk.OS{}).Stat(name); err != nil {
-		if _, err := identity.Init(disk.OS{}, name, identity.MinPackBytes); err != nil {
+		if _, err := packs.Init(disk.OS{}, name, packs.MinPackBytes); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -161,7 +162,7 @@ func TestConformance(t *testing.T) {
 			fresh := func(t *testing.T) chunks.Writer {
 				one := &site{t: t, proxy: s.proxy, b: s.b.Sub(format.NewID().String()), key: s.key}
 				var err error
-				one.id, err = Create(t.Context(), one.b, CreateOptions{
+				one.id, err = identity.Create(t.Context(), one.b, identity.Options{
 					Encrypt: encrypt, Recipients: []age.Recipient{s.key.Recipient()}, Proof: s.key, PackBytes: 4 << 20,
 				})
 				if err != nil {

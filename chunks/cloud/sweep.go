@@ -208,7 +208,7 @@ func (s *Store) named() func(key string) bool {
 	for _, t := range h.Dead {
 		keep[layout.PackKey(t.Pack)] = true
 	}
-	waiting, err := s.queue()
+	waiting, err := s.queue.Waiting()
 	for id := range waiting {
 		keep[layout.PackKey(id)] = true
 	}

@@ -2,12 +2,12 @@ package cloud
 
 import (
 	"iter"
-	"math/bits"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
@@ -28,27 +28,11 @@ type remote struct {
 
 // live reports whether an entry may be relied on.
 func (p *remote) live(entry uint32) bool {
-	return int(entry) < len(p.offs) && !p.lost && !hasBit(p.dead, entry)
+	return int(entry) < len(p.offs) && !p.lost && !bitmap.Has(p.dead, entry)
 }
 
 func (p *remote) frame(entry uint32) (off, n int64) {
 	return int64(p.offs[entry]) * format.SmallAlign, layout.FrameSize(p.sealed, p.lens[entry])
-}
-
-func hasBit(words []uint64, n uint32) bool {
-	return int(n>>6) < len(words) && words[n>>6]&(1<<(n&63)) != 0
-}
-
-// orBits adds words to set and returns how many were new.
-func orBits(set *[]uint64, words []uint64) (fresh int) {
-	if len(words) > len(*set) {
-		*set = append(*set, make([]uint64, len(words)-len(*set))...)
-	}
-	for i, w := range words {
-		fresh += bits.OnesCount64(w &^ (*set)[i])
-		(*set)[i] |= w
-	}
-	return fresh
 }
 
 // A table is what is known of the packs in the bucket, and finds their chunks.
@@ -150,7 +134,7 @@ func (t *table) located(d chunks.Digest) (number, entry uint32, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	p := t.packs[loc.Pack]
-	return loc.Pack, loc.Entry, p != nil && !hasBit(p.dead, loc.Entry)
+	return loc.Pack, loc.Entry, p != nil && !bitmap.Has(p.dead, loc.Entry)
 }
 
 // all returns the packs by number.
@@ -176,7 +160,7 @@ func (t *table) stats() (st Stats) {
 			st.Lost++
 		}
 		for i, n := range p.lens {
-			if hasBit(p.dead, uint32(i)) {
+			if bitmap.Has(p.dead, uint32(i)) {
 				st.Dead += int64(n)
 				st.Chunks--
 			}

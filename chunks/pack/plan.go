@@ -16,6 +16,8 @@ type (
 	Method    = state.Method    // a way to do so
 	Move      = state.Move      // a chunk that has another place
 	Reclaimed = state.Reclaimed // what became of condemned entries
+	Health    = state.Health    // what Open found and did
+	Entry     = state.Entry     // a chunk and where it lies
 )
 
 // The methods, cheapest first.

@@ -1,9 +1,10 @@
-package cloud
+// Package prices decides what is worth its money in a bucket.
+package prices
 
 import "time"
 
-// Prices are what a provider charges. Only their ratios matter.
-type Prices struct {
+// A List is what a provider charges. Only their ratios matter.
+type List struct {
 	Storage float64       // per GB and month; default 1
 	Put     float64       // per request
 	Get     float64       // per request
@@ -11,8 +12,8 @@ type Prices struct {
 	Minimum time.Duration // every object is billed for at least so long
 }
 
-// PackFacts are what decides whether a pack is rewritten.
-type PackFacts struct {
+// Pack is what decides whether a pack is rewritten.
+type Pack struct {
 	Age        time.Duration
 	Live, Dead int64 // bytes
 }
@@ -26,7 +27,7 @@ const month = 30 * 24 * time.Hour
 // Compact reports whether rewriting a pack without its dead chunks is cheaper
 // than to keep paying for them. Before the provider's minimum is over it never
 // is: the old object is billed to the end anyway.
-func (p Prices) Compact(f PackFacts) bool {
+func (p List) Compact(f Pack) bool {
 	if f.Dead <= 0 || f.Age < p.Minimum {
 		return false
 	}
