@@ -11,7 +11,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
 
@@ -65,7 +64,7 @@ func backup(t *testing.T, c *gc.Collector, name string, cs []chunktest.Chunk, pu
 
 func collector(t *testing.T, st *Store, roots gc.Roots) *gc.Collector {
 	t.Helper()
-	c, err := gc.New(gc.Config{Store: st, Roots: roots, FS: disk.OS{}, Dir: filepath.Join(t.TempDir(), "gc")})
+	c, err := gc.New(gc.Config{Store: st, Roots: roots, FS: hasty{}, Dir: filepath.Join(t.TempDir(), "gc")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ var errDead = errors.New("the disk is gone")
 // failing is a file system that refuses every change after some, as if the
 // process had died then.
 type failing struct {
-	disk.OS
+	hasty
 	mu    sync.Mutex
 	armed bool
 	left  int
@@ -55,7 +55,7 @@ func (f *failing) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, 
 			return nil, err
 		}
 	}
-	file, err := f.OS.OpenFile(name, flag, perm)
+	file, err := f.hasty.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -66,14 +66,14 @@ func (f *failing) Rename(a, b string) error {
 	if err := f.step(); err != nil {
 		return err
 	}
-	return f.OS.Rename(a, b)
+	return f.hasty.Rename(a, b)
 }
 
 func (f *failing) Remove(name string) error {
 	if err := f.step(); err != nil {
 		return err
 	}
-	return f.OS.Remove(name)
+	return f.hasty.Remove(name)
 }
 
 type failingFile struct {

@@ -58,11 +58,11 @@ func local(t testing.TB, dir string) *pack.Store {
 	t.Helper()
 	name := filepath.Join(dir, "local")
 	if _, err := (disk.OS{}).Stat(name); err != nil {
-		if _, err := packs.Init(disk.OS{}, name, packs.MinPackBytes); err != nil {
+		if _, err := packs.Init(hasty{}, name, packs.MinPackBytes); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s, err := pack.Open(context.Background(), pack.Config{Dir: name})
+	s, err := pack.Open(context.Background(), pack.Config{FS: hasty{}, Direct: pack.DirectOff, Dir: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func local(t testing.TB, dir string) *pack.Store {
 func (s *site) node(dir string, change ...func(*Config)) *Store {
 	s.t.Helper()
 	cfg := Config{
-		Local: local(s.t, dir), Bucket: s.b, Dir: filepath.Join(dir, "cloud"), Node: "home",
+		Local: local(s.t, dir), Bucket: s.b, FS: hasty{}, Dir: filepath.Join(dir, "cloud"), Node: "home",
 		Keys: []age.Identity{s.key}, Grace: time.Nanosecond,
 	}
 	for _, f := range change {
