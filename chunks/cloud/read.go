@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
@@ -23,6 +24,9 @@ type want struct {
 	off   int64
 	n     int64 // of the frame
 }
+
+// maxInFlight bounds what a batch holds in memory, in bytes.
+const maxInFlight = 256 << 20
 
 // Get returns the blob of d from the disk, the cache or the bucket. Reads that
 // go through a pack in order are answered from what was read ahead, so that a
@@ -193,11 +197,17 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 		g.Go(func() error { return s.local.GetMany(gctx, here, s.renamed(fn)) })
 	}
 	fill = fill && s.cache != nil && sumOf(wants) <= s.cache.Bound()/10
+	room := semaphore.NewWeighted(maxInFlight)
 	for _, stretch := range coalesce(wants, s.cfg.Gap) {
-		if gctx.Err() != nil {
+		last := stretch[len(stretch)-1]
+		n := min(last.off+last.n-stretch[0].off, maxInFlight)
+		if room.Acquire(gctx, n) != nil {
 			break
 		}
-		g.Go(func() error { return s.handOver(gctx, stretch, fn, fill) })
+		g.Go(func() error {
+			defer room.Release(n)
+			return s.handOver(gctx, stretch, fn, fill)
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -247,7 +257,8 @@ func sumOf(wants []want) (n int64) {
 
 // coalesce sorts wants by place and parts them into stretches that are read
 // with one request each: what is less than gap apart, or any distance in a
-// pack of which most is wanted, up to ahead.MaxRange.
+// pack of which most is wanted; that comes whole, others in parts of at most
+// ahead.MaxRange.
 func coalesce(wants []want, gap int64) (stretches [][]want) {
 	slices.SortFunc(wants, func(a, b want) int {
 		return cmp.Or(cmp.Compare(a.p.number, b.p.number), cmp.Compare(a.off, b.off))
@@ -260,8 +271,11 @@ func coalesce(wants []want, gap int64) (stretches [][]want) {
 		if i > 0 {
 			last := &stretches[len(stretches)-1]
 			prev, first := wants[i-1], (*last)[0]
-			most := sums[w.p.number]*10 > 6*w.p.size
-			if prev.p == w.p && (w.off-(prev.off+prev.n) <= gap || most) && w.off+w.n-first.off <= ahead.MaxRange {
+			limit, reach := gap, int64(ahead.MaxRange)
+			if sums[w.p.number]*10 > 6*w.p.size {
+				limit, reach = w.p.size, w.p.size // the whole pack
+			}
+			if prev.p == w.p && w.off-(prev.off+prev.n) <= limit && w.off+w.n-first.off <= reach {
 				*last = append(*last, w)
 				continue
 			}
