@@ -126,7 +126,7 @@ func (s *Store) fill(ctx context.Context, m *memory) error {
 	}
 	t := &s.table
 	t.packs, t.numbers, t.next, t.gen = map[uint32]*remote{}, m.numbers, m.next, rand.Uint64()
-	buried := isDead(head)
+	buried := head.Buried()
 	var living []layout.Pack
 	for _, p := range packs {
 		doomed, at := m.doomed[p.ID]

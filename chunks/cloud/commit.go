@@ -102,7 +102,7 @@ func (s *Store) writeIndex(ctx context.Context, c *change) error {
 		if err != nil {
 			return err
 		}
-		dead := isDead(&c.head)
+		dead := c.head.Buried()
 		old = slices.DeleteFunc(old, func(p layout.Pack) bool { return dead[p.ID] })
 		packs, c.head.Index = append(old, packs...), c.head.Index[:at]
 		if at == 0 { // no object names a deleted pack any more

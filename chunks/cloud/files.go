@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
 
@@ -42,7 +43,7 @@ func (s *Store) RemoveFile(name string) error {
 	if err := s.pend(name, false); err != nil {
 		return err
 	}
-	return s.remove(s.filePath(name))
+	return meta.Remove(s.cfg.FS, s.filePath(name))
 }
 
 func (s *Store) pend(name string, keep bool) error {
@@ -156,7 +157,7 @@ func (s *Store) forgetFiles(done map[string]bool) error {
 	}
 	var failed []error
 	for _, name := range gone {
-		failed = append(failed, s.remove(s.filePath(name)))
+		failed = append(failed, meta.Remove(s.cfg.FS, s.filePath(name)))
 	}
 	return errors.Join(failed...)
 }

@@ -6,7 +6,6 @@ import (
 	"iter"
 	"time"
 
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -132,13 +131,4 @@ func (s *Store) tidy() error {
 	s.table.mu.RLock()
 	defer s.table.mu.RUnlock()
 	return s.journal.Rewrite(s.notes())
-}
-
-// isDead reports whether a head names a pack as dead.
-func isDead(h *layout.Head) map[format.ID]bool {
-	dead := map[format.ID]bool{}
-	for _, t := range h.Dead {
-		dead[t.Pack] = true
-	}
-	return dead
 }

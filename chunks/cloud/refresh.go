@@ -39,7 +39,7 @@ func (s *Store) refresh(ctx context.Context) error {
 // adopt takes a head as the truth: packs that it lacks or buries go from the
 // table, those that are new come.
 func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
-	t, buried := &s.table, isDead(h)
+	t, buried := &s.table, h.Buried()
 	named := map[format.ID]bool{}
 	var fresh []layout.Pack
 	s.mu.Lock()

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"errors"
-	"io/fs"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -83,11 +82,4 @@ func (s *Store) epoch() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.owner.Epoch
-}
-
-func (s *Store) remove(name string) error {
-	if err := s.cfg.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

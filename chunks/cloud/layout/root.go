@@ -75,6 +75,15 @@ type Head struct {
 	Bytes int64 `json:"bytes"`
 }
 
+// Buried returns the packs that h names as dead.
+func (h *Head) Buried() map[format.ID]bool {
+	dead := map[format.ID]bool{}
+	for _, t := range h.Dead {
+		dead[t.Pack] = true
+	}
+	return dead
+}
+
 // signedRoot is a root as it is stored: the bytes that were signed, the key
 // and the signature.
 type signedRoot struct {

@@ -220,3 +220,11 @@ func Mergeable(objects []layout.Object) int {
 	}
 	return n
 }
+
+// Remove removes a file, which may be gone already.
+func Remove(fsys disk.FS, name string) error {
+	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
