@@ -51,6 +51,17 @@ var insideChunks = []rule{
 	{"chunks/pack/writer", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state"},
 	{"chunks/pack", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state chunks/pack/identity chunks/pack/writer"},
 	{"chunks/gc", "chunks chunks/disk chunks/pack"},
+	{"chunks/cloud/bucket", ""},
+	{"chunks/cloud/seal", ""},
+	{"chunks/cloud/layout", "chunks chunks/disk chunks/pack/format chunks/cloud/seal"},
+	{"chunks/cloud/cache", "chunks chunks/disk"},
+	{"chunks/cloud/prices", ""},
+	{"chunks/cloud/bitmap", ""},
+	{"chunks/cloud/ahead", "chunks"},
+	{"chunks/cloud/identity", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
 }
 
 // insideCatalog is the same for the packages of that folder.

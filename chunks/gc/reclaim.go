@@ -86,6 +86,11 @@ func (c *Collector) switchover(moves []pack.Move, apply func()) {
 	apply()
 }
 
+// Relocate is for stores that give live chunks another place outside of a
+// collection, as a cloud tier does: it pins the new places of what is pinned,
+// and calls apply while nobody looks up, pins or sweeps.
+func (c *Collector) Relocate(moves []pack.Move, apply func()) { c.switchover(moves, apply) }
+
 // carry pins the new place of every move whose old place is pinned, and
 // reports whether a lease has the old place in the journal. Only sessions have
 // pins: those kept beyond their session ended with the sweep before.

@@ -430,3 +430,11 @@ func (s *Store) coverage() state.Coverage {
 	}
 	return c
 }
+
+// Entries returns the chunks that live in those packs that keep accepts, in
+// the order in which they lie there, and that a crash would not take away. Who
+// moves chunks elsewhere begins with it.
+func (s *Store) Entries(ctx context.Context, keep func(Info) bool) ([]Entry, error) {
+	all, failed := s.idx.All(ctx)
+	return s.packs.Entries(all, state.Counts(s.durable(), keep)), failed()
+}

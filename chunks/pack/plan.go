@@ -17,6 +17,7 @@ type (
 	Move      = state.Move      // a chunk that has another place
 	Reclaimed = state.Reclaimed // what became of condemned entries
 	Health    = state.Health    // what Open found and did
+	Entry     = state.Entry     // a chunk and where it lies
 )
 
 // The methods, cheapest first.

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+)
+
+// putEach uploads every chunk as an object, as a store without packs does.
+func (b *bench) putEach(ctx context.Context) error {
+	return b.each(ctx, func(ctx context.Context, c chunktest.Chunk) error {
+		_, err := b.b.PutBytes(ctx, "each/"+c.Digest.String(), c.Blob, bucket.PutOption{New: true})
+		return err
+	})
+}
+
+// getEach reads every chunk with a request of its own.
+func (b *bench) getEach(ctx context.Context) error {
+	return b.each(ctx, func(ctx context.Context, c chunktest.Chunk) error {
+		got, _, err := b.b.Get(ctx, "each/"+c.Digest.String(), 32<<20)
+		if err == nil && len(got) != len(c.Blob) {
+			err = fmt.Errorf("chunk %s came back with %d bytes", c.Digest.Short(), len(got))
+		}
+		return err
+	})
+}
+
+func (b *bench) each(ctx context.Context, do func(context.Context, chunktest.Chunk) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(inFlight)
+	for _, c := range b.chunks {
+		g.Go(func() error { return do(ctx, c) })
+	}
+	return g.Wait()
+}
+
+// count prints requests per 1,000 chunks; ours may be at most a fortieth, and
+// six for what does not grow with the chunks.
+func (b *bench) count(what string, ours, each side) {
+	per := func(n int) float64 { return float64(n) * 1000 / float64(len(b.chunks)) }
+	ok := float64(ours.requests) <= float64(each.requests)/40+6
+	fmt.Fprintf(b.out, "%s\t%.0f per 1,000\t%.0f per 1,000\t1 : %.0f\t%s\n", what, per(ours.requests), per(each.requests),
+		float64(each.requests)/float64(ours.requests), b.verdict(ok, "1/40, and 6"))
+}
+
+// speed prints times; ours must be so many times as fast.
+func (b *bench) speed(what string, ours, each side, times float64) {
+	ratio := float64(each.took) / float64(ours.took)
+	fmt.Fprintf(b.out, "%s\t%.2f s\t%.2f s\t%.2f times as fast\t%s\n", what, ours.took.Seconds(), each.took.Seconds(), ratio,
+		b.verdict(ratio >= times, fmt.Sprintf("%.0f times", times)))
+}
+
+func (b *bench) verdict(ok bool, mark string) string {
+	if ok {
+		return mark + ": met"
+	}
+	b.missed++
+	return mark + ": MISSED"
+}
+
+func median(sides []side) side {
+	slices.SortFunc(sides, func(a, b side) int { return int(a.took - b.took) })
+	return sides[len(sides)/2]
+}

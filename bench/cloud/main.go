@@ -1,0 +1,198 @@
+// Command cloud measures the cloud tier against one object for each chunk: the
+// same chunks, the same S3 server, the same number of requests at a time, taken
+// in the same run. A proxy between counts the requests and makes each of them
+// take longer, as a line to a provider does.
+//
+//	go run ./bench/cloud [-chunks 400] [-mean 1258291] [-rtt 30ms]
+//
+// It needs the module proxy the first time, to build the server. It fails if a
+// figure misses its mark.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	packs "github.com/holdfast-mesh/holdfast/chunks/pack/identity"
+)
+
+// inFlight is how many transfers either side has at a time.
+const inFlight = 8
+
+// bench is one run.
+type bench struct {
+	dir    string
+	proxy  *cloudtest.Proxy
+	b      *bucket.Bucket
+	chunks []chunktest.Chunk
+	bytes  int64
+	rtt    time.Duration
+	out    *tabwriter.Writer
+	missed int
+}
+
+func main() {
+	n := flag.Int("chunks", 400, "how many chunks")
+	mean := flag.Int("mean", 1258291, "their mean length")
+	rtt := flag.Duration("rtt", 30*time.Millisecond, "what every request takes longer")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	missed, err := measure(ctx, *n, *mean, *rtt)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	if missed > 0 {
+		fmt.Fprintf(os.Stderr, "bench: %d figures missed their mark\n", missed)
+		os.Exit(1)
+	}
+}
+
+func measure(ctx context.Context, n, mean int, rtt time.Duration) (missed int, err error) {
+	dir, err := os.MkdirTemp("", "holdfast-bench-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	binary, err := cloudtest.Build()
+	if err != nil {
+		return 0, err
+	}
+	srv, end, err := cloudtest.Run(binary, filepath.Join(dir, "server"))
+	if err != nil {
+		return 0, err
+	}
+	defer end()
+	proxy, endProxy, err := cloudtest.NewProxy(srv.URL)
+	if err != nil {
+		return 0, err
+	}
+	defer endProxy()
+	acc, err := bucket.NewAccount(bucket.AccountConfig{Key: cloudtest.Key, Secret: cloudtest.Secret, Conns: inFlight})
+	if err != nil {
+		return 0, err
+	}
+	defer acc.Close()
+	b := &bench{dir: dir, proxy: proxy, rtt: rtt, out: tabwriter.NewWriter(os.Stdout, 2, 8, 2, ' ', 0)}
+	b.b, err = bucket.New(bucket.Config{
+		Endpoint: proxy.URL, Region: cloudtest.Region, Bucket: cloudtest.Name, PathStyle: true, Can: cloudtest.Full, Account: acc,
+	})
+	if err != nil {
+		return 0, err
+	}
+	for i := range n {
+		c := chunktest.Blob(uint64(i), mean/2+(i*7919)%mean)
+		b.chunks = append(b.chunks, c)
+		b.bytes += int64(len(c.Blob))
+	}
+	fmt.Fprintf(b.out, "%d chunks, %d MiB, %s a request, %d at a time\n", n, b.bytes>>20, rtt, inFlight)
+	fmt.Fprintln(b.out, "what\tours\tone object a chunk\tratio\tmark")
+	err = b.run(ctx)
+	return b.missed, errors.Join(err, b.out.Flush())
+}
+
+// A side is one way of keeping the chunks in the bucket.
+type side struct {
+	requests int
+	took     time.Duration
+}
+
+// timed does one piece of work and counts what it asked for.
+func (b *bench) timed(work func() error) (side, error) {
+	b.proxy.Reset()
+	began := time.Now()
+	err := work()
+	return side{b.proxy.Total(), time.Since(began)}, err
+}
+
+func (b *bench) run(ctx context.Context) error {
+	st, err := b.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	for _, c := range b.chunks {
+		if _, err := st.Put(ctx, c.Digest, c.Blob); err != nil {
+			return err
+		}
+	}
+	b.proxy.Delay(b.rtt)
+	up, err := b.timed(func() error { _, err := st.Offload(ctx, cloud.OffloadOptions{}); return err })
+	if err != nil {
+		return err
+	}
+	upEach, err := b.timed(func() error { return b.putEach(ctx) })
+	if err != nil {
+		return err
+	}
+	b.count("requests of a backup", up, upEach)
+	b.count("requests of a listing", side{requests: 1 + st.Stats().Packs/1000}, side{requests: 1 + len(b.chunks)/1000})
+	b.speed("time of an upload", up, upEach, 1)
+	var down, downEach [3]side
+	for i := range down { // taking turns, so that a slow minute slows both
+		if down[i], err = b.timed(func() error { return b.getMany(ctx, st) }); err != nil {
+			return err
+		}
+		if downEach[i], err = b.timed(func() error { return b.getEach(ctx) }); err != nil {
+			return err
+		}
+	}
+	ours, each := median(down[:]), median(downEach[:])
+	b.count("requests of a restore", ours, each)
+	b.speed("time of a restore", ours, each, 2)
+	return nil
+}
+
+func (b *bench) open(ctx context.Context) (*cloud.Store, error) {
+	name := filepath.Join(b.dir, "local")
+	if _, err := packs.Init(disk.OS{}, name, 0); err != nil {
+		return nil, err
+	}
+	local, err := pack.Open(ctx, pack.Config{Dir: name})
+	if err != nil {
+		return nil, err
+	}
+	key, err := seal.NewIdentity()
+	if err != nil {
+		return nil, err
+	}
+	id, err := identity.Create(ctx, b.b, identity.Options{Encrypt: true, Recipients: []age.Recipient{key.Recipient()}, Proof: key})
+	if err != nil {
+		return nil, err
+	}
+	st, err := cloud.Open(ctx, cloud.Config{
+		Local: local, Bucket: b.b, Dir: filepath.Join(b.dir, "cloud"), Node: "bench", Keys: []age.Identity{key}, Parallel: inFlight,
+	}, id)
+	if err != nil {
+		return nil, err
+	}
+	return st, st.Acquire(ctx, cloud.AcquireOptions{})
+}
+
+// getMany is a restore of everything.
+func (b *bench) getMany(ctx context.Context, st *cloud.Store) error {
+	var ds []chunks.Digest
+	for _, c := range b.chunks {
+		ds = append(ds, c.Digest)
+	}
+	return st.GetMany(ctx, ds, func(_ chunks.Digest, _ chunks.Blob, err error) error { return err })
+}

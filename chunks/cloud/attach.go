@@ -1,0 +1,155 @@
+package cloud
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
+)
+
+// maxSmall bounds format and owner, in bytes.
+const maxSmall = 1 << 20
+
+// Open opens the store of that ID. What the local directory lacks, because it
+// is new or because somebody else wrote meanwhile, is read from the bucket: one
+// listing, the newest root, and the index objects that it names. Open claims
+// nothing; see [Store.Acquire].
+func Open(ctx context.Context, cfg Config, id format.ID) (*Store, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, b: cfg.Bucket.Sub(layout.Root + id.String()), local: cfg.Local, cache: cfg.Cache, ahead: ahead.New(),
+		seen: map[uint32]time.Time{}, pending: map[string]bool{}, onlyRead: true,
+	}
+	for _, dir := range []string{"upload", "meta", "files", "index"} {
+		if err := disk.MkdirAll(cfg.FS, s.path(dir), 0o750); err != nil {
+			return nil, err
+		}
+	}
+	if s.lock, err = cfg.FS.Lock(s.path("lock")); err != nil {
+		return nil, fmt.Errorf("open %s: %w", s, err)
+	}
+	if err := s.load(ctx, id); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", s, err), s.lock.Close())
+	}
+	return s, nil
+}
+
+// load reads format, journal and head, and builds the table.
+func (s *Store) load(ctx context.Context, id format.ID) error {
+	var err error
+	if s.format, err = s.loadFormat(ctx, id); err != nil {
+		return err
+	}
+	if len(s.cfg.Keys) > 0 {
+		if s.key, err = seal.Unwrap(s.format.Wrapped, s.cfg.Keys...); err != nil {
+			return err
+		}
+	}
+	if s.format.KeyID != "" {
+		if s.key == nil {
+			return ErrNoKey
+		}
+		s.open = layout.NewOpener(s.key)
+	} else {
+		s.open = layout.NewOpener(nil)
+	}
+	s.meta = &meta.Objects{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("meta"), Format: s.format, Key: s.key}
+	s.queue = &queue.Queue{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("upload"), Parallel: s.cfg.Parallel}
+	m := newMemory()
+	if s.journal, err = s.openJournal(&m); err != nil {
+		return err
+	}
+	if err := s.fill(ctx, m); err != nil {
+		return errors.Join(err, s.journal.Close())
+	}
+	return nil
+}
+
+// loadFormat asks the bucket only the first time: nothing replaces a format.
+func (s *Store) loadFormat(ctx context.Context, id format.ID) (f layout.Format, err error) {
+	name := s.path("format.json")
+	if b, rerr := disk.ReadFile(s.cfg.FS, name, maxSmall); rerr == nil && json.Unmarshal(b, &f) == nil && f.Store == id {
+		return f, nil
+	}
+	if f, err = identity.ReadFormat(ctx, s.b, id); err != nil {
+		return f, err
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return f, err
+	}
+	return f, disk.WriteFileAtomic(s.cfg.FS, name, b, 0o640)
+}
+
+// openJournal sets a damaged journal aside: nothing is lost with it but work.
+func (s *Store) openJournal(m **memory) (*disk.Journal, error) {
+	name := s.path("notes")
+	j, err := disk.OpenJournal(s.cfg.FS, name, (*m).apply)
+	if damaged := (*disk.JournalError)(nil); errors.As(err, &damaged) {
+		aside := fmt.Sprintf("%s.damaged-%d", name, time.Now().UnixNano())
+		s.cfg.Log.Error("notes of the cloud store are damaged; set aside", "as", aside, "err", err)
+		if err := s.cfg.FS.Rename(name, aside); err != nil {
+			return nil, err
+		}
+		*m = newMemory()
+		// Numbers that were given out must not come back.
+		(*m).next = uint32(rand.IntN(1<<16)+1) << 8
+		return disk.OpenJournal(s.cfg.FS, name, (*m).apply)
+	}
+	return j, err
+}
+
+// fill makes the table from the newest root.
+func (s *Store) fill(ctx context.Context, m *memory) error {
+	head, err := s.meta.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	packs, err := s.meta.Indexes(ctx, head)
+	if err != nil {
+		return err
+	}
+	t := &s.table
+	t.packs, t.numbers, t.next, t.gen = map[uint32]*remote{}, m.numbers, m.next, rand.Uint64()
+	buried := head.Buried()
+	var living []layout.Pack
+	for _, p := range packs {
+		doomed, at := m.doomed[p.ID]
+		if buried[p.ID] {
+			continue
+		}
+		n, fresh := t.number(p.ID)
+		if fresh {
+			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+		}
+		if at {
+			s.doomed = append(s.doomed, layout.Tombstone{Pack: p.ID, Since: doomed})
+			continue
+		}
+		t.add(p, n, m.dead[p.ID])
+		t.packs[n].lost = m.lost[p.ID]
+		living = append(living, p)
+	}
+	t.idx, err = index.Rebuild(ctx, index.Config{FS: s.cfg.FS, Dir: s.path("index"), Log: s.cfg.Log}, t.locs(living), t.better,
+		func() ([]byte, error) { return nil, nil })
+	if err != nil {
+		return err
+	}
+	s.head, s.seen, s.pending = *head, m.seen, m.files
+	return errors.Join(s.meta.Sweep(head), s.queue.Clean())
+}

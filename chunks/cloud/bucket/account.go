@@ -1,0 +1,137 @@
+package bucket
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+// AccountConfig says who pays, and what the store allows. The zero value of an
+// optional field means the default written beside it.
+type AccountConfig struct {
+	Key, Secret, Session string  // credentials; Session is optional
+	Requests             float64 // per second, of all kinds together; default: until the store complains
+	BytesIn, BytesOut    float64 // per second; default: no limit
+	Conns                int     // transfers at the same time, 1 to 128; default 16
+
+	// DeniedMeansSlow takes 403 for "too many requests", as some providers
+	// send it.
+	DeniedMeansSlow bool
+}
+
+// An Account is a set of credentials with one limiter and one set of counters,
+// shared by every bucket and every job that uses them.
+type Account struct {
+	cfg     AccountConfig
+	http    *http.Client
+	limit   *limiter // requests
+	in, out *limiter // bytes
+	stats   counters
+	skew    atomic.Int64
+}
+
+// NewAccount returns an account. It sends nothing.
+func NewAccount(cfg AccountConfig) (*Account, error) {
+	cfg.Conns = cmp.Or(cfg.Conns, 16)
+	switch {
+	case cfg.Key == "" || cfg.Secret == "":
+		return nil, errors.New("account: no credentials")
+	case cfg.Conns < 1 || cfg.Conns > 128:
+		return nil, errors.New("account: connections must be 1 to 128")
+	case cfg.Requests < 0 || cfg.BytesIn < 0 || cfg.BytesOut < 0:
+		return nil, errors.New("account: a limit is negative")
+	}
+	a := &Account{cfg: cfg, limit: newLimiter(cfg.Requests), in: newLimiter(cfg.BytesIn), out: newLimiter(cfg.BytesOut)}
+	a.http = &http.Client{
+		Transport: newTransport(cfg.Conns),
+		// A redirect means another region: to follow it would hide that.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return a, nil
+}
+
+// Retrieve implements the SDK's interface for credentials.
+func (a *Account) Retrieve(context.Context) (aws.Credentials, error) {
+	return aws.Credentials{AccessKeyID: a.cfg.Key, SecretAccessKey: a.cfg.Secret, SessionToken: a.cfg.Session, Source: "holdfast"}, nil
+}
+
+// Conns is how many transfers are worth having at the same time.
+func (a *Account) Conns() int { return a.cfg.Conns }
+
+// Close closes idle connections.
+func (a *Account) Close() { a.http.CloseIdleConnections() }
+
+// Skew is how far the store's clock was ahead of ours at the last reply, to
+// about a second.
+func (a *Account) Skew() time.Duration { return time.Duration(a.skew.Load()) }
+
+// Stats returns the counters as they are now.
+func (a *Account) Stats() Stats { return a.stats.snapshot(a.limit) }
+
+// A Class is a kind of request, as bills tell them apart.
+type Class uint8
+
+// The classes.
+const (
+	Put Class = iota
+	Get
+	Head
+	List
+	Delete
+	classes
+)
+
+var classNames = [...]string{"put", "get", "head", "list", "delete"}
+
+func (c Class) String() string { return classNames[c] }
+
+// Stats are counters since the start.
+type Stats struct {
+	Requests  map[string]int64 `json:"requests"` // attempts by class
+	Failed    map[string]int64 `json:"failed"`   // of these, errors of any kind
+	Retries   int64            `json:"retries"`
+	Throttled int64            `json:"throttled"` // replies that asked us to slow down
+	Stalls    int64            `json:"stalls"`    // transfers cut because nothing moved
+	BytesIn   int64            `json:"bytes-in"`
+	BytesOut  int64            `json:"bytes-out"`
+	Rate      float64          `json:"rate"` // requests per second allowed now; 0: no limit
+}
+
+// Total is the sum of all requests.
+func (s Stats) Total() (n int64) {
+	for _, c := range s.Requests {
+		n += c
+	}
+	return n
+}
+
+type counters struct {
+	requests, errors           [classes]atomic.Int64
+	retries, throttled, stalls atomic.Int64
+	bytesIn, bytesOut          atomic.Int64
+}
+
+func (c *counters) add(class Class, sent int64) {
+	c.requests[class].Add(1)
+	c.bytesOut.Add(max(0, sent))
+}
+
+func (c *counters) failed(class Class) { c.errors[class].Add(1) }
+
+func (c *counters) snapshot(l *limiter) Stats {
+	s := Stats{
+		Requests: map[string]int64{}, Failed: map[string]int64{},
+		Retries: c.retries.Load(), Throttled: c.throttled.Load(), Stalls: c.stalls.Load(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Rate: l.now(),
+	}
+	for i := range classes {
+		s.Requests[i.String()] = c.requests[i].Load()
+		s.Failed[i.String()] = c.errors[i].Load()
+	}
+	return s
+}

@@ -1,0 +1,126 @@
+package bucket
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A limiter is a token bucket that learns: told that it is too fast it halves
+// its rate, and while nobody complains it goes up again, a twentieth a second,
+// to its ceiling. With no ceiling it limits nothing until the first complaint.
+type limiter struct {
+	mu      sync.Mutex
+	ceiling float64 // per second; 0: none
+	rate    float64 // per second; 0: no limit now
+	tokens  float64
+	last    time.Time // when tokens were right
+	cut     time.Time // when the rate was last halved
+	raised  time.Time
+
+	seen  float64 // events of late, fading over a second
+	faded time.Time
+}
+
+const (
+	leastRate = 2.0  // never slower: work must end some day
+	firstCut  = 40.0 // where halving begins if nothing is known of the limit, at least
+	cutEvery  = time.Second
+)
+
+func newLimiter(ceiling float64) *limiter { return &limiter{ceiling: ceiling, rate: ceiling} }
+
+// wait waits for one event.
+func (l *limiter) wait(ctx context.Context) error { return l.waitN(ctx, 1) }
+
+// waitN waits until n events may happen. It borrows: n may be more than a
+// second's worth.
+func (l *limiter) waitN(ctx context.Context, n int) error {
+	d := l.take(time.Now(), float64(n))
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// take takes n tokens and returns how long to wait for them.
+func (l *limiter) take(now time.Time, n float64) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fade(now)
+	l.seen += n
+	l.raise(now)
+	if l.rate == 0 {
+		return 0
+	}
+	l.tokens = min(l.tokens+now.Sub(l.last).Seconds()*l.rate, l.rate) // a burst of one second
+	l.last = now
+	l.tokens -= n
+	if l.tokens >= 0 {
+		return 0
+	}
+	return time.Duration(-l.tokens / l.rate * float64(time.Second))
+}
+
+// fade lets what was seen a second ago count by half.
+func (l *limiter) fade(now time.Time) {
+	for age := now.Sub(l.faded); age >= time.Second; age -= time.Second {
+		if l.seen /= 2; l.seen < 0.01 {
+			l.seen, l.faded = 0, now
+			return
+		}
+		l.faded = l.faded.Add(time.Second)
+	}
+}
+
+// raise lets the rate recover.
+func (l *limiter) raise(now time.Time) {
+	if l.cut.IsZero() || l.rate == 0 {
+		return
+	}
+	from := l.raised
+	if from.Before(l.cut) {
+		from = l.cut
+	}
+	for now.Sub(from) >= time.Second && !l.cut.IsZero() {
+		from = from.Add(time.Second)
+		l.rate *= 1.05
+		switch {
+		case l.ceiling > 0 && l.rate >= l.ceiling:
+			l.rate, l.cut = l.ceiling, time.Time{}
+		case l.ceiling == 0 && l.rate > 1000:
+			l.rate, l.cut = 0, time.Time{}
+		}
+	}
+	l.raised = from
+}
+
+// slower is called when the store complained.
+func (l *limiter) slower() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if !l.cut.IsZero() && now.Sub(l.cut) < cutEvery {
+		return // one complaint about many requests on their way
+	}
+	l.fade(now)
+	was := l.rate
+	if was == 0 {
+		was = max(l.seen/1.5, firstCut)
+		l.last, l.tokens = now, 0
+	}
+	l.rate, l.cut, l.raised = max(was/2, leastRate), now, now
+}
+
+func (l *limiter) now() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rate
+}

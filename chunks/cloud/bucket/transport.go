@@ -1,0 +1,139 @@
+package bucket
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	smithy "github.com/aws/smithy-go"
+	smithyauth "github.com/aws/smithy-go/auth"
+	smithyendpoints "github.com/aws/smithy-go/endpoints"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// newTransport makes connections that notice when nobody is there: a dead peer
+// is found within a minute also while we send, and a connection idle for longer
+// than any server keeps it is not used again.
+func newTransport(conns int) *http.Transport {
+	dialer := &net.Dialer{
+		Timeout: 10 * time.Second,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3,
+		},
+		Control: setUserTimeout,
+	}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           dialer.DialContext,
+		MaxIdleConns:          2 * conns,
+		MaxIdleConnsPerHost:   conns,
+		MaxConnsPerHost:       2 * conns,
+		IdleConnTimeout:       15 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ResponseHeaderTimeout: 60 * time.Second,
+		DisableCompression:    true, // a body is what is stored, and has its length
+	}
+}
+
+// counted is the HTTP client of the SDK: it limits, counts, and compares clocks.
+type counted struct{ acc *Account }
+
+// Do sends one request.
+func (c *counted) Do(r *http.Request) (*http.Response, error) {
+	class := classOf(r)
+	if err := c.acc.limit.wait(r.Context()); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	c.acc.stats.add(class, r.ContentLength)
+	resp, err := c.acc.http.Do(r)
+	if err != nil {
+		c.acc.stats.failed(class)
+		return nil, err
+	}
+	if date, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil {
+		now := time.Now()
+		c.acc.skew.Store(int64(date.Add(500 * time.Millisecond).Sub(began.Add(now.Sub(began) / 2))))
+	}
+	if resp.StatusCode >= 400 {
+		c.acc.stats.failed(class)
+	}
+	resp.Body = &meteredBody{readCloser: resp.Body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context()}
+	return resp, nil
+}
+
+// A meteredBody counts what is read, as fast as the account may read.
+type meteredBody struct {
+	readCloser
+	n     *atomic.Int64
+	limit *limiter
+	ctx   context.Context
+}
+
+type readCloser interface {
+	Read([]byte) (int, error)
+	Close() error
+}
+
+func (m *meteredBody) Read(p []byte) (int, error) {
+	n, err := m.readCloser.Read(p)
+	m.n.Add(int64(n))
+	if werr := m.limit.waitN(m.ctx, n); werr != nil && err == nil {
+		err = werr
+	}
+	return n, err
+}
+
+// classOf tells what kind of request the bill will call r.
+func classOf(r *http.Request) Class {
+	q := r.URL.Query()
+	switch {
+	case r.Method == http.MethodHead:
+		return Head
+	case r.Method == http.MethodGet && (q.Has("list-type") || q.Has("uploads")):
+		return List
+	case r.Method == http.MethodGet:
+		return Get
+	case r.Method == http.MethodPut:
+		return Put
+	}
+	return Delete // DELETE, and POST ?delete
+}
+
+// resolver puts the bucket where the configuration says: in front of the host,
+// into the path, or nowhere because the endpoint has it already.
+type resolver struct {
+	base           url.URL
+	bucket, region string
+	path, inHost   bool
+}
+
+// ResolveEndpoint implements the SDK's interface.
+func (r *resolver) ResolveEndpoint(context.Context, s3.EndpointParameters) (smithyendpoints.Endpoint, error) {
+	u := r.base
+	u.Path = strings.TrimSuffix(u.Path, "/")
+	switch {
+	case r.inHost:
+	case r.path:
+		u.Path += "/" + r.bucket
+	default:
+		u.Host = r.bucket + "." + u.Host
+	}
+	return smithyendpoints.Endpoint{URI: u, Properties: r.signing()}, nil
+}
+
+// signing says how requests are signed. Without it the SDK encodes keys twice
+// in the signature, and every key with a space in it is refused.
+func (r *resolver) signing() (p smithy.Properties) {
+	var how smithy.Properties
+	smithyhttp.SetSigV4SigningName(&how, "s3")
+	smithyhttp.SetSigV4SigningRegion(&how, r.region)
+	smithyhttp.SetDisableDoubleEncoding(&how, true)
+	smithyauth.SetAuthOptions(&p, []*smithyauth.Option{{SchemeID: smithyauth.SchemeIDSigV4, SignerProperties: how}})
+	return p
+}

@@ -1,0 +1,279 @@
+package cloud
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// Refs of packs on the disk are even, those of packs in the bucket odd.
+func localRef(r pack.Ref) pack.Ref { return pack.Ref{Pack: 2 * r.Pack, Entry: r.Entry} }
+func cloudRef(number, entry uint32) pack.Ref {
+	return pack.Ref{Pack: 2*number + 1, Entry: entry}
+}
+
+// split parts a set into that of the local store and the rows of the bucket's.
+func split(set *pack.Set) (local *pack.Set, cloud map[uint32][]uint64) {
+	local, cloud = &pack.Set{}, map[uint32][]uint64{}
+	for number, words := range set.Rows() {
+		if number%2 == 0 {
+			local.OrRow(number/2, words)
+		} else {
+			cloud[number/2] = words
+		}
+	}
+	return local, cloud
+}
+
+// Lookup returns where d lives. A chunk that is in the bucket and on the disk
+// lives in the bucket: the other copy is about to go.
+func (s *Store) Lookup(d chunks.Digest) (pack.Ref, bool) {
+	if number, entry, ok := s.table.lookup(d); ok {
+		return cloudRef(number, entry), true
+	}
+	r, ok := s.local.Lookup(d)
+	return localRef(r), ok
+}
+
+// LocateMany is [pack.Store.LocateMany] over both places.
+func (s *Store) LocateMany(ds []chunks.Digest, fn func(i int, r pack.Ref, held bool)) {
+	s.local.LocateMany(ds, func(i int, r pack.Ref, held bool) {
+		if number, entry, ok := s.table.located(ds[i]); ok {
+			fn(i, cloudRef(number, entry), true)
+			return
+		}
+		fn(i, localRef(r), held)
+	})
+}
+
+// Append stores b on the disk unless d lives here or in the bucket. See
+// [pack.Store.Append].
+func (s *Store) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin func(pack.Ref)) (pack.Ref, bool, error) {
+	if err := b.Check(); err != nil {
+		return pack.Ref{}, false, &chunks.Error{Op: "write", Digest: d, Place: s.String(), Err: err}
+	}
+	if number, entry, ok := s.table.lookup(d); ok {
+		return cloudRef(number, entry), true, nil
+	}
+	var pinLocal func(pack.Ref)
+	if pin != nil {
+		pinLocal = func(r pack.Ref) { pin(localRef(r)) }
+	}
+	r, known, err := s.local.Append(ctx, d, b, pinLocal)
+	return localRef(r), known, err
+}
+
+// CheckIndex compares the sums of both indexes.
+func (s *Store) CheckIndex(ctx context.Context) error {
+	return errors.Join(s.local.CheckIndex(ctx), s.table.idx.Check(ctx))
+}
+
+// Failures counts failed writes to the disk.
+func (s *Store) Failures() uint64 { return s.local.Failures() }
+
+// BeginEpoch begins a new epoch of the local store and returns every pack.
+func (s *Store) BeginEpoch(ctx context.Context) (uint64, []pack.Info, error) {
+	epoch, infos, err := s.local.BeginEpoch(ctx)
+	return epoch, s.withRemotes(infos), err
+}
+
+// Epoch returns what BeginEpoch would, and writes nothing.
+func (s *Store) Epoch(ctx context.Context) (uint64, []pack.Info, error) {
+	epoch, infos, err := s.local.Epoch(ctx)
+	return epoch, s.withRemotes(infos), err
+}
+
+func (s *Store) withRemotes(infos []pack.Info) []pack.Info {
+	for i := range infos {
+		infos[i].Number *= 2
+	}
+	for _, p := range s.table.all() {
+		infos = append(infos, pack.Info{Number: 2*p.number + 1, ID: p.id, Entries: uint32(len(p.offs)), Sealed: true, Bytes: p.size})
+	}
+	return infos
+}
+
+// Condemned returns the entries that are condemned and not reclaimed.
+func (s *Store) Condemned() *pack.Set {
+	all := &pack.Set{}
+	for number, words := range s.local.Condemned().Rows() {
+		all.OrRow(2*number, words)
+	}
+	s.table.mu.RLock()
+	defer s.table.mu.RUnlock()
+	for number, p := range s.table.packs {
+		all.OrRow(2*number+1, p.dead)
+	}
+	return all
+}
+
+// Condemn denies entries from now on. It is durable after SyncState.
+func (s *Store) Condemn(set *pack.Set) (condemned int) {
+	local, cloud := split(set)
+	condemned = s.local.Condemn(local)
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	for number, words := range cloud {
+		p := s.table.packs[number]
+		if p == nil {
+			continue
+		}
+		if fresh := bitmap.Or(&p.dead, words); fresh > 0 {
+			condemned += fresh
+			s.note(note{Kind: noteDead, Pack: p.id, Bits: p.dead})
+		}
+	}
+	return condemned
+}
+
+// SyncState makes every Condemn before the call durable.
+func (s *Store) SyncState(ctx context.Context) error {
+	return errors.Join(s.local.SyncState(ctx), s.journal.Sync())
+}
+
+// Generation changes whenever a chunk has got another place, and with every
+// start.
+func (s *Store) Generation() uint64 {
+	s.table.mu.RLock()
+	defer s.table.mu.RUnlock()
+	b := binary.LittleEndian.AppendUint64(nil, s.table.gen)
+	return xxhash.Sum64(binary.LittleEndian.AppendUint64(b, s.local.Generation()))
+}
+
+// Measure returns what the entries of every pack occupy.
+func (s *Store) Measure(set *pack.Set) (map[uint32]pack.Usage, error) {
+	local, cloud := split(set)
+	sums, err := s.local.Measure(local)
+	if err != nil {
+		return nil, err
+	}
+	usage := make(map[uint32]pack.Usage, len(sums))
+	for number, u := range sums {
+		usage[2*number] = u
+	}
+	s.table.mu.RLock()
+	defer s.table.mu.RUnlock()
+	for number, p := range s.table.packs {
+		usage[2*number+1] = p.usage(cloud[number])
+	}
+	return usage, nil
+}
+
+func (p *remote) usage(dead []uint64) (u pack.Usage) {
+	u.Entries = uint32(len(p.offs))
+	for i, n := range p.lens {
+		size := format.AlignUp(layout.FrameSize(p.sealed, n), format.SmallAlign)
+		if bitmap.Has(dead, uint32(i)) {
+			u.Dead++
+			u.DeadBytes += size
+		} else {
+			u.LiveBytes += size
+		}
+	}
+	return u
+}
+
+// Abilities are those of the local disk.
+func (s *Store) Abilities() pack.Abilities { return s.local.Abilities() }
+
+// Reclaim gives back the space of condemned entries. A pack in the bucket that
+// is wholly dead is buried by the next root; one that is partly dead is
+// brought home when that is cheaper than paying for it, whatever the method.
+func (s *Store) Reclaim(ctx context.Context, number uint32, m pack.Method, switchover func([]pack.Move, func())) (pack.Reclaimed, error) {
+	if number%2 == 0 {
+		return s.local.Reclaim(ctx, number/2, m, func(moves []pack.Move, apply func()) {
+			for i := range moves {
+				moves[i].Old, moves[i].New = localRef(moves[i].Old), localRef(moves[i].New)
+			}
+			undo := func() {
+				for i := range moves {
+					moves[i].Old.Pack /= 2
+					moves[i].New.Pack /= 2
+				}
+				apply()
+			}
+			switchover(moves, undo)
+		})
+	}
+	s.table.mu.RLock()
+	p := s.table.packs[number/2]
+	s.table.mu.RUnlock()
+	if p == nil || m == pack.Keep || s.readOnly() {
+		return pack.Reclaimed{}, nil
+	}
+	return s.reclaimRemote(ctx, p, switchover)
+}
+
+func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]pack.Move, func())) (pack.Reclaimed, error) {
+	s.table.mu.RLock()
+	dead := append([]uint64(nil), p.dead...)
+	lost := p.lost
+	s.table.mu.RUnlock()
+	u := p.usage(dead)
+	done := pack.Reclaimed{Entries: u.Dead, FreedBytes: p.size}
+	if u.Dead == u.Entries {
+		return done, s.bury(ctx, p)
+	}
+	if lost || !s.cfg.Prices.Compact(prices.Pack{Age: time.Since(p.created), Live: u.LiveBytes, Dead: u.DeadBytes}) {
+		return pack.Reclaimed{}, nil
+	}
+	moves, err := s.bringHome(ctx, p, dead)
+	if err != nil {
+		return pack.Reclaimed{}, err
+	}
+	apply := func() {
+		s.table.mu.Lock()
+		delete(s.table.packs, p.number)
+		s.table.gen++
+		s.table.mu.Unlock()
+	}
+	switchover(moves, apply)
+	done.CopiedBytes = u.LiveBytes
+	return done, s.bury(ctx, p)
+}
+
+// bury takes a pack that nothing needs out of the table; the next root names
+// it as dead.
+func (s *Store) bury(ctx context.Context, p *remote) error {
+	stone := layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second)}
+	s.mu.Lock()
+	s.doomed = append(s.doomed, stone)
+	s.mu.Unlock()
+	s.note(note{Kind: noteDoomed, Pack: p.id, Time: stone.Since})
+	s.table.mu.Lock()
+	delete(s.table.packs, p.number)
+	s.table.mu.Unlock()
+	return errors.Join(s.journal.Sync(), ctx.Err())
+}
+
+// bringHome copies what lives in a pack back to the disk, from where it will
+// be uploaded with what is old by then.
+func (s *Store) bringHome(ctx context.Context, p *remote, dead []uint64) ([]pack.Move, error) {
+	var moves []pack.Move
+	err := s.readPack(ctx, p, func(entry uint32) bool { return !bitmap.Has(dead, entry) },
+		func(entry uint32, d chunks.Digest, b chunks.Blob, err error) error {
+			if err != nil {
+				return err
+			}
+			if number, at, ok := s.table.lookup(d); !ok || number != p.number || at != entry {
+				return nil // it lives elsewhere
+			}
+			r, _, err := s.local.Append(ctx, d, b, nil)
+			moves = append(moves, pack.Move{Digest: d, Old: cloudRef(p.number, entry), New: localRef(r)})
+			return err
+		})
+	if err != nil {
+		return nil, err
+	}
+	return moves, s.local.Commit(ctx)
+}

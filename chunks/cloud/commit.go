@@ -1,0 +1,262 @@
+package cloud
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// keepRoots is how many roots stay, for looking back.
+const keepRoots = 30
+
+// A change is the step from one head to the next. Nothing of it counts before
+// the root is in the bucket.
+type change struct {
+	head  layout.Head
+	packs []layout.Pack // that the root names first
+	files map[string]bool
+	stone int // how many of doomed it buries
+}
+
+// commit writes index object, bundle and root for what waits, and then takes
+// what the root names off the disk. It returns how many chunks that were.
+func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())) (evicted int, err error) {
+	c, err := s.prepare()
+	if err != nil || c == nil {
+		return 0, err
+	}
+	if err := s.writeIndex(ctx, c); err != nil {
+		return 0, err
+	}
+	if err := s.writeBundle(ctx, c); err != nil {
+		return 0, err
+	}
+	if err := s.writeRoot(ctx, c); err != nil {
+		return 0, err
+	}
+	return s.evict(ctx, c, switchover)
+}
+
+// prepare collects what waits; nil if that is nothing.
+func (s *Store) prepare() (*change, error) {
+	waiting, err := s.queue.Waiting()
+	if err != nil {
+		return nil, err
+	}
+	c := &change{files: map[string]bool{}}
+	s.mu.Lock()
+	c.head = s.head
+	c.head.Index, c.head.Bundles = slices.Clone(s.head.Index), slices.Clone(s.head.Bundles)
+	c.head.Dead, c.head.Removed = append(slices.Clone(s.head.Dead), s.doomed...), slices.Clone(s.head.Removed)
+	c.stone = len(s.doomed)
+	for name, keep := range s.pending {
+		c.files[name] = keep
+	}
+	c.head.Seq = layout.Seq{Epoch: s.owner.Epoch, N: s.head.Seq.N + 1}
+	dirty := s.dirty
+	s.mu.Unlock()
+	for id, ext := range waiting {
+		if ext != queue.Done {
+			continue
+		}
+		if s.table.byID(id) != nil { // a root names it: we crashed, or missed the reply
+			if err := s.queue.Finish(id); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		p, err := s.queue.Rows(id, ext)
+		if err != nil {
+			return nil, err
+		}
+		c.packs = append(c.packs, p)
+	}
+	if len(c.packs)+len(c.files)+c.stone == 0 && !dirty {
+		return nil, nil
+	}
+	slices.SortFunc(c.packs, func(a, b layout.Pack) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return c, nil
+}
+
+// writeIndex writes the rows of new packs, with those of small older objects
+// if there are too many. Packs that are dead are left out of what is merged.
+func (s *Store) writeIndex(ctx context.Context, c *change) error {
+	packs := c.packs
+	k := meta.Mergeable(c.head.Index)
+	if len(packs) == 0 && k == 0 {
+		return nil
+	}
+	if k > 0 {
+		at := len(c.head.Index) - k
+		old, err := s.meta.Indexes(ctx, &layout.Head{Index: c.head.Index[at:]})
+		if err != nil {
+			return err
+		}
+		dead := c.head.Buried()
+		old = slices.DeleteFunc(old, func(p layout.Pack) bool { return dead[p.ID] })
+		packs, c.head.Index = append(old, packs...), c.head.Index[:at]
+		if at == 0 { // no object names a deleted pack any more
+			c.head.Dead = slices.DeleteFunc(c.head.Dead, func(t layout.Tombstone) bool { return t.Deleted })
+		}
+	}
+	o, err := s.meta.Put(ctx, layout.IndexKey(c.head.Seq, rand.Text()), layout.EncodeIndex(packs))
+	if err != nil {
+		return err
+	}
+	o.Items = len(packs)
+	c.head.Index = append(c.head.Index, o)
+	return nil
+}
+
+// writeRoot writes and signs the root, and asks whether it counts.
+func (s *Store) writeRoot(ctx context.Context, c *change) error {
+	h := &c.head
+	h.Store, h.Node, h.Created = s.format.Store, s.cfg.Node, time.Now().UTC()
+	h.Packs, h.Bytes = s.table.sums()
+	for _, p := range c.packs {
+		h.Packs, h.Bytes = h.Packs+1, h.Bytes+p.Size
+	}
+	plain, err := layout.SignRoot(h, s.key.Signer())
+	if err != nil {
+		return err
+	}
+	key := layout.RootKey(h.Seq)
+	body := s.meta.Sealed(key, plain)
+	_, err = s.b.PutBytes(ctx, key, body, bucket.PutOption{New: s.b.Can().CreateOnce})
+	if errors.Is(err, bucket.ErrExists) {
+		// Ours, of before a crash; it is read, and this change comes behind it.
+		if rerr := s.refresh(ctx); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		return fmt.Errorf("step %s was written before a crash; do it again: %w", h.Seq, err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
+	if old := h.Seq; old.N > keepRoots {
+		old.N -= keepRoots
+		if err := s.b.Delete(ctx, layout.RootKey(old)); err != nil {
+			s.cfg.Log.Warn("old root was not deleted", "root", old.String(), "err", err)
+		}
+	}
+	return s.meta.SaveRoot(body, h.Seq)
+}
+
+func (t *table) sums() (packs int, bytes int64) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, p := range t.packs {
+		bytes += p.size
+	}
+	return len(t.packs), bytes
+}
+
+// evict lets chunks live in the bucket and not on the disk any more. What was
+// condemned here while it was on its way is condemned there at once.
+func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Move, func())) (evicted int, err error) {
+	s.mu.Lock()
+	s.head, s.doomed, s.dirty = c.head, s.doomed[c.stone:], false
+	s.mu.Unlock()
+	if len(c.packs) > 0 {
+		evicted = s.switchPlaces(c.packs, switchover)
+	}
+	if err := errors.Join(s.local.SyncState(ctx), s.tidy()); err != nil {
+		return evicted, err
+	}
+	for _, p := range c.packs {
+		if err := s.queue.Finish(p.ID); err != nil {
+			return evicted, err
+		}
+	}
+	if err := s.forgetFiles(c.files); err != nil {
+		return evicted, err
+	}
+	if s.table.idx.NeedsFlush() {
+		if err := s.table.idx.Flush(ctx, nil); err != nil {
+			return evicted, err
+		}
+	}
+	return evicted, errors.Join(s.meta.Sweep(&c.head), s.freeLocal(ctx))
+}
+
+// switchPlaces makes packs of the bucket known and condemns the copies on the
+// disk, in one step for whoever looks up or pins.
+func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, func())) int {
+	t := &s.table
+	var moves []pack.Move
+	t.mu.Lock()
+	for _, p := range packs {
+		n, fresh := t.number(p.ID)
+		if fresh {
+			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+		}
+		for i, row := range p.Rows {
+			if r, ok := s.local.Lookup(row.Digest); ok {
+				moves = append(moves, pack.Move{Digest: row.Digest, Old: localRef(r), New: cloudRef(n, uint32(i))})
+			}
+		}
+	}
+	t.mu.Unlock()
+	gone := &pack.Set{}
+	switchover(moves, func() {
+		live := map[uint32][]uint64{}
+		for _, m := range moves {
+			old := pack.Ref{Pack: m.Old.Pack / 2, Entry: m.Old.Entry}
+			if r, ok := s.local.Lookup(m.Digest); !ok || r != old {
+				continue // condemned or moved since
+			}
+			gone.Add(old)
+			words := live[m.New.Pack/2]
+			bitmap.Add(&words, m.New.Entry)
+			live[m.New.Pack/2] = words
+		}
+		t.mu.Lock()
+		for _, p := range packs {
+			n := t.numbers[p.ID]
+			dead := bitmap.Others(live[n], len(p.Rows))
+			t.add(p, n, dead)
+			if len(dead) > 0 {
+				s.note(note{Kind: noteDead, Pack: p.ID, Bits: dead})
+			}
+		}
+		for d, l := range t.locs(packs) {
+			t.place(d, l)
+		}
+		t.gen++
+		t.mu.Unlock()
+		s.local.Condemn(gone)
+	})
+	return gone.Len()
+}
+
+// freeLocal removes local packs in which nothing lives any more. What is partly
+// dead is the collector's business.
+func (s *Store) freeLocal(ctx context.Context) error {
+	usage, err := s.local.Measure(s.local.Condemned())
+	if err != nil {
+		return err
+	}
+	for _, info := range s.local.Packs() {
+		u, ok := usage[info.Number]
+		if !ok || u.Dead < u.Entries || !info.Sealed {
+			continue
+		}
+		if _, err := s.local.Reclaim(ctx, info.Number, pack.Drop, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

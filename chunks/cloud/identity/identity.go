@@ -1,0 +1,136 @@
+// Package identity makes stores in buckets, and finds them there.
+package identity
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// The ways in which a bucket is not what was hoped for.
+var (
+	ErrNoStore error = &problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
+	ErrTaken   error = &problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
+)
+
+type problem struct{ text, hint string }
+
+func (p *problem) Error() string { return p.text }
+
+// Hint is printed on its own line below the error.
+func (p *problem) Hint() string { return p.hint }
+
+const (
+	formatName  = "holdfast-cloud"
+	maxSmall    = 1 << 20 // bytes of the format
+	defaultPack = 64 << 20
+)
+
+// Options say what a new store is like.
+type Options struct {
+	Encrypt    bool
+	Recipients []age.Recipient // who can open the store's key: the node, and whoever keeps the recovery key
+	Proof      age.Identity    // the recovery key itself, to prove that it opens the store
+	PackBytes  int64           // default 64 MiB
+}
+
+// Create makes a new store in b and returns its ID. The recovery key is tried
+// on what was written before it returns: a key that was mistyped is found on
+// the day on which encryption is switched on, not on the day of the disaster.
+func Create(ctx context.Context, b *bucket.Bucket, opt Options) (format.ID, error) {
+	if opt.PackBytes == 0 {
+		opt.PackBytes = defaultPack
+	}
+	if opt.Proof == nil || len(opt.Recipients) == 0 {
+		return format.ID{}, fmt.Errorf("create store in %s: no recovery key", b)
+	}
+	if stores, err := Stores(ctx, b); err != nil {
+		return format.ID{}, err
+	} else if len(stores) > 0 {
+		return format.ID{}, fmt.Errorf("create store in %s: %w: %s", b, ErrTaken, stores[0])
+	}
+	key := seal.NewKey()
+	wrapped, err := key.Wrap(opt.Recipients...)
+	if err != nil {
+		return format.ID{}, err
+	}
+	signer, _ := key.Signer().Public().(ed25519.PublicKey)
+	f := layout.Format{
+		Format: formatName, Version: layout.Version, Store: format.NewID(), Created: time.Now().UTC(),
+		PackBytes: opt.PackBytes, Wrapped: wrapped, Signer: signer,
+	}
+	if opt.Encrypt {
+		f.KeyID = key.ID().String()
+	}
+	body, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return format.ID{}, err
+	}
+	part := b.Sub(layout.Root + f.Store.String())
+	if _, err := part.PutBytes(ctx, layout.FormatKey, body, bucket.PutOption{New: b.Can().CreateOnce}); err != nil {
+		return format.ID{}, err
+	}
+	stored, err := ReadFormat(ctx, part, f.Store)
+	if err != nil {
+		return format.ID{}, err
+	}
+	if proved, err := seal.Unwrap(stored.Wrapped, opt.Proof); err != nil || proved.ID() != key.ID() {
+		err = errors.Join(errors.New("the recovery key does not open the store that was just made"), err)
+		return format.ID{}, errors.Join(err, part.Delete(ctx, layout.FormatKey))
+	}
+	return f.Store, nil
+}
+
+// Stores lists the IDs of the stores in b, with one request.
+func Stores(ctx context.Context, b *bucket.Bucket) (ids []format.ID, err error) {
+	after := layout.Root
+	for {
+		var first string
+		enough := errors.New("enough")
+		err := b.ListAfter(ctx, layout.Root, after, func(page []bucket.Info) error {
+			first = page[0].Key
+			return enough
+		})
+		if err != nil && !errors.Is(err, enough) {
+			return nil, err
+		}
+		if first == "" {
+			return ids, nil
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(first, layout.Root), "/")
+		var id format.ID
+		if id.UnmarshalText([]byte(name)) == nil {
+			ids = append(ids, id)
+		}
+		after = layout.Root + name + "0" // "0" is what comes behind "/"
+	}
+}
+
+// ReadFormat reads the first object of a store; part is its part of the bucket.
+func ReadFormat(ctx context.Context, part *bucket.Bucket, id format.ID) (f layout.Format, err error) {
+	body, _, err := part.Get(ctx, layout.FormatKey, maxSmall)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return f, fmt.Errorf("%w: %w", ErrNoStore, err)
+	}
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(body, &f); err != nil || f.Format != formatName || f.Store != id {
+		return f, errors.Join(fmt.Errorf("%s in %s is not the format of store %s", layout.FormatKey, part, id), err)
+	}
+	if f.Version > layout.Version {
+		return f, fmt.Errorf("store %s has version %d, this program knows %d", id, f.Version, layout.Version)
+	}
+	return f, nil
+}

@@ -1,0 +1,78 @@
+// Package layout is what lies in a bucket, to the byte: the names of objects,
+// and the formats of packs, index objects, bundles, roots and the owner.
+// docs/cloud.md describes it.
+//
+// All but the owner are written once and never changed, so caches, retries,
+// versioned buckets and object locks are no trouble. In an encrypted store
+// everything but the format and the owner is sealed ([seal.Key]).
+package layout
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// The objects and folders of a store, below <prefix>/hf1/<store ID>/.
+const (
+	Version   = 1
+	Root      = "hf1/"
+	FormatKey = "format"
+	OwnerKey  = "owner"
+	PackDir   = "p/"
+	IndexDir  = "i/"
+	BundleDir = "s/"
+	RootDir   = "r/"
+	CanaryDir = "c/"
+)
+
+// PackKey is where a pack lies: one of 256 folders, so that listings can be
+// split and no single one is hot.
+func PackKey(id format.ID) string {
+	sum := sha256.Sum256(id[:])
+	return PackDir + hex.EncodeToString(sum[:1]) + "/" + id.String()
+}
+
+// ParsePackKey reads what PackKey writes.
+func ParsePackKey(key string) (id format.ID, ok bool) {
+	i := strings.LastIndexByte(key, '/')
+	if id.UnmarshalText([]byte(key[i+1:])) != nil {
+		return id, false
+	}
+	return id, PackKey(id) == key
+}
+
+// A Seq orders what owners write: first by epoch, then by count.
+type Seq struct {
+	Epoch uint64 `json:"epoch"`
+	N     uint64 `json:"n"`
+}
+
+// Less reports whether s came before o.
+func (s Seq) Less(o Seq) bool { return s.Epoch < o.Epoch || s.Epoch == o.Epoch && s.N < o.N }
+
+// String writes s so that the order of names is that of numbers.
+func (s Seq) String() string { return fmt.Sprintf("%016x-%016x", s.Epoch, s.N) }
+
+// ParseSeq reads what String writes.
+func ParseSeq(text string) (s Seq, ok bool) {
+	a, b, found := strings.Cut(text, "-")
+	if !found || len(a) != 16 || len(b) != 16 {
+		return s, false
+	}
+	var err1, err2 error
+	s.Epoch, err1 = strconv.ParseUint(a, 16, 64)
+	s.N, err2 = strconv.ParseUint(b, 16, 64)
+	return s, err1 == nil && err2 == nil && s.String() == text
+}
+
+// RootKey, IndexKey and BundleKey are the names of the objects of one step. Of
+// the latter two there may be several attempts, of which a root names one; tag
+// tells them apart.
+func RootKey(s Seq) string               { return RootDir + s.String() }
+func IndexKey(s Seq, tag string) string  { return IndexDir + s.String() + "-" + tag }
+func BundleKey(s Seq, tag string) string { return BundleDir + s.String() + "-" + tag }

@@ -1,0 +1,259 @@
+package layout
+
+import (
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// A pack in a bucket is either a pack file of docs/pack-format.md, byte for
+// byte, or a sealed one:
+//
+//	header   64 bytes: "HFSP", version, key ID, pack ID, store ID
+//	frames   each on a multiple of 8: an entry (header and blob) under AES-GCM
+//	footer   the rows, under AES-GCM
+//	trailer  32 bytes: where the footer is, its sum, "HFSPEND1"
+//
+// The key is that of the pack, the nonce is the offset of the frame: a frame
+// that was moved, cut, or taken from another pack does not open.
+const (
+	sealedHead    = 64
+	sealedTrailer = 32
+	sealedRow     = 40
+	tagSize       = 16
+)
+
+var (
+	sealedMagic = [4]byte{'H', 'F', 'S', 'P'}
+	sealedEnd   = [8]byte{'H', 'F', 'S', 'P', 'E', 'N', 'D', '1'}
+	le          = binary.LittleEndian
+)
+
+// A Row is a chunk of a pack. Its ordinal is its place in the list.
+type Row struct {
+	Digest chunks.Digest
+	Off    int64  // of the frame; a multiple of 8
+	Stored uint32 // bytes of the blob
+}
+
+// A Pack is what is known of a pack in a bucket. Rows are in order of offset.
+type Pack struct {
+	ID      format.ID
+	Size    int64 // bytes of the object
+	Created time.Time
+	Sealed  bool
+	Rows    []Row
+}
+
+// FrameSize is the length of the frame of a blob.
+func FrameSize(sealed bool, stored uint32) int64 {
+	n := format.EntrySize + int64(stored)
+	if sealed {
+		n += tagSize
+	}
+	return n
+}
+
+// A PackWriter writes a pack to a file.
+type PackWriter struct {
+	f     disk.File
+	pack  Pack
+	store format.ID
+	aead  cipher.AEAD // nil: not sealed
+	key   *seal.Key
+	end   int64
+	rows  []format.Row
+	buf   []byte
+}
+
+// NewPackWriter begins a pack of a store in an empty file. With a key it is
+// sealed. An ID is used once: a second pack under it would repeat nonces.
+func NewPackWriter(f disk.File, store format.ID, epoch uint64, key *seal.Key) (*PackWriter, error) {
+	w := &PackWriter{f: f, store: store, key: key, pack: Pack{ID: format.NewID(), Created: time.Now().Truncate(time.Second), Sealed: key != nil}}
+	var head []byte
+	if key == nil {
+		h := format.Header{ID: w.pack.ID, Store: store, Created: w.pack.Created, Epoch: epoch}
+		head = h.Encode()
+	} else {
+		w.aead = key.AEAD("pack", w.pack.ID[:])
+		head = make([]byte, sealedHead)
+		copy(head, sealedMagic[:])
+		le.PutUint16(head[4:], Version)
+		id := key.ID()
+		copy(head[8:], id[:])
+		copy(head[16:], w.pack.ID[:])
+		copy(head[32:], store[:])
+		le.PutUint64(head[48:], uint64(w.pack.Created.Unix()))
+	}
+	w.end = int64(len(head))
+	_, err := f.WriteAt(head, 0)
+	return w, err
+}
+
+// ID returns the pack's ID.
+func (w *PackWriter) ID() format.ID { return w.pack.ID }
+
+// Len returns how many chunks the pack has.
+func (w *PackWriter) Len() int { return len(w.pack.Rows) }
+
+// SizeWith returns the object's length if a blob of n bytes is added.
+func (w *PackWriter) SizeWith(n int) int64 {
+	end := w.start(n) + FrameSize(w.pack.Sealed, uint32(n))
+	rows := int64(len(w.pack.Rows) + 1)
+	if w.pack.Sealed {
+		return end + 8 + rows*sealedRow + tagSize + sealedTrailer
+	}
+	return format.AlignUp(end, format.Align) + format.AlignUp(rows*96+96, format.Align)
+}
+
+func (w *PackWriter) start(n int) int64 {
+	if w.pack.Sealed {
+		return format.AlignUp(w.end, format.SmallAlign)
+	}
+	return format.EntryStart(w.end, n)
+}
+
+// Add appends a chunk.
+func (w *PackWriter) Add(d chunks.Digest, b chunks.Blob) error {
+	off := w.start(len(b))
+	plain, _ := b.PlainLen()
+	e := format.Entry{
+		Digest: d, Pack: w.pack.ID.Low(), Own: off, Stored: uint32(len(b)), Plain: uint32(plain),
+		Sum: xxhash.Sum64(b), Ordinal: uint32(len(w.pack.Rows)),
+	}
+	w.buf = append(w.buf[:0], make([]byte, format.EntrySize)...)
+	e.Encode(w.buf)
+	w.buf = append(w.buf, b...)
+	frame := w.buf
+	if w.aead != nil {
+		frame = w.aead.Seal(w.buf[:0], frameNonce(off), w.buf, nil)
+		w.buf = frame
+	}
+	if _, err := w.f.WriteAt(frame, off); err != nil {
+		return chunks.NoSpace(err)
+	}
+	w.rows = append(w.rows, format.Row{
+		Digest: d, Content: format.ContentSum(b), Sum: e.Sum, Off: off, Stored: e.Stored, Plain: e.Plain, Ordinal: e.Ordinal,
+	})
+	w.pack.Rows = append(w.pack.Rows, Row{d, off, e.Stored})
+	w.end = off + int64(len(frame))
+	return nil
+}
+
+// Close writes the footer, makes the file durable, and returns what is in it.
+func (w *PackWriter) Close() (Pack, error) {
+	var err error
+	if w.aead == nil {
+		w.pack.Size, err = format.WriteTail(w.f, w.pack.ID, w.rows, w.end)
+	} else {
+		at := format.AlignUp(w.end, format.SmallAlign)
+		footer := w.aead.Seal(nil, footerNonce(), encodeRows(nil, w.pack.Rows), nil)
+		tail := make([]byte, sealedTrailer)
+		le.PutUint64(tail, uint64(at))
+		le.PutUint32(tail[8:], uint32(len(w.pack.Rows)))
+		le.PutUint64(tail[16:], xxhash.Sum64(footer))
+		copy(tail[24:], sealedEnd[:])
+		_, err = w.f.WriteAt(append(footer, tail...), at)
+		w.pack.Size = at + int64(len(footer)+len(tail))
+		err = errors.Join(err, w.f.Sync())
+	}
+	return w.pack, chunks.NoSpace(err)
+}
+
+func frameNonce(off int64) []byte {
+	nonce := make([]byte, 12)
+	le.PutUint64(nonce, uint64(off))
+	return nonce
+}
+
+// footerNonce is one that no frame has: there is no such offset.
+func footerNonce() []byte {
+	nonce := frameNonce(-1)
+	nonce[11] = 1
+	return nonce
+}
+
+// An Opener opens the frames of packs.
+type Opener struct {
+	key *seal.Key
+}
+
+// NewOpener returns an opener for the packs of a store; key is nil if they are
+// not sealed.
+func NewOpener(key *seal.Key) *Opener { return &Opener{key} }
+
+// Frame checks a frame that was read from off of a pack, and returns the chunk.
+// The blob uses the frame's memory.
+func (o *Opener) Frame(id format.ID, sealed bool, off int64, frame []byte) (chunks.Digest, chunks.Blob, error) {
+	if sealed {
+		if o.key == nil {
+			return chunks.Digest{}, nil, seal.ErrOpen
+		}
+		plain, err := o.key.AEAD("pack", id[:]).Open(frame[:0], frameNonce(off), frame, nil)
+		if err != nil {
+			return chunks.Digest{}, nil, fmt.Errorf("%w: %w", chunks.ErrCorrupt, seal.ErrOpen)
+		}
+		frame = plain
+	}
+	if len(frame) < format.EntrySize {
+		return chunks.Digest{}, nil, fmt.Errorf("%w: a frame of %d bytes", chunks.ErrCorrupt, len(frame))
+	}
+	d, blob := chunks.Digest(frame[56:88]), chunks.Blob(frame[format.EntrySize:])
+	if le.Uint64(frame[8:]) != id.Low() || int64(le.Uint64(frame[16:])) != off {
+		return d, nil, fmt.Errorf("%w: it belongs to another place", chunks.ErrCorrupt)
+	}
+	return d, blob, format.CheckRead(frame[:format.EntrySize], d, blob)
+}
+
+// ReadPack reads what a pack says of itself, from its end; r is the object and
+// size its length. It needs no index: with the packs alone a store can be
+// rebuilt.
+func (o *Opener) ReadPack(r io.ReaderAt, id format.ID, size int64) (Pack, error) {
+	p := Pack{ID: id, Size: size}
+	tail := make([]byte, sealedTrailer)
+	if size < sealedHead+sealedTrailer {
+		return p, fmt.Errorf("pack %s has %d bytes", id, size)
+	}
+	if _, err := r.ReadAt(tail, size-sealedTrailer); err != nil && !errors.Is(err, io.EOF) {
+		return p, err
+	}
+	if [8]byte(tail[24:]) != sealedEnd {
+		rows, _, err := format.ReadFooter(r, id, size)
+		if err != nil {
+			return p, err
+		}
+		for _, row := range rows {
+			p.Rows = append(p.Rows, Row{row.Digest, row.Off, row.Stored})
+		}
+		sortRows(p.Rows)
+		return p, nil
+	}
+	p.Sealed = true
+	at, n := int64(le.Uint64(tail)), int64(le.Uint32(tail[8:]))*sealedRow+tagSize
+	if at < sealedHead || at > size-sealedTrailer || n != size-sealedTrailer-at {
+		return p, fmt.Errorf("pack %s has a footer of %d bytes at %d, and %d bytes", id, n, at, size)
+	}
+	footer := make([]byte, n)
+	if _, err := r.ReadAt(footer, at); err != nil && !errors.Is(err, io.EOF) {
+		return p, err
+	}
+	if xxhash.Sum64(footer) != le.Uint64(tail[16:]) || o.key == nil {
+		return p, fmt.Errorf("pack %s has a damaged footer, or there is no key: %w", id, seal.ErrOpen)
+	}
+	plain, err := o.key.AEAD("pack", id[:]).Open(nil, footerNonce(), footer, nil)
+	if err != nil {
+		return p, fmt.Errorf("footer of pack %s: %w", id, seal.ErrOpen)
+	}
+	p.Rows, err = decodeRows(plain, p)
+	return p, err
+}

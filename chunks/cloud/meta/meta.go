@@ -1,0 +1,230 @@
+// Package meta keeps the small objects of a store: roots, index objects and
+// bundles, in the bucket and, as they are stored there, on the disk beside.
+package meta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+)
+
+// Bounds of what is read, in bytes.
+const (
+	maxRoot   = 64 << 20
+	maxObject = 1 << 30
+)
+
+// Objects are the small objects of one store.
+type Objects struct {
+	Bucket *bucket.Bucket // the store's part of the bucket
+	FS     disk.FS
+	Dir    string // a directory of their own, which exists
+	Format layout.Format
+	Key    *seal.Key // nil: what is sealed cannot be opened
+}
+
+func (m *Objects) path(name string) string { return path.Join(m.Dir, name) }
+
+// Newest returns the newest root that the bucket has, an empty one if
+// there is none yet.
+func (m *Objects) Newest(ctx context.Context) (*layout.Head, error) {
+	known := &layout.Head{Store: m.Format.Store}
+	if b, err := disk.ReadFile(m.FS, m.path("head"), maxRoot); err == nil {
+		if seq, rest, ok := splitHead(b); ok {
+			if h, err := m.openRoot(rest, seq); err == nil {
+				known = h
+			}
+		}
+	}
+	after := ""
+	if known.Seq.N > 0 {
+		after = layout.RootKey(known.Seq)
+	}
+	var newest layout.Seq
+	err := m.Bucket.ListAfter(ctx, layout.RootDir, after, func(page []bucket.Info) error {
+		for _, o := range page {
+			if seq, ok := layout.ParseSeq(strings.TrimPrefix(o.Key, layout.RootDir)); ok && newest.Less(seq) {
+				newest = seq
+			}
+		}
+		return nil
+	})
+	if err != nil || newest.N == 0 {
+		return known, err
+	}
+	body, _, err := m.Bucket.Get(ctx, layout.RootKey(newest), maxRoot)
+	if err != nil {
+		return nil, err
+	}
+	h, err := m.openRoot(body, newest)
+	if err != nil {
+		return nil, err
+	}
+	return h, m.SaveRoot(body, newest)
+}
+
+// openRoot unseals and checks a root as it is stored.
+func (m *Objects) openRoot(body []byte, seq layout.Seq) (*layout.Head, error) {
+	body, err := m.Unsealed(layout.RootKey(seq), body)
+	if err != nil {
+		return nil, err
+	}
+	return layout.OpenRoot(body, m.Format.Store, seq, m.Format.Signer)
+}
+
+// SaveRoot keeps the newest root on the disk.
+func (m *Objects) SaveRoot(body []byte, seq layout.Seq) error {
+	return disk.WriteFileAtomic(m.FS, m.path("head"), append([]byte(seq.String()+"\n"), body...), 0o640)
+}
+
+func splitHead(b []byte) (layout.Seq, []byte, bool) {
+	const n = 33
+	if len(b) < n+1 || b[n] != '\n' {
+		return layout.Seq{}, nil, false
+	}
+	seq, ok := layout.ParseSeq(string(b[:n]))
+	return seq, b[n+1:], ok
+}
+
+// Sealed returns a small object as it is stored.
+func (m *Objects) Sealed(key string, plain []byte) []byte {
+	if m.Format.KeyID == "" {
+		return plain
+	}
+	return m.Key.Seal(key, plain)
+}
+
+// Unsealed returns what a small object says.
+func (m *Objects) Unsealed(key string, stored []byte) ([]byte, error) {
+	if m.Format.KeyID == "" {
+		return stored, nil
+	}
+	return m.Key.Open(key, stored)
+}
+
+// Indexes reads the index objects of a head: those that the disk has from
+// there, the others with one request each.
+func (m *Objects) Indexes(ctx context.Context, h *layout.Head) ([]layout.Pack, error) {
+	var packs []layout.Pack
+	for _, o := range h.Index {
+		body, err := m.Get(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		some, err := layout.DecodeIndex(body)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Key, err)
+		}
+		packs = append(packs, some...)
+	}
+	return packs, nil
+}
+
+// Get returns the content of an object that a root names, and keeps it.
+func (m *Objects) Get(ctx context.Context, o layout.Object) ([]byte, error) {
+	name := m.path(metaName(o.Key))
+	if b, err := disk.ReadFile(m.FS, name, maxObject); err == nil && layout.SumOf(b) == o.Sum {
+		return m.Unsealed(o.Key, b)
+	}
+	b, _, err := m.Bucket.Get(ctx, o.Key, maxObject)
+	if err != nil {
+		return nil, err
+	}
+	if layout.SumOf(b) != o.Sum {
+		return nil, fmt.Errorf("%s in %s is not what the root names", o.Key, m.Bucket)
+	}
+	if err := disk.WriteFileAtomic(m.FS, name, b, 0o640); err != nil {
+		return nil, err
+	}
+	return m.Unsealed(o.Key, b)
+}
+
+func metaName(key string) string { return strings.ReplaceAll(key, "/", "-") }
+
+// Sweep removes objects that the head does not name.
+func (m *Objects) Sweep(h *layout.Head) error {
+	want := []string{"head"}
+	for _, o := range slices.Concat(h.Index, h.Bundles) {
+		want = append(want, metaName(o.Key))
+	}
+	files, err := m.FS.ReadDir(m.Dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if slices.Contains(want, f.Name()) {
+			continue
+		}
+		if err := m.FS.Remove(m.path(f.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Put writes a small object, in the bucket and beside.
+func (m *Objects) Put(ctx context.Context, key string, plain []byte) (layout.Object, error) {
+	b := m.Sealed(key, plain)
+	o := layout.Object{Key: key, Size: int64(len(b)), Sum: layout.SumOf(b)}
+	if _, err := m.Bucket.PutBytes(ctx, key, b, bucket.PutOption{New: m.Bucket.Can().CreateOnce}); err != nil {
+		return o, err
+	}
+	return o, disk.WriteFileAtomic(m.FS, m.path(metaName(key)), b, 0o640)
+}
+
+// Files returns the files of bundles; later ones replace earlier ones.
+func (m *Objects) Files(ctx context.Context, bundles []layout.Object) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, o := range bundles {
+		b, err := m.Get(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		some, err := layout.DecodeBundle(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", o.Key, err)
+		}
+		maps.Copy(files, some)
+	}
+	return files, nil
+}
+
+// Objects are merged when there are too many, those that are small first.
+const (
+	maxObjects = 16
+	bigObject  = 32 << 20
+)
+
+// Mergeable returns how many of the newest objects to merge into one.
+func Mergeable(objects []layout.Object) int {
+	if len(objects) < maxObjects {
+		return 0
+	}
+	sum, n := int64(0), 0
+	for i := len(objects) - 1; i >= 0; i-- {
+		o := objects[i]
+		if o.Size >= bigObject || n >= maxObjects/2 && o.Size > 2*sum {
+			break
+		}
+		sum, n = sum+o.Size, n+1
+	}
+	return n
+}
+
+// Remove removes a file, which may be gone already.
+func Remove(fsys disk.FS, name string) error {
+	if err := fsys.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,227 @@
+package cloud
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// OffloadOptions say what goes to the bucket.
+type OffloadOptions struct {
+	After time.Duration // only what has been on the disk for so long; 0: everything
+
+	// Switchover lets chunks have another place, so that pins move with them;
+	// it is the collector's. Default: nothing is pinned.
+	Switchover func(moves []pack.Move, apply func())
+
+	// Progress, if given, is called after each pack.
+	Progress func(OffloadReport)
+}
+
+// An OffloadReport says what an offload did.
+type OffloadReport struct {
+	Chunks  int    `json:"chunks"` // to upload when it began
+	Bytes   int64  `json:"bytes"`
+	Packs   int    `json:"packs"`   // uploaded
+	Evicted int    `json:"evicted"` // chunks taken off the disk
+	Root    string `json:"root"`
+}
+
+// An offloadPlan is what an offload is about to do.
+type offloadPlan struct {
+	upload  []pack.Entry // not in the bucket yet
+	settled []pack.Entry // in the bucket, and here only because a crash came before they were condemned
+	bytes   int64
+}
+
+// Offload moves what is old enough from the disk to the bucket. It may be
+// cancelled or killed at any moment and goes on where it was: packs that were
+// built are uploaded first, under the names that they have. Nothing is taken
+// off the disk before the bucket has confirmed a root that names it.
+func (s *Store) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport, err error) {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if opt.Switchover == nil {
+		opt.Switchover = plainSwitch
+	}
+	if err := s.writable(); err != nil {
+		return r, err
+	}
+	if err := s.queue.SendAll(ctx); err != nil {
+		return r, err
+	}
+	plan, err := s.plan(ctx, opt.After)
+	if err != nil {
+		return r, err
+	}
+	r.Chunks, r.Bytes = len(plan.upload), plan.bytes
+	if err := s.settle(ctx, plan.settled, opt.Switchover); err != nil {
+		return r, err
+	}
+	if err := s.uploadAll(ctx, plan.upload, opt, &r); err != nil {
+		return r, err
+	}
+	evicted, err := s.commit(ctx, opt.Switchover)
+	r.Evicted += evicted + len(plan.settled)
+	s.mu.Lock()
+	r.Root = s.head.Seq.String()
+	s.mu.Unlock()
+	return r, err
+}
+
+// Flush makes a root of what waits: files, buried packs, uploaded packs.
+func (s *Store) Flush(ctx context.Context, switchover func([]pack.Move, func())) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if switchover == nil {
+		switchover = plainSwitch
+	}
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := s.queue.SendAll(ctx); err != nil {
+		return err
+	}
+	_, err := s.commit(ctx, switchover)
+	return err
+}
+
+// plan finds what is old enough and is not on its way already.
+func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, err error) {
+	if err := s.local.Commit(ctx); err != nil {
+		return p, err
+	}
+	old := s.look(time.Now(), after)
+	entries, err := s.local.Entries(ctx, func(i pack.Info) bool { return old[i.Number] })
+	if err != nil {
+		return p, err
+	}
+	busy, err := s.inQueue()
+	if err != nil {
+		return p, err
+	}
+	for _, e := range entries {
+		if _, _, ok := s.table.lookup(e.Digest); ok {
+			p.settled = append(p.settled, e)
+		} else if !busy[e.Digest] {
+			p.upload = append(p.upload, e)
+			p.bytes += int64(e.Bytes)
+		}
+	}
+	return p, nil
+}
+
+// look notes when local packs were first seen, and returns those that are old
+// enough. A pack is as old as its first chunk; the journal remembers.
+func (s *Store) look(now time.Time, after time.Duration) map[uint32]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old, there := map[uint32]bool{}, map[uint32]bool{}
+	for _, info := range s.local.Packs() {
+		there[info.Number] = true
+		at, known := s.seen[info.Number]
+		if !known {
+			at = now
+			s.seen[info.Number] = at
+			s.note(note{Kind: noteSeen, Number: info.Number, Time: at})
+		}
+		old[info.Number] = now.Sub(at) >= after
+	}
+	for n := range s.seen {
+		if !there[n] {
+			delete(s.seen, n)
+		}
+	}
+	return old
+}
+
+// inQueue returns the chunks of packs that are on their way.
+func (s *Store) inQueue() (map[chunks.Digest]bool, error) {
+	waiting, err := s.queue.Waiting()
+	if err != nil {
+		return nil, err
+	}
+	busy := map[chunks.Digest]bool{}
+	for id, ext := range waiting {
+		p, err := s.queue.Rows(id, ext)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range p.Rows {
+			busy[r.Digest] = true
+		}
+	}
+	return busy, nil
+}
+
+// commitEvery is after how many packs a root is written in a long offload, so
+// that the disk is freed as it goes and a crash repeats little.
+const commitEvery = 1024
+
+// uploadAll builds packs and sends them, several at a time.
+func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt OffloadOptions, r *OffloadReport) error {
+	for len(entries) > 0 {
+		g, gctx := errgroup.WithContext(ctx)
+		g.SetLimit(s.cfg.Parallel)
+		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
+			id, used, err := s.stage(gctx, entries)
+			entries = entries[used:]
+			if err != nil {
+				g.Go(func() error { return err })
+				break
+			}
+			if used == 0 || id == [16]byte{} {
+				continue
+			}
+			g.Go(func() error { return s.queue.Send(gctx, id) })
+			r.Packs++
+			if opt.Progress != nil {
+				opt.Progress(*r)
+			}
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		evicted, err := s.commit(ctx, opt.Switchover)
+		if r.Evicted += evicted; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle condemns what the bucket has confirmed before a crash.
+func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover func([]pack.Move, func())) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	var moves []pack.Move
+	for _, e := range entries {
+		if number, entry, ok := s.table.lookup(e.Digest); ok {
+			moves = append(moves, pack.Move{Digest: e.Digest, Old: localRef(e.Ref), New: cloudRef(number, entry)})
+		}
+	}
+	switchover(moves, func() {
+		gone := &pack.Set{}
+		for _, m := range moves {
+			if number, _, ok := s.table.lookup(m.Digest); ok && 2*number+1 == m.New.Pack {
+				gone.Add(pack.Ref{Pack: m.Old.Pack / 2, Entry: m.Old.Entry})
+			}
+		}
+		s.local.Condemn(gone)
+	})
+	return s.local.SyncState(ctx)
+}
+
+// plainSwitch is a switchover where nothing is pinned.
+func plainSwitch(_ []pack.Move, apply func()) { apply() }

@@ -1,0 +1,195 @@
+// Package queue keeps the packs that are on their way to a bucket, so that a
+// restart goes on where a crash came.
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// maxRows bounds the list of a pack's rows, in bytes.
+const maxRows = 16 << 20
+
+// A Queue is a directory of packs on their way.
+type Queue struct {
+	Bucket   *bucket.Bucket // the store's part of the bucket
+	FS       disk.FS
+	Dir      string // a directory of its own, which exists
+	Parallel int    // packs uploaded at the same time
+}
+
+func (q *Queue) path(name string) string { return path.Join(q.Dir, name) }
+
+// The queue of uploads is the directory of the queue. Of a pack on its way there is
+//
+//	<id>.pack and <id>.rows   the pack is whole and must be uploaded
+//	<id>.done                 its rows; the bucket has it, but no root names it
+//	<id>.pack alone           a crash came while it was written
+//
+// A pack is always sent again under the same name, which is safe because the
+// bytes are the same and the first to arrive stays.
+const (
+	packExt = ".pack"
+	Ready   = ".rows" // to be uploaded
+	Done    = ".done" // the bucket has it
+)
+
+// Waiting returns the packs that wait, by their state.
+func (q *Queue) Waiting() (waiting map[format.ID]string, err error) {
+	files, err := q.FS.ReadDir(q.Dir)
+	if err != nil {
+		return nil, err
+	}
+	waiting = map[format.ID]string{}
+	for _, f := range files {
+		for _, ext := range []string{Ready, Done} {
+			var id format.ID
+			stem, ok := strings.CutSuffix(f.Name(), ext)
+			if ok && id.UnmarshalText([]byte(stem)) == nil {
+				waiting[id] = ext
+			}
+		}
+	}
+	return waiting, nil
+}
+
+func (q *Queue) name(id format.ID, ext string) string { return q.path(id.String() + ext) }
+
+// Clean removes what a crash left half written.
+func (q *Queue) Clean() error {
+	waiting, err := q.Waiting()
+	if err != nil {
+		return err
+	}
+	files, err := q.FS.ReadDir(q.Dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		var id format.ID
+		stem, _, _ := strings.Cut(f.Name(), ".")
+		if id.UnmarshalText([]byte(stem)) == nil && waiting[id] == Ready && !disk.IsTemp(f.Name()) {
+			continue
+		}
+		if strings.HasSuffix(f.Name(), Done) {
+			continue
+		}
+		if err := q.remove(q.path(f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) remove(name string) error {
+	if err := q.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Rows reads the rows of a pack that waits.
+func (q *Queue) Rows(id format.ID, ext string) (layout.Pack, error) {
+	b, err := disk.ReadFile(q.FS, q.name(id, ext), maxRows)
+	if err != nil {
+		return layout.Pack{}, err
+	}
+	packs, err := layout.DecodeIndex(b)
+	if err != nil || len(packs) != 1 || packs[0].ID != id {
+		return layout.Pack{}, errors.Join(fmt.Errorf("%s: it is not the rows of a pack", q.name(id, ext)), err)
+	}
+	return packs[0], nil
+}
+
+// Send uploads one pack of the queue. When it returns nil the bucket has it,
+// and the queue knows.
+func (q *Queue) Send(ctx context.Context, id format.ID) error {
+	f, err := q.FS.OpenFile(q.name(id, packExt), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	opt := bucket.PutOption{New: q.Bucket.Can().CreateOnce, Class: q.Bucket.StorageClass()}
+	_, err = q.Bucket.Put(ctx, layout.PackKey(id), sized{f, size}, opt)
+	if errors.Is(err, bucket.ErrExists) {
+		err = q.sentBefore(ctx, id, size)
+	}
+	if err != nil {
+		return err
+	}
+	if err := q.FS.Rename(q.name(id, Ready), q.name(id, Done)); err != nil {
+		return err
+	}
+	return errors.Join(q.FS.SyncDir(q.Dir), q.remove(q.name(id, packExt)))
+}
+
+// sentBefore accepts what an earlier process of ours sent before it crashed. A
+// name is random and of 128 bits, so only the length is compared.
+func (q *Queue) sentBefore(ctx context.Context, id format.ID, size int64) error {
+	info, err := q.Bucket.Head(ctx, layout.PackKey(id))
+	if err == nil && info.Size != size {
+		err = fmt.Errorf("pack %s has %d bytes in %s and %d here", id, info.Size, q.Bucket, size)
+	}
+	return err
+}
+
+// sized is a file as a body.
+type sized struct {
+	disk.File
+	n int64
+}
+
+func (b sized) Size() int64 { return b.n }
+
+// SendAll uploads everything in the queue, several packs at a time. The first
+// error ends it: with most of them no other upload would do better.
+func (q *Queue) SendAll(ctx context.Context) error {
+	waiting, err := q.Waiting()
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(q.Parallel)
+	for id, ext := range waiting {
+		if ext == Ready {
+			g.Go(func() error { return q.Send(ctx, id) })
+		}
+	}
+	return g.Wait()
+}
+
+// Create begins the file of a pack, over what a crash may have left there.
+func (q *Queue) Create() (disk.File, error) {
+	return q.FS.OpenFile(q.path("new"+packExt), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+}
+
+// Drop removes what Create began.
+func (q *Queue) Drop() error { return q.remove(q.path("new" + packExt)) }
+
+// Push puts the pack that Create began into the queue; it is whole and durable.
+// The rows come last, and with them the pack is in the queue.
+func (q *Queue) Push(p layout.Pack) error {
+	if err := q.FS.Rename(q.path("new"+packExt), q.name(p.ID, packExt)); err != nil {
+		return err
+	}
+	return disk.WriteFileAtomic(q.FS, q.name(p.ID, Ready), layout.EncodeIndex([]layout.Pack{p}), 0o640)
+}
+
+// Finish takes a pack out of the queue that a root names.
+func (q *Queue) Finish(id format.ID) error { return q.remove(q.name(id, Done)) }

@@ -1,0 +1,86 @@
+package cloud
+
+import (
+	"context"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
+)
+
+// Refresh makes what others wrote since visible: one listing, and if there is
+// a newer root, that and its new index objects.
+func (s *Store) Refresh(ctx context.Context) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	return s.refresh(ctx)
+}
+
+// refresh is Refresh for whoever holds work.
+func (s *Store) refresh(ctx context.Context) error {
+	h, err := s.meta.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	same := h.Seq == s.head.Seq
+	s.mu.Unlock()
+	if same {
+		return nil
+	}
+	packs, err := s.meta.Indexes(ctx, h)
+	if err != nil {
+		return err
+	}
+	s.adopt(h, packs)
+	return s.tidy()
+}
+
+// adopt takes a head as the truth: packs that it lacks or buries go from the
+// table, those that are new come.
+func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
+	t, buried := &s.table, h.Buried()
+	named := map[format.ID]bool{}
+	var fresh []layout.Pack
+	s.mu.Lock()
+	doomed := map[format.ID]bool{}
+	for _, d := range s.doomed {
+		doomed[d.Pack] = true
+	}
+	s.head = *h
+	s.mu.Unlock()
+	t.mu.Lock()
+	for _, p := range packs {
+		if buried[p.ID] || doomed[p.ID] {
+			continue
+		}
+		named[p.ID] = true
+		n, first := t.number(p.ID)
+		if first {
+			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+		}
+		if t.packs[n] == nil {
+			t.add(p, n, nil)
+			fresh = append(fresh, p)
+		}
+	}
+	for n, p := range t.packs {
+		if !named[p.id] {
+			delete(t.packs, n)
+		}
+	}
+	t.gen++
+	for d, l := range t.locs(fresh) {
+		t.place(d, l)
+	}
+	t.mu.Unlock()
+}
+
+// place lets the index point to l unless it has a better place. The caller
+// holds mu.
+func (t *table) place(d [32]byte, l index.Loc) {
+	old, inserted := t.idx.InsertIfAbsent(d, l)
+	if !inserted && t.better(d, old, l) == l {
+		t.idx.Replace(d, old, l)
+	}
+}

@@ -1,0 +1,220 @@
+// Package cloud is a store of chunks whose home is a bucket.
+//
+// What is new lies in a store of packs on the local disk, as in any datastore.
+// [Store.Offload] moves what is old enough into the bucket: whole packs, one
+// request each, then one index object and one signed root that names it all.
+// Only when the bucket has confirmed the root is anything taken off the disk.
+// No request is made for a chunk alone: reads take stretches of packs, garbage
+// collection marks from the local index, and the whole store can be rebuilt
+// from the bucket with tens of requests.
+//
+// To package gc a Store looks like a store of packs: those on the disk have
+// even numbers, those in the bucket odd ones.
+//
+//	store.go    the store and its parts         offload.go  disk to bucket
+//	attach.go   a new bucket, a known one       stage.go    the queue of uploads
+//	table.go    the packs in the bucket         commit.go   index, root, eviction
+//	read.go     getting chunks back             owner.go    who may write
+//	collect.go  what package gc asks for        sweep.go    deleting, audit
+//
+// Below it: bucket (requests), layout (formats), seal (keys), identity (new
+// stores), meta (small objects), queue (uploads), ahead, cache, prices.
+package cloud
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// Config says how a [Store] works. The zero value of an optional field means
+// the default written beside it.
+type Config struct {
+	Local  *pack.Store    // required: what is new, and what is being uploaded
+	Bucket *bucket.Bucket // required
+	FS     disk.FS        // default: the machine's
+	Dir    string         // required: a directory of the store's own, made if absent
+	Cache  *cache.Cache   // default: none
+
+	Node  string         // required: our name, for the owner's object
+	Keys  []age.Identity // open the store's key; needed to write, and to read what is encrypted
+	Lease time.Duration  // how long the bucket is ours without renewal; default 6 hours
+	Grace time.Duration  // how long what nothing needs stays in the bucket; default 7 days
+
+	PackBytes int64       // length of packs in the bucket; default what the store was created with
+	Parallel  int         // packs uploaded at the same time, 1 to 16; default 4
+	Gap       int64       // bytes read in vain rather than with another request; default 512 KiB
+	Prices    prices.List // what the provider charges; default: storage only
+	Log       *slog.Logger
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.FS == nil {
+		c.FS = disk.OS{}
+	}
+	c.Lease = cmp.Or(c.Lease, 6*time.Hour)
+	c.Grace = cmp.Or(c.Grace, 7*24*time.Hour)
+	c.Parallel = cmp.Or(c.Parallel, 4)
+	c.Gap = cmp.Or(c.Gap, 512<<10)
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	switch {
+	case c.Local == nil || c.Bucket == nil:
+		return c, errors.New("cloud store: no local store or no bucket")
+	case c.Dir == "" || c.Node == "":
+		return c, errors.New("cloud store: no directory or no name of the node")
+	case c.Parallel < 1 || c.Parallel > 16:
+		return c, fmt.Errorf("cloud store: %d uploads at the same time, want 1 to 16", c.Parallel)
+	case c.Lease < time.Minute:
+		return c, fmt.Errorf("cloud store: a lease of %s, want at least a minute", c.Lease)
+	}
+	return c, nil
+}
+
+// The ways in which a cloud store fails that somebody can do something about.
+var (
+	ErrNoStore        = identity.ErrNoStore
+	ErrTaken          = identity.ErrTaken
+	ErrOwned    error = &problem{"the bucket belongs to another node", "stop that node, or wait until its lease ends; take it over by force only if it is gone for good"}
+	ErrFenced   error = &problem{"another node has taken the bucket over", "what was not confirmed is still on this disk; attach read-only, or take the bucket back"}
+	ErrUnfenced error = &problem{"the store cannot keep two writers apart", "the provider ignores or lacks conditional writes; let only one node ever use this bucket, and say so with single-writer"}
+	ErrReadOnly error = &problem{"the store is attached read-only", "attach it as its owner to write"}
+	ErrNoKey    error = &problem{"the store's key is not open", "give the node's key or the recovery key (AGE-SECRET-KEY-1...)"}
+)
+
+type problem struct{ text, hint string }
+
+func (p *problem) Error() string { return p.text }
+
+// Hint is printed on its own line below the error.
+func (p *problem) Hint() string { return p.hint }
+
+// A Store is a store in a bucket. Its methods may be called concurrently.
+type Store struct {
+	cfg    Config
+	b      *bucket.Bucket // the part of the bucket that is this store's
+	format layout.Format
+	key    *seal.Key // nil: not opened
+	open   *layout.Opener
+	local  *pack.Store
+	cache  *cache.Cache
+	ahead  *ahead.Buffer
+	meta   *meta.Objects
+	queue  *queue.Queue
+
+	table   table
+	journal *disk.Journal
+	lock    interface{ Close() error }
+
+	work     sync.Mutex // one offload, sweep or audit at a time
+	mu       sync.Mutex // what follows
+	head     layout.Head
+	owner    layout.Owner // zero: we do not own the bucket
+	etag     string       // of the owner's object
+	fenced   bool
+	seen     map[uint32]time.Time // when local packs were first seen
+	doomed   []layout.Tombstone   // packs that the next root buries
+	pending  map[string]bool      // files that no root names: true to keep, false to remove
+	onlyRead bool
+	dirty    bool // packs were deleted since the last root
+}
+
+// String names the store for messages.
+func (s *Store) String() string { return "cloud store in " + s.cfg.Bucket.String() }
+
+// ID returns the store's ID, by which its part of the bucket is named.
+func (s *Store) ID() string { return s.format.Store.String() }
+
+// Local returns the store on the disk.
+func (s *Store) Local() *pack.Store { return s.local }
+
+// Close closes the store's files, not the local store. What waits for the
+// bucket is found again by the next Open.
+func (s *Store) Close() error {
+	return errors.Join(s.journal.Close(), s.table.close(), s.lock.Close())
+}
+
+func (s *Store) path(parts ...string) string {
+	return path.Join(append([]string{s.cfg.Dir}, parts...)...)
+}
+
+// Put stores b on the local disk unless d is held, here or in the bucket. See
+// [chunks.Writer].
+func (s *Store) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (known bool, err error) {
+	_, known, err = s.Append(ctx, d, b, nil)
+	return known, err
+}
+
+// Commit returns when every chunk put before is durable on the local disk. It
+// does not wait for the bucket.
+func (s *Store) Commit(ctx context.Context) error { return s.local.Commit(ctx) }
+
+// Known reports whether d is held.
+func (s *Store) Known(d chunks.Digest) bool {
+	_, ok := s.Lookup(d)
+	return ok
+}
+
+// Missing returns those of want that are not held, in the order of want.
+func (s *Store) Missing(ctx context.Context, want []chunks.Digest) ([]chunks.Digest, error) {
+	var missing []chunks.Digest
+	for i, d := range want {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !s.Known(d) {
+			missing = append(missing, d)
+		}
+	}
+	return missing, nil
+}
+
+// Stats describes a store for people and metrics.
+type Stats struct {
+	Packs    int          `json:"packs"` // in the bucket
+	Chunks   int64        `json:"chunks"`
+	Bytes    int64        `json:"bytes"`
+	Dead     int64        `json:"dead-bytes"` // of these, of chunks that nothing needs
+	Waiting  int          `json:"waiting"`    // packs that are ready and not confirmed
+	Lost     int          `json:"lost-packs"` // packs that the bucket should have and has not
+	Buried   int          `json:"buried-packs"`
+	Owner    string       `json:"owner"`
+	Epoch    uint64       `json:"epoch"`
+	Root     string       `json:"root"`
+	Requests bucket.Stats `json:"requests"`
+	Cache    cache.Stats  `json:"cache"`
+}
+
+// Stats returns what is known without asking the bucket.
+func (s *Store) Stats() Stats {
+	st := s.table.stats()
+	s.mu.Lock()
+	st.Buried, st.Owner, st.Epoch, st.Root = len(s.head.Dead)+len(s.doomed), s.owner.Node, s.owner.Epoch, s.head.Seq.String()
+	s.mu.Unlock()
+	queue, _ := s.queue.Waiting()
+	st.Waiting = len(queue)
+	st.Requests = s.b.Account().Stats()
+	if s.cache != nil {
+		st.Cache = s.cache.Stats()
+	}
+	return st
+}
