@@ -35,7 +35,7 @@ var layers = []rule{
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
 	{"cmd", "chunks access jobs catalog node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks catalog"},
+	{"bench", "chunks catalog tunnel"},
 }
 
 // insideChunks is the same for the packages of that folder.
