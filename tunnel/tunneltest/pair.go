@@ -50,7 +50,7 @@ func Start(tb testing.TB, h *Host, relays *Relays, change func(*tunnel.Config)) 
 		Log:        slog.New(slog.NewTextHandler(logTo(), nil)).With("node", id),
 	}
 	if relays != nil {
-		cfg.Relay = relays.of(id)
+		cfg.Relay = relays.For(id)
 	}
 	if change != nil {
 		change(&cfg)
@@ -62,7 +62,7 @@ func Start(tb testing.TB, h *Host, relays *Relays, change func(*tunnel.Config)) 
 	ctx, stop := context.WithCancel(context.Background())
 	n := &Node{Tunnel: t, ID: id, Key: cfg.PrivateKey, Host: h, stop: stop, done: make(chan error, 1)}
 	if relays != nil {
-		relays.add(id, t)
+		relays.Add(id, t)
 	}
 	go func() { n.done <- t.Run(ctx) }()
 	tb.Cleanup(func() { n.Stop(tb) })
@@ -149,7 +149,8 @@ type Relays struct {
 // NewRelays returns relays that connect no node yet; Start adds them.
 func NewRelays() *Relays { return &Relays{nodes: map[tunnel.NodeID]*tunnel.Tunnel{}} }
 
-func (r *Relays) add(id tunnel.NodeID, t *tunnel.Tunnel) {
+// Add makes a tunnel one that streams can be opened to.
+func (r *Relays) Add(id tunnel.NodeID, t *tunnel.Tunnel) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.nodes[id] = t
@@ -180,7 +181,8 @@ func (r *Relays) Close() {
 	r.wait.Wait()
 }
 
-func (r *Relays) of(id tunnel.NodeID) tunnel.Relay { return relay{r, id} }
+// For returns the relay of one node, for its tunnel.Config.
+func (r *Relays) For(id tunnel.NodeID) tunnel.Relay { return relay{r, id} }
 
 type relay struct {
 	*Relays
