@@ -90,7 +90,7 @@ func runChild(ctx context.Context, part string, b *bench) error {
 	case "peers":
 		return playPeers(ctx, words[1])
 	case "hub":
-		return playHub(ctx, words[1])
+		return playHub(ctx, words[1], b)
 	}
 	return fmt.Errorf("unknown part %q", part)
 }

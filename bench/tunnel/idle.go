@@ -78,7 +78,7 @@ func playPeers(ctx context.Context, count string) error {
 }
 
 // playHub talks to each peer once, and then to none.
-func playHub(ctx context.Context, where string) error {
+func playHub(ctx context.Context, where string, b *bench) error {
 	if err := say("ready"); err != nil {
 		return err
 	}
@@ -127,9 +127,15 @@ func playHub(ctx context.Context, where string) error {
 		return nil
 	}
 	var r result
-	m := begin()
-	time.Sleep(20 * time.Second)
-	m.end(&r)
+	err = b.profiled("idle", func() error {
+		m := begin()
+		time.Sleep(20 * time.Second)
+		m.end(&r)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	r.Heap = heap() - before
 	if err := say(r); err != nil {
 		return err

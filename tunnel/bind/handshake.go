@@ -11,12 +11,21 @@ import (
 // here are sent again sooner, byte for byte, which is harmless because nobody
 // accepts one twice; and of two that cross, that of the lower node ID wins.
 const (
-	resendFirst  = time.Second
-	resendSecond = 2500 * time.Millisecond
-	resendLimit  = time.Second // between answers to the same initiation
+	resendAgain = 100 * time.Millisecond // between answers to the same initiation
 
 	minCrossing, maxCrossing = 50 * time.Millisecond, 500 * time.Millisecond
 )
+
+// resendAfter is when an initiation that is not answered goes out again, on
+// top of two round trips. The first is soon: a queue that is full of data
+// drops it easily, and data waits for it.
+func resendAfter(n int) time.Duration {
+	after := [...]time.Duration{100 * time.Millisecond, 300 * time.Millisecond, time.Second, 2500 * time.Millisecond}
+	if n >= len(after) {
+		return time.Hour
+	}
+	return after[n]
+}
 
 type handshakes struct {
 	mu sync.Mutex
@@ -72,11 +81,10 @@ func (h *handshakes) unstick() []byte {
 }
 
 // due returns an initiation to send again.
-func (h *handshakes) due(now time.Duration) []byte {
+func (h *handshakes) due(now, rtt time.Duration) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	after := [...]time.Duration{resendFirst, resendSecond}
-	if len(h.initiation) == 0 || h.resent >= len(after) || now-h.begun < after[h.resent] {
+	if len(h.initiation) == 0 || now-h.begun < 2*rtt+resendAfter(h.resent) {
 		return nil
 	}
 	h.resent++
@@ -90,7 +98,7 @@ func (h *handshakes) came(m []byte, now, rtt time.Duration, wins bool) (again []
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if bytes.Equal(m, h.heard) && len(h.answer) > 0 {
-		if now-h.answered < resendLimit/2 {
+		if now-h.answered < resendAgain {
 			return nil, true
 		}
 		h.answered = now

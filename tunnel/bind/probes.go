@@ -71,6 +71,9 @@ func (b *Bind) handlePing(k *keyed, o probe.Opened, from netip.AddrPort, s *stre
 	}
 	p.mu.Lock()
 	p.selector.Add(time.Now(), path.Reflexive, from)
+	if o.Fresh {
+		p.selector.Heard(time.Now(), from)
+	}
 	p.mu.Unlock()
 	b.look(p)
 }

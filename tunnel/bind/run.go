@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	tick         = 100 * time.Millisecond
-	idleTicks    = 10 // idle peers are looked at once in so many ticks
-	addressTicks = 20 // the addresses of the host likewise
-	overslept    = 3 * time.Second
+	tick         = 100 * time.Millisecond // between looks at peers in use
+	idleTick     = time.Second            // and at the others
+	addressCheck = 2 * time.Second        // and at the addresses of the host
+	overslept    = 4 * time.Second
 )
 
 // Run decides about paths until ctx ends; then it has closed all streams and
@@ -35,24 +35,14 @@ func (b *Bind) Run(ctx context.Context) error {
 	return err
 }
 
-// decide looks at all peers, at every tick and when kicked.
+// decide looks at all peers, when it is time and when kicked.
 func (b *Bind) decide(ctx context.Context, group *errgroup.Group) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
+	timer := time.NewTimer(tick)
+	defer timer.Stop()
 	addresses, _ := b.cfg.Addresses()
 	last := time.Now()
-	for n := 0; ; n++ {
-		b.lookAll(ctx, group, n%idleTicks == 0)
-		if n%addressTicks == addressTicks-1 {
-			addresses = b.compareAddresses(addresses)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-b.kick:
-			n-- // does not count
-		}
+	idleAt, addressesAt := last, last
+	for {
 		now := time.Now()
 		if gap := gapBetween(last, now); gap > overslept {
 			b.cfg.Log.Info("the host slept; looking for paths again", "for", gap.Round(time.Second))
@@ -60,6 +50,25 @@ func (b *Bind) decide(ctx context.Context, group *errgroup.Group) {
 			b.cfg.Slept(gap)
 		}
 		last = now
+		if now.Sub(addressesAt) >= addressCheck {
+			addressesAt = now
+			addresses = b.compareAddresses(addresses)
+		}
+		idle := now.Sub(idleAt) >= idleTick
+		if idle {
+			idleAt = now
+		}
+		wait := idleTick
+		if b.lookAll(ctx, group, idle) {
+			wait = tick
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-b.kick:
+		}
 	}
 }
 
@@ -95,8 +104,9 @@ func (b *Bind) Wake() {
 	b.wake()
 }
 
-// lookAll looks at the peers in use, and at idle ones if idle is set.
-func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) {
+// lookAll looks at the peers in use, and at idle ones if idle is set. It
+// reports whether there are any in use.
+func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) (any bool) {
 	now := b.now()
 	for _, p := range b.peers.Load().byID {
 		used := p.inUse(now)
@@ -106,11 +116,13 @@ func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) {
 			b.tendRelay(ctx, group, p, used)
 		}
 		if used {
-			if again := p.handshake.due(now); again != nil {
+			any = true
+			if again := p.handshake.due(now, p.rtt()); again != nil {
 				b.resend(p, again)
 			}
 		}
 	}
+	return any
 }
 
 // unstick sends a handshake message that had to wait for a path.

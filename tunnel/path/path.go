@@ -18,6 +18,7 @@ import (
 const (
 	heartbeat = 400 * time.Millisecond // between pings of the current path in use
 	keepAlive = 25 * time.Second       // the same of a path not in use: NATs forget after 30 s
+	idleSlack = 4 * time.Second        // of the end that hears pings instead of sending them
 	doubtful  = 1100 * time.Millisecond
 	lost      = 2500 * time.Millisecond
 	settle    = 250 * time.Millisecond // grace for a first answer before a relay is asked
@@ -168,6 +169,14 @@ func (s *Selector) Prod(now time.Time) {
 		if c.state == unknown {
 			c.again(now)
 		}
+	}
+}
+
+// Heard notes a ping of the peer from an address. One of the two keeps an idle
+// path alive, so the other need not.
+func (s *Selector) Heard(now time.Time, from netip.AddrPort) {
+	if c := s.current; c != nil && c.addr == from && !s.active && c.missed == 0 {
+		c.next = now.Add(keepAlive + idleSlack)
 	}
 }
 

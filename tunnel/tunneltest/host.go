@@ -80,8 +80,8 @@ func (h *Host) Listen(at netip.AddrPort) (tunnel.Socket, error) {
 }
 
 const (
-	socketQueue = 8192 // packets that a socket holds until they are received
-	maxTrain    = 64   // datagrams in one Receive
+	socketQueue = 1 << 15 // packets that a socket holds until they are received
+	maxTrain    = 64      // datagrams in one Receive
 )
 
 // A socket is a tunnel.Socket of a host.
