@@ -89,6 +89,7 @@ func pass(t *testing.T, from, to net.Conn, size int) {
 }
 
 func TestPairCarriesTCPAndKnowsWhoCalls(t *testing.T) {
+	t.Parallel()
 	a, b, _, _ := tunneltest.Pair(t)
 	client, server := connect(t, a, b, 8400)
 	pass(t, client, server, 3<<20)

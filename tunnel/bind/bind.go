@@ -133,7 +133,7 @@ func (b *Bind) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
 	}
 	b.closed.Store(false)
 	b.socket.Store(&s)
-	r := &receiver{bind: b, socket: s, buf: make([]byte, 1<<16), scratch: make([]byte, probe.MaxMessage)}
+	r := &receiver{bind: b, socket: s, buf: make([]byte, 1<<16), scratch: make([]byte, probe.ScratchBytes)}
 	return []conn.ReceiveFunc{r.receive}, s.LocalAddr().Port(), nil
 }
 

@@ -70,13 +70,13 @@ func (h *handshakes) stick() {
 }
 
 // unstick returns an initiation that there was no path for.
-func (h *handshakes) unstick() []byte {
+func (h *handshakes) unstick(now time.Duration) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.stuck {
 		return nil
 	}
-	h.stuck = false
+	h.stuck, h.begun = false, now
 	return bytes.Clone(h.initiation)
 }
 

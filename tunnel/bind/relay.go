@@ -191,7 +191,7 @@ func (s *stream) write() error {
 
 func (b *Bind) read(s *stream) error {
 	r := bufio.NewReaderSize(s.conn, 1<<16)
-	scratch := make([]byte, probe.MaxMessage)
+	scratch := make([]byte, probe.ScratchBytes)
 	m := make([]byte, 0, 1<<16)
 	for {
 		var length [2]byte

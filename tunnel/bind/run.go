@@ -127,7 +127,7 @@ func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) (a
 
 // unstick sends a handshake message that had to wait for a path.
 func (b *Bind) unstick(p *Peer) {
-	if m := p.handshake.unstick(); m != nil {
+	if m := p.handshake.unstick(b.now()); m != nil {
 		b.resend(p, m)
 	}
 }

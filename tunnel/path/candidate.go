@@ -55,9 +55,6 @@ func (c *candidate) answer(now time.Time, rtt time.Duration) {
 // better reports whether c is worth leaving o for: clearly faster, or about as
 // fast and within the same private network.
 func (c *candidate) better(o *candidate) bool {
-	if c == o {
-		return false
-	}
 	const noise = time.Millisecond
 	if c.base+noise < o.base*8/10 {
 		return true

@@ -259,10 +259,21 @@ func (s *Selector) leave(now time.Time) {
 // choose makes the best proven candidate the current path.
 func (s *Selector) choose(now time.Time) {
 	for _, c := range s.candidates {
-		if c.state == proven && c.age(now) < lost && (s.current == nil || c.better(s.current)) {
+		if c.state == proven && c != s.current && c.age(now) < lost && s.prefers(c, now) {
 			s.current = c
+			c.next = now
 		}
 	}
+}
+
+// prefers reports whether c is to be the path instead of the current one.
+func (s *Selector) prefers(c *candidate, now time.Time) bool {
+	o := s.current
+	if o == nil {
+		return true
+	}
+	silent := s.active && o.age(now) > doubtful+o.rtt && c.age(now) < doubtful
+	return silent || c.better(o)
 }
 
 // due returns the ping that c needs now.

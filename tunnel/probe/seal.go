@@ -84,6 +84,9 @@ func (p *Pair) Seal(dst []byte, m Message) []byte {
 	return p.out.Seal(dst, nonce[:], plain, dst[at:at+sealedAt])
 }
 
+// ScratchBytes is the room that Open needs.
+const ScratchBytes = chacha20poly1305.NonceSizeX + MaxMessage + 16
+
 // A Session is one run of the sending program.
 type Session uint64
 
@@ -102,11 +105,11 @@ var (
 )
 
 // Open checks and reads a probe whose key name is p.Incoming. scratch is room
-// for the plain message. Nothing is allocated unless the peer made the probe.
+// of ScratchBytes. Nothing is allocated unless the peer made the probe.
 func (p *Pair) Open(scratch, b []byte) (Opened, error) {
-	var nonce [chacha20poly1305.NonceSizeX]byte
-	copy(nonce[:], b[sessionAt:sealedAt])
-	plain, err := p.in.Open(scratch[:0], nonce[:], b[sealedAt:], b[:sealedAt])
+	nonce, room := scratch[:chacha20poly1305.NonceSizeX], scratch[chacha20poly1305.NonceSizeX:]
+	clear(nonce[copy(nonce, b[sessionAt:sealedAt]):])
+	plain, err := p.in.Open(room[:0], nonce, b[sealedAt:], b[:sealedAt])
 	if err != nil {
 		return Opened{}, errForged
 	}
