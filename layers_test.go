@@ -75,6 +75,17 @@ var insideCatalog = []rule{
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
 }
 
+// insideTunnel is the same for the packages of that folder.
+var insideTunnel = []rule{
+	{"tunnel/probe", ""},
+	{"tunnel/path", ""},
+	{"tunnel/udp", ""},
+	{"tunnel/stack", ""},
+	{"tunnel/portmap", ""},
+	{"tunnel/bind", "tunnel/probe tunnel/path tunnel/udp"},
+	{"tunnel", "tunnel/probe tunnel/path tunnel/udp tunnel/stack tunnel/portmap tunnel/bind"},
+}
+
 // insideCmd is the same for the command line.
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
@@ -85,7 +96,7 @@ var insideCmd = []rule{
 }
 
 // inside are the policies of folders with packages of their own.
-var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "cmd": insideCmd}
+var inside = map[string][]rule{"chunks": insideChunks, "catalog": insideCatalog, "tunnel": insideTunnel, "cmd": insideCmd}
 
 // A rule says what of ours one folder may import.
 type rule struct{ name, may string }
@@ -97,7 +108,7 @@ const (
 )
 
 func TestLayersPointDown(t *testing.T) {
-	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insideCmd} {
+	for _, list := range [][]rule{layers, insideChunks, insideCatalog, insideTunnel, insideCmd} {
 		seen := map[string]bool{}
 		for _, l := range list {
 			for f := range strings.FieldsSeq(l.may) {
