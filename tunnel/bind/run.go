@@ -175,6 +175,26 @@ func (b *Bind) tellPath(p *Peer, direct netip.AddrPort) {
 		b.cfg.Log.Info("packets go directly", "peer", p.id, "to", direct)
 	} else {
 		b.cfg.Log.Info("no direct path works", "peer", p.id)
+		b.observeAgain()
+	}
+}
+
+// observeAgain asks a few peers for our address as they see it: a router that
+// got another one may be why a path was lost. Peers in use are asked anyway.
+func (b *Bind) observeAgain() {
+	const few = 3
+	asked := 0
+	for _, p := range b.peers.Load().byID {
+		if p.awake.Load() || !p.route.Load().direct.IsValid() {
+			continue
+		}
+		p.mu.Lock()
+		p.selector.Ask(time.Now())
+		p.mu.Unlock()
+		b.look(p)
+		if asked++; asked == few {
+			return
+		}
 	}
 }
 

@@ -180,6 +180,13 @@ func (s *Selector) Heard(now time.Time, from netip.AddrPort) {
 	}
 }
 
+// Ask has the current path pinged now.
+func (s *Selector) Ask(now time.Time) {
+	if s.current != nil {
+		s.current.next = now
+	}
+}
+
 // Route returns where packets go at this moment.
 func (s *Selector) Route(now time.Time) Route {
 	if s.current == nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 // A router is a Gateway that keeps what it was asked.
 type router struct {
+	mu             sync.Mutex
 	added, deleted int
 	port           int
 	ip             net.IP
@@ -20,6 +22,8 @@ type router struct {
 }
 
 func (r *router) AddPortMapping(_ context.Context, protocol string, port int, _ string, life time.Duration) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if protocol != "udp" || port != 51820 || life < renew {
 		return 0, errors.New("that is not what was to be asked")
 	}
@@ -35,29 +39,41 @@ func TestPortIsMappedRenewedAndTakenBack(t *testing.T) {
 		r := &router{port: 4242, ip: net.IPv4(203, 0, 113, 1)}
 		var mapped []netip.AddrPort
 		searches := 0
-		m := Mapper{Port: 51820, Log: slog.New(slog.DiscardHandler), Mapped: func(a []netip.AddrPort) { mapped = a },
-			Discover: func(context.Context) (Gateway, error) { searches++; return r, nil }}
+		m := Mapper{Port: 51820, Log: slog.New(slog.DiscardHandler), Mapped: func(a []netip.AddrPort) { r.mu.Lock(); defer r.mu.Unlock(); mapped = a },
+			Discover: func(context.Context) (Gateway, error) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				searches++
+				return r, nil
+			}}
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- m.Run(ctx) }()
-		time.Sleep(time.Minute)
+		pause := func(d time.Duration) {
+			r.mu.Unlock()
+			time.Sleep(d)
+			r.mu.Lock()
+		}
+		r.mu.Lock()
+		pause(time.Minute)
 		if len(mapped) != 1 || mapped[0].String() != "203.0.113.1:4242" {
 			t.Errorf("mapped is %v", mapped)
 		}
-		time.Sleep(time.Hour)
+		pause(time.Hour)
 		if want := int(time.Hour / renew); r.added < want || searches != 1 {
 			t.Errorf("mapped %d times in an hour, want %d; searched %d times", r.added, want, searches)
 		}
 		r.err = errors.New("out of order")
-		time.Sleep(2 * renew)
+		pause(2 * renew)
 		if len(mapped) != 0 {
 			t.Errorf("mapped is %v, want none", mapped)
 		}
 		r.err = nil
-		time.Sleep(2 * retry)
+		pause(2 * retry)
 		if len(mapped) != 1 {
 			t.Error("it is not mapped again")
 		}
+		r.mu.Unlock()
 		stop()
 		if err := <-done; err != nil || r.deleted != 1 {
 			t.Errorf("taken back %d times, %v", r.deleted, err)
