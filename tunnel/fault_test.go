@@ -96,7 +96,7 @@ func TestHandshakeSurvivesLossDuplicatesAndDisorder(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(3) {
 		w := newWorld(t, seed)
-		w.net.Usual(tunneltest.Link{Delay: 3 * time.Millisecond, Jitter: time.Millisecond, Loss: 0.15, Duplicate: 0.3, Reorder: 0.3})
+		w.net.Usual(tunneltest.Link{Delay: 3 * time.Millisecond, Jitter: time.Millisecond, Loss: 0.1, Duplicate: 0.3, Reorder: 0.3})
 		a, b := w.pair(t, w.net.Host("alpha", "203.0.113.1"), w.net.Host("bravo", "203.0.113.2"))
 		client, server := connect(t, a, b, 8400)
 		pass(t, client, server, 20_000)

@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds waits of tests; a busy machine may need much of it.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
