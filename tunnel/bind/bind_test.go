@@ -1,6 +1,7 @@
 package bind
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -24,6 +25,7 @@ import (
 type fakeSocket struct {
 	in    chan []byte
 	from  netip.AddrPort
+	train int // size of the datagrams in what comes; 0: one
 	woken chan struct{}
 	done  chan struct{}
 	once  sync.Once
@@ -40,7 +42,7 @@ func newFakeSocket() *fakeSocket {
 func (s *fakeSocket) Receive(buf []byte) (int, int, netip.AddrPort, error) {
 	select {
 	case b := <-s.in:
-		return copy(buf, b), len(b), s.from, nil
+		return copy(buf, b), cmp.Or(s.train, len(b)), s.from, nil
 	case <-s.woken:
 		return 0, 0, s.from, udp.ErrWoken
 	case <-s.done:
@@ -225,24 +227,26 @@ func TestRecordedPingsAreAnsweredSparingly(t *testing.T) {
 }
 
 func TestTrainIsCutAndWhatDoesNotFitComesNext(t *testing.T) {
-	b, _, r, _ := one(t)
+	b, s, r, _ := one(t)
 	bufs, sizes, eps := room()
-	p := b.peers.Load().byID["peer"]
-	from := netip.MustParseAddrPort("192.0.2.9:9")
-	b.admitFrom(p, from, true)
+	b.admitFrom(b.peers.Load().byID["peer"], s.from, true)
+	s.train = 100
 	var train []byte
 	for i := range batch + 3 {
 		m := data(100)
 		m[99] = byte(i)
 		train = append(train, m...)
 	}
-	train = train[:len(train)-40] // the last is smaller
-	r.rest, r.segment, r.from, r.peer = train, 100, from, p
-	if n := r.give(bufs, sizes, eps); n != batch {
-		t.Fatalf("%d packets, want %d", n, batch)
+	s.in <- train[:len(train)-40] // the last is smaller
+	s.in <- data(50)
+	if n, err := r.receive(bufs, sizes, eps); n != batch || err != nil {
+		t.Fatalf("%d packets, %v, want %d", n, err, batch)
 	}
-	if n := r.give(bufs, sizes, eps); n != 3 || sizes[0] != 100 || bufs[0][99] != batch || sizes[2] != 60 {
-		t.Errorf("then %d packets of %v, want 3 of 100, 100 and 60", n, sizes[:3])
+	if n, err := r.receive(bufs, sizes, eps); err != nil || n != 3 || sizes[0] != 100 || bufs[0][99] != batch || sizes[2] != 60 {
+		t.Errorf("then %d packets of %v, %v, want 3 of 100, 100 and 60", n, sizes[:3], err)
+	}
+	if n, err := r.receive(bufs, sizes, eps); n != 1 || sizes[0] != 50 || err != nil {
+		t.Errorf("then %d packets of %d, %v, want one of 50", n, sizes[0], err)
 	}
 }
 
@@ -390,4 +394,27 @@ func FuzzStream(f *testing.F) {
 			<-b.relayed
 		}
 	})
+}
+
+// A peer that forges the source of its probes cannot take the address of
+// another; only an answer to our own ping shows who is there.
+func TestForgedSourceTakesNoAddress(t *testing.T) {
+	b, _, _, _ := one(t)
+	p, other := b.peers.Load().byID["peer"], newPeer(PeerConfig{ID: "other"})
+	at := netip.MustParseAddrPort("192.0.2.9:9")
+	b.admitFrom(p, at, true)
+	b.admitFrom(other, at, false)
+	if got := (*b.admitted.Load())[at]; got != p {
+		t.Errorf("the address is %v's now", got.id)
+	}
+	b.admitFrom(other, at, true)
+	if got := (*b.admitted.Load())[at]; got != other {
+		t.Error("who answers there is not believed")
+	}
+	for i := range 100 {
+		b.admitFrom(p, netip.AddrPortFrom(at.Addr(), uint16(i+1000)), true)
+	}
+	if n := len(*b.admitted.Load()); n > maxAdmitted+1 {
+		t.Errorf("a peer has %d addresses, want at most %d", n, maxAdmitted)
+	}
 }
