@@ -418,3 +418,25 @@ func TestForgedSourceTakesNoAddress(t *testing.T) {
 		t.Errorf("a peer has %d addresses, want at most %d", n, maxAdmitted)
 	}
 }
+
+func TestStreamOfARemovedPeerEnds(t *testing.T) {
+	b, _, _, _ := one(t)
+	ours, theirs := net.Pipe()
+	go io.Copy(io.Discard, ours)
+	served := make(chan error, 1)
+	go func() { served <- b.Serve(t.Context(), "peer", theirs) }()
+	p := b.peers.Load().byID["peer"]
+	for open := false; !open; time.Sleep(time.Millisecond) {
+		p.mu.Lock()
+		open = p.relay.out != nil
+		p.mu.Unlock()
+	}
+	if err := b.SetPeers(nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-served:
+	case <-time.After(10 * time.Second):
+		t.Error("it does not end")
+	}
+}
