@@ -120,6 +120,17 @@ var insideConsensus = []rule{
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
+// insideTunnel is the same for the packages of that folder.
+var insideTunnel = []rule{
+	{"tunnel/probe", ""},
+	{"tunnel/path", ""},
+	{"tunnel/udp", ""},
+	{"tunnel/stack", ""},
+	{"tunnel/portmap", ""},
+	{"tunnel/bind", "tunnel/probe tunnel/path tunnel/udp"},
+	{"tunnel", "tunnel/probe tunnel/path tunnel/udp tunnel/stack tunnel/portmap tunnel/bind"},
+}
+
 // insideCmd is the same for the command line.
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
@@ -146,7 +157,8 @@ var insideNode = []rule{
 
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
-	"chunks": insideChunks, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS, "cmd": insideCmd, "node": insideNode,
+	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
+	"cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

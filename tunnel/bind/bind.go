@@ -1,0 +1,230 @@
+// Package bind carries the packets of WireGuard to peers, by the best way that
+// is known at the moment: directly by UDP, or else over a stream that somebody
+// hands in, which may lead through a relay.
+//
+// A [Bind] owns the mesh port. What arrives there is told apart by its first
+// byte: packets of WireGuard, probes of ours, and QUIC, which libp2p speaks on
+// the same port so that addresses observed for one are good for the other.
+// Packets of WireGuard count only from addresses that a peer has proven by a
+// probe; all else is dropped before anything is allocated for it.
+//
+// To WireGuard every peer is one endpoint that never changes. Which path is
+// behind it is decided by package path, ten times a second at most.
+package bind
+
+import (
+	"context"
+	"crypto/ecdh"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/holdfast-mesh/holdfast/tunnel/probe"
+)
+
+// A NodeID names a node: the text of its libp2p peer ID.
+type NodeID string
+
+// A Socket is a bound UDP socket, or stands in for one.
+type Socket interface {
+	// Receive waits for one datagram, or several of one sender and equal size
+	// (the last may be smaller); segment is that size. It returns
+	// [udp.ErrWoken] after Wake and net.ErrClosed after Close.
+	Receive(buf []byte) (n, segment int, from netip.AddrPort, err error)
+	// Send sends datagrams; it may keep none of bufs.
+	Send(bufs [][]byte, to netip.AddrPort) error
+	Wake()
+	LocalAddr() netip.AddrPort
+	// Offload tells whether Send sends many datagrams in one call, NoOffload
+	// ends that.
+	Offload() bool
+	NoOffload()
+	Close() error
+}
+
+// A Relay opens streams to nodes that UDP does not reach. The node at the
+// other end must be the one that was asked for: the stream authenticates it.
+type Relay interface {
+	Open(ctx context.Context, node NodeID) (io.ReadWriteCloser, error)
+}
+
+// Config says what a [Bind] works with. All fields are required, but Relay.
+type Config struct {
+	Self      NodeID
+	Listen    func() (Socket, error)
+	Addresses func() ([]netip.Addr, error) // of the host, without loopback
+	Advertise []netip.AddrPort             // further addresses at which we can be reached
+	Relay     Relay                        // nil: UDP only
+	Batch     int                          // packets at a time
+	Log       *slog.Logger
+
+	// UsesKey is called for every ping that shows which of its keys a peer uses.
+	UsesKey func(node NodeID, key [32]byte)
+	// Slept is called when the host slept, or did not run us, for so long.
+	Slept func(time.Duration)
+}
+
+// A Bind is a conn.Bind. It decides about paths while [Bind.Run] runs.
+type Bind struct {
+	cfg    Config
+	start  time.Time
+	socket atomic.Pointer[Socket]
+	closed atomic.Bool
+
+	peers    atomic.Pointer[peers]
+	admitted atomic.Pointer[map[netip.AddrPort]*Peer]
+	admit    sync.Mutex // held to replace admitted
+
+	packets  packetPool
+	relayed  chan relayed
+	sleeping atomic.Bool   // the receiver waits at the socket
+	kick     chan struct{} // have Run look at the paths now
+	quic     quicConns
+	observed observed
+	mapped   atomic.Pointer[[]netip.AddrPort] // by a gateway
+	serving  sync.WaitGroup                   // relay streams handed in
+
+	tables sync.Mutex // held to replace peers
+	keys   []*ecdh.PrivateKey
+
+	dropped struct {
+		stranger atomic.Uint64 // WireGuard packets from unproven addresses
+		forged   atomic.Uint64 // probes that did not open
+		unknown  atomic.Uint64 // datagrams that are nothing of ours
+	}
+}
+
+// peers is the table of peers; it does not change.
+type peers struct {
+	byID   map[NodeID]*Peer
+	byName map[probe.KeyName]*keyed
+}
+
+// New returns a Bind without peers. It opens nothing.
+func New(cfg Config) *Bind {
+	b := &Bind{
+		cfg:     cfg,
+		start:   time.Now(),
+		relayed: make(chan relayed, relayQueue),
+		kick:    make(chan struct{}, 1),
+	}
+	b.peers.Store(&peers{})
+	b.admitted.Store(&map[netip.AddrPort]*Peer{})
+	b.observed.by = map[NodeID]netip.AddrPort{}
+	return b
+}
+
+// Open opens the mesh port; the number asked for is in the Config's Listen.
+func (b *Bind) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
+	if b.socket.Load() != nil {
+		return nil, 0, conn.ErrBindAlreadyOpen
+	}
+	s, err := b.cfg.Listen()
+	if err != nil {
+		return nil, 0, err
+	}
+	b.closed.Store(false)
+	b.socket.Store(&s)
+	r := &receiver{bind: b, socket: s, buf: make([]byte, 1<<16), scratch: make([]byte, probe.ScratchBytes)}
+	return []conn.ReceiveFunc{r.receive}, s.LocalAddr().Port(), nil
+}
+
+// Close closes the mesh port.
+func (b *Bind) Close() error {
+	b.closed.Store(true)
+	if s := b.socket.Swap(nil); s != nil {
+		return (*s).Close()
+	}
+	return nil
+}
+
+// SetMark is of no use to us.
+func (b *Bind) SetMark(uint32) error { return nil }
+
+// BatchSize is how many packets WireGuard may move at a time.
+func (b *Bind) BatchSize() int { return b.cfg.Batch }
+
+// ParseEndpoint returns the endpoint of the node whose ID is s.
+func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) {
+	if p := b.peers.Load().byID[NodeID(s)]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("tunnel: no peer %q", s)
+}
+
+// LocalAddr returns the address that the mesh port is bound to, or zero.
+func (b *Bind) LocalAddr() netip.AddrPort {
+	if s := b.socket.Load(); s != nil {
+		return (*s).LocalAddr()
+	}
+	return netip.AddrPort{}
+}
+
+// Send sends packets of WireGuard to a peer by the path of the moment. What
+// cannot be sent is lost, as on any network; the peer's counters tell.
+func (b *Bind) Send(bufs [][]byte, ep conn.Endpoint) error {
+	p, ok := ep.(*Peer)
+	if !ok {
+		return conn.ErrWrongEndpointType
+	}
+	if b.closed.Load() {
+		return net.ErrClosed
+	}
+	b.sending(p, bufs)
+	r := p.route.Load()
+	if r.direct.IsValid() {
+		b.sendDirect(p, bufs, r.direct)
+	}
+	if r.relay {
+		b.sendRelayed(p, bufs, !r.direct.IsValid())
+	}
+	return nil
+}
+
+func (b *Bind) sendDirect(p *Peer, bufs [][]byte, to netip.AddrPort) {
+	s := b.socket.Load()
+	if s == nil {
+		return
+	}
+	if err := (*s).Send(bufs, to); err != nil && !errors.Is(err, net.ErrClosed) {
+		p.sendErrors.Add(1)
+	}
+	for _, buf := range bufs {
+		p.sentBytes.Add(uint64(len(buf)))
+	}
+}
+
+// sending notes what is about to be sent: whether the peer is in use, and
+// handshakes.
+func (b *Bind) sending(p *Peer, bufs [][]byte) {
+	now := b.now()
+	for _, buf := range bufs {
+		if len(buf) == 0 || buf[0] == transport && !isData(buf) {
+			continue
+		}
+		if buf[0] != transport {
+			p.handshake.sent(buf, now)
+		}
+		p.touch(b, now)
+		return
+	}
+}
+
+// wake has Run look at the paths now.
+func (b *Bind) wake() {
+	select {
+	case b.kick <- struct{}{}:
+	default:
+	}
+}
+
+// now is the time since the Bind was made, which never jumps.
+func (b *Bind) now() time.Duration { return time.Since(b.start) }

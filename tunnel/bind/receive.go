@@ -1,0 +1,156 @@
+package bind
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/holdfast-mesh/holdfast/tunnel/probe"
+	"github.com/holdfast-mesh/holdfast/tunnel/udp"
+)
+
+// Types of WireGuard's messages.
+const (
+	initiation = 1
+	response   = 2
+	cookie     = 3
+	transport  = 4
+)
+
+// isWireGuard reports whether a datagram may be a message of WireGuard.
+func isWireGuard(b []byte) bool {
+	return len(b) >= 32 && b[0] >= initiation && b[0] <= transport && b[1]|b[2]|b[3] == 0
+}
+
+// isQUIC reports whether a datagram may be QUIC version 1 or 2, whose senders
+// do not grease the fixed bit.
+func isQUIC(b []byte) bool { return len(b) > 0 && b[0]&0x40 != 0 }
+
+// isData reports whether a message carries a packet, so is no keepalive.
+func isData(b []byte) bool { return len(b) > 32 && b[0] == transport }
+
+// A receiver reads the socket for WireGuard. One goroutine uses it.
+type receiver struct {
+	bind    *Bind
+	socket  Socket
+	buf     []byte // what was received last
+	scratch []byte // a probe in plain
+
+	rest    []byte // of buf, not given out yet
+	segment int
+	from    netip.AddrPort
+	peer    *Peer // that from was proven to be, or nil
+	now     time.Duration
+}
+
+// receive is a conn.ReceiveFunc: it returns messages of WireGuard, and handles
+// all else itself.
+func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	for {
+		if n := r.takeRelayed(bufs, sizes, eps); n > 0 {
+			return n, nil
+		}
+		if len(r.rest) == 0 {
+			if err := r.fill(); err != nil {
+				return 0, err
+			}
+		}
+		if n := r.give(bufs, sizes, eps); n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// fill waits for something at the socket; after a Wake there is nothing.
+func (r *receiver) fill() error {
+	b := r.bind
+	b.sleeping.Store(true)
+	defer b.sleeping.Store(false)
+	if len(b.relayed) > 0 {
+		return nil
+	}
+	n, segment, from, err := r.socket.Receive(r.buf)
+	switch {
+	case errors.Is(err, udp.ErrWoken):
+		return nil
+	case errors.Is(err, net.ErrClosed) || b.closed.Load():
+		return net.ErrClosed
+	case err != nil:
+		return err
+	}
+	r.rest, r.segment, r.from, r.now = r.buf[:n], max(segment, 1), from, b.now()
+	r.peer = (*b.admitted.Load())[from]
+	return nil
+}
+
+// give moves messages of WireGuard to bufs until either side is used up.
+func (r *receiver) give(bufs [][]byte, sizes []int, eps []conn.Endpoint) int {
+	n, bytes := 0, 0
+	for n < len(bufs) && len(r.rest) > 0 {
+		m := r.rest[:min(r.segment, len(r.rest))]
+		r.rest = r.rest[len(m):]
+		if !isWireGuard(m) {
+			r.other(m)
+			continue
+		}
+		if r.peer == nil {
+			r.bind.dropped.stranger.Add(1)
+			continue
+		}
+		bytes += len(m)
+		if !r.bind.received(r.peer, m, r.now, true) {
+			continue
+		}
+		sizes[n] = copy(bufs[n], m)
+		eps[n] = r.peer
+		n++
+	}
+	if bytes > 0 && r.peer != nil {
+		r.peer.receivedBytes.Add(uint64(bytes))
+		r.peer.meter.publish()
+	}
+	return n
+}
+
+// other handles what is not WireGuard's.
+func (r *receiver) other(m []byte) {
+	switch b := r.bind; {
+	case probe.Is(m):
+		b.handleProbe(m, r.scratch, r.from, nil)
+		r.peer = (*b.admitted.Load())[r.from]
+	case isQUIC(m):
+		b.quic.deliver(m, r.from)
+	default:
+		b.dropped.unknown.Add(1)
+	}
+}
+
+// received notes a message from p, and reports whether WireGuard may have it.
+func (b *Bind) received(p *Peer, m []byte, now time.Duration, direct bool) bool {
+	if m[0] != transport {
+		p.touch(b, now)
+		return b.handshaken(p, m, now)
+	}
+	p.meter.note(binary.LittleEndian.Uint32(m[4:]), binary.LittleEndian.Uint64(m[8:]), direct)
+	if isData(m) {
+		p.touch(b, now)
+	} else {
+		p.handshake.confirmed()
+	}
+	return true
+}
+
+// touch notes that the peer is in use.
+func (p *Peer) touch(b *Bind, now time.Duration) {
+	if p.used.Load() != int64(now) {
+		p.used.Store(int64(now))
+	}
+	if !p.awake.Load() {
+		p.awake.Store(true)
+		b.wake()
+	}
+}

@@ -1,0 +1,154 @@
+package tunnel
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/hex"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Path says how packets go to a peer.
+type Path string
+
+const (
+	PathNone   Path = "none"   // they do not: no address answers and no stream is open
+	PathDirect Path = "direct" // by UDP
+	PathBoth   Path = "both"   // by UDP, which may have died, and over a stream
+	PathRelay  Path = "relay"  // over a stream
+)
+
+// A Limit says what bounds the rate to a peer.
+type Limit string
+
+const (
+	LimitNone   Limit = ""       // the peer is not in use
+	LimitPath   Limit = "path"   // there is none
+	LimitRelay  Limit = "relay"  // packets go over a stream: a direct path would be faster
+	LimitLoss   Limit = "loss"   // each stream obeys Mathis' law: use several
+	LimitCPU    Limit = "cpu"    // WireGuard does not take packets as fast as they come
+	LimitSender Limit = "sender" // none of these: the program, or round trip times window
+)
+
+// lossy is the share of lost packets from which loss bounds a stream: at 40 ms
+// it is then 12 Mbit/s.
+const lossy = 0.001
+
+// PeerStats is what is known of one peer.
+type PeerStats struct {
+	ID            NodeID
+	Path          Path
+	Endpoint      netip.AddrPort // of the direct path
+	RTT           time.Duration  // of the path, zero if not known
+	LossOut       float64        // share of the direct packets of late to the peer that were lost
+	LossIn        float64        // the same from it
+	LastHandshake time.Time      // of WireGuard, zero: never
+	Limit         Limit
+
+	Sent, Received           uint64 // bytes by UDP
+	RelaySent, RelayReceived uint64 // bytes over streams
+	RelayDropped             uint64 // packets that a stream had no room for, or that had no path
+	SendErrors               uint64 // of the mesh port
+}
+
+// Stats returns what is known of every peer, in the order of their IDs.
+func (t *Tunnel) Stats() []PeerStats {
+	handshakes := t.handshakes()
+	busy := t.waits.of(t.stack.Waits(), time.Now()) > 10
+	t.mu.Lock()
+	latest := map[NodeID]time.Time{}
+	for k, r := range t.applied {
+		if h := handshakes[k]; h.After(latest[r.node]) {
+			latest[r.node] = h
+		}
+	}
+	t.mu.Unlock()
+	var all []PeerStats
+	for _, s := range t.bind.Stats() {
+		p := PeerStats{
+			ID: s.ID, Endpoint: s.Direct, RTT: s.RTT, LossOut: s.LossOut, LossIn: s.LossIn,
+			Sent: s.Sent, Received: s.Received, RelaySent: s.RelaySent, RelayReceived: s.RelayReceived,
+			RelayDropped: s.RelayDropped, SendErrors: s.SendErrors, LastHandshake: latest[s.ID],
+		}
+		p.Path = pathOf(s.Direct.IsValid(), s.Relay)
+		p.Limit = limitOf(p, s.InUse, busy)
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+func pathOf(direct, relay bool) Path {
+	switch {
+	case direct && relay:
+		return PathBoth
+	case direct:
+		return PathDirect
+	case relay:
+		return PathRelay
+	}
+	return PathNone
+}
+
+func limitOf(p PeerStats, used, busy bool) Limit {
+	switch {
+	case !used:
+		return LimitNone
+	case p.Path == PathNone:
+		return LimitPath
+	case p.Path == PathRelay:
+		return LimitRelay
+	case p.LossOut > lossy:
+		return LimitLoss
+	case busy:
+		return LimitCPU
+	}
+	return LimitSender
+}
+
+// Dropped counts datagrams that came to the mesh port in vain: packets of
+// WireGuard from addresses that no peer has proven, probes that no peer made,
+// and what is neither.
+func (t *Tunnel) Dropped() (strangers, forged, unknown uint64) { return t.bind.Dropped() }
+
+// handshakes asks WireGuard for the time of the last handshake with each key.
+func (t *Tunnel) handshakes() map[PublicKey]time.Time {
+	text, err := t.device.IpcGet()
+	if err != nil {
+		return nil
+	}
+	all := map[PublicKey]time.Time{}
+	var key PublicKey
+	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+		name, value, _ := strings.Cut(lines.Text(), "=")
+		switch name {
+		case "public_key":
+			hex.Decode(key[:], []byte(value))
+		case "last_handshake_time_sec":
+			if s, _ := strconv.ParseInt(value, 10, 64); s > 0 {
+				all[key] = time.Unix(s, 0)
+			}
+		}
+	}
+	return all
+}
+
+// A rate turns a counter into events a second, since it was asked last.
+type rate struct {
+	mu    sync.Mutex
+	count uint64
+	at    time.Time
+}
+
+func (r *rate) of(count uint64, now time.Time) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	passed := now.Sub(r.at).Seconds()
+	per := float64(count-r.count) / passed
+	r.count, r.at = count, now
+	return per
+}
