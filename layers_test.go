@@ -77,7 +77,8 @@ var insideCatalog = []rule{
 
 // insidePBS is the same for the packages of that folder.
 var insidePBS = []rule{
-	{"pbs/upgrade", ""},
+	{"pbs/h2", ""},
+	{"pbs/upgrade", "pbs/h2"},
 	{"pbs/settings", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},

@@ -276,6 +276,26 @@ func CheckHead(head []byte, d chunks.Digest) error {
 	return nil
 }
 
+// ReadKind says how the chunk d is encoded that lies at off, in units of
+// [SmallAlign], with n bytes. It reads no more than what the entry begins with,
+// and fails with [chunks.ErrCorrupt] if that is damaged. Nobody can see from an
+// encrypted blob whether the name it came under is its own, so who takes in
+// another must know (PBS protocol notes §5.8).
+func ReadKind(off, n uint32, d chunks.Digest, read func(b []byte, off int64) error) (chunks.Kind, error) {
+	b := make([]byte, EntrySize+min(chunks.EncryptedHeaderSize, n))
+	if err := read(b, int64(off)*SmallAlign); err != nil {
+		return 0, err
+	}
+	if err := CheckHead(b[:EntrySize], d); err != nil {
+		return 0, err
+	}
+	kind, err := chunks.Blob(b[EntrySize:]).Kind()
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", chunks.ErrCorrupt, err)
+	}
+	return kind, nil
+}
+
 // ReadRow reads one entry, or what there is of it, and no block more.
 func ReadRow(f disk.File, r Row) ([]byte, error) {
 	start := r.Off &^ (Align - 1)
