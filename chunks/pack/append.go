@@ -40,11 +40,12 @@ func (s *Store) Lookup(d chunks.Digest) (Ref, bool) {
 
 // LookupKind is Lookup that says how the chunk is encoded; see format.ReadKind.
 func (s *Store) LookupKind(d chunks.Digest) (ref Ref, kind chunks.Kind, ok bool, err error) {
-	if ref, ok = s.Lookup(d); ok {
-		l, p := s.find(d)
-		kind, err = format.ReadKind(l.Off, l.Len, d, func(b []byte, off int64) error { return s.readPack(p, b, off) })
+	l, p := s.find(d)
+	if p == nil || !p.Live(l.Entry) {
+		return Ref{}, 0, false, nil
 	}
-	return ref, kind, ok, err
+	kind, err = format.ReadKind(l.Off, l.Len, d, func(b []byte, off int64) error { return s.readPack(p, b, off) })
+	return Ref{Pack: l.Pack, Entry: l.Entry}, kind, true, err
 }
 
 // Known reports whether d is held.

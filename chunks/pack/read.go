@@ -68,7 +68,7 @@ func (s *Store) readEntry(p *state.Pack, d chunks.Digest, l index.Loc, buf []byt
 	if n > chunks.MaxBlob {
 		return nil, fmt.Errorf("%w: the index gives it %d bytes", chunks.ErrCorrupt, n)
 	}
-	buf = slices.Grow(buf[:0], n+smallHead(n))
+	buf = slices.Grow(buf[:0], n+format.EntrySize) // a small blob is read behind its header
 	var head [format.EntrySize]byte
 	if n <= smallRead {
 		both := buf[:format.EntrySize+n]
@@ -82,14 +82,6 @@ func (s *Store) readEntry(p *state.Pack, d chunks.Digest, l index.Loc, buf []byt
 	}
 	blob := chunks.Blob(buf[:n])
 	return blob, format.CheckRead(head[:], d, blob)
-}
-
-// smallHead is the room that an entry's header needs in front of a small blob.
-func smallHead(n int) int {
-	if n <= smallRead {
-		return format.EntrySize
-	}
-	return 0
 }
 
 // readPack fills b from off of a pack, from memory as far as it is still there.
