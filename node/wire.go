@@ -58,7 +58,7 @@ func (n *Node) openServices() error {
 	if err != nil {
 		return err
 	}
-	if err := n.traffic.Set(n.settings.State().TrafficRules); err != nil {
+	if err := n.traffic.Follow(n.settings); err != nil {
 		n.log.Warn("traffic rules are not in force", "err", err)
 	}
 	return n.stores.Open(context.Background())
@@ -89,7 +89,7 @@ func (n *Node) serviceParts() []part {
 
 // reloadServices has the services look at settings that were read again.
 func (n *Node) reloadServices() error {
-	return errors.Join(n.stores.Sync(context.Background()), n.traffic.Set(n.settings.State().TrafficRules))
+	return errors.Join(n.stores.Sync(context.Background()), n.traffic.Follow(n.settings))
 }
 
 // limited limits how fast connections are.

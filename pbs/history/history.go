@@ -22,10 +22,11 @@ import (
 	"maps"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/access/statefile"
 )
 
 const (
@@ -85,6 +86,9 @@ func New(cfg Config) (*Recorder, error) {
 		return nil, errors.New("history: it needs a file and something to sample")
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if err := statefile.RemoveTemps(cfg.File); err != nil {
+		return nil, fmt.Errorf("figures of the past: %w", err)
+	}
 	r := &Recorder{cfg: cfg, series: map[string]*series{}}
 	found, err := load(cfg.File)
 	switch {
@@ -129,6 +133,11 @@ func (r *Recorder) save() {
 func (r *Recorder) Record(now time.Time, figures map[string]float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, s := range r.series {
+		for i := range s.Rings {
+			s.Rings[i].rewind(now.Unix() / steps[i])
+		}
+	}
 	for name, v := range figures {
 		s := r.series[name]
 		if s == nil {
@@ -156,8 +165,22 @@ func newSeries() *series {
 	return s
 }
 
+// rewind makes n the newest slot if the ring has later ones: the clock was
+// wrong before, or is now. What it has of times after n is dropped, or one
+// figure of a wrong date would keep out all others until that date. A step back
+// into the slot before is none of that, but a clock that is being kept right.
+func (g *ring) rewind(n int64) {
+	if n >= g.Last-1 {
+		return
+	}
+	for later := max(n+1, g.Last-slots+1); later <= g.Last; later++ {
+		g.Avg[later%slots], g.Max[later%slots] = float32(math.NaN()), float32(math.NaN())
+	}
+	g.Last, g.Sum, g.Count = n, 0, 0
+}
+
 // add adds a figure to slot n. One that is older than the newest is dropped:
-// the clock was set back, and graphs have one value for each moment.
+// the clock stepped back a little, and graphs have one value for each moment.
 func (g *ring) add(n int64, v float64) {
 	switch {
 	case n < g.Last:
@@ -240,19 +263,10 @@ func (r *Recorder) Save() error {
 	r.mu.Lock()
 	err := gob.NewEncoder(&b).Encode(r.series)
 	r.mu.Unlock()
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = statefile.WriteSecret(r.cfg.File, b.Bytes(), true)
 	}
-	f, err := os.CreateTemp(filepath.Dir(r.cfg.File), filepath.Base(r.cfg.File)+".tmp-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // fails once it has its name, and that is fine
-	_, err = f.Write(b.Bytes())
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), r.cfg.File)
+	return err
 }
 
 func load(name string) (map[string]*series, error) {

@@ -3,8 +3,10 @@ package history
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,15 +70,8 @@ func TestGapsStayGaps(t *testing.T) {
 	r.Record(start, map[string]float64{"x": 1})
 	later := start.Add(10 * time.Minute)
 	r.Record(later, map[string]float64{"x": 2})
-	r.Record(start, map[string]float64{"x": 9}) // the clock was set back for a moment
-	points := r.Points(later, frame(t, "hour"), false, "x")
-	var got []float64
-	for _, p := range points {
-		if v, ok := p.Figures["x"]; ok {
-			got = append(got, v)
-		}
-	}
-	if len(got) != 2 || got[0] != 1 || got[1] != 2 {
+	r.Record(later.Add(-time.Minute), map[string]float64{"x": 9}) // the clock stepped back
+	if got := figures(t, r, later, "hour"); !slices.Equal(got, []float64{1, 2}) {
 		t.Errorf("figures %v", got)
 	}
 	r.Record(start.Add(48*time.Hour), map[string]float64{"x": 3})
@@ -88,6 +83,69 @@ func TestGapsStayGaps(t *testing.T) {
 	r.Record(start.Add(800*24*time.Hour), map[string]float64{"y": 1})
 	if len(r.series) != 1 {
 		t.Errorf("%d names are kept", len(r.series))
+	}
+}
+
+// figures returns what there is of x in a frame.
+func figures(t *testing.T, r *Recorder, now time.Time, name string) (got []float64) {
+	for _, p := range r.Points(now, frame(t, name), false, "x") {
+		if v, ok := p.Figures["x"]; ok {
+			got = append(got, v)
+		}
+	}
+	return got
+}
+
+// A clock that was wrong for a while costs what was recorded with the wrong
+// date, and nothing of the time after it was set right.
+func TestClockThatWasWrong(t *testing.T) {
+	for name, tt := range map[string]struct {
+		wrong time.Duration
+		want  []float64
+	}{
+		"ten minutes": {10 * time.Minute, []float64{1, 2, 3, 4}},
+		"two days":    {48 * time.Hour, []float64{2, 3, 4}}, // with which the minutes of today had gone
+		"a century":   {876000 * time.Hour, []float64{2, 3, 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "figures")
+			r := newRecorder(t, file, nil2)
+			start := time.Unix(1_700_000_000, 0)
+			r.Record(start, map[string]float64{"x": 1, "gone": 1})
+			r.Record(start.Add(tt.wrong), map[string]float64{"x": 9, "gone": 9})
+			if err := r.Save(); err != nil {
+				t.Fatal(err)
+			}
+			r = newRecorder(t, file, nil2) // after a restart the clock is right
+			for i := 1; i <= 3; i++ {
+				r.Record(start.Add(time.Duration(i)*time.Minute), map[string]float64{"x": float64(i + 1)})
+			}
+			now := start.Add(3 * time.Minute)
+			if got := figures(t, r, now, "hour"); !slices.Equal(got, tt.want) {
+				t.Errorf("figures %v, want %v", got, tt.want)
+			}
+			if got := figures(t, r, now, "week"); len(got) == 0 {
+				t.Error("nothing in the graph of the week")
+			}
+			r.Record(now.Add(367*24*time.Hour), map[string]float64{"x": 1})
+			if len(r.series) != 1 {
+				t.Errorf("%d names are kept a year later", len(r.series))
+			}
+		})
+	}
+}
+
+// What a crash left of a file that was being written goes.
+func TestHalfWrittenFilesGo(t *testing.T) {
+	dir := t.TempDir()
+	r := newRecorder(t, filepath.Join(dir, "figures"), nil2)
+	if err := errors.Join(r.Save(), os.WriteFile(filepath.Join(dir, ".figures.tmp-17"), []byte("half"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	newRecorder(t, filepath.Join(dir, "figures"), nil2)
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 1 || left[0].Name() != "figures" {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }
 

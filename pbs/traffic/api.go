@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
@@ -74,20 +75,29 @@ func noRule(name string) error {
 
 // read changes what parameters say of a rule.
 func read(c *rest.Call, r *settings.TrafficRule) {
-	for name, to := range map[string]*string{"rate-in": &r.RateIn, "burst-in": &r.BurstIn, "rate-out": &r.RateOut, "burst-out": &r.BurstOut, "comment": &r.Comment} {
+	texts := map[string]*string{"rate-in": &r.RateIn, "burst-in": &r.BurstIn, "rate-out": &r.RateOut, "burst-out": &r.BurstOut, "comment": &r.Comment}
+	lists := map[string]*[]string{"network": &r.Networks, "timeframe": &r.Timeframe, "users": &r.Users}
+	for _, name := range c.Texts("delete") {
+		switch {
+		case texts[name] != nil:
+			*texts[name] = ""
+		case name == "timeframe", name == "users":
+			*lists[name] = nil
+		default:
+			c.Fail("delete", "value '%s' is not defined in the enumeration.", name)
+		}
+		if of, ok := strings.CutPrefix(name, "rate-"); ok {
+			*texts["burst-"+of] = "" // which is none without a rate
+		}
+	}
+	for name, to := range texts {
 		if c.Has(name) {
 			*to = c.Text(name)
 		}
-		if slices.Contains(c.Texts("delete"), name) {
-			*to = ""
-		}
 	}
-	for name, to := range map[string]*[]string{"network": &r.Networks, "timeframe": &r.Timeframe, "users": &r.Users} {
+	for name, to := range lists {
 		if c.Has(name) {
 			*to = slices.Clone(c.Texts(name))
-		}
-		if name != "network" && slices.Contains(c.Texts("delete"), name) {
-			*to = nil
 		}
 	}
 }
@@ -125,6 +135,9 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 			return noRule(name)
 		}
 		read(c, &(*rules)[i])
+		if err := c.Err(); err != nil {
+			return err
+		}
 		return Check((*rules)[i])
 	})
 }
@@ -155,5 +168,5 @@ func (a api) update(ctx context.Context, want string, change func(*[]settings.Tr
 	if err != nil {
 		return err
 	}
-	return a.limiter.Set(a.State().TrafficRules)
+	return a.limiter.Follow(a.Store)
 }

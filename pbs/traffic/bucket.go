@@ -1,7 +1,6 @@
 package traffic
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -10,15 +9,19 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
-// A bucket is a rate in one direction. A nil one has no limit and counts
-// nothing.
+// A bucket is a rate in one direction. What passes is always owed: whoever
+// comes to a bucket in debt waits.
 type bucket struct {
-	limit *rate.Limiter // nil: no limit
-	count meter
+	count meter // of what passed
+
+	mu    sync.Mutex
+	speed float64   // bytes per second; 0: no limit
+	burst float64   // bytes that may pass at once after a pause
+	free  float64   // bytes that may pass at once now; below 0: a debt
+	at    time.Time // when it was so
+	asked int64     // all bytes that were ever asked for
 }
 
 // newBucket reads a rate and a burst, which is the rate of one second if it is
@@ -44,58 +47,86 @@ func newBucket(rateOf, burst string) (*bucket, error) {
 	if n < leastRate {
 		return nil, fmt.Errorf("rate %s: want at least %s", rateOf, formatBytes(leastRate))
 	}
-	b.limit = rate.NewLimiter(rate.Limit(n), int(min(max(many, leastRate), math.MaxInt32)))
+	b.speed, b.burst = float64(n), float64(max(many, leastRate))
+	b.free = b.burst
 	return b, nil
 }
 
-// leastRate keeps a line alive, in bytes per second: what is slower than that
-// lets clients run into their timeouts.
-const leastRate = 1000
+const (
+	// leastRate keeps a line alive, in bytes per second: what is slower than
+	// that lets clients run into their timeouts.
+	leastRate = 1000
 
-// changed returns the bucket with the limits of another.
-func (b *bucket) changed(to *bucket) *bucket {
-	if b.limit == nil || to.limit == nil {
-		return to
+	// What passes at once is a tenth of a second, in bytes at most and at least:
+	// those who share a rate take turns, and what must not be late, as a sign
+	// of life, is not.
+	mostPiece, leastPiece = 64 << 10, 256
+)
+
+// become gives the bucket the limits of another.
+func (b *bucket) become(to *bucket) *bucket {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill(time.Now())
+	if b.speed == 0 || to.speed == 0 {
+		b.free = to.burst // there was no limit, or is none: no debt either
 	}
-	b.limit.SetLimit(to.limit.Limit())
-	b.limit.SetBurst(to.limit.Burst())
+	b.speed, b.burst, b.free = to.speed, to.burst, min(b.free, to.burst)
 	return b
 }
 
-// piece returns how many of n bytes may be waited for at once: few enough that
-// those who share the rate take turns.
+// fill adds what may pass since the last time.
+func (b *bucket) fill(now time.Time) {
+	if !now.After(b.at) {
+		return // somebody else was here in between
+	}
+	if !b.at.IsZero() {
+		b.free = min(b.burst, b.free+now.Sub(b.at).Seconds()*b.speed)
+	}
+	b.at = now
+}
+
+// piece returns how many of n bytes are to pass at once.
 func (b *bucket) piece(n int) int {
-	if b == nil || b.limit == nil {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.speed == 0 {
 		return n
 	}
-	return max(1, min(n, b.limit.Burst(), 64<<10))
+	return min(n, int(min(max(b.speed/10, leastPiece), mostPiece)))
 }
 
-// wait waits until n bytes may pass.
-func (b *bucket) wait(ctx context.Context, n int) error {
-	if b == nil {
-		return nil
-	}
-	b.count.add(n, time.Now())
-	if b.limit == nil {
-		return nil
-	}
-	for n > 0 { // the burst may have become less in between
-		piece := min(n, b.limit.Burst())
-		if err := b.limit.WaitN(ctx, piece); err != nil {
-			return err
-		}
-		n -= piece
-	}
-	return nil
+// take asks for n bytes, and returns the place in the queue after them.
+func (b *bucket) take(n int, now time.Time) (place int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill(now)
+	b.free -= float64(n)
+	b.asked += int64(n)
+	return b.asked
 }
 
-func (b *bucket) rate() int64 {
-	if b == nil {
+// giveBack takes back that n bytes were asked for.
+func (b *bucket) giveBack(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.free += float64(n)
+}
+
+// delay returns how long it takes until the bytes before a place may pass, as
+// the limits are now.
+func (b *bucket) delay(place int64, now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fill(now)
+	debt := -b.free - float64(b.asked-place)
+	if debt <= 0 || b.speed == 0 {
 		return 0
 	}
-	return b.count.rate(time.Now())
+	return time.Duration(math.Ceil(debt / b.speed * float64(time.Second)))
 }
+
+func (b *bucket) rate() int64 { return b.count.rate(time.Now()) }
 
 // A meter says how many bytes passed in the last second that is over.
 type meter struct {

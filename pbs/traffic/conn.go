@@ -1,13 +1,10 @@
 package traffic
 
 import (
-	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -17,10 +14,10 @@ type Conn struct {
 	limiter *Limiter
 	from    netip.Addr
 
-	closed context.Context
-	cancel context.CancelFunc
+	closeOnce sync.Once
+	closed    chan struct{}
 
-	readBy, writeBy atomic.Int64 // deadlines, ns since 1970; 0: none
+	readBy, writeBy deadline
 
 	mu sync.Mutex
 
@@ -57,11 +54,19 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if r == nil {
 		return c.Conn.Read(p)
 	}
+	if end, _ := c.readBy.get(); !end.IsZero() && !time.Now().Before(end) {
+		return 0, os.ErrDeadlineExceeded // else all that is there could be read without waiting
+	}
 	n, err := c.Conn.Read(p[:r.in.piece(len(p))])
-	if n > 0 && err == nil {
-		// What was read is there, whatever happens while we wait: an error
-		// now would lose it. Only Close cuts the waiting short.
-		_ = c.wait(r.in, n, &c.readBy)
+	if n > 0 {
+		now := time.Now()
+		r.in.count.add(n, now)
+		place := r.in.take(n, now)
+		if err == nil {
+			// What was read is there, whatever ends the waiting: an error now
+			// would lose it. Whoever reads next pays.
+			_ = c.wait(r.in, place, &c.readBy)
+		}
 	}
 	return n, err
 }
@@ -72,9 +77,12 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 		piece := p
 		if r := c.current(); r != nil {
 			piece = p[:r.out.piece(len(p))]
-			if err := c.wait(r.out, len(piece), &c.writeBy); err != nil {
+			place := r.out.take(len(piece), time.Now())
+			if err := c.wait(r.out, place, &c.writeBy); err != nil {
+				r.out.giveBack(len(piece))
 				return written, err
 			}
+			r.out.count.add(len(piece), time.Now())
 		}
 		n, err := c.Conn.Write(piece)
 		written += n
@@ -86,56 +94,91 @@ func (c *Conn) Write(p []byte) (written int, err error) {
 	return written, nil
 }
 
-// wait waits until n bytes may pass, at most until the deadline.
-func (c *Conn) wait(b *bucket, n int, deadline *atomic.Int64) error {
-	ctx := c.closed
-	if by := deadline.Load(); by != 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, time.Unix(0, by))
-		defer cancel()
+// wait waits until the bytes before a place may pass, the deadline is over, or
+// the connection is closed. It notices within a second that limits change.
+func (c *Conn) wait(b *bucket, place int64, by *deadline) error {
+	for {
+		now := time.Now()
+		left := b.delay(place, now)
+		if left == 0 || !c.keepsTo(b) {
+			return nil
+		}
+		left = min(left, lookEvery)
+		end, changed := by.get()
+		if !end.IsZero() {
+			if !now.Before(end) {
+				return os.ErrDeadlineExceeded
+			}
+			left = min(left, end.Sub(now))
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-c.closed:
+			timer.Stop()
+			return net.ErrClosed
+		}
+		timer.Stop()
 	}
-	err := b.wait(ctx, n)
-	switch {
-	case err == nil:
-		return nil
-	case c.closed.Err() != nil:
-		return net.ErrClosed
-	case ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded):
-		return os.ErrDeadlineExceeded
+}
+
+// keepsTo tells whether b is still what limits the connection.
+func (c *Conn) keepsTo(b *bucket) bool {
+	r := c.current()
+	return r != nil && (r.in == b || r.out == b)
+}
+
+// A deadline is one that may be changed while somebody waits for it.
+type deadline struct {
+	mu sync.Mutex
+
+	at      time.Time // zero: none
+	changed chan struct{}
+}
+
+func (d *deadline) set(t time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at = t
+	if d.changed != nil {
+		close(d.changed)
+		d.changed = nil
 	}
-	// The limiter says in advance that it would take longer than the deadline.
-	return os.ErrDeadlineExceeded
+}
+
+// get returns the deadline, and a channel that is closed when it changes.
+func (d *deadline) get() (time.Time, <-chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.changed == nil {
+		d.changed = make(chan struct{})
+	}
+	return d.at, d.changed
 }
 
 // Close closes the connection and ends all waiting.
 func (c *Conn) Close() error {
-	c.cancel()
+	c.closeOnce.Do(func() { close(c.closed) })
 	return c.Conn.Close()
-}
-
-func nanos(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
 }
 
 // SetDeadline is that of [net.Conn].
 func (c *Conn) SetDeadline(t time.Time) error {
-	c.readBy.Store(nanos(t))
-	c.writeBy.Store(nanos(t))
+	c.readBy.set(t)
+	c.writeBy.set(t)
 	return c.Conn.SetDeadline(t)
 }
 
 // SetReadDeadline is that of [net.Conn].
 func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.readBy.Store(nanos(t))
+	c.readBy.set(t)
 	return c.Conn.SetReadDeadline(t)
 }
 
 // SetWriteDeadline is that of [net.Conn].
 func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.writeBy.Store(nanos(t))
+	c.writeBy.set(t)
 	return c.Conn.SetWriteDeadline(t)
 }
 

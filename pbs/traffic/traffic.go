@@ -9,13 +9,13 @@
 package traffic
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +26,7 @@ import (
 // A Limiter has the rules that are in force. It may be used by many connections
 // at the same time.
 type Limiter struct {
+	mu    sync.Mutex // held while rules change
 	rules atomic.Pointer[[]*rule]
 }
 
@@ -44,20 +45,35 @@ func New() *Limiter {
 	return l
 }
 
+// Follow puts the rules in force that s has now.
+func (l *Limiter) Follow(s settings.Store) error {
+	l.mu.Lock() // or of two who follow, the one that read first could be last
+	defer l.mu.Unlock()
+	return l.set(s.State().TrafficRules)
+}
+
 // Set puts rules in force. Those that stay as they are go on with what they
 // have counted. If one of them makes no sense, none is changed.
 func (l *Limiter) Set(list []settings.TrafficRule) error {
-	old := *l.rules.Load()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.set(list)
+}
+
+func (l *Limiter) set(list []settings.TrafficRule) error {
 	rules := make([]*rule, 0, len(list))
 	for _, text := range list {
 		r, err := parse(text)
 		if err != nil {
 			return fmt.Errorf("traffic rule %s: %w", text.Name, err)
 		}
-		if i := slices.IndexFunc(old, func(o *rule) bool { return o.Name == r.Name }); i >= 0 {
-			r.in, r.out = old[i].in.changed(r.in), old[i].out.changed(r.out)
-		}
 		rules = append(rules, r)
+	}
+	old := *l.rules.Load()
+	for _, r := range rules {
+		if i := slices.IndexFunc(old, func(o *rule) bool { return o.Name == r.Name }); i >= 0 {
+			r.in, r.out = old[i].in.become(r.in), old[i].out.become(r.out)
+		}
 	}
 	l.rules.Store(&rules)
 	return nil
@@ -182,6 +198,5 @@ func (l *Limiter) Wrap(c net.Conn) *Conn {
 	if a, err := netip.ParseAddrPort(c.RemoteAddr().String()); err == nil {
 		from = a.Addr().Unmap().WithZone("")
 	}
-	closed, cancel := context.WithCancel(context.Background())
-	return &Conn{Conn: c, limiter: l, from: from, closed: closed, cancel: cancel}
+	return &Conn{Conn: c, limiter: l, from: from, closed: make(chan struct{})}
 }

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -162,36 +161,6 @@ func TestReadsAreLimitedAndRulesChange(t *testing.T) {
 		}
 		if took := time.Since(start); took > 2200*time.Millisecond {
 			t.Errorf("8 MiB at 4 MiB/s took %v", took)
-		}
-	})
-}
-
-// Who waits for his turn is woken by the deadline, and by Close.
-func TestWaitingEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := New()
-		if err := l.Set(rules("all 0.0.0.0/0 1KiB")); err != nil {
-			t.Fatal(err)
-		}
-		near, far := net.Pipe()
-		go func() { io.Copy(io.Discard, far) }()
-		c := l.Wrap(pipeConn{near, "192.0.2.1:1234"})
-		start := time.Now()
-		c.SetWriteDeadline(start.Add(3 * time.Second))
-		if n, err := c.Write(make([]byte, 1<<20)); !errors.Is(err, os.ErrDeadlineExceeded) || n == 0 {
-			t.Errorf("wrote %d: %v", n, err)
-		}
-		if took := time.Since(start); took > 3*time.Second {
-			t.Errorf("woken after %v", took)
-		}
-		c.SetWriteDeadline(time.Time{})
-		time.AfterFunc(5*time.Second, func() { c.Close() })
-		start = time.Now()
-		if _, err := c.Write(make([]byte, 1<<20)); !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.ErrClosedPipe) {
-			t.Errorf("closed: %v", err)
-		}
-		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("woken after %v", took)
 		}
 	})
 }

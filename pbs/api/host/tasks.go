@@ -76,7 +76,7 @@ func moment(c *rest.Call, name string) time.Time {
 	if !c.Has(name) {
 		return time.Time{}
 	}
-	return time.Unix(c.Int(name, 0, math.MaxInt32), 0)
+	return time.Unix(c.Int(name, 0, math.MaxUint32), 0) // until 2106
 }
 
 func (a *api) tasks(_ context.Context, c *rest.Call) (any, error) {
@@ -157,11 +157,8 @@ func (a *api) taskLog(_ context.Context, c *rest.Call) (any, error) {
 		return a.downloadLog(c, u)
 	}
 	page, err := a.Tasks.Log(u, max(start, 1), limit)
-	switch {
-	case errors.Is(err, jobs.ErrNoTask), errors.Is(err, fs.ErrNotExist):
-		return nil, errors.New("No such file or directory (os error 2)") //nolint // the words of PBS
-	case err != nil:
-		return nil, err
+	if err != nil {
+		return nil, logError(err)
 	}
 	type line struct {
 		N    int    `json:"n"`
@@ -178,9 +175,17 @@ func (a *api) taskLog(_ context.Context, c *rest.Call) (any, error) {
 	return rest.Answer{Data: lines, Beside: beside}, nil
 }
 
+// logError says that there is no log in the words of PBS.
+func logError(err error) error {
+	if errors.Is(err, jobs.ErrNoTask) || errors.Is(err, fs.ErrNotExist) {
+		return errors.New("No such file or directory (os error 2)") //nolint // the words of PBS
+	}
+	return fmt.Errorf("task log: %w", err)
+}
+
 func (a *api) downloadLog(c *rest.Call, u jobs.UPID) (any, error) {
 	if _, err := a.Tasks.Log(u, 1, 1); err != nil {
-		return nil, fmt.Errorf("task log: %w", err)
+		return nil, logError(err)
 	}
 	h := c.Writer.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")
