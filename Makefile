@@ -6,7 +6,7 @@ SHELL := bash
 
 GO          ?= go
 FUZZTIME    ?= 10s
-TESTTIMEOUT ?= 8m
+TESTTIMEOUT ?= 15m
 VERSION     := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: build
