@@ -105,9 +105,19 @@ func (a *api) tasks(_ context.Context, c *rest.Call) (any, error) {
 	return rest.Answer{Data: list, Beside: map[string]any{"total": total}}, nil
 }
 
+// shortestUPID is how long a UPID is at least, which PBS looks at first.
+const shortestUPID = 36
+
+func parseUPID(s string) (jobs.UPID, error) {
+	if len(s) < shortestUPID {
+		return jobs.UPID{}, fmt.Errorf("value must be at least %d characters long", shortestUPID)
+	}
+	return jobs.ParseUPID(s)
+}
+
 // taskOf reads which task the path names, and asks whether the caller may.
 func taskOf(c *rest.Call) (jobs.UPID, error) {
-	u := upgrade.Parsed(c.Params, "upid", jobs.ParseUPID)
+	u := upgrade.Parsed(c.Params, "upid", parseUPID)
 	if err := c.Err(); err != nil {
 		return u, err
 	}
@@ -199,7 +209,7 @@ func (a *api) downloadLog(c *rest.Call, u jobs.UPID) (any, error) {
 const stopTime = time.Second
 
 func (a *api) stopTask(ctx context.Context, c *rest.Call) (any, error) {
-	u := upgrade.Parsed(c.Params, "upid", jobs.ParseUPID)
+	u := upgrade.Parsed(c.Params, "upid", parseUPID)
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
