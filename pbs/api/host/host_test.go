@@ -95,8 +95,10 @@ func TestStop(t *testing.T) {
 	if status, body := w.Ask("backup@pbs", "DELETE", path(u), "", ""); status != http.StatusOK || body != `{"data":null}` {
 		t.Errorf("its owner: %d %s", status, body)
 	}
-	if i, err := w.Tasks.Wait(t.Context(), u); err != nil || i.State != jobs.Failed {
-		t.Errorf("it ended as %v, %v", i.State, err)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if i, err := w.Tasks.Wait(ctx, u); err != nil || i.State != jobs.Failed {
+		t.Fatalf("it ended as %v, %v", i.State, err)
 	}
 	if _, body := w.Ask("backup@pbs", "GET", path(u)+"/status", "", ""); !strings.Contains(body, `"status":"stopped"`) {
 		t.Errorf("afterwards: %s", body)
