@@ -188,7 +188,7 @@ func (a *api) taskLog(_ context.Context, c *rest.Call) (any, error) {
 // logError says that there is no log in the words of PBS.
 func logError(err error) error {
 	if errors.Is(err, jobs.ErrNoTask) || errors.Is(err, fs.ErrNotExist) {
-		return errors.New("No such file or directory (os error 2)") //nolint // the words of PBS
+		return upgrade.Errorf(http.StatusBadRequest, "No such file or directory (os error 2)")
 	}
 	return fmt.Errorf("task log: %w", err)
 }
