@@ -188,16 +188,10 @@ func (a *api) taskLog(_ context.Context, c *rest.Call) (any, error) {
 // logError says that there is no log in the words of PBS.
 func logError(err error) error {
 	if errors.Is(err, jobs.ErrNoTask) || errors.Is(err, fs.ErrNotExist) {
-		return noLog{}
+		return upgrade.Errorf(http.StatusBadRequest, "No such file or directory (os error 2)")
 	}
 	return fmt.Errorf("task log: %w", err)
 }
-
-// noLog is what a real server says of a task that it does not know; clients
-// show it to people.
-type noLog struct{}
-
-func (noLog) Error() string { return "No such file or directory (os error 2)" }
 
 func (a *api) downloadLog(c *rest.Call, u jobs.UPID) (any, error) {
 	if _, err := a.Tasks.Log(u, 1, 1); err != nil {
