@@ -66,7 +66,7 @@ func (n *Node) openDoors() error {
 
 // router makes the API for those that a gate lets in.
 func (n *Node) router(gate rest.Gate, m *metrics.Metrics) (*rest.Router, error) {
-	return rest.New(rest.Config{Gate: gate, Endpoints: n.endpoints(), Absent: absent, Observe: m.Observe, Known: n.known, Log: n.log})
+	return rest.New(rest.Config{Gate: gate, Endpoints: n.endpoints(), Absent: allAbsent(), Observe: m.Observe, Known: n.known, Log: n.log})
 }
 
 // openMonitor opens the address for monitors, if there is to be one.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"net"
 	"slices"
 
@@ -112,6 +113,13 @@ func (n *Node) shownCertificate() host.Certificate {
 	}
 }
 
+// allAbsent adds to absent what the parts of the API say of themselves.
+func allAbsent() map[string]string {
+	all := setup.Absent()
+	maps.Copy(all, absent)
+	return all
+}
+
 // absent are what of the API of PBS is not offered here, and why.
 var absent = map[string]string{
 	"/access/openid":               "OpenID is not offered: users are those of the realm pbs, who have passwords and API tokens",
@@ -126,6 +134,12 @@ var absent = map[string]string{
 	"/config/notifications":        "Notifications are not offered yet",
 	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
 	"/tape":                        "Tapes are not offered",
+	"/admin/metrics":               "Metrics are not sent anywhere: have Prometheus fetch /metrics",
+	"/status/metrics":              "Have Prometheus fetch /metrics",
+	"/nodes/{node}/config":         "The node is set up in node.toml",
+	"/nodes/{node}/journal":        "The log is that of the service: use journalctl -u holdfast",
+	"/nodes/{node}/report":         "There are no reports: see the log of the service and /metrics",
+	"/nodes/{node}/syslog":         "The log is that of the service: use journalctl -u holdfast",
 	"/nodes/{node}/apt":            "Packages are those of the operating system: use apt",
 	"/nodes/{node}/disks":          "Disks are those of the operating system: make a file system, and a datastore on it",
 	"/nodes/{node}/dns":            "The network is that of the operating system",
