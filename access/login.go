@@ -120,7 +120,10 @@ func (s *Service) limited(ctx context.Context, who limit.Login, now time.Time, a
 		if time.Since(now) > RefusalDelay || ctx.Err() != nil || !s.limits.MayWait(who, now) {
 			return loginFailed(who.User, "too many failed logins, the last from %s", quote(who.Source))
 		}
-		time.Sleep(pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
 	}
 	err := attempt()
 	if errors.Is(err, ErrUnauthenticated) {
