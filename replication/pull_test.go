@@ -1,0 +1,180 @@
+package replication_test
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/replication"
+	"github.com/holdfast-mesh/holdfast/replication/plan"
+	"github.com/holdfast-mesh/holdfast/replication/swarm"
+)
+
+func TestCopiesAreTheSame(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	for day := range 3 {
+		home.backUp("", at("vm/100", day), "alice@pbs", 1, 2, uint64(10+day))
+		home.backUp("a/b", at("ct/7", day), "bob@pbs", 2, 3, uint64(20+day))
+	}
+	l := home.serve(nil)
+	defer l.close()
+	log := &taskLog{}
+	p := puller(t, dc, log, home.source(l, nil))
+	report, err := p.Run(t.Context(), job(plan.Options{To: "copies/home"}))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
+	for day := range 3 {
+		dc.same("copies/home", home, "", at("vm/100", day))
+		dc.same("copies/home/a/b", home, "a/b", at("ct/7", day))
+	}
+	if report.Pulled != 6 || report.Groups != 2 || report.Swarm.Fetched != 9 {
+		t.Errorf("report is %+v, want 6 snapshots of 2 groups, and each of 9 chunks once", report)
+	}
+	again, err := p.Run(t.Context(), job(plan.Options{To: "copies/home"}))
+	if err != nil || again.Pulled+again.Renewed != 0 || again.Swarm.Fetched != 0 || again.FilesSize != 0 {
+		t.Errorf("a second pull did %+v (%v), want nothing", again, err)
+	}
+	if want := "Summary: sync job found no new data to pull"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log does not say %q:\n%s", want, log)
+	}
+}
+
+func TestOnlyWhatIsMissingIsFetched(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, 1, 2, 3, 4)
+	dc.backUp("other", at("host/x", 0), owner, 2, 4)
+	l := home.serve(nil)
+	defer l.close()
+	p := puller(t, dc, &taskLog{}, home.source(l, nil))
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	if report.Swarm.Fetched != 2 {
+		t.Errorf("%d chunks were fetched, want the 2 that were not here", report.Swarm.Fetched)
+	}
+	dc.same("", home, "", at("vm/100", 0))
+}
+
+func TestSeveralSourcesShareTheWork(t *testing.T) {
+	seeds := make([]uint64, 400)
+	for i := range seeds {
+		seeds[i] = uint64(1000 + i)
+	}
+	home, third, dc := newSite(t, "home"), newSite(t, "third"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, seeds...)
+	third.backUp("x", at("vm/1", 0), owner, seeds[:300]...)
+	a, b := home.serve(nil), third.serve(nil)
+	defer a.close()
+	defer b.close()
+	p := puller(t, dc, &taskLog{}, home.source(a, nil), third.source(b, nil))
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	dc.same("", home, "", at("vm/100", 0))
+	by := report.Swarm.BySource
+	if by[0].Chunks+by[1].Chunks != 400 || by[0].Chunks < 100 || by[1].Chunks == 0 || report.Swarm.Twice > 0 {
+		t.Errorf("sources gave %+v, want 400 chunks together, the 100 of which home is the only holder from home", by)
+	}
+}
+
+// A lying connection flips one bit in most of what a stream carries.
+type lying struct {
+	net.Conn
+}
+
+func (c *lying) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 500 { // an answer to a question for chunks: heads and catalogues are smaller here
+		p[n-1] ^= 1
+	}
+	return n, err
+}
+
+func TestLyingPeerIsNamedAndNothingOfItStays(t *testing.T) {
+	seeds := []uint64{51, 52, 53, 54, 55, 56, 57, 58}
+	home, liar, dc := newSite(t, "home"), newSite(t, "liar"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, seeds...)
+	liar.backUp("", at("vm/9", 0), owner, seeds...)
+	a, b := home.serve(nil), liar.serve(nil)
+	defer a.close()
+	defer b.close()
+	b.wrap = func(c net.Conn) net.Conn { return &lying{Conn: c} }
+	log := &taskLog{}
+	p := puller(t, dc, log, home.source(a, nil), liar.source(b, nil))
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	dc.same("", home, "", at("vm/100", 0))
+	if by := report.Swarm.BySource; by[0].Bad != 0 || by[1].Chunks > 0 {
+		t.Errorf("sources are %+v, want nothing from the liar", by)
+	}
+	if report.Swarm.BySource[1].Bad > 0 && !strings.Contains(log.String(), "WARNING: liar:main sent") {
+		t.Errorf("the log does not name the liar:\n%s", log)
+	}
+}
+
+func TestLiarAloneGivesNothing(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, 61, 62, 63, 64, 65)
+	a := home.serve(nil)
+	defer a.close()
+	good := home.source(a, nil)
+	b := home.serve(nil)
+	defer b.close()
+	b.wrap = func(c net.Conn) net.Conn { return &lying{Conn: c} }
+	p := puller(t, dc, &taskLog{}, onlyChunks{good, home.source(b, nil)})
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	if err == nil || report.Pulled != 0 || report.Swarm.BySource[0].Bad != 3 || !report.Swarm.BySource[0].Dropped {
+		t.Errorf("pull from a liar: %v, %+v", err, report)
+	}
+	if list, _ := dc.d.Snapshots(t.Context(), "", group("vm/100")); len(list) > 0 {
+		t.Errorf("%v can be seen, which is not whole", list)
+	}
+}
+
+// onlyChunks takes chunks from another source than all else.
+type onlyChunks struct {
+	replication.Source
+	chunks replication.Source
+}
+
+func (o onlyChunks) Open(ctx context.Context) (swarm.Stream, error) {
+	return o.chunks.Open(ctx)
+}
+
+func TestPeerGivesNoMoreThanItMay(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("open", at("vm/1", 0), owner, 1, 2)
+	home.backUp("secret", at("vm/2", 0), owner, 2, 3)
+	l := home.serve(func(ns naming.Namespace) bool { return ns == "" || ns == "open" })
+	defer l.close()
+	src := home.source(l, nil)
+	p := puller(t, dc, &taskLog{}, src)
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	if report.Pulled != 1 {
+		t.Errorf("%d snapshots were pulled, want the one that may be read", report.Pulled)
+	}
+	dc.same("open", home, "open", at("vm/1", 0))
+	have, err := src.Have(t.Context(), digests(1, 2, 3))
+	if err != nil || !slices.Equal(have, []bool{true, true, false}) {
+		t.Errorf("peer says that it has %v (%v); chunk 3 is of a snapshot that may not be read", have, err)
+	}
+	st, err := src.Open(t.Context())
+	must(t, err)
+	defer st.Close()
+	must(t, st.Ask(digests(3)))
+	a, err := st.Next(func(n int) ([]byte, error) { return make([]byte, n), nil })
+	if err != nil || a.Err == nil {
+		t.Errorf("peer gave a chunk of a snapshot that may not be read: %v", err)
+	}
+	home.backUp("open", at("vm/1", 1), owner, 3)
+	if have, err = src.Have(t.Context(), digests(3)); err != nil || !have[0] {
+		t.Errorf("peer does not have what a new snapshot names: %v %v", have, err)
+	}
+	must(t, home.d.Forget(t.Context(), "open", at("vm/1", 1)))
+	if have, err = src.Have(t.Context(), digests(3)); err != nil || have[0] {
+		t.Errorf("peer still has what a forgotten snapshot named: %v %v", have, err)
+	}
+}

@@ -1,0 +1,356 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+)
+
+// A source is one of the sources of a swarm. The swarm's lock protects it.
+type source struct {
+	Source
+	bit     uint64
+	limit   int // streams it should have
+	streams int // that it has
+	dropped bool
+	stat    SourceStat
+
+	// What tuning needs: bytes since when, and the rate at the last step.
+	moved int64
+	rate  float64
+}
+
+// serve keeps streams to one source until ctx is done.
+func (s *Swarm) serve(ctx context.Context, src *source) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	tick := time.NewTicker(tuneEvery)
+	defer tick.Stop()
+	for n := 0; ; {
+		for ; n < s.limit(src); n++ {
+			wg.Go(func() { s.keep(ctx, src) })
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			s.tune(src)
+			s.work.Broadcast() // what has been outstanding for long may be asked of others now
+		}
+	}
+}
+
+func (s *Swarm) limit(src *source) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return src.limit
+}
+
+// tuneEvery is how often it is decided whether more streams carry more: long
+// enough for several round trips around the earth, short enough that a pull of
+// half a minute gains from it.
+const tuneEvery = time.Second
+
+// tune adds streams for as long as that carries a tenth more than before. On a
+// line that loses packets each stream is bound by its round trip and the loss
+// (Mathis' law), so n streams carry n times as much; where the line itself is
+// the limit, more of them carry the same.
+func (s *Swarm) tune(src *source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rate := float64(src.moved)
+	src.moved = 0
+	busy := src.streams == src.limit && len(s.items) > src.limit
+	if !busy || src.limit >= s.cfg.MaxStreams {
+		return
+	}
+	if rate > src.rate*1.1 || src.rate == 0 {
+		src.limit = min(src.limit*2, s.cfg.MaxStreams)
+	}
+	src.rate = max(rate, src.rate)
+}
+
+// keep keeps one stream open while there is something to ask for, and opens it
+// again, after a growing pause, when it fails.
+func (s *Swarm) keep(ctx context.Context, src *source) {
+	pause := firstPause
+	for s.await(ctx, src) {
+		began := time.Now()
+		got, err := s.stream(ctx, src)
+		if ctx.Err() != nil {
+			return
+		}
+		if got > 0 || err == nil {
+			pause = firstPause
+		}
+		if err == nil {
+			continue
+		}
+		s.failed(src, err, got == 0 && pause >= lastPause)
+		t := time.NewTimer(max(0, pause-time.Since(began)))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+		}
+		pause = min(2*pause, lastPause)
+	}
+}
+
+// Pauses between attempts to reach a source.
+const (
+	firstPause = 250 * time.Millisecond
+	lastPause  = 16 * time.Second
+)
+
+// await returns when the source can be asked for something, and false if it
+// never will be.
+func (s *Swarm) await(ctx context.Context, src *source) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ctx.Err() == nil && !src.dropped {
+		if s.queues.has(src.bit) || s.second(src) != nil {
+			return true
+		}
+		s.work.Wait()
+	}
+	return false
+}
+
+func (q queues) has(bit uint64) bool {
+	for mask := range q {
+		if mask&bit != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// failed notes that a stream ended. A source that cannot be reached for a long
+// time gives its chunks back: others have them, or they are lost to this run.
+func (s *Swarm) failed(src *source, err error, gone bool) {
+	s.cfg.Log.Debug("stream failed", "source", src.Name(), "err", err)
+	var tell []func()
+	s.mu.Lock()
+	src.stat.Last = err.Error()
+	if gone && src.streams == 0 {
+		tell = s.giveUp(src, err)
+	}
+	s.mu.Unlock()
+	run(tell)
+}
+
+// A line is one stream and what it was asked for.
+type line struct {
+	src   *source
+	asked map[chunks.Digest]*item
+	bytes int // about, of asked
+	heard time.Time
+	rate  float64 // bytes per second, lately
+}
+
+// How much a stream is asked for ahead, in bytes.
+const (
+	ahead    = 1500 * time.Millisecond // worth of its rate
+	minAhead = 2 << 20
+	maxAhead = 32 << 20
+	maxAsked = 4096 // chunks
+)
+
+func (l *line) room() int {
+	if len(l.asked) >= maxAsked {
+		return 0
+	}
+	return min(max(int(l.rate*ahead.Seconds()), minAhead), maxAhead) - l.bytes
+}
+
+// stream opens a stream and works with it until it fails, or there is nothing
+// to ask for. It returns how many chunks it got.
+func (s *Swarm) stream(ctx context.Context, src *source) (got int, err error) {
+	st, err := src.Open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	l := &line{src: src, asked: map[chunks.Digest]*item{}, heard: time.Now()}
+	s.mu.Lock()
+	src.streams++
+	s.mu.Unlock()
+	defer s.giveBack(l)
+	unhook := context.AfterFunc(ctx, func() { _ = st.Close() })
+	defer func() {
+		if unhook() {
+			_ = st.Close()
+		}
+	}()
+	for {
+		ask := s.more(l)
+		if len(ask) > 0 {
+			if err := st.Ask(ask); err != nil {
+				return got, err
+			}
+		}
+		if len(l.asked) == 0 {
+			return got, nil
+		}
+		a, mem, err := s.next(ctx, st)
+		if err != nil {
+			return got, err
+		}
+		if a.Err == nil {
+			got++
+		}
+		if err := s.arrived(ctx, l, a, mem); err != nil {
+			return got, err
+		}
+	}
+}
+
+var errUnasked = errors.New("it sent a chunk that nobody asked for")
+
+// A loan is memory for one blob, of what the swarm may use.
+type loan struct {
+	s   *Swarm
+	buf *chunks.Buffer
+	n   int64
+}
+
+func (l *loan) free() {
+	if l != nil {
+		l.buf.Free()
+		l.s.memory.Release(l.n)
+	}
+}
+
+// next waits for the next answer.
+func (s *Swarm) next(ctx context.Context, st Stream) (Answer, *loan, error) {
+	var mem *loan
+	a, err := st.Next(func(n int) ([]byte, error) {
+		if n > chunks.MaxBlob {
+			return nil, errors.New("it sent a chunk that is too long")
+		}
+		if err := s.memory.Acquire(ctx, int64(n)); err != nil {
+			return nil, err
+		}
+		mem = &loan{s, chunks.GetBuffer(n), int64(n)}
+		return mem.buf.Bytes[:n], nil
+	})
+	if err != nil || a.Err != nil {
+		mem.free()
+		return a, nil, err
+	}
+	return a, mem, nil
+}
+
+// more takes what the stream can be asked for now.
+func (s *Swarm) more(l *line) []chunks.Digest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.src.dropped {
+		return nil
+	}
+	if len(l.asked) == 0 {
+		l.heard = time.Now()
+	}
+	var ask []chunks.Digest
+	room := l.room()
+	if room < minAhead/2 && len(l.asked) > 0 {
+		return nil // not a question for every answer
+	}
+	for room > 0 && len(l.asked) < maxAsked {
+		it := s.queues.take(l.src.bit)
+		if it == nil && len(l.asked) == 0 {
+			it = s.second(l.src)
+		}
+		if it == nil {
+			break
+		}
+		if it.asked == 0 {
+			it.since = time.Now()
+		}
+		it.asked |= l.src.bit
+		l.asked[it.digest] = it
+		l.bytes += it.size
+		room -= it.size
+		ask = append(ask, it.digest)
+	}
+	return ask
+}
+
+// second finds the chunk that has been outstanding elsewhere for longest, when
+// so little is left that the slowest source would be waited for.
+func (s *Swarm) second(src *source) *item {
+	if len(s.items) > endgame {
+		return nil
+	}
+	var best *item
+	for _, it := range s.items {
+		if it.holders&src.bit == 0 || it.asked&src.bit != 0 || it.asked == 0 || it.checking || it.asked&(it.asked-1) != 0 {
+			continue
+		}
+		if time.Since(it.since) > overdue && (best == nil || it.since.Before(best.since)) {
+			best = it
+		}
+	}
+	return best
+}
+
+// When no more than endgame chunks are left, one that is overdue is asked of a
+// second source. Nothing is as long on its way from one that works.
+const (
+	endgame = 64
+	overdue = 2 * ahead
+)
+
+// arrived deals with an answer.
+func (s *Swarm) arrived(ctx context.Context, l *line, a Answer, mem *loan) error {
+	s.mu.Lock()
+	it := l.asked[a.Digest]
+	if it == nil {
+		s.mu.Unlock()
+		mem.free()
+		return errUnasked
+	}
+	delete(l.asked, a.Digest)
+	l.bytes -= it.size
+	it.asked &^= l.src.bit
+	now := time.Now()
+	if gap := now.Sub(l.heard).Seconds(); gap > 0 {
+		l.rate += (float64(len(a.Blob))/gap - l.rate) * min(1, gap) // what is younger than a second counts most
+	}
+	l.heard = now
+	l.src.moved += int64(len(a.Blob))
+	tell := func() {}
+	if a.Err != nil && !it.over {
+		tell = s.refuse(it, l.src, a.Err)
+	}
+	s.mu.Unlock()
+	tell()
+	if a.Err != nil {
+		return nil
+	}
+	select {
+	case s.checks <- arrival{l.src, a.Blob, a.Digest, mem}:
+		return nil
+	case <-ctx.Done():
+		mem.free()
+		return ctx.Err()
+	}
+}
+
+// giveBack puts what a stream did not deliver back into the queue.
+func (s *Swarm) giveBack(l *line) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.src.streams--
+	for _, it := range l.asked {
+		it.asked &^= l.src.bit
+		if !it.over && !it.checking && it.asked == 0 && it.holders != 0 {
+			s.queues.add(it)
+		}
+	}
+	s.work.Broadcast()
+}
