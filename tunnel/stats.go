@@ -46,6 +46,7 @@ type PeerStats struct {
 	RTT           time.Duration  // of the path, zero if not known
 	LossOut       float64        // share of the direct packets of late to the peer that were lost
 	LossIn        float64        // the same from it
+	Handshakes    uint64         // of WireGuard: sessions that the peer used
 	LastHandshake time.Time      // of WireGuard, zero: never
 	Limit         Limit
 
@@ -61,9 +62,11 @@ func (t *Tunnel) Stats() []PeerStats {
 	busy := t.waits.of(t.stack.Waits(), time.Now()) > 10
 	t.mu.Lock()
 	latest := map[NodeID]time.Time{}
-	for k, r := range t.applied {
-		if h := handshakes[k]; h.After(latest[r.node]) {
-			latest[r.node] = h
+	for _, p := range t.peers {
+		for _, k := range p.Keys {
+			if h := handshakes[k]; h.After(latest[p.ID]) {
+				latest[p.ID] = h
+			}
 		}
 	}
 	t.mu.Unlock()
@@ -72,7 +75,8 @@ func (t *Tunnel) Stats() []PeerStats {
 		p := PeerStats{
 			ID: s.ID, Endpoint: s.Direct, RTT: s.RTT, LossOut: s.LossOut, LossIn: s.LossIn,
 			Sent: s.Sent, Received: s.Received, RelaySent: s.RelaySent, RelayReceived: s.RelayReceived,
-			RelayDropped: s.RelayDropped, SendErrors: s.SendErrors, LastHandshake: latest[s.ID],
+			RelayDropped: s.RelayDropped, SendErrors: s.SendErrors,
+			Handshakes: s.Handshakes, LastHandshake: latest[s.ID],
 		}
 		p.Path = pathOf(s.Direct.IsValid(), s.Relay)
 		p.Limit = limitOf(p, s.InUse, busy)
@@ -117,20 +121,26 @@ func (t *Tunnel) Dropped() (strangers, forged, unknown uint64) { return t.bind.D
 
 // handshakes asks WireGuard for the time of the last handshake with each key.
 func (t *Tunnel) handshakes() map[PublicKey]time.Time {
-	text, err := t.device.IpcGet()
-	if err != nil {
-		return nil
-	}
+	t.mu.Lock()
+	identities := slices.Clone(t.identities)
+	t.mu.Unlock()
 	all := map[PublicKey]time.Time{}
-	var key PublicKey
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), "=")
-		switch name {
-		case "public_key":
-			hex.Decode(key[:], []byte(value))
-		case "last_handshake_time_sec":
-			if s, _ := strconv.ParseInt(value, 10, 64); s > 0 {
-				all[key] = time.Unix(s, 0)
+	for _, id := range identities {
+		text, err := id.wireGuard.IpcGet()
+		if err != nil {
+			continue
+		}
+		var key PublicKey
+		for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+			name, value, _ := strings.Cut(lines.Text(), "=")
+			switch name {
+			case "public_key":
+				hex.Decode(key[:], []byte(value))
+			case "last_handshake_time_sec":
+				s, _ := strconv.ParseInt(value, 10, 64)
+				if h := time.Unix(s, 0); s > 0 && h.After(all[key]) {
+					all[key] = h
+				}
 			}
 		}
 	}
