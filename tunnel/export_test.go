@@ -14,3 +14,10 @@ func (t *Tunnel) Keys() int {
 	defer t.mu.Unlock()
 	return len(t.identities)
 }
+
+// Settled reports whether packets to a peer go by the newest keys.
+func (t *Tunnel) Settled(node NodeID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.stack.Settled(t.peers[node].Address)
+}
