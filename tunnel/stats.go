@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/tunnel/stack"
 )
 
 // A Path says how packets go to a peer.
@@ -30,8 +32,10 @@ const (
 	LimitPath   Limit = "path"   // there is none
 	LimitRelay  Limit = "relay"  // packets go over a stream: a direct path would be faster
 	LimitLoss   Limit = "loss"   // each stream obeys Mathis' law: use several
-	LimitCPU    Limit = "cpu"    // WireGuard does not take packets as fast as they come
-	LimitSender Limit = "sender" // none of these: the program, or round trip times window
+	LimitCPU    Limit = "cpu"    // WireGuard does not take packets as fast as TCP has them
+	LimitWindow Limit = "window" // TCP's largest window, once each round trip
+	LimitRate   Limit = "rate"   // the path takes no more, or the program at the other end
+	LimitSender Limit = "sender" // the program does not send faster
 )
 
 // lossy is the share of lost packets from which loss bounds a stream: at 40 ms
@@ -61,8 +65,9 @@ func (t *Tunnel) Stats() []PeerStats {
 	handshakes := t.handshakes()
 	busy := t.waits.of(t.stack.Waits(), time.Now()) > 10
 	t.mu.Lock()
-	latest := map[NodeID]time.Time{}
+	latest, addresses := map[NodeID]time.Time{}, map[NodeID]netip.Addr{}
 	for _, p := range t.peers {
+		addresses[p.ID] = p.Address
 		for _, k := range p.Keys {
 			if h := handshakes[k]; h.After(latest[p.ID]) {
 				latest[p.ID] = h
@@ -70,6 +75,7 @@ func (t *Tunnel) Stats() []PeerStats {
 		}
 	}
 	t.mu.Unlock()
+	backlogs := t.stack.Backlogs()
 	var all []PeerStats
 	for _, s := range t.bind.Stats() {
 		p := PeerStats{
@@ -79,7 +85,7 @@ func (t *Tunnel) Stats() []PeerStats {
 			Handshakes: s.Handshakes, LastHandshake: latest[s.ID],
 		}
 		p.Path = pathOf(s.Direct.IsValid(), s.Relay)
-		p.Limit = limitOf(p, s.InUse, busy)
+		p.Limit = limitOf(p, s.InUse, busy, backlogs[addresses[s.ID]])
 		all = append(all, p)
 	}
 	slices.SortFunc(all, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
@@ -98,7 +104,8 @@ func pathOf(direct, relay bool) Path {
 	return PathNone
 }
 
-func limitOf(p PeerStats, used, busy bool) Limit {
+// limitOf says what bounds the rate to a peer: the program, unless it waits.
+func limitOf(p PeerStats, used, busy bool, b stack.Backlog) Limit {
 	switch {
 	case !used:
 		return LimitNone
@@ -106,12 +113,16 @@ func limitOf(p PeerStats, used, busy bool) Limit {
 		return LimitPath
 	case p.Path == PathRelay:
 		return LimitRelay
+	case !b.Full:
+		return LimitSender
 	case p.LossOut > lossy:
 		return LimitLoss
 	case busy:
 		return LimitCPU
+	case b.Window:
+		return LimitWindow
 	}
-	return LimitSender
+	return LimitRate
 }
 
 // Dropped counts datagrams that came to the mesh port in vain: packets of

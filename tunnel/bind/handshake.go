@@ -13,7 +13,7 @@ import (
 const (
 	resendAgain = 100 * time.Millisecond // between answers to the same initiation
 
-	minCrossing, maxCrossing = 50 * time.Millisecond, 500 * time.Millisecond
+	minCrossing, maxCrossing = 100 * time.Millisecond, 500 * time.Millisecond
 )
 
 // resendAfter is when an initiation that is not answered goes out again, on
@@ -130,7 +130,10 @@ func (h *handshakes) came(m []byte, now time.Duration, crossing bool) (again []b
 func (b *Bind) initiated(p *Peer, id *Identity, m []byte, now time.Duration) bool {
 	crossing := false
 	if b.cfg.Self < p.id {
-		window := min(max(2*p.rtt(), minCrossing), maxCrossing)
+		window := maxCrossing
+		if rtt := p.rtt(); rtt > 0 {
+			window = min(max(2*rtt, minCrossing), maxCrossing)
+		}
 		for _, k := range *p.pairs.Load() {
 			crossing = crossing || k.ours.Equal(id.key) && k.handshake.pending(now, window)
 		}
