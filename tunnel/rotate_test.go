@@ -286,3 +286,22 @@ func TestHandshakesAreCounted(t *testing.T) {
 		t.Errorf("after a rotation %v handshakes are counted, want 2", counts)
 	}
 }
+
+// A peer that was never spoken with while the key changed is reached by the
+// new one when the old one is gone.
+func TestUnusedPeerAfterTheTimeOfGrace(t *testing.T) {
+	t.Parallel()
+	a, b, n, r := tunneltest.Pair(t)
+	c := tunneltest.Start(t, n.Host("carol", "203.0.113.3"), r, nil)
+	tunneltest.Join(t, a, b, c)
+	client, server := connect(t, a, b, 8400)
+	chat(t, client, server)
+	ring := ringOf(a)
+	key := ring.announce(t, b)
+	ring.tell(t, c)
+	rotate(t, a, key)
+	settled(t, a, b)
+	a.EndOfGrace()
+	client, server = connect(t, a, c, 8401)
+	chat(t, client, server)
+}
