@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -184,14 +183,5 @@ func (w *wire) api(method, target string, into any, headers ...string) {
 	}
 	if err := json.Unmarshal(v.Data, into); err != nil {
 		w.t.Fatalf("%s %s: %v in %s", method, target, err, body)
-	}
-}
-
-// A node answers, and is not healthy for nothing.
-func TestHomeIsHealthy(t *testing.T) {
-	t.Parallel()
-	h := newHome(t)
-	if got := h.http(http.MethodGet, "/health", "", ""); !strings.HasPrefix(got, "200 ") {
-		t.Error(got)
 	}
 }

@@ -100,6 +100,20 @@ func (s *wire) open(what string) *pbstest.Client {
 	return c
 }
 
+// openSoon is open for who may find the last session of the group still ending.
+func (s *wire) openSoon(what string) *pbstest.Client {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		c, answer := s.ask(what)
+		if c != nil {
+			return c
+		}
+		if !strings.Contains(answer, "another backup is already running") || time.Now().After(deadline) {
+			s.t.Fatalf("%s: %s", what, answer)
+		}
+	}
+}
+
 // back makes a snapshot with one small file.
 func (s *wire) back(group, at string) {
 	s.t.Helper()
