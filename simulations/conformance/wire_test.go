@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -25,6 +26,7 @@ type wire struct {
 	t       *testing.T
 	addr    string
 	secret  string     // of the token
+	as      string     // "TOKEN:SECRET" of another that sessions are opened with
 	running func() int // tasks
 }
 
@@ -56,8 +58,9 @@ func (s *wire) http(method, target, kind, body string, headers ...string) string
 	return fmt.Sprint(resp.StatusCode, " ", string(text))
 }
 
+// admin is how the administrator is known.
 func (s *wire) admin() string {
-	return "Authorization: PBSAPIToken " + string(sitetest.Admin) + "!tok:" + s.secret
+	return "Authorization: PBSAPIToken " + cmp.Or(s.as, string(sitetest.Admin)+"!tok:"+s.secret)
 }
 
 // login returns the ticket and the CSRF token of a login, or "STATUS BODY".
