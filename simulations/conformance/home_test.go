@@ -172,16 +172,21 @@ func (h *home) grant(id string, grants ...string) {
 // which must be well.
 func (w *wire) api(method, target string, into any, headers ...string) {
 	w.t.Helper()
-	answer := w.http(method, target, "application/x-www-form-urlencoded", "", headers...)
+	w.decode(w.http(method, target, "application/x-www-form-urlencoded", "", headers...), into)
+}
+
+// decode reads the data of an answer, which must be well.
+func (w *wire) decode(answer string, into any) {
+	w.t.Helper()
 	status, body, _ := strings.Cut(answer, " ")
 	var v struct{ Data json.RawMessage }
 	if status != "200" || json.Unmarshal([]byte(body), &v) != nil || v.Data == nil {
-		w.t.Fatalf("%s %s: %s", method, target, answer)
+		w.t.Fatal(answer)
 	}
 	if into == nil {
 		return
 	}
 	if err := json.Unmarshal(v.Data, into); err != nil {
-		w.t.Fatalf("%s %s: %v in %s", method, target, err, body)
+		w.t.Fatalf("%v in %s", err, body)
 	}
 }
