@@ -131,10 +131,13 @@ func (s *wire) back(group, at string) {
 func (s *wire) end(c *pbstest.Client) {
 	s.t.Helper()
 	c.Close()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		if s.running() == 0 {
-			return
-		}
+	s.idle()
+}
+
+// idle waits until no session is left.
+func (s *wire) idle() {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); s.running() > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatal("a session does not end")
 		}
