@@ -56,7 +56,7 @@ func newHome(t *testing.T, stores ...string) *home {
 // initialised makes a node in a directory.
 func initialised(t *testing.T, dir string) node.Config {
 	t.Helper()
-	cfg := node.Config{Dir: filepath.Join(dir, "n"), Name: "home", Site: "home", Listen: "127.0.0.1:0", MeshListen: "127.0.0.1:0"}
+	cfg := node.Config{Dir: filepath.Join(dir, "n"), Name: "pbs3", Site: "home", Listen: "127.0.0.1:0", MeshListen: "127.0.0.1:0"}
 	if err := node.Init(cfg); err != nil {
 		t.Fatal(err)
 	}
