@@ -3,6 +3,7 @@ package conformance
 import (
 	"fmt"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -23,12 +24,37 @@ func TestRecordedOfficialClients(t *testing.T) {
 	p := newPlayer(h, clientDifferences)
 	p.requestsOnly = true
 	p.secrets["golden@pbs!tok"] = h.token("golden@pbs!tok", "/ Admin")
+	// made makes a snapshot that no recording shows, out of a golden chunk.
+	made := func(group, at, digest string, size int) {
+		c, a := pbstest.Connect(t, h.addr, "/api2/json/backup?store=store1&backup-type=host&backup-id="+group[len("host/"):]+"&backup-time="+at,
+			p.filled([]string{"upgrade: " + upgrade.Backup, "cookie: PBSAuthCookie={ticket golden@pbs}"})...)
+		if c == nil {
+			t.Fatalf("%s: %d %s", group, a.Status, a.Body)
+		}
+		blob, err := os.ReadFile("../../chunks/testdata/golden/chunks/" + digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := chunks.ParseDigest(digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.want(c, "POST /dynamic_index?archive-name=root.pxar.didx", `200 {"data":1}`)
+		h.upload(c, "dynamic", 1, d, size, blob)
+		h.want(c, "PUT /dynamic_index "+pairs(1, 0, d), "200 ")
+		csum := chunks.Sum(slices.Concat(le64(uint64(size)), d[:]))
+		h.want(c, fmt.Sprintf("POST /dynamic_close?wid=1&chunk-count=1&size=%d&csum=%s", size, csum), "200 ")
+		h.finish(c, group, at, fmt.Sprintf(`{"filename":"root.pxar.didx","crypt-mode":"none","size":%d,"csum":%q}`, size, csum))
+		h.end(c)
+	}
+	const tree = "2dfefc5e5e42c7d0b87110b40cdcb9057a0ddace42b0b24dedef162f6f5e0803"
 	p.play(readRecorded(t, "transcripts", func(string) bool { return true }), map[string]func(){
+		"12-backup-exclude": func() { made("host/g6", "1700000000", tree, 2447) },
 		"61-backup-namespace": func() { // which the other server took no notice of
 			h.call("POST", "/admin/datastore/store1/namespace", url.Values{"name": {"a"}})
 			h.call("POST", "/admin/datastore/store1/namespace", url.Values{"parent": {"a"}, "name": {"b"}})
 		},
-		"81-raw-restore": func() { h.back("host/r1", "1700000000") }, // made by bytes that package pbstest replays
+		"81-raw-restore": func() { made("host/r1", "1700000000", tree, 2447) }, // made by bytes that package pbstest replays
 	})
 }
 
