@@ -144,11 +144,10 @@ func (v *victim) found(store string) int {
 	return len(all)
 }
 
-// done verifies all of a datastore, and takes it out of the node.
-func (v *victim) done(store string) {
+// verify verifies all of a datastore.
+func (v *victim) verify(store string) {
 	v.t.Helper()
 	v.task("POST", "/admin/datastore/"+store+"/verify", url.Values{"ignore-verified": {"0"}})
-	v.task("DELETE", "/config/datastore/"+store, nil)
 }
 
 // The server is killed at every request of two recorded sessions, a first backup
@@ -167,39 +166,50 @@ func TestServerKilledAtEveryRequest(t *testing.T) {
 	}
 	first, second := recording("20-backup-first"), recording("21-backup-incremental")
 	v := newVictim(t)
+	c := v.begin(first, "store1")
+	v.send(c, first[1:])
+	c.Close()
 	for k := range max(len(first), len(second)) + 1 {
-		one, two := fmt.Sprint("one", k), fmt.Sprint("two", k)
-		for _, store := range []string{one, two} {
-			v.task("POST", "/config/datastore", url.Values{"name": {store}, "path": {filepath.Join(v.dir, store)}})
-		}
-		c := v.begin(first, two)
-		v.send(c, first[1:])
-		c.Close()
-		done := []bool{v.killedIn(first, one, k), v.killedIn(second, two, k)}
+		fresh := fmt.Sprint("fresh", k) // so that all chunks are new
+		v.task("POST", "/config/datastore", url.Values{"name": {fresh}, "path": {filepath.Join(v.dir, fresh)}})
+		finished := map[string]bool{fresh: v.killedIn(first, fresh, k), "store1": v.killedIn(second, "store1", k)}
 		time.Sleep(time.Duration(rand.IntN(3000)) * time.Microsecond)
 		v.kill()
 		v.start()
-		for i, store := range []string{one, two} {
-			session, want := [][]recorded{first, second}[i], i
-			if done[i] {
-				want++
+		for store, finished := range finished {
+			session, before := first, 0
+			if store == "store1" {
+				session, before = second, 1
 			}
-			found := v.found(store)
-			inFlight := k == len(session)-2 && found == want+1 // to finish was on its way, and came
-			if found != want && !inFlight {
-				t.Errorf("killed at request %d: %s has %d snapshots, want %d", k, store, found, want)
-			}
-			if found == i {
-				c := v.begin(session, store)
-				v.send(c, session[1:])
-				c.Close()
-			}
-			if found := v.found(store); found != i+1 {
-				t.Errorf("after a backup in the place of the one that was killed at request %d, %s has %d snapshots, want %d", k, store, found, i+1)
-			}
-			v.done(store)
+			v.settled(session, store, k, before, finished)
+		}
+		v.call("DELETE", "/config/datastore/"+fresh, nil) // in its time
+		v.call("DELETE", "/admin/datastore/store1/snapshots", url.Values{"backup-type": {"host"}, "backup-id": {"g1"}, "backup-time": {"1700003600"}})
+	}
+}
+
+// settled looks at a datastore after the kill, and makes the backup that was in
+// the making, unless it was finished.
+func (v *victim) settled(session []recorded, store string, k, before int, finished bool) {
+	v.t.Helper()
+	want := before
+	if finished {
+		want++
+	}
+	found := v.found(store)
+	inFlight := k == len(session)-2 && found == want+1 // to finish was on its way, and came
+	if found != want && !inFlight {
+		v.t.Errorf("killed at request %d: %s has %d snapshots, want %d", k, store, found, want)
+	}
+	if found == before {
+		c := v.begin(session, store)
+		v.send(c, session[1:])
+		c.Close()
+		if found = v.found(store); found != before+1 {
+			v.t.Errorf("after the backup was made again, %s has %d snapshots, want %d", store, found, before+1)
 		}
 	}
+	v.verify(store)
 }
 
 // killedIn sends k requests of a session, and one more whose answer nobody
