@@ -71,11 +71,12 @@ func TestRecordedPulls(t *testing.T) {
 	t.Parallel()
 	h := newHome(t, "src")
 	h.user("backup@pbs", "/datastore/src DatastoreBackup")
+	h.user("reader@pbs", "/datastore/src DatastoreReader")
 	p := newPlayer(h, pullDifferences)
 	p.seeded = true
 	p.secrets["admin@pbs!tok"] = h.secret
 	all := readRecorded(t, "real-server", func(file string) bool {
-		return file >= "80" && file < "95" && file[2] == '-' || strings.HasPrefix(file, "97")
+		return file >= "80" && file[2] == '-'
 	})
 	for _, ns := range []string{"a", "c", "a/b"} {
 		parent, name, nested := strings.Cut(ns, "/")
@@ -95,7 +96,9 @@ func TestRecordedPulls(t *testing.T) {
 		h.call("PUT", "/admin/datastore/src/protected", url.Values{"backup-type": {"host"}, "backup-id": {"g1"}, "backup-time": {"1700000000"}, "protected": {is}})
 	}
 	protect("1")
-	p.play(all, map[string]func(){
+	const deleted = "95-pull-source-snapshot-deleted-meanwhile" // of which there is no telling what it was
+	played := slices.DeleteFunc(slices.Clone(all), func(r recorded) bool { return r.File == deleted })
+	p.play(played, map[string]func(){
 		"85-pull-one-new-snapshot": func() { s.sow("85-pull-one-new-snapshot") },
 		"87-pull-remove-vanished": func() {
 			protect("0")
@@ -103,6 +106,7 @@ func TestRecordedPulls(t *testing.T) {
 			h.call("DELETE", "/admin/datastore/src/groups", url.Values{"backup-type": {"vm"}, "backup-id": {"100"}})
 			h.call("DELETE", "/admin/datastore/src/namespace", url.Values{"ns": {"c"}})
 		},
+		"96-pull-as-datastore-reader": func() { s.sow(deleted) },
 	})
 }
 

@@ -343,8 +343,10 @@ func undisturbed(ctx context.Context) (context.Context, context.CancelFunc) {
 func (c *crowd) removedBy(who string, s naming.Snapshot) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.gone[s] == "" {
+		c.removed.Add(1)
+	}
 	c.gone[s] = who
-	c.removed.Add(1)
 }
 
 // prune keeps the last three of each group, and not one fewer.
