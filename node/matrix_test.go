@@ -127,6 +127,7 @@ const matrix = `
 	GET /ping 200 world
 	GET /reader 400
 	GET /status/datastore-usage 200
+	GET /status/metrics 200
 	GET /version 200
 `
 
