@@ -279,6 +279,10 @@ func (g *gateTest) call(h http.Handler, who, endpoint string) (int, string) {
 		query += "&digest=" + noDigest
 	}
 	req := httptest.NewRequest(method, "/api2/json"+filled(path)+query, nil)
+	if protocol := map[string]string{"/backup": "proxmox-backup-protocol-v1", "/reader": "proxmox-backup-reader-protocol-v1"}[path]; protocol != "" {
+		req.Header.Set("Connection", "upgrade") // else nothing but that is looked at
+		req.Header.Set("Upgrade", protocol)
+	}
 	if g.tokens[who] != "" {
 		req.Header.Set("Authorization", g.tokens[who])
 	}
