@@ -65,21 +65,20 @@ func (s *server) raw(d time.Duration) (float64, error) {
 // backup backs a tree and an image up, twice each.
 func (b *bench) backup(ctx context.Context) error {
 	for _, what := range []string{"tree", "image"} {
-		var ours, theirs [2][]time.Duration
+		var ours, theirs [2]costs
 		for round := range b.rounds {
 			if err := b.backupRound(ctx, fmt.Sprint(what, round), what, &ours, &theirs); err != nil {
 				return err
 			}
 		}
 		for i, when := range []string{"first", "unchanged"} {
-			o, t := best(ours[i]), best(theirs[i])
-			b.row(fmt.Sprintf("%s backup of the %s", when, what), o, t, "s", t/o, ">= 0.75", t/o >= 0.75)
+			b.compare(fmt.Sprintf("%s backup of the %s", when, what), ours[i], theirs[i], b.size(what))
 		}
 	}
 	return nil
 }
 
-func (b *bench) backupRound(ctx context.Context, name, what string, ours, theirs *[2][]time.Duration) error {
+func (b *bench) backupRound(ctx context.Context, name, what string, ours, theirs *[2]costs) error {
 	s, err := b.start(name)
 	if err != nil {
 		return err
@@ -99,8 +98,8 @@ func (b *bench) backupRound(ctx context.Context, name, what string, ours, theirs
 	for i := range 2 {
 		snap := b.next(what)
 		err := errors.Join(
-			timed(&theirs[i], func() error { return direct(ctx, d, snap, b.source(what)) }),
-			timed(&ours[i], func() error { return remote(ctx, c, snap, b.source(what)) }),
+			timed(&theirs[i], nil, func() error { return direct(ctx, d, snap, b.source(what)) }),
+			timed(&ours[i], s, func() error { return remote(ctx, c, snap, b.source(what)) }),
 		)
 		if err != nil {
 			return err
@@ -122,17 +121,16 @@ func (b *bench) restore(ctx context.Context) error {
 			return err
 		}
 		defer d.Close()
-		var ours, theirs []time.Duration
+		var ours, theirs costs
 		if err := b.restoreBoth(ctx, s, d, what, &ours, &theirs); err != nil {
 			return err
 		}
-		o, t := best(ours), best(theirs)
-		b.row("restore of the "+what, o, t, "s", t/o, ">= 0.75", t/o >= 0.75)
+		b.compare("restore of the "+what, ours, theirs, b.size(what))
 	}
 	return nil
 }
 
-func (b *bench) restoreBoth(ctx context.Context, s *server, d *catalog.Datastore, what string, ours, theirs *[]time.Duration) error {
+func (b *bench) restoreBoth(ctx context.Context, s *server, d *catalog.Datastore, what string, ours, theirs *costs) error {
 	c, err := s.client(nil)
 	if err != nil {
 		return err
@@ -147,7 +145,7 @@ func (b *bench) restoreBoth(ctx context.Context, s *server, d *catalog.Datastore
 		if err != nil {
 			return err
 		}
-		err = b.fetch(ctx, local, what, theirs)
+		err = b.fetch(ctx, local, nil, what, theirs)
 		local.Close()
 		if err != nil {
 			return err
@@ -156,7 +154,7 @@ func (b *bench) restoreBoth(ctx context.Context, s *server, d *catalog.Datastore
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(b.fetch(ctx, far, what, ours), far.Close()); err != nil {
+		if err := errors.Join(b.fetch(ctx, far, s, what, ours), far.Close()); err != nil {
 			return err
 		}
 	}
@@ -243,17 +241,17 @@ func (b *bench) far(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	var took []time.Duration
+	var took costs
 	for range b.rounds {
 		origin, err := c.OpenSnapshot(ctx, "", snap)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(b.fetch(ctx, origin, "tree", &took), origin.Close()); err != nil {
+		if err := errors.Join(b.fetch(ctx, origin, s, "tree", &took), origin.Close()); err != nil {
 			return err
 		}
 	}
-	o := best(took)
+	o := took.best()
 	b.row(fmt.Sprintf("restore of the tree of %d MiB at a round trip of 150 ms", b.treeN), o, limit, "s", o/limit, "<= 4 s", o <= limit)
 	return nil
 }
