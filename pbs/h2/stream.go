@@ -28,12 +28,12 @@ type body struct {
 	mu      sync.Mutex
 	arrived *sync.Cond
 	blocks  []*block // oldest first
-	want    []byte // of a handler that waits; nil: none does
-	filling bool   // the reader writes to want
-	got     int    // bytes of want that are there
-	credit  int    // taken by the handler, and not yet told the client
-	err     error  // after what is in blocks
-	closed  bool   // nobody wants the rest
+	want    []byte   // of a handler that waits; nil: none does
+	filling bool     // the reader writes to want
+	got     int      // bytes of want that are there
+	credit  int      // taken by the handler, and not yet told the client
+	err     error    // after what is in blocks
+	closed  bool     // nobody wants the rest
 }
 
 // errAbandoned is what a body ends with that the handler did not read.
