@@ -72,7 +72,7 @@ func (e *expected) next() {
 		}
 		p := &early{loan: loan{s: e.s, budget: e.budget}, done: make(chan struct{})}
 		n := e.s.guess()
-		if !e.budget.TryAcquire(n) && !(e.forget() && e.budget.TryAcquire(n)) {
+		if !e.acquire(n) && !(e.forget() && e.acquire(n)) {
 			return
 		}
 		p.loan.bytes = n
@@ -81,6 +81,17 @@ func (e *expected) next() {
 		e.order = append(e.order, d)
 		e.work.Go(func() { e.fetch(p, d) })
 	}
+}
+
+// acquire takes n bytes of the budget, if room is left then for chunks to turn
+// out longer than thought: those that do, and find none, have come for nothing.
+func (e *expected) acquire(n int64) bool {
+	spare := min(e.s.r.c.cfg.InFlight/8, chunks.MaxBlob)
+	if !e.budget.TryAcquire(n + spare) {
+		return false
+	}
+	e.budget.Release(spare)
+	return true
 }
 
 // fetch fetches one chunk. What goes wrong shows when it is asked for.
