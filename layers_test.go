@@ -152,7 +152,9 @@ var insideNode = []rule{
 	{"node/front", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
-	{"node", "node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node/keyfile", ""},
+	{"node/cluster", ""},
+	{"node", "node/keyfile node/cluster node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

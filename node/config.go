@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -32,11 +33,12 @@ type Config struct {
 	Logging       Log    `toml:"log"`
 	Limits        Limits `toml:"limits"`
 
-	Dir     string              `toml:"-"` // the directory of the node
-	Version string              `toml:"-"` // of the program
-	Log     *slog.Logger        `toml:"-"` // default: discard
-	Getenv  func(string) string `toml:"-"` // default: an empty environment
-	level   *slog.LevelVar      // of Log, where NewLogger made it
+	Dir      string              `toml:"-"` // the directory of the node
+	Version  string              `toml:"-"` // of the program
+	Recovery ed25519.PublicKey   `toml:"-"` // of the cluster that Init founds; nil: there is none
+	Log      *slog.Logger        `toml:"-"` // default: discard
+	Getenv   func(string) string `toml:"-"` // default: an empty environment
+	level    *slog.LevelVar      // of Log, where NewLogger made it
 }
 
 // TLS says which certificate clients see.
@@ -68,6 +70,8 @@ const (
 	accountsFile  = "accounts.json"
 	ticketKeyFile = "ticket.key"
 	identityFile  = "identity.key"
+	OperatorFile  = "operator.key"
+	clusterDir    = "cluster"
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
 	tasksDir      = "tasks"

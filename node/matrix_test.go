@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -193,8 +195,12 @@ func newGateTest(t *testing.T) *gateTest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- n.cluster.Run(ctx) }()
 	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
+		stop()
+		if err := errors.Join(<-ran, n.Close()); err != nil {
 			t.Error(err)
 		}
 	})
