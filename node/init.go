@@ -67,6 +67,9 @@ func initDir(c Config) error {
 	if err := makeSecrets(c); err != nil {
 		return err
 	}
+	if _, complete := cluster.IsMember(c.at(clusterDir)); complete {
+		return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
+	}
 	if err := cluster.Abandon(c.at(clusterDir)); err != nil { // of an Init that was cut short
 		return err
 	}

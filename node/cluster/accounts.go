@@ -132,9 +132,11 @@ func (a *Accounts) Update(ctx context.Context, change func(*access.State) error)
 	if err := change(next); err != nil {
 		return err
 	}
-	used := onlyUses(was, next)
-	if len(used) == 0 {
+	switch used := onlyUses(was, next); {
+	case used == nil:
 		return a.ledger.Update(ctx, change)
+	case len(used) == 0:
+		return nil
 	}
 	short, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
@@ -160,8 +162,8 @@ func (a *Accounts) onMerged(change func(*access.State) error) func(*access.State
 	}
 }
 
-// onlyUses returns the factors that differ, if nothing else does and they are
-// the same but for having been used.
+// onlyUses returns the factors that differ, perhaps none; nil if anything else
+// does, or more of them than that they were used.
 func onlyUses(was, next *access.State) map[access.AuthID]factor.Factor {
 	a, b := was.Clone(), next.Clone()
 	used := map[access.AuthID]factor.Factor{}

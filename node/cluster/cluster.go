@@ -93,15 +93,16 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key)}
-	if c.guard, err = guard.Open(guard.Config{Dir: cfg.Dir}); err != nil {
+	promises, err := guard.Open(guard.Config{Dir: cfg.Dir})
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, c.guard.Close())
+			err = errors.Join(err, promises.Close())
 		}
 	}()
+	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises}
 	if err := c.believe(chain); err != nil {
 		return nil, err
 	}
