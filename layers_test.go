@@ -139,10 +139,11 @@ var insideCmd = []rule{
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -154,7 +155,9 @@ var insideNode = []rule{
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
-	{"node", "node/keyfile node/cluster node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node/operator", ""},
+	{"node/members", "node/cluster node/operator"},
+	{"node", "node/keyfile node/cluster node/members node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

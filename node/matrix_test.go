@@ -114,6 +114,16 @@ const matrix = `
 	PUT /config/verify/{id} 400
 	GET /holdfast/datastore/{store}/trash 403
 	POST /holdfast/datastore/{store}/trash 403
+	GET /holdfast/invites 403
+	POST /holdfast/invites 403
+	DELETE /holdfast/invites/{invite} 403
+	GET /holdfast/members 403
+	GET /holdfast/members/{member} 403
+	PUT /holdfast/members/{member} 403
+	DELETE /holdfast/members/{member} 403
+	POST /holdfast/members/{member}/block 403
+	GET /holdfast/recover 403
+	POST /holdfast/recover 403
 	GET /holdfast/status 403
 	GET /nodes 403
 	GET /nodes/{node}/certificates/info 403
@@ -154,6 +164,16 @@ const owned = `
 	GET /backup 400
 	GET /reader 400
 	POST /holdfast/datastore/{store}/trash 403
+	GET /holdfast/invites 403
+	POST /holdfast/invites 403
+	DELETE /holdfast/invites/{invite} 403
+	GET /holdfast/members 403
+	GET /holdfast/members/{member} 403
+	PUT /holdfast/members/{member} 403
+	DELETE /holdfast/members/{member} 403
+	POST /holdfast/members/{member}/block 403
+	GET /holdfast/recover 403
+	POST /holdfast/recover 403
 `
 
 // askPassword are those that want the caller's own password as well.

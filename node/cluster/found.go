@@ -127,3 +127,23 @@ func (c *Cluster) begin(ctx context.Context, f Founding) error {
 	}
 	return c.settings.takeOver(ctx, f.Settings)
 }
+
+// Enter makes this node one of a cluster that somebody else has founded and
+// that has admitted it. The chain was checked.
+func Enter(cfg Config, chain *authority.Chain) error {
+	if is, complete := IsMember(cfg.Dir); is && complete {
+		return &Error{errors.New("this node belongs to a cluster already"), "to put it into another, begin with an empty data directory"}
+	}
+	err := os.MkdirAll(cfg.Dir, 0o700)
+	if err == nil {
+		err = writeChain(filepath.Join(cfg.Dir, authorityFile), chain)
+	}
+	if err != nil {
+		return fmt.Errorf("enter the cluster: %w", err)
+	}
+	c, err := Open(cfg)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}

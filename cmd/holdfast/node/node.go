@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/node"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
@@ -24,7 +25,7 @@ import (
 
 // New returns the verbs about the node itself.
 func New(o *cli.Options, version string) *cobra.Command {
-	return cli.Group("node", "make and run the node of this machine", newInit(o), newRun(o, version))
+	return cli.Group("node", "make and run the node of this machine", newInit(o), newRun(o, version), member.NewBlock(o))
 }
 
 // made is what `node init` prints.
