@@ -131,6 +131,18 @@ var insideTunnel = []rule{
 	{"tunnel", "tunnel/probe tunnel/path tunnel/udp tunnel/stack tunnel/portmap tunnel/bind"},
 }
 
+// insideMesh is the same for the packages of that folder.
+var insideMesh = []rule{
+	{"mesh/network", ""},
+	{"mesh/invite", ""},
+	{"mesh/feed", ""},
+	{"mesh/facts", "mesh/feed"},
+	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", "mesh/network"},
+	{"mesh/exchange", "mesh/network mesh/feed"},
+	{"mesh", "mesh/network"},
+}
+
 // insideCmd is the same for the command line.
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
@@ -151,6 +163,7 @@ var insideNode = []rule{
 	{"node/admin", ""},
 	{"node/certificate", ""},
 	{"node/front", ""},
+	{"node/link", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
@@ -163,7 +176,7 @@ var insideNode = []rule{
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"cmd": insideCmd, "node": insideNode,
+	"cmd": insideCmd, "node": insideNode, "mesh": insideMesh,
 }
 
 // A rule says what of ours one folder may import.

@@ -1,4 +1,4 @@
-package consensustest
+package meshtest
 
 import (
 	"io"
