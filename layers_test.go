@@ -169,8 +169,9 @@ var insideNode = []rule{
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/link", "node/cluster"},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/link node/members node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

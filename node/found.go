@@ -78,11 +78,24 @@ func (n *Node) openCluster() error {
 	if err != nil {
 		return err
 	}
-	n.identity = identityName(key)
-	n.cluster, err = cluster.Open(cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log})
+	n.key, n.identity = key, identityName(key)
+	id, err := cluster.ID(c.at(clusterDir))
 	if err != nil {
+		return err
+	}
+	if err := n.openLink(id); err != nil {
+		return err
+	}
+	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log}
+	if n.link != nil {
+		open.Network = n.link.Network()
+	}
+	if n.cluster, err = cluster.Open(open); err != nil {
 		return fmt.Errorf("accounts and settings: %w", err)
 	}
 	n.keep(n.cluster)
-	return nil
+	if n.link == nil {
+		return nil
+	}
+	return n.link.Attach(n.cluster)
 }

@@ -31,8 +31,7 @@ import (
 // If root makes the node in a directory that belongs to another user, who is
 // to run it, all that is made belongs to that user.
 func Init(c Config) error {
-	c.Listen = cmp.Or(c.Listen, ":8007")
-	c.MeshListen = cmp.Or(c.MeshListen, ":51820")
+	c = c.withInitDefaults()
 	full, err := parseConfig([]byte(c.text()))
 	if err != nil {
 		return err
@@ -44,7 +43,34 @@ func Init(c Config) error {
 	return nil
 }
 
+func (c Config) withInitDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, ":8007")
+	c.MeshListen = cmp.Or(c.MeshListen, ":51820")
+	return c
+}
+
 func initDir(c Config) error {
+	return makeDir(c, func() error {
+		if _, complete := cluster.IsMember(c.at(clusterDir)); complete {
+			return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
+		}
+		if err := cluster.Abandon(c.at(clusterDir)); err != nil { // of an Init that was cut short
+			return err
+		}
+		if err := found(context.Background(), c); err != nil {
+			return err
+		}
+		// The configuration comes last: with it, the directory is a node.
+		if _, err := statefile.WriteSecret(c.at(ConfigFile), []byte(c.text()), false); err != nil {
+			return err
+		}
+		return cluster.Founded(c.at(clusterDir))
+	})
+}
+
+// makeDir makes the directory of a node, with what it has of its own, and then
+// what fill makes.
+func makeDir(c Config, fill func() error) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
@@ -67,20 +93,10 @@ func initDir(c Config) error {
 	if err := makeSecrets(c); err != nil {
 		return err
 	}
-	if _, complete := cluster.IsMember(c.at(clusterDir)); complete {
-		return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
-	}
-	if err := cluster.Abandon(c.at(clusterDir)); err != nil { // of an Init that was cut short
+	if err := fill(); err != nil {
 		return err
 	}
-	if err := found(context.Background(), c); err != nil {
-		return err
-	}
-	// The configuration comes last: with it, the directory is a node.
-	if _, err := statefile.WriteSecret(c.at(ConfigFile), []byte(c.text()), false); err != nil {
-		return err
-	}
-	return errors.Join(cluster.Founded(c.at(clusterDir)), giveAway(c.Dir))
+	return giveAway(c.Dir)
 }
 
 // mayInit refuses a directory with something else in it.

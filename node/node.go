@@ -19,6 +19,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -35,6 +36,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/front"
+	"github.com/holdfast-mesh/holdfast/node/link"
 	"github.com/holdfast-mesh/holdfast/node/systemd"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -47,6 +49,8 @@ type Node struct {
 	ending   atomic.Bool
 	notifier *systemd.Notifier
 
+	key         ed25519.PrivateKey // whom others know the node by
+	link        *link.Link         // nil: the node is linked to no other
 	cluster     *cluster.Cluster
 	settings    settings.Store
 	access      *access.Service
@@ -177,6 +181,9 @@ func (n *Node) parts() []part {
 		{"certificate", n.certificate.Run},
 		{"schedules", n.schedules.Run},
 		{"watchdog", func(ctx context.Context) error { return n.notifier.Run(ctx, n.alive) }},
+	}
+	if n.link != nil {
+		parts = append(parts, part{"link to other sites", n.runLink})
 	}
 	if n.monitor != nil {
 		parts = append(parts, part{"monitor address", n.runMonitor})

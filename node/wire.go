@@ -80,7 +80,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
 		traffic.Endpoints(n.settings, n.traffic),
-		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask}),
+		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
 }

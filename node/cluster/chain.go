@@ -54,6 +54,26 @@ func holds(chain *authority.Chain, length uint64, head [32]byte) bool {
 	return len(links) > 0 && canon.Decode(links[0], &next) == nil && next.Prev == head
 }
 
+// Holds tells whether a chain has a link with the hash head.
+func Holds(chain *authority.Chain, head [32]byte) bool {
+	n, _ := chain.Head()
+	for length := n; length > 0; length-- {
+		if holds(chain, length, head) {
+			return true
+		}
+	}
+	return false
+}
+
+// ID returns which cluster the node with this directory belongs to.
+func ID(dir string) ([16]byte, error) {
+	chain, err := readChain(filepath.Join(dir, authorityFile))
+	if err != nil {
+		return [16]byte{}, err
+	}
+	return chain.Cluster(), nil
+}
+
 // IsMember tells whether the node with this directory belongs to a cluster, and
 // whether that is all made.
 func IsMember(dir string) (is, complete bool) {

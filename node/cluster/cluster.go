@@ -247,6 +247,49 @@ func (c *Cluster) View() ledger.View { return c.ledger.View() }
 // Roster is who belongs to the cluster, as this node believes it.
 func (c *Cluster) Roster() *authority.Keeper { return c.keeper }
 
+// Nodes are the IDs of all nodes that the chain or the ledger names.
+func (c *Cluster) Nodes() (ids []string) {
+	seen := map[string]bool{}
+	for _, n := range c.keeper.Chain().Nodes() {
+		ids = append(ids, n.Key.NodeID())
+		seen[n.Key.NodeID()] = true
+	}
+	for id := range ledger.Members.All(c.ledger.View()) {
+		if !seen[id] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Signed tells whether the chain names a node as one of the cluster.
+func (c *Cluster) Signed(node string) bool {
+	key, err := authority.ParseNodeID(node)
+	if err != nil {
+		return false
+	}
+	_, is := c.keeper.Chain().Node(key)
+	return is
+}
+
+// Removed tells whether a node was removed, or is kept out here.
+func (c *Cluster) Removed(node string) bool {
+	key, err := authority.ParseNodeID(node)
+	if err != nil || c.blocked(key) {
+		return true
+	}
+	if _, is := c.keeper.Chain().Node(key); is {
+		return false
+	}
+	for _, n := range c.keeper.Chain().Nodes() {
+		if n.Key == key {
+			return true
+		}
+	}
+	m, is := ledger.Members.Get(c.ledger.View(), node)
+	return is && m.Body.State == ledger.Removed
+}
+
 // Guard is what this node has promised.
 func (c *Cluster) Guard() *guard.Guard { return c.guard }
 

@@ -1,115 +1,262 @@
-// Package link is the network between nodes over the tunnel: node IDs for
-// addresses, and connections that know whose they are.
+// Package link is how a node is linked to the others of its cluster: the tunnel,
+// through which all traffic between nodes goes; libp2p beside it on the same
+// port, for joining, for the roster, and for packets that UDP does not carry;
+// and the gossip. Whoever the roster drops is cut off from all of it at once.
+//
+// What it keeps, in the directory of the cluster:
+//
+//	wireguard.key  of the tunnel
+//	records        where members are, as they have signed it
 package link
 
 import (
+	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
 
-	"github.com/holdfast-mesh/holdfast/mesh/network"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/mesh/gossip"
+	"github.com/holdfast-mesh/holdfast/mesh/host"
+	"github.com/holdfast-mesh/holdfast/mesh/join"
+	"github.com/holdfast-mesh/holdfast/mesh/record"
+	"github.com/holdfast-mesh/holdfast/mesh/roster"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/tunnel"
 )
 
-// A Network is the tunnel as services see it. What is sent by the address of
-// a node comes from that node, since WireGuard drops all else.
-type Network struct{ tunnel *tunnel.Tunnel }
+// The names in the directory of the cluster.
+const (
+	wireGuardFile = "wireguard.key"
+	recordsFile   = "records"
+)
 
-var _ network.Network = Network{}
-
-// New returns the network of a tunnel.
-func New(t *tunnel.Tunnel) Network { return Network{t} }
-
-// Listen takes connections to a service of this node.
-func (n Network) Listen(service uint16) (net.Listener, error) {
-	l, err := n.tunnel.Listen(service)
-	if err != nil {
-		return nil, err
-	}
-	return listener{l, n.tunnel}, nil
+// Config says what is linked.
+type Config struct {
+	Dir      string             // of the cluster; required
+	Key      ed25519.PrivateKey // of this node; required
+	Cluster  [16]byte           // required
+	Listen   string             // the mesh port: ADDRESS:PORT, or :PORT for all addresses; required
+	Version  string
+	NoUDPGSO bool         // see [tunnel.Config]
+	Log      *slog.Logger // default: discard
 }
 
-// Dial connects to a service of another node. It fails at once for one that is
-// no peer.
-func (n Network) Dial(ctx context.Context, node string, service uint16) (net.Conn, error) {
-	c, err := n.tunnel.Dial(ctx, tunnel.NodeID(node), service)
-	if err != nil {
-		return nil, err
-	}
-	return conn{c, node}, nil
-}
-
-// ListenPacket receives and sends packets of a service.
-func (n Network) ListenPacket(service uint16) (network.PacketConn, error) {
-	c, err := n.tunnel.ListenPacket(service)
-	if err != nil {
-		return nil, err
-	}
-	return packetConn{c, n.tunnel, service}, nil
-}
-
-type listener struct {
-	net.Listener
-	tunnel *tunnel.Tunnel
-}
-
-func (l listener) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if node, ok := l.tunnel.NodeOf(c.RemoteAddr()); ok {
-			return conn{c, string(node)}, nil
-		}
-		c.Close() // it was a peer a moment ago
-	}
-}
-
-type conn struct {
-	net.Conn
-	node string
-}
-
-func (c conn) RemoteNode() string { return c.node }
-
-type packetConn struct {
-	net.PacketConn
+// A Link is this node among the others, while [Link.Run] runs.
+type Link struct {
+	cfg     Config
+	self    record.Key
 	tunnel  *tunnel.Tunnel
-	service uint16
+	records *record.Store
+	private tunnel.PrivateKey
+
+	cluster *cluster.Cluster // from Attach on, as those below
+	host    *host.Host
+	syncer  *roster.Syncer
+	gossip  *gossip.Gossip
+	changed chan struct{} // the roster or a record has changed
+
+	mu   sync.Mutex
+	seen map[string]string // where members see this node, by member
 }
 
-// ReadFrom returns the next packet of a peer that came from the same service;
-// others do not speak for a node's service and are dropped.
-func (c packetConn) ReadFrom(b []byte) (int, string, error) {
-	for {
-		n, addr, err := c.PacketConn.ReadFrom(b)
-		if err != nil {
-			return 0, "", err
-		}
-		from, err := netip.ParseAddrPort(addr.String())
-		if err != nil || from.Port() != c.service {
-			continue
-		}
-		if node, ok := c.tunnel.NodeOf(addr); ok {
-			return n, string(node), nil
-		}
+// New opens what a node needs to be linked, and starts nothing.
+func New(cfg Config) (*Link, error) {
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	listen, err := parseListen(cfg.Listen)
+	if err != nil {
+		return nil, err
 	}
+	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), changed: make(chan struct{}, 1), seen: map[string]string{}}
+	if l.records, err = record.Open(filepath.Join(cfg.Dir, recordsFile), cfg.Cluster); err != nil {
+		return nil, err
+	}
+	if l.private, err = wireGuardKey(filepath.Join(cfg.Dir, wireGuardFile)); err != nil {
+		return nil, err
+	}
+	l.tunnel, err = tunnel.New(tunnel.Config{
+		Self: tunnel.NodeID(l.self.NodeID()), PrivateKey: l.private, Address: record.Address(cfg.Cluster, l.self),
+		Listen: listen, Relay: carrier{l}, NoUDPGSO: cfg.NoUDPGSO, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
-// WriteTo sends a packet to a node; to one that is no peer it goes nowhere.
-func (c packetConn) WriteTo(b []byte, node string) error {
-	if len(b) > network.MaxPacket {
-		return fmt.Errorf("a packet of %d bytes, want at most %d", len(b), network.MaxPacket)
+// parseListen reads ADDRESS:PORT.
+func parseListen(text string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(text)
+	if err == nil && host == "" {
+		text = net.JoinHostPort("0.0.0.0", port)
 	}
-	addr, ok := c.tunnel.AddrOf(tunnel.NodeID(node), c.service)
-	if !ok {
-		return nil
+	at, err2 := netip.ParseAddrPort(text)
+	if err := errors.Join(err, err2); err != nil {
+		return at, fmt.Errorf("mesh-listen is %q, want ADDRESS:PORT or :PORT: %w", text, err)
 	}
-	if _, err := c.PacketConn.WriteTo(b, addr); err != nil && errors.Is(err, net.ErrClosed) {
+	return at, nil
+}
+
+// wireGuardKey reads the key of the tunnel, or makes it.
+func wireGuardKey(path string) (tunnel.PrivateKey, error) {
+	b, err := statefile.ReadSecret(path, 1024)
+	if errors.Is(err, fs.ErrNotExist) {
+		key := tunnel.NewPrivateKey()
+		if _, err := statefile.WriteSecret(path, key[:], true); err != nil {
+			return key, fmt.Errorf("make the key of the tunnel: %w", err)
+		}
+		return key, nil
+	}
+	if err == nil && len(b) != len(tunnel.PrivateKey{}) {
+		err = fmt.Errorf("%s has %d bytes", path, len(b))
+	}
+	if err != nil {
+		return tunnel.PrivateKey{}, fmt.Errorf("read the key of the tunnel: %w", err)
+	}
+	return tunnel.PrivateKey(b), nil
+}
+
+// carrier opens streams for packets that UDP does not carry.
+type carrier struct{ l *Link }
+
+func (c carrier) Open(ctx context.Context, node tunnel.NodeID) (io.ReadWriteCloser, error) {
+	if c.l.host == nil {
+		return nil, errors.New("not linked yet")
+	}
+	return c.l.host.Carry(ctx, string(node))
+}
+
+// Network is what everything between nodes goes over.
+func (l *Link) Network() Network { return NewNetwork(l.tunnel) }
+
+// Attach says which cluster it is, and makes the rest. It is to be called once,
+// before Run.
+func (l *Link) Attach(c *cluster.Cluster) error {
+	l.cluster = c
+	var err error
+	l.host, err = host.New(host.Config{Key: l.cfg.Key, Roster: members{c}, QUIC: l.tunnel.QUICConn, Version: l.cfg.Version, Log: l.cfg.Log})
+	if err != nil {
 		return err
 	}
-	return nil // a packet that cannot be sent now is a lost one
+	l.syncer, err = roster.New(roster.Config{
+		Chain: c.Roster(), Records: l.records, Member: members{c}.Member, Peers: l.connected,
+		Open: func(ctx context.Context, node string) (roster.Stream, error) {
+			return l.host.Open(ctx, node, roster.Protocol)
+		},
+		Changed: func() { l.kick(); c.Group().Recheck() }, Seen: l.sawUs, Log: l.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	server, err := join.NewServer(join.ServerConfig{Key: l.cfg.Key, Cluster: l.cfg.Cluster, Admitter: admitter{l}, Log: l.cfg.Log})
+	if err != nil {
+		return err
+	}
+	l.host.Handle(join.Protocol, true, func(ctx context.Context, in host.Inbound) {
+		_ = server.Serve(ctx, in.Node, in.From, in.Seen, in) // it logs
+	})
+	l.host.Handle(roster.Protocol, false, func(ctx context.Context, in host.Inbound) {
+		if err := l.syncer.Serve(ctx, in.Node, in.Seen, in); err != nil && ctx.Err() == nil {
+			l.cfg.Log.Debug("roster not compared", "node", in.Node, "err", err)
+		}
+	})
+	l.host.Handle(host.WireGuard, false, func(ctx context.Context, in host.Inbound) {
+		_ = l.tunnel.ServeStream(ctx, tunnel.NodeID(in.Node), in) // ends as streams end
+	})
+	l.gossip, err = gossip.New(gossip.Config{Self: l.self.NodeID(), Key: l.cfg.Key, Network: l.Network(), Log: l.cfg.Log})
+	if err != nil {
+		return err
+	}
+	c.Watch(l.kick)
+	return l.apply()
+}
+
+// members is the roster as libp2p asks for it.
+type members struct{ c *cluster.Cluster }
+
+func (m members) Member(node string) bool { return m.c.Roster().Member(node) == nil }
+
+func (m members) Removed(node string) bool { return m.c.Removed(node) }
+
+func (l *Link) kick() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// connected are the members that libp2p has a connection to.
+func (l *Link) connected() (nodes []string) {
+	for _, p := range l.host.Peers() {
+		if p.Path != host.PathNone {
+			nodes = append(nodes, p.Node)
+		}
+	}
+	return nodes
+}
+
+// Close frees a link that was never run.
+func (l *Link) Close() error {
+	l.tunnel.Close()
+	return nil
+}
+
+// renewEvery is how often this node looks whether it is where it was.
+const renewEvery = 5 * time.Second
+
+// Run links this node to the others until ctx is done.
+func (l *Link) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.tunnel.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-l.tunnel.Running():
+		case <-ctx.Done():
+			return nil
+		}
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return l.host.Run(ctx, l.tunnel.LocalAddr()) })
+		g.Go(func() error { return l.syncer.Run(ctx) })
+		g.Go(func() error { return l.gossip.Run(ctx) })
+		g.Go(func() error { return l.tend(ctx) })
+		return g.Wait()
+	})
+	return g.Wait()
+}
+
+// tend keeps the tables of all parts as the roster has them, and the record of
+// this node as it is.
+func (l *Link) tend(ctx context.Context) error {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	select {
+	case <-l.host.Running():
+	case <-ctx.Done():
+		return nil
+	}
+	for ctx.Err() == nil {
+		if err := l.apply(); err != nil {
+			l.cfg.Log.Error("the tunnel does not follow the roster", "err", err)
+		}
+		if err := l.renew(); err != nil {
+			l.cfg.Log.Error("this node cannot say where it is", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case <-l.changed:
+		}
+	}
+	return nil
 }

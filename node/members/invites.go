@@ -80,6 +80,9 @@ func (a api) invite(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(a.Ask()) == 0 {
+		return nil, &hinted{errors.New("nobody could reach this node to join"), "set mesh-listen in node.toml, and restart the node"}
+	}
 	key := authority.PublicKey(t.Key())
 	chain := a.Cluster.Roster().Chain()
 	if c.Has("draft") && c.Bool("draft") {
