@@ -120,6 +120,17 @@ var insideConsensus = []rule{
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
+// insideMesh is the same for the packages of that folder.
+var insideMesh = []rule{
+	{"mesh/frame", ""},
+	{"mesh/feed", ""},
+	{"mesh/invite", ""},
+	{"mesh/record", "mesh/frame"},
+	{"mesh/host", "mesh/record"},
+	{"mesh/join", "mesh/frame mesh/invite mesh/record"},
+	{"mesh/roster", "mesh/frame mesh/record"},
+}
+
 // insideTunnel is the same for the packages of that folder.
 var insideTunnel = []rule{
 	{"tunnel/probe", ""},
@@ -158,7 +169,7 @@ var insideNode = []rule{
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"cmd": insideCmd, "node": insideNode,
+	"mesh": insideMesh, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.
