@@ -120,6 +120,23 @@ var insideConsensus = []rule{
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
+// insideMesh is the same for the packages of that folder.
+var insideMesh = []rule{
+	{"mesh/frame", ""},
+	{"mesh/feed", ""},
+	{"mesh/invite", ""},
+	{"mesh/record", "mesh/frame"},
+	{"mesh/host", "mesh/record"},
+	{"mesh/join", "mesh/frame mesh/invite mesh/record"},
+	{"mesh/roster", "mesh/frame mesh/record"},
+	{"mesh/network", ""},
+	{"mesh/facts", "mesh/feed"},
+	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", "mesh/network"},
+	{"mesh/exchange", "mesh/network mesh/feed"},
+	{"mesh", "mesh/network"},
+}
+
 // insideTunnel is the same for the packages of that folder.
 var insideTunnel = []rule{
 	{"tunnel/probe", ""},
@@ -129,18 +146,6 @@ var insideTunnel = []rule{
 	{"tunnel/portmap", ""},
 	{"tunnel/bind", "tunnel/probe tunnel/path tunnel/udp"},
 	{"tunnel", "tunnel/probe tunnel/path tunnel/udp tunnel/stack tunnel/portmap tunnel/bind"},
-}
-
-// insideMesh is the same for the packages of that folder.
-var insideMesh = []rule{
-	{"mesh/network", ""},
-	{"mesh/invite", ""},
-	{"mesh/feed", ""},
-	{"mesh/facts", "mesh/feed"},
-	{"mesh/gossip", "mesh/network"},
-	{"mesh/health", "mesh/network"},
-	{"mesh/exchange", "mesh/network mesh/feed"},
-	{"mesh", "mesh/network"},
 }
 
 // insideCmd is the same for the command line.
@@ -163,21 +168,20 @@ var insideNode = []rule{
 	{"node/admin", ""},
 	{"node/certificate", ""},
 	{"node/front", ""},
-	{"node/link", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
-	{"node/link", "node/cluster"},
+	{"node/peers", "node/cluster"},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/link node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"cmd": insideCmd, "node": insideNode, "mesh": insideMesh,
+	"mesh": insideMesh, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

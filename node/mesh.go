@@ -10,7 +10,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
-	"github.com/holdfast-mesh/holdfast/node/link"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 )
 
 // openLink opens what links the node to the others.
@@ -19,7 +19,7 @@ func (n *Node) openLink(id [16]byte) (err error) {
 	if c.MeshListen == "" {
 		return nil
 	}
-	n.link, err = link.New(link.Config{
+	n.link, err = peers.New(peers.Config{
 		Dir: c.at(clusterDir), Key: n.key, Cluster: id, Listen: c.MeshListen, Version: c.Version,
 		NoUDPGSO: c.Getenv("HOLDFAST_NO_UDP_GSO") != "", Log: n.log,
 	})
@@ -46,7 +46,7 @@ func (n *Node) statusOfPeer(m *member) {
 		return
 	}
 	p := n.link.Peer(m.ID)
-	m.Reachable, m.Path, m.LastHeard, m.Version = p.Path != link.PathNone, p.Path, p.Heard.UTC(), p.Version
+	m.Reachable, m.Path, m.LastHeard, m.Version = p.Path != peers.PathNone, p.Path, p.Heard.UTC(), p.Version
 	m.RTT = float64(p.RTT.Microseconds()) / 1000
 	m.Ready = m.Reachable
 	m.Why = p.Why
@@ -54,14 +54,14 @@ func (n *Node) statusOfPeer(m *member) {
 
 // Join makes the directory of a node, as Init does, and puts it into a cluster
 // with a token. When it fails, it may be called again.
-func Join(ctx context.Context, c Config, token string) (link.Joined, error) {
+func Join(ctx context.Context, c Config, token string) (peers.Joined, error) {
 	c = c.withInitDefaults()
 	full, err := parseConfig([]byte(c.text()))
 	if err != nil {
-		return link.Joined{}, err
+		return peers.Joined{}, err
 	}
 	full.Dir, full.Version, full.Log = c.Dir, c.Version, c.Log
-	var joined link.Joined
+	var joined peers.Joined
 	err = makeDir(full, func() error {
 		if is, _ := cluster.IsMember(full.at(clusterDir)); is {
 			return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
@@ -70,7 +70,7 @@ func Join(ctx context.Context, c Config, token string) (link.Joined, error) {
 		if err != nil {
 			return err
 		}
-		joined, err = link.Join(ctx, link.Joining{
+		joined, err = peers.Join(ctx, peers.Joining{
 			Dir: full.at(clusterDir), Key: key, Token: token, Name: full.Name, Site: full.Site, Listen: full.MeshListen, Version: full.Version, Log: full.Log,
 		})
 		if err != nil {
@@ -80,7 +80,7 @@ func Join(ctx context.Context, c Config, token string) (link.Joined, error) {
 		return err
 	})
 	if err != nil {
-		return link.Joined{}, fmt.Errorf("join with node in %s: %w", filepath.Clean(c.Dir), err)
+		return peers.Joined{}, fmt.Errorf("join with node in %s: %w", filepath.Clean(c.Dir), err)
 	}
 	return joined, nil
 }

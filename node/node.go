@@ -36,7 +36,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/front"
-	"github.com/holdfast-mesh/holdfast/node/link"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/systemd"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -50,7 +50,7 @@ type Node struct {
 	notifier *systemd.Notifier
 
 	key         ed25519.PrivateKey // whom others know the node by
-	link        *link.Link         // nil: the node is linked to no other
+	link        *peers.Link         // nil: the node is linked to no other
 	cluster     *cluster.Cluster
 	settings    settings.Store
 	access      *access.Service

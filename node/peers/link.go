@@ -1,4 +1,4 @@
-// Package link is how a node is linked to the others of its cluster: the tunnel,
+// Package peers is how a node is linked to the others of its cluster: the tunnel,
 // through which all traffic between nodes goes; libp2p beside it on the same
 // port, for joining, for the roster, and for packets that UDP does not carry;
 // and the gossip. Whoever the roster drops is cut off from all of it at once.
@@ -7,7 +7,7 @@
 //
 //	wireguard.key  of the tunnel
 //	records        where members are, as they have signed it
-package link
+package peers
 
 import (
 	"cmp"
@@ -154,6 +154,7 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 		Open: func(ctx context.Context, node string) (roster.Stream, error) {
 			return l.host.Open(ctx, node, roster.Protocol)
 		},
+		Where:   l.where,
 		Changed: func() { l.kick(); c.Group().Recheck() }, Seen: l.sawUs, Log: l.cfg.Log,
 	})
 	if err != nil {
@@ -204,6 +205,16 @@ func (l *Link) connected() (nodes []string) {
 		}
 	}
 	return nodes
+}
+
+// where is the address at which we see a member.
+func (l *Link) where(node string) string {
+	for _, p := range l.host.Peers() {
+		if p.Node == node && p.Path == host.PathDirect {
+			return p.Addr
+		}
+	}
+	return ""
 }
 
 // Close frees a link that was never run.
