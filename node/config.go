@@ -27,7 +27,7 @@ type Config struct {
 	Name          string `toml:"name"` // of the node, as in tasks
 	Site          string `toml:"site"`
 	Listen        string `toml:"listen"`         // address of the API
-	MeshListen    string `toml:"mesh-listen"`    // address for other sites; nothing uses it yet
+	MeshListen    string `toml:"mesh-listen"`    // address for other sites, UDP and TCP; "": there are none
 	MetricsListen string `toml:"metrics-listen"` // address of /metrics and /health without login; "": none
 	TLS           TLS    `toml:"tls"`
 	Logging       Log    `toml:"log"`
@@ -203,7 +203,8 @@ site = SITE # what fails together: one building, one rack
 # Where clients of Proxmox Backup Server reach the node.
 listen = LISTEN
 
-# Where other sites reach the node. Nothing listens there until it joins a mesh.
+# Where other sites reach the node: UDP, and TCP where UDP is blocked. With an IP
+# address, only that one is bound and told to others.
 mesh-listen = MESH
 
 # /metrics and /health without a login, for a monitor on this machine. They are

@@ -50,7 +50,7 @@ type Node struct {
 	notifier *systemd.Notifier
 
 	key         ed25519.PrivateKey // whom others know the node by
-	link        *peers.Link         // nil: the node is linked to no other
+	link        *peers.Link        // nil: the node is linked to no other
 	cluster     *cluster.Cluster
 	settings    settings.Store
 	access      *access.Service

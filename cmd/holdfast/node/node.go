@@ -25,7 +25,7 @@ import (
 
 // New returns the verbs about the node itself.
 func New(o *cli.Options, version string) *cobra.Command {
-	return cli.Group("node", "make and run the node of this machine", newInit(o), newRun(o, version), member.NewBlock(o))
+	return cli.Group("node", "make and run the node of this machine", newInit(o), newJoin(o, version), newRun(o, version), member.NewBlock(o))
 }
 
 // made is what `node init` prints.
@@ -74,12 +74,17 @@ there, use node join instead.`,
 			return printMade(o, dir, text)
 		},
 	}
+	addFlags(cmd, &c)
+	return cmd
+}
+
+// addFlags adds what a new node is made of.
+func addFlags(cmd *cobra.Command, c *node.Config) {
 	flags := cmd.Flags()
 	flags.StringVar(&c.Name, "name", "", "what the node is called, such as home")
 	flags.StringVar(&c.Site, "site", "", "where it is: what burns down together; default: its name")
 	flags.StringVar(&c.Listen, "listen", ":8007", "address for clients of Proxmox Backup Server")
-	flags.StringVar(&c.MeshListen, "mesh-listen", ":51820", "address for other sites; kept for when there are some")
-	return cmd
+	flags.StringVar(&c.MeshListen, "mesh-listen", ":51820", "address for other sites, UDP and TCP; with an IP address, only that one is bound")
 }
 
 func printMade(o *cli.Options, dir, recovery string) error {
