@@ -209,18 +209,21 @@ func (g *Gossip) listConfig(t *transport) *memberlist.Config {
 	return c
 }
 
-// callAbsent calls a member that is not there, again and again, until ctx ends.
+// callAbsent calls members that are not there, in turn, until ctx ends: slowly
+// while none answers, fast while they do.
 func (g *Gossip) callAbsent(ctx context.Context, list *memberlist.Memberlist) error {
+	called := map[string]time.Time{}
 	for {
-		if absent := g.absent(); len(absent) > 0 {
-			name := absent[rand.IntN(len(absent))]
+		wait := callInterval*3/4 + rand.N(callInterval/2)
+		if name := g.absent(called); name != "" {
+			began := time.Now()
+			called[name] = began
 			if _, err := list.Join([]string{joinAddress(name)}); err != nil {
 				g.cfg.Log.Debug("a member does not answer", "node", name, "error", err)
+			} else {
+				wait = callInterval / 5
 			}
-		}
-		wait := callInterval*3/4 + rand.N(callInterval/2)
-		if len(g.Peers()) == 0 {
-			wait /= 4
+			wait -= min(wait, time.Since(began))
 		}
 		select {
 		case <-ctx.Done():
@@ -230,15 +233,19 @@ func (g *Gossip) callAbsent(ctx context.Context, list *memberlist.Memberlist) er
 	}
 }
 
-func (g *Gossip) absent() (names []string) {
+// absent returns the member that is not there and was not called for longest;
+// among those that never were, any.
+func (g *Gossip) absent(called map[string]time.Time) (name string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for name := range g.members {
-		if p := g.peers[name]; name != g.cfg.Self && (p == nil || p.State != Alive) {
-			names = append(names, name)
+	for m := range g.members {
+		if p := g.peers[m]; m == g.cfg.Self || p != nil && p.State == Alive {
+			delete(called, m)
+		} else if name == "" || called[m].Before(called[name]) {
+			name = m
 		}
 	}
-	return names
+	return name
 }
 
 // publish sends our meta when it has changed, until ctx ends.

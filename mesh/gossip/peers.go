@@ -108,7 +108,7 @@ const maxEvents = 4096
 type events struct {
 	more chan struct{}
 
-	mu     sync.Mutex
+	mu    sync.Mutex
 	queue []Event
 	lost  uint64
 	subs  []*func(Event)

@@ -261,3 +261,6 @@ func (addr) Network() string  { return "memory" }
 func (a addr) String() string { return string(a) }
 
 var errReset = errors.New("connection reset")
+
+// Peer returns the same network as another node sees it.
+func (p *Node) Peer(name string) *Node { return p.n.Node(name) }
