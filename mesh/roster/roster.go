@@ -65,6 +65,8 @@ type Syncer struct {
 	cfg   Config
 	push  chan struct{}
 	chain sync.Mutex // held while links are added
+
+	budget int // bytes of links and records to put into one message; the rest follows
 }
 
 // New returns a Syncer.
@@ -75,7 +77,7 @@ func New(cfg Config) (*Syncer, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Syncer{cfg: cfg, push: make(chan struct{}, 1)}, nil
+	return &Syncer{cfg: cfg, push: make(chan struct{}, 1), budget: maxLarge / 2}, nil
 }
 
 const (
@@ -84,7 +86,6 @@ const (
 	atOnce   = 16 // peers that we compare with at a time
 	maxSmall = 64 << 10
 	maxLarge = 4 << 20 // bytes of a message with links or records
-	budget   = 2 << 20 // bytes of links and records to put into one message; the rest follows
 )
 
 // Push has this node compare with all peers now, because the chain or a record

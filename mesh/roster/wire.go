@@ -107,7 +107,7 @@ func (s *Syncer) ask(node, seen string, conn Stream) error {
 			return err
 		}
 		g := gift{From: a.Count, Want: wanted(have, a.Have)}
-		left := budget
+		left := s.budget
 		g.Links = within(s.cfg.Chain.Links(a.Count), &left)
 		if a.Digest != ours.Digest {
 			g.Records = s.records(newer(have, a.Have), &left)
@@ -159,7 +159,7 @@ func (s *Syncer) answer(node, seen string, conn Stream) error {
 		}
 		s.saw(node, theirs.Seen)
 		a := answer{offer: ours}
-		left := budget
+		left := s.budget
 		if err == nil && ours.Count > theirs.Count {
 			a.Links = within(s.cfg.Chain.Links(theirs.Count), &left)
 		}
@@ -182,7 +182,7 @@ func (s *Syncer) answer(node, seen string, conn Stream) error {
 			return err
 		}
 		changed = s.take(node, g.Records) || changed
-		left = budget
+		left = s.budget
 		if err := frame.Write(conn, returned{s.records(g.Want, &left)}); err != nil {
 			return err
 		}
