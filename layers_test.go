@@ -121,6 +121,23 @@ var insideConsensus = []rule{
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
+// insideMesh is the same for the packages of that folder.
+var insideMesh = []rule{
+	{"mesh/frame", ""},
+	{"mesh/feed", ""},
+	{"mesh/invite", ""},
+	{"mesh/record", "mesh/frame"},
+	{"mesh/host", "mesh/record"},
+	{"mesh/join", "mesh/frame mesh/invite mesh/record"},
+	{"mesh/roster", "mesh/frame mesh/record"},
+	{"mesh/network", ""},
+	{"mesh/facts", "mesh/feed"},
+	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", "mesh/network"},
+	{"mesh/exchange", "mesh/network mesh/feed"},
+	{"mesh", "mesh/network"},
+}
+
 // insideTunnel is the same for the packages of that folder.
 var insideTunnel = []rule{
 	{"tunnel/probe", ""},
@@ -140,10 +157,11 @@ var insideCmd = []rule{
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -153,13 +171,18 @@ var insideNode = []rule{
 	{"node/front", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
-	{"node", "node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node/keyfile", ""},
+	{"node/cluster", ""},
+	{"node/operator", ""},
+	{"node/peers", "node/cluster"},
+	{"node/members", "node/cluster node/operator"},
+	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"cmd": insideCmd, "node": insideNode,
+	"mesh": insideMesh, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

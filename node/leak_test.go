@@ -119,8 +119,9 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		"the port for monitors is in use": {func(c *Config) error { c.MetricsListen = taken.Addr().String(); return nil }, "address already in use"},
 		"the certificate is none":         {func(c *Config) error { return os.WriteFile(c.at(certFile), []byte("x"), 0o600) }, "certificate"},
 		"the identity is gone":            {func(c *Config) error { return os.Remove(c.at(identityFile)) }, "identity"},
-		"accounts make no sense":          {func(c *Config) error { return os.WriteFile(c.at(accountsFile), []byte("{"), 0o600) }, "accounts"},
-		"settings make no sense":          {func(c *Config) error { return os.WriteFile(c.at(settingsFile), []byte("{"), 0o600) }, "settings"},
+		"the authority makes no sense":    {func(c *Config) error { return os.WriteFile(c.at(clusterDir+"/authority"), []byte("{"), 0o600) }, "authority"},
+		"the old accounts make no sense":  {func(c *Config) error { return oldFile(c, accountsFile) }, "accounts"},
+		"the old settings make no sense":  {func(c *Config) error { return oldFile(c, settingsFile) }, "settings"},
 		"the directory is open to others": {func(c *Config) error { return os.Chmod(c.Dir, 0o755) }, "others may look"},
 		"tasks is a file": {func(c *Config) error {
 			if err := os.Remove(c.at(tasksDir)); err != nil {
@@ -160,11 +161,15 @@ func TestStartWithoutADatastore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- n.cluster.Run(ctx) }() // settings are in its ledger
 	err = n.settings.Update(t.Context(), func(s *settings.State) error {
 		s.Datastores = append(s.Datastores, settings.Datastore{Name: "lost", Path: filepath.Join(t.TempDir(), "nothing")})
 		return nil
 	})
-	if err := errors.Join(err, n.Close()); err != nil {
+	stop()
+	if err := errors.Join(err, <-ran, n.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if n, err = New(c); err != nil {
@@ -177,4 +182,10 @@ func TestStartWithoutADatastore(t *testing.T) {
 		t.Error(err)
 	}
 	leaks(t, before)
+}
+
+// oldFile makes a node one from before there were clusters, with a damaged file
+// that a cluster would have to take over.
+func oldFile(c *Config, file string) error {
+	return errors.Join(os.RemoveAll(c.at(clusterDir)), os.WriteFile(c.at(file), []byte("{"), 0o600))
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -113,6 +114,16 @@ const matrix = `
 	PUT /config/verify/{id} 403 by Datastore.Verify
 	GET /holdfast/datastore/{store}/trash 403 by Datastore.Audit Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/trash 403 by Datastore.Modify Datastore.Prune
+	GET /holdfast/invites 403 by Sys.Audit
+	POST /holdfast/invites 403 by Sys.Modify
+	DELETE /holdfast/invites/{invite} 403 by Sys.Modify
+	GET /holdfast/members 403 by Sys.Audit
+	GET /holdfast/members/{member} 403 by Sys.Audit
+	PUT /holdfast/members/{member} 403 by Sys.Modify
+	DELETE /holdfast/members/{member} 403 by Sys.Modify
+	POST /holdfast/members/{member}/block 403 by Sys.Modify
+	GET /holdfast/recover 403 by Sys.Audit
+	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit
 	GET /nodes 403 by Sys.Audit
 	GET /nodes/{node}/certificates/info 403 by Sys.Audit
@@ -183,8 +194,12 @@ func newGateTest(t *testing.T) *gateTest {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- n.cluster.Run(ctx) }()
 	t.Cleanup(func() {
-		if err := n.Close(); err != nil {
+		stop()
+		if err := errors.Join(<-ran, n.Close()); err != nil {
 			t.Error(err)
 		}
 	})

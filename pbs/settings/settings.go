@@ -101,7 +101,7 @@ func OpenFile(path string) (*statefile.File[State], error) { return statefile.Op
 
 var file = statefile.Kind[State]{
 	Name: "settings", Version: 1, Limit: 32 << 20,
-	New: func() *State { s := &State{}; s.tidy(); return s }, Clone: clone, Tidy: (*State).tidy, Check: (*State).Check,
+	New: New, Clone: Clone, Tidy: (*State).tidy, Check: (*State).Check,
 	Loss: "no datastore is known; create each again with the path that it had, and nothing in it is lost",
 }
 
@@ -131,8 +131,16 @@ func CheckDigest(part any, want string) error {
 	return nil
 }
 
-// clone copies by way of JSON, which is what the state is made for.
-func clone(s *State) *State {
+// New returns the state of a node on which nothing is set up.
+func New() *State {
+	s := &State{}
+	s.tidy()
+	return s
+}
+
+// Clone returns a copy that shares nothing with s and is in order. It copies by
+// way of JSON, which is what the state is made for.
+func Clone(s *State) *State {
 	text, err := json.Marshal(s)
 	c := &State{}
 	if err == nil {
