@@ -13,6 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
 
@@ -376,9 +380,23 @@ func TestRelayIsForMembers(t *testing.T) {
 	stranger := start(t, 50, members(1), nil) // takes itself for one
 	stranger.SetPeers(map[string]Known{c.ID(): {Addrs: c.texts(), Relay: true}})
 	eventually(t, "connected", func() bool { return stranger.peer(c.ID()).Path == PathDirect })
-	time.Sleep(50 * time.Millisecond)
-	if stranger.peer(c.ID()).Reserved {
-		t.Error("a stranger has a place at the relay")
+	p, err := stranger.now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, err := peer.Decode(c.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Reserve(deadline(t), p, peer.AddrInfo{ID: relay})
+	var refused client.ReservationError
+	if !errors.As(err, &refused) || refused.Status != pb.Status_PERMISSION_DENIED {
+		t.Errorf("a stranger asks for a place at the relay: %v", err)
+	}
+	// Nor does it reach other strangers through the relay.
+	third := c.texts()[0] + "/p2p/" + c.ID() + "/p2p-circuit"
+	if _, err := stranger.OpenTo(deadline(t), id(60), []string{third}, anyone); err == nil || !strings.Contains(err.Error(), "PERMISSION_DENIED") {
+		t.Errorf("a stranger asks for another one: %v", err)
 	}
 }
 

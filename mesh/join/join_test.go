@@ -242,6 +242,7 @@ func TestWhyAMachineCannotJoin(t *testing.T) {
 	}{
 		{"an expired token, by its own clock", func(w *world) { w.cfg.Now = func() time.Time { return now.Add(2 * time.Hour) } }, invite.ErrExpired},
 		{"an expired token, by the cluster's", func(w *world) { w.expires = now }, ErrExpired},
+		{"a token that says it is good for longer", func(w *world) { w.expires, w.cfg.Token.Expires = now, now.Add(48*time.Hour).Unix() }, ErrExpired},
 		{"a revoked token", func(w *world) { w.revoked = true }, ErrRevoked},
 		{"a token that is used up", func(w *world) { w.uses = 0 }, ErrUsedUp},
 		{"a token that nobody knows", func(w *world) { w.cfg.Token.ID[0]++ }, ErrUnknown},

@@ -1,0 +1,145 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"net"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// port finds the address of a listener among those of a host.
+func (h *Host) port(t *testing.T, proto int) string {
+	t.Helper()
+	for _, text := range h.texts() {
+		if v, err := ma.StringCast(text).ValueForProtocol(proto); err == nil {
+			return "127.0.0.1:" + v
+		}
+	}
+	t.Fatalf("no listener of %d among %v", proto, h.texts())
+	return ""
+}
+
+// Connections on which nothing, or nonsense, is said are bounded in number,
+// and members go on as if they were not there.
+func TestFloodOfConnections(t *testing.T) {
+	r := members(1, 2)
+	a, b := start(t, 1, r, nil), start(t, 2, r, nil)
+	meet(a, b)
+	wantEcho(t, b, a.ID())
+	before := runtime.NumGoroutine()
+	at := a.port(t, ma.P_TCP)
+	open := 0
+	for i := range 400 {
+		c, err := net.Dial("tcp", at)
+		if err != nil {
+			continue
+		}
+		defer c.Close()
+		if i%2 == 0 {
+			junk := make([]byte, 300)
+			rand.Read(junk)
+			c.Write(junk)
+		}
+	}
+	eventually(t, "the handshakes bounded", func() bool {
+		p, err := a.now()
+		if err != nil {
+			return false
+		}
+		open = len(p.Network().Conns())
+		return runtime.NumGoroutine()-before < 6*handshakes
+	})
+	if open > 4 {
+		t.Errorf("%d connections count as established", open)
+	}
+	wantEcho(t, b, a.ID())
+	wantEcho(t, a, b.ID())
+}
+
+// Nonsense at the UDP port hurts nobody.
+func TestFloodOfDatagrams(t *testing.T) {
+	r := members(1, 2)
+	a, b := start(t, 1, r, nil), start(t, 2, r, nil)
+	c, err := net.Dial("udp", a.port(t, ma.P_UDP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 5000 {
+		junk := make([]byte, 1+i%1400)
+		rand.Read(junk)
+		if i%3 == 0 {
+			junk[0] = 0xc0 // as of a QUIC handshake
+		}
+		c.Write(junk)
+	}
+	meet(a, b)
+	wantEcho(t, b, a.ID())
+}
+
+// Whoever opens streams and lets them lie meets a limit.
+func TestStreamsOfOneMemberAreBounded(t *testing.T) {
+	r := members(1, 2, 3)
+	a, b, c := start(t, 1, r, nil), start(t, 2, r, nil), start(t, 3, r, nil)
+	meet(a, b, c)
+	wantEcho(t, b, a.ID())
+	opened := 0
+	for range 400 {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		s, err := b.Open(ctx, a.ID(), echo)
+		cancel()
+		if err != nil {
+			break
+		}
+		s.SetDeadline(time.Now().Add(5 * time.Second))
+		line := make([]byte, len(b.ID())+1)
+		if _, err := io.ReadFull(s, line); err != nil {
+			break
+		}
+		opened++
+		defer s.Reset()
+	}
+	if opened < 32 || opened > 256 {
+		t.Errorf("%d streams, want some and not any number", opened)
+	}
+	wantEcho(t, c, a.ID())
+}
+
+// After Run nothing is left.
+func TestNothingIsLeftAfterRun(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("hosts", func(t *testing.T) {
+		r := members(1, 2)
+		a, b := start(t, 1, r, func(c *Config) { c.Relay = RelayYes }), start(t, 2, r, nil)
+		meet(a, b)
+		wantEcho(t, a, b.ID())
+		eventually(t, "a place at the relay", func() bool { return b.peer(a.ID()).Reserved })
+	})
+	eventually(t, "all goroutines ended", func() bool { return runtime.NumGoroutine() <= before+2 })
+}
+
+func TestRunTwiceOrTooEarly(t *testing.T) {
+	h, err := New(Config{Key: key(1), Roster: members(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Open(deadline(t), id(2), echo); err == nil || !strings.Contains(err.Error(), "not running") {
+		t.Errorf("%v", err)
+	}
+	h.SetPeers(map[string]Known{id(2): {}})
+	h.Recheck()
+	if h.Addrs() != nil || len(h.Peers()) != 1 || h.Peers()[0].Path != PathNone {
+		t.Errorf("%v, %v", h.Addrs(), h.Peers())
+	}
+	for _, bad := range []Config{{}, {Key: key(1)}, {Roster: members()}} {
+		if _, err := New(bad); err == nil {
+			t.Errorf("%+v is a config", bad)
+		}
+	}
+}
