@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"io"
 	"net"
+	"net/netip"
 	"runtime"
 	"strings"
 	"testing"
@@ -141,5 +142,36 @@ func TestRunTwiceOrTooEarly(t *testing.T) {
 		if _, err := New(bad); err == nil {
 			t.Errorf("%+v is a config", bad)
 		}
+	}
+}
+
+// A member is called back where it is, once a minute, and only believed to be
+// who it is if it proves it. An address that is not public says nothing.
+func TestCallBack(t *testing.T) {
+	r := members(1, 2, 3)
+	a, b, c := start(t, 1, r, func(c *Config) { c.Relay = RelayAuto }), start(t, 2, r, nil), start(t, 3, r, nil)
+	meet(a, b, c)
+	wantEcho(t, a, b.ID())
+	wantEcho(t, a, c.ID())
+	at := netip.MustParseAddrPort(a.port(t, ma.P_TCP))
+	if err := b.call(deadline(t), a.ID(), at); err != nil {
+		t.Errorf("called back: %v", err)
+	}
+	if err := b.call(deadline(t), c.ID(), at); err == nil {
+		t.Error("one node passes for another")
+	}
+	if err := b.call(deadline(t), a.ID(), netip.MustParseAddrPort("127.0.0.1:1")); err == nil {
+		t.Error("a port at which nobody listens was reached")
+	}
+	if !b.reach.may("x") || b.reach.may("x") || !b.reach.may("y") {
+		t.Error("calls back are not counted")
+	}
+	eventually(t, "asked", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return time.Until(a.reach.next) > reachPause
+	})
+	if a.Relays() {
+		t.Error("a node that was reached at loopback relays")
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
@@ -33,15 +32,9 @@ func (h *Host) Relays() bool {
 	case RelayNever:
 		return false
 	}
-	if len(h.cfg.Advertise) > 0 {
-		return true
-	}
-	for _, a := range h.Addrs() {
-		if m, err := ma.NewMultiaddr(a.Text); err == nil && manet.IsPublicAddr(m) {
-			return true
-		}
-	}
-	return false
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.cfg.Advertise) > 0 || h.reach.at.IsValid()
 }
 
 // relays returns the members that relay and that we are connected to directly.
@@ -131,6 +124,14 @@ func (h *Host) Addrs() []record.Addr {
 	for _, end := range h.cfg.Advertise {
 		for _, text := range listenAt(netip.AddrPortFrom(end.Addr().Unmap(), end.Port())) {
 			add(ma.StringCast(text), record.Advertised)
+		}
+	}
+	h.mu.Lock()
+	outside := h.reach.at
+	h.mu.Unlock()
+	if outside.IsValid() {
+		for _, text := range listenAt(outside) {
+			add(ma.StringCast(text), record.Observed)
 		}
 	}
 	listening, err := p.Network().InterfaceListenAddresses()

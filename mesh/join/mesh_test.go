@@ -35,7 +35,7 @@ var operator = key(200)
 
 type node struct {
 	*host.Host
-	t       *testing.T
+	t       testing.TB
 	n       byte
 	keeper  *authority.Keeper
 	records *record.Store
@@ -127,7 +127,7 @@ func (x *node) where(node string) string {
 }
 
 // start runs node n; chain is nil for one that has not joined.
-func start(t *testing.T, n byte, chain *authority.Chain, in *invites, change func(*node)) *node {
+func start(t testing.TB, n byte, chain *authority.Chain, in *invites, change func(*node)) *node {
 	t.Helper()
 	x := &node{t: t, n: n, keeper: authority.NewKeeper(authority.KeeperConfig{Chain: chain}), invites: in, relay: host.RelayNever}
 	change(x)
@@ -181,7 +181,7 @@ func (x *node) renew() record.Signed {
 	return signed
 }
 
-func founded(t *testing.T, members ...byte) *authority.Chain {
+func founded(t testing.TB, members ...byte) *authority.Chain {
 	t.Helper()
 	c, err := authority.Read([][]byte{authority.Found(authority.GenesisBody{
 		Cluster: cluster, Operators: []authority.Key{authority.PublicKey(operator)}, Threshold: 1}, operator)})
@@ -263,7 +263,7 @@ func (x *node) talks(to *node) bool {
 	return err == nil
 }
 
-func eventually(t *testing.T, what string, holds func() bool) time.Duration {
+func eventually(t testing.TB, what string, holds func() bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for !holds() {
@@ -275,6 +275,26 @@ func eventually(t *testing.T, what string, holds func() bool) time.Duration {
 	return time.Since(begin)
 }
 
+// meet tells nodes of each other, and waits until they are connected.
+func meet(t testing.TB, all []*node) {
+	t.Helper()
+	for _, x := range all {
+		for _, y := range all {
+			signed, _ := y.records.Signed(record.KeyOf(key(y.n)))
+			x.records.Put(signed)
+		}
+		x.changed()
+	}
+	eventually(t, "connected", func() bool {
+		for _, x := range all {
+			if len(x.connected()) != len(all)-1 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // A machine joins by one member and is known to all, and reaches them; one that
 // is ejected by one is cut off by all within two seconds.
 func TestJoinAndEjectOverTheNetwork(t *testing.T) {
@@ -284,21 +304,7 @@ func TestJoinAndEjectOverTheNetwork(t *testing.T) {
 	for n := range byte(3) {
 		members = append(members, start(t, 1+n, chain, in, func(*node) {}))
 	}
-	for _, x := range members {
-		for _, y := range members {
-			signed, _ := y.records.Signed(record.KeyOf(key(y.n)))
-			x.records.Put(signed)
-		}
-		x.changed()
-	}
-	eventually(t, "connected", func() bool {
-		for _, x := range members {
-			if len(x.connected()) != 2 {
-				return false
-			}
-		}
-		return true
-	})
+	meet(t, members)
 	joiner := start(t, 50, nil, in, func(*node) {})
 	token := in.token(1, members[0].member(), members[1].member())
 	begin := time.Now()
