@@ -29,6 +29,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
@@ -113,6 +114,8 @@ type Host struct {
 
 	strangers map[peer.ID]time.Time // who was let in to join, and when
 	reach     reach
+
+	dials func(peer.ID, ma.Multiaddr) bool // for tests: which addresses may be dialled; nil: all
 }
 
 type handler struct {
