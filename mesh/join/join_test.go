@@ -82,6 +82,7 @@ type cluster struct {
 	noQuorum bool
 	joined   map[record.Key][]byte
 	entries  int
+	after    *authority.Chain // shown to who was admitted; nil: the same chain
 }
 
 func (c *cluster) Greet(_ context.Context, token [8]byte) ([][]byte, error) {
@@ -124,6 +125,9 @@ func (c *cluster) Admit(_ context.Context, a Admission) (Admitted, error) {
 	c.uses--
 	c.entries++
 	c.joined[a.Joiner] = a.Record.Body
+	if c.after != nil {
+		return Admitted{Links: c.after.Links(0)}, nil
+	}
 	return Admitted{Links: c.chain.Links(0), Records: append(c.records, a.Record)}, nil
 }
 
@@ -282,6 +286,24 @@ func TestWhyAMachineCannotJoin(t *testing.T) {
 			tt.change(w)
 			w.want(tt.want)
 		})
+	}
+}
+
+// A member that has shown one cluster cannot put another one in its place, nor
+// records that no member has signed.
+func TestWhatIsNotTakenOver(t *testing.T) {
+	w := newWorld(t)
+	w.after = chain(t, [16]byte{8}, 1, 2)
+	w.cfg.Token.Members = w.cfg.Token.Members[:1]
+	if _, err := w.join(); !errors.Is(err, ErrChain) {
+		t.Errorf("%v", err)
+	}
+	w = newWorld(t)
+	forged := signed(t, name, 3)
+	forged.Sig[0]++
+	w.records = append(w.records, forged, signed(t, [16]byte{8}, 4))
+	if r, err := w.join(); err != nil || len(r.Records) != 3 {
+		t.Errorf("%d records, %v", len(r.Records), err)
 	}
 }
 

@@ -61,7 +61,8 @@ type network struct {
 	t     testing.TB
 	mu    sync.Mutex
 	nodes map[string]*node
-	sent  int // bytes
+	sent  int                   // bytes
+	apart func(a, b *node) bool // which do not reach each other; nil: none
 }
 
 type node struct {
@@ -105,7 +106,7 @@ func (x *node) peers() (ids []string) {
 	x.net.mu.Lock()
 	defer x.net.mu.Unlock()
 	for id, other := range x.net.nodes {
-		if other != x && !x.off && !other.off && x.keeper.Member(id) == nil && other.keeper.Member(x.id) == nil {
+		if other != x && (x.net.apart == nil || !x.net.apart(x, other)) && !x.off && !other.off && x.keeper.Member(id) == nil && other.keeper.Member(x.id) == nil {
 			ids = append(ids, id)
 		}
 	}
@@ -279,6 +280,11 @@ func TestWhatIsNotBelieved(t *testing.T) {
 func TestEjectSpreads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNetwork(t)
+		line := []string{id(3), id(1), id(2), id(4), id(5), id(6)} // each reaches its neighbours
+		w.apart = func(a, b *node) bool {
+			d := slices.Index(line, a.id) - slices.Index(line, b.id)
+			return d*d != 1
+		}
 		c := founded(t, 1, 2, 3, 4, 5, 6)
 		var all []*node
 		for n := range byte(6) {
