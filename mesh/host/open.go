@@ -74,7 +74,7 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 	}
 	r, err := relay.New(p, relay.WithACL(gate), relay.WithResources(relay.Resources{
 		ReservationTTL: reservationTTL, MaxReservations: 128, MaxCircuits: 64, BufferSize: 16 << 10,
-		MaxReservationsPerPeer: 1, MaxReservationsPerIP: 128, MaxReservationsPerASN: 128,
+		MaxReservationsPerIP: 128, MaxReservationsPerASN: 128,
 	}), relay.WithReservationAddressFilter(func(ma.Multiaddr) bool { return false }))
 	if err != nil {
 		return nil, nil, errors.Join(err, p.Close(), port.Close())
