@@ -97,7 +97,7 @@ func start(t testing.TB, n byte, r Roster, change func(*Config)) *Host {
 
 // A wall keeps nodes 11 and 12 from dialling each other, as if each were behind
 // a NAT, until it falls.
-var falls sync.Map // by test
+var falls sync.Map // by name of the test
 
 func wall(t testing.TB) func(peer.ID, ma.Multiaddr) bool {
 	return func(p peer.ID, m ma.Multiaddr) bool {
@@ -109,9 +109,14 @@ func wall(t testing.TB) func(peer.ID, ma.Multiaddr) bool {
 
 func run(t testing.TB, h *Host) {
 	t.Helper()
+	runAt(t, h, loopback)
+}
+
+func runAt(t testing.TB, h *Host, at netip.AddrPort) {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx, loopback) }()
+	go func() { done <- h.Run(ctx, at) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -259,6 +264,7 @@ func TestThroughAnotherMember(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	falls.Store(t.Name(), true)
+	defer falls.Delete(t.Name())
 	eventually(t, "connected directly", func() bool { return a.peer(b.ID()).Path == PathDirect && b.peer(a.ID()).Path == PathDirect })
 }
 

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -174,4 +176,45 @@ func TestCallBack(t *testing.T) {
 	if a.Relays() {
 		t.Error("a node that was reached at loopback relays")
 	}
+}
+
+// A port that somebody else has for TCP is said, and QUIC still works; libp2p
+// says nothing.
+func TestHalfOfThePortIsTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	at := netip.MustParseAddrPort(l.Addr().String())
+	var log lockedBuffer
+	h, err := New(Config{Key: key(1), Roster: members(1, 2), Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Handle(echo, false, func(_ context.Context, in Inbound) { io.WriteString(in, in.Node+"\nline") })
+	runAt(t, h, at)
+	if !strings.Contains(log.String(), "not open for TCP") {
+		t.Errorf("the log says %q", log.String())
+	}
+	b := start(t, 2, members(1, 2), nil)
+	meet(h, b)
+	wantEcho(t, b, h.ID())
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

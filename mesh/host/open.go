@@ -72,6 +72,9 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 		resources.Close()
 		return nil, nil, errors.Join(err, port.Close())
 	}
+	if err := h.listens(p, at); err != nil {
+		return nil, nil, errors.Join(err, p.Close(), port.Close())
+	}
 	r, err := relay.New(p, relay.WithACL(gate), relay.WithResources(relay.Resources{
 		ReservationTTL: reservationTTL, MaxReservations: 128, MaxCircuits: 64, BufferSize: 16 << 10,
 		MaxReservationsPerIP: 128, MaxReservationsPerASN: 128,
@@ -80,6 +83,28 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 		return nil, nil, errors.Join(err, p.Close(), port.Close())
 	}
 	return p, func() error { return errors.Join(r.Close(), p.Close(), port.Close()) }, nil
+}
+
+// listens says which half of the mesh port could not be opened: libp2p is
+// content with either, and so are we, but not without a word.
+func (h *Host) listens(p host.Host, at netip.AddrPort) error {
+	open := map[int]bool{}
+	for _, m := range p.Network().ListenAddresses() {
+		for _, half := range []int{ma.P_TCP, ma.P_QUIC_V1} {
+			if _, err := m.ValueForProtocol(half); err == nil {
+				open[half] = true
+			}
+		}
+	}
+	switch {
+	case !open[ma.P_TCP] && !open[ma.P_QUIC_V1]:
+		return errors.New("neither TCP nor UDP can be opened")
+	case !open[ma.P_TCP]:
+		h.cfg.Log.Warn("the mesh port is not open for TCP: is it in use? nodes whose UDP is blocked cannot connect", "at", at)
+	case !open[ma.P_QUIC_V1]:
+		h.cfg.Log.Warn("the mesh port is not open for QUIC: nodes connect by TCP only", "at", at)
+	}
+	return nil
 }
 
 // quic returns what libp2p opens its UDP sockets with. It counts connections

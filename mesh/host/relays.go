@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -138,11 +137,11 @@ func (h *Host) Addrs() []record.Addr {
 	if err != nil {
 		return all
 	}
+	elsewhere := slices.ContainsFunc(listening, func(m ma.Multiaddr) bool { return ipOf(m).IsGlobalUnicast() })
 	for _, m := range listening {
-		if strings.Contains(m.String(), "/p2p-circuit") || ipOf(m).IsLinkLocalUnicast() || len(listening) > 4 && ipOf(m).IsLoopback() {
-			continue
+		if ip := ipOf(m); ip.IsGlobalUnicast() || ip.IsLoopback() && !elsewhere {
+			add(m, record.Interface)
 		}
-		add(m, record.Interface)
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -349,6 +350,85 @@ func TestJoinAndEjectOverTheNetwork(t *testing.T) {
 	}
 	if joiner.talks(members[0]) || joiner.talks(members[2]) {
 		t.Error("an ejected node talks with members")
+	}
+}
+
+// delayed forwards connections of TCP to an address, half of a round trip late
+// in each direction.
+func delayed(t *testing.T, to string, rtt time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	type part struct {
+		at time.Time
+		b  []byte
+	}
+	forward := func(from, to net.Conn) {
+		parts := make(chan part, 1000)
+		go func() {
+			defer close(parts)
+			for {
+				b := make([]byte, 4096)
+				n, err := from.Read(b)
+				if err != nil {
+					return
+				}
+				parts <- part{time.Now().Add(rtt / 2), b[:n]}
+			}
+		}()
+		for p := range parts {
+			time.Sleep(time.Until(p.at))
+			to.Write(p.b)
+		}
+		to.Close()
+	}
+	go func() {
+		for {
+			here, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				time.Sleep(rtt) // of opening
+				there, err := net.Dial("tcp", to)
+				if err != nil {
+					here.Close()
+					return
+				}
+				go forward(here, there)
+				forward(there, here)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// At 150 ms, and over TCP, which asks more often than QUIC, joining takes some
+// round trips.
+func TestJoinFromFarAway(t *testing.T) {
+	const rtt = 150 * time.Millisecond
+	chain := founded(t, 1)
+	in := &invites{chain: chain, left: map[[8]byte]invite.Token{}}
+	far := start(t, 1, chain, in, func(*node) {})
+	m := invite.Member{Node: far.ID()}
+	for _, a := range far.Addrs() {
+		if _, port, is := strings.Cut(a.Text, "/tcp/"); is {
+			_, port, _ = net.SplitHostPort(delayed(t, "127.0.0.1:"+port, rtt))
+			m.Addrs = append(m.Addrs, "/ip4/127.0.0.1/tcp/"+port)
+		}
+	}
+	joiner := start(t, 50, nil, in, func(*node) {})
+	begin := time.Now()
+	if _, err := joiner.join(in.token(1, m)); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	t.Logf("joined in %s, %.1f round trips", took, took.Seconds()/rtt.Seconds())
+	if took > 5*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

@@ -159,7 +159,9 @@ func (r *rounds) begin(ctx context.Context, all bool) {
 			delete(r.busy, node)
 			if err != nil && ctx.Err() == nil {
 				r.cfg.Log.Debug("roster not compared", "node", node, "err", err)
-				r.due[node] = time.Now().Add(again)
+				if soon := time.Now().Add(again); r.due[node].After(soon) {
+					r.due[node] = soon
+				}
 			}
 		})
 	}
