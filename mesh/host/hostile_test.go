@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -13,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
+	quicgo "github.com/quic-go/quic-go"
 )
 
 // port finds the address of a listener among those of a host.
@@ -217,4 +220,50 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// A deaf socket sends and hears nothing, as one that has lied about where it is.
+type deaf struct{ *net.UDPConn }
+
+func (d deaf) ReadFrom(b []byte) (int, net.Addr, error) {
+	for {
+		if _, _, err := d.UDPConn.ReadFrom(b); err != nil {
+			return 0, nil, err
+		}
+	}
+}
+
+// Handshakes of QUIC that never end count among the limits from the first.
+func TestUnfinishedHandshakesCount(t *testing.T) {
+	a := start(t, 1, members(1), nil)
+	to, err := net.ResolveUDPAddr("udp", a.port(t, ma.P_UDP))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var dialling sync.WaitGroup
+	defer dialling.Wait()
+	defer cancel()
+	for range 5 {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		dialling.Go(func() {
+			quicgo.Dial(ctx, struct{ net.PacketConn }{deaf{c}}, to, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"libp2p"}}, nil)
+		})
+	}
+	p, err := a.now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "counted", func() bool {
+		n := 0
+		p.Network().ResourceManager().ViewTransient(func(s network.ResourceScope) error {
+			n = s.Stat().NumConnsInbound
+			return nil
+		})
+		return n == 5
+	})
 }
