@@ -68,6 +68,12 @@ func (r *roster) eject(node string) {
 	r.removed[node] = true
 }
 
+func (r *roster) drop(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.members, node)
+}
+
 func (r *roster) admit(node string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -266,6 +272,25 @@ func TestThroughAnotherMember(t *testing.T) {
 	falls.Store(t.Name(), true)
 	defer falls.Delete(t.Name())
 	eventually(t, "connected directly", func() bool { return a.peer(b.ID()).Path == PathDirect && b.peer(a.ID()).Path == PathDirect })
+}
+
+// A place at a relay goes with the connection, and is asked for again with the
+// next.
+func TestPlaceAtARelayIsRenewed(t *testing.T) {
+	r := members(11, 12, 3)
+	a := start(t, 11, r, nil)
+	c := start(t, 3, r, func(c *Config) { c.Relay = RelayYes })
+	third := Known{Addrs: c.texts(), Relay: true}
+	a.SetPeers(map[string]Known{c.ID(): third}) // it calls nobody else
+	eventually(t, "a place at the relay", func() bool { return a.peer(c.ID()).Reserved })
+	r.drop(a.ID())
+	eventually(t, "disconnected", func() bool { return a.peer(c.ID()).Path == PathNone })
+	time.Sleep(50 * time.Millisecond) // the relay hears of it later
+	r.admit(a.ID())
+	b := start(t, 12, r, nil)
+	b.SetPeers(map[string]Known{c.ID(): third, a.ID(): {}})
+	c.SetPeers(map[string]Known{a.ID(): {}, b.ID(): {}})
+	eventually(t, "connected through the relay", func() bool { return b.peer(a.ID()).Path == PathRelay })
 }
 
 // Whoever is ejected loses its streams and connections within two seconds, and

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/mesh/frame"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
@@ -412,6 +413,27 @@ func TestSilentStreamsTakeNoPlace(t *testing.T) {
 	}
 	if r, err := w.join(); err != nil || r.Member != id(1) {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestPlacesOfAServer(t *testing.T) {
+	w := newWorld(t)
+	w.serve(1, func(c *ServerConfig) { c.AtOnce = 1 })
+	w.cfg.Token.Members = w.cfg.Token.Members[:1]
+	s, err := w.open(60)(t.Context(), invite.Member{Node: id(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c challenge
+	if err := errors.Join(frame.Write(s, hello{Version: version, Cluster: name, Token: w.token.ID}), frame.Read(s, maxLarge, &c)); err != nil {
+		t.Fatal(err)
+	}
+	w.want(ErrBusy)
+	s.Close()
+	w.servers[id(1)].room <- struct{}{} // waits until the place is free again
+	<-w.servers[id(1)].room
+	if _, err := w.join(); err != nil {
+		t.Error(err)
 	}
 }
 
