@@ -279,7 +279,7 @@ func TestThroughAnotherMember(t *testing.T) {
 func TestPlaceAtARelayIsRenewed(t *testing.T) {
 	r := members(11, 12, 3)
 	a := start(t, 11, r, nil)
-	c := start(t, 3, r, func(c *Config) { c.Relay = RelayYes })
+	c := start(t, 3, r, func(c *Config) { c.Relay, c.Strangers = RelayYes, -1 })
 	third := Known{Addrs: c.texts(), Relay: true}
 	a.SetPeers(map[string]Known{c.ID(): third}) // it calls nobody else
 	eventually(t, "a place at the relay", func() bool { return a.peer(c.ID()).Reserved })
