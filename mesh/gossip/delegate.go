@@ -29,7 +29,7 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	switch {
 	case key == nil:
 		return g.refused.note(errStranger, n.Name)
-	case !bytes.Equal(n.Addr, address(n.Name)) || n.Port != network.ServiceGossip:
+	case !n.Addr.Equal(address(n.Name)) || n.Port != network.ServiceGossip:
 		return g.refused.note(errForeign, n.Name)
 	}
 	if g.knows(n) {
