@@ -126,7 +126,7 @@ var insideMesh = []rule{
 	{"mesh/feed", ""},
 	{"mesh/invite", ""},
 	{"mesh/record", "mesh/frame"},
-	{"mesh/host", "mesh/record"},
+	{"mesh/host", "mesh/frame mesh/record"},
 	{"mesh/join", "mesh/frame mesh/invite mesh/record"},
 	{"mesh/roster", "mesh/frame mesh/record"},
 	{"mesh/network", ""},

@@ -44,13 +44,15 @@ func (h *Host) mayConnect(p peer.ID, inbound bool) bool {
 	case h.guest(p):
 		return true
 	}
-	return inbound && h.cfg.Strangers > 0 && !h.removed(p)
+	return inbound && h.cfg.Strangers > 0 && !h.removed(p) // the number is counted later
 }
 
-func (g *gate) InterceptPeerDial(p peer.ID) bool             { return g.h.mayConnect(p, false) }
-func (g *gate) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
-func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool  { return true } // the limits count it
-func (g *gate) AllowReserve(p peer.ID, _ ma.Multiaddr) bool  { return g.h.member(p) }
+func (g *gate) InterceptPeerDial(p peer.ID) bool { return g.h.mayConnect(p, false) }
+func (g *gate) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
+	return g.h.dials == nil || g.h.dials(p, m)
+}
+func (g *gate) InterceptAccept(network.ConnMultiaddrs) bool { return true } // the limits count it
+func (g *gate) AllowReserve(p peer.ID, _ ma.Multiaddr) bool { return g.h.member(p) }
 func (g *gate) InterceptSecured(d network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
 	return g.h.mayConnect(p, d == network.DirInbound)
 }
@@ -98,8 +100,6 @@ func (h *Host) mayOpen(p peer.ID, d network.Direction, proto protocol.ID) error 
 		return errStranger
 	case h.handler[proto].anyone || proto == identify.ID || proto == circuit.ProtoIDv2Hop:
 		return nil // libp2p needs to identify; the relay has its own list
-	case d == network.DirOutbound && proto == identify.ID:
-		return nil
 	case proto == circuit.ProtoIDv2Stop && h.guest(p):
 		return nil
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
@@ -72,7 +73,7 @@ type Config struct {
 type Relaying int
 
 const (
-	RelayAuto  Relaying = iota // if it has, or advertises, a public address
+	RelayAuto  Relaying = iota // if it advertises an address, or a member could call it back at a public one
 	RelayYes                   // in any case
 	RelayNever                 // it only asks others
 )
@@ -112,6 +113,9 @@ type Host struct {
 	guests map[peer.ID]int // whom we dial, to join, and how many ask for it
 
 	strangers map[peer.ID]time.Time // who was let in to join, and when
+	reach     reach
+
+	dials func(peer.ID, ma.Multiaddr) bool // for tests: which addresses may be dialled; nil: all
 }
 
 type handler struct {
@@ -127,10 +131,12 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	key := record.KeyOf(cfg.Key)
-	return &Host{
+	h := &Host{
 		cfg: cfg, self: key.NodeID(), key: key, running: make(chan struct{}), wake: make(chan struct{}, 1),
-		handler: map[protocol.ID]handler{}, peers: map[peer.ID]*known{}, guests: map[peer.ID]int{}, strangers: map[peer.ID]time.Time{},
-	}, nil
+		handler: map[protocol.ID]handler{}, peers: map[peer.ID]*known{}, guests: map[peer.ID]int{}, strangers: map[peer.ID]time.Time{}, reach: reach{called: map[string]time.Time{}},
+	}
+	h.Handle(reachProtocol, false, h.callBack)
+	return h, nil
 }
 
 // ID is the node ID of this node.

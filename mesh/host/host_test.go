@@ -13,6 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	ma "github.com/multiformats/go-multiaddr"
+
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
 
@@ -61,6 +68,12 @@ func (r *roster) eject(node string) {
 	r.removed[node] = true
 }
 
+func (r *roster) drop(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.members, node)
+}
+
 func (r *roster) admit(node string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -78,6 +91,7 @@ func start(t testing.TB, n byte, r Roster, change func(*Config)) *Host {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.dials = wall(t)
 	h.Handle(echo, false, func(_ context.Context, in Inbound) {
 		io.WriteString(in, in.Node+"\n")
 		io.Copy(in, in)
@@ -87,11 +101,28 @@ func start(t testing.TB, n byte, r Roster, change func(*Config)) *Host {
 	return h
 }
 
+// A wall keeps nodes 11 and 12 from dialling each other, as if each were behind
+// a NAT, until it falls.
+var falls sync.Map // by name of the test
+
+func wall(t testing.TB) func(peer.ID, ma.Multiaddr) bool {
+	return func(p peer.ID, m ma.Multiaddr) bool {
+		_, fallen := falls.Load(t.Name())
+		_, err := m.ValueForProtocol(ma.P_CIRCUIT)
+		return fallen || err == nil || p.String() != id(11) && p.String() != id(12)
+	}
+}
+
 func run(t testing.TB, h *Host) {
+	t.Helper()
+	runAt(t, h, loopback)
+}
+
+func runAt(t testing.TB, h *Host, at netip.AddrPort) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- h.Run(ctx, loopback) }()
+	go func() { done <- h.Run(ctx, at) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -205,21 +236,21 @@ func TestTCPAlone(t *testing.T) {
 	}
 }
 
-// Two nodes that cannot reach each other meet through a third that all can.
+// Two nodes that cannot reach each other meet through a third that all can, and
+// directly as soon as that works.
 func TestThroughAnotherMember(t *testing.T) {
-	r := members(1, 2, 3)
-	a, b := start(t, 1, r, nil), start(t, 2, r, nil)
+	r := members(11, 12, 3)
+	a, b := start(t, 11, r, nil), start(t, 12, r, nil)
 	c := start(t, 3, r, func(c *Config) { c.Relay = RelayYes })
 	third := Known{Addrs: c.texts(), Relay: true}
-	nowhere := []string{"/ip4/127.0.0.1/tcp/1"}
-	a.SetPeers(map[string]Known{c.ID(): third, b.ID(): {Addrs: nowhere}})
-	b.SetPeers(map[string]Known{c.ID(): third, a.ID(): {Addrs: nowhere}})
+	a.SetPeers(map[string]Known{c.ID(): third, b.ID(): {Addrs: b.texts()}})
+	b.SetPeers(map[string]Known{c.ID(): third, a.ID(): {Addrs: a.texts()}})
 	c.SetPeers(map[string]Known{a.ID(): {}, b.ID(): {}})
 	eventually(t, "a place at the relay for both", func() bool { return a.peer(c.ID()).Reserved && b.peer(c.ID()).Reserved })
 	eventually(t, "connected through the relay", func() bool { return a.peer(b.ID()).Path == PathRelay })
 	wantEcho(t, a, b.ID())
 	wantEcho(t, b, a.ID())
-	if p := a.peer(b.ID()); p.Via != c.ID() || p.RTT == 0 && p.LastSeen.IsZero() {
+	if p := a.peer(b.ID()); p.Via != c.ID() || p.LastSeen.IsZero() || p.Path != PathRelay {
 		t.Errorf("%+v", p)
 	}
 	// More than libp2p's relays carry by default.
@@ -238,6 +269,28 @@ func TestThroughAnotherMember(t *testing.T) {
 	if err != nil || len(got) != len(data)+len(a.ID())+1 {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
+	falls.Store(t.Name(), true)
+	defer falls.Delete(t.Name())
+	eventually(t, "connected directly", func() bool { return a.peer(b.ID()).Path == PathDirect && b.peer(a.ID()).Path == PathDirect })
+}
+
+// A place at a relay goes with the connection, and is asked for again with the
+// next.
+func TestPlaceAtARelayIsRenewed(t *testing.T) {
+	r := members(11, 12, 3)
+	a := start(t, 11, r, nil)
+	c := start(t, 3, r, func(c *Config) { c.Relay, c.Strangers = RelayYes, -1 })
+	third := Known{Addrs: c.texts(), Relay: true}
+	a.SetPeers(map[string]Known{c.ID(): third}) // it calls nobody else
+	eventually(t, "a place at the relay", func() bool { return a.peer(c.ID()).Reserved })
+	r.drop(a.ID())
+	eventually(t, "disconnected", func() bool { return a.peer(c.ID()).Path == PathNone })
+	time.Sleep(50 * time.Millisecond) // the relay hears of it later
+	r.admit(a.ID())
+	b := start(t, 12, r, nil)
+	b.SetPeers(map[string]Known{c.ID(): third, a.ID(): {}})
+	c.SetPeers(map[string]Known{a.ID(): {}, b.ID(): {}})
+	eventually(t, "connected through the relay", func() bool { return b.peer(a.ID()).Path == PathRelay })
 }
 
 // Whoever is ejected loses its streams and connections within two seconds, and
@@ -319,6 +372,72 @@ func TestStrangersMayOnlyJoin(t *testing.T) {
 	wantEcho(t, b, a.ID())
 }
 
+func TestWhoMayConnectAndSay(t *testing.T) {
+	r := members(1, 2)
+	h, err := New(Config{Key: key(1), Roster: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Handle(anyone, true, nil)
+	h.Handle(echo, false, nil)
+	r.eject(id(3))
+	leave := h.welcome([]peer.ID{peerID(t, 5)})
+	const in, out = network.DirInbound, network.DirOutbound
+	tests := []struct {
+		who              string
+		n                byte
+		in, out          bool   // may connect
+		opens, mayWeOpen string // protocols of those below
+	}{
+		{"a member", 2, true, true, "anyone echo identify hop stop ping", "anyone echo identify hop stop ping"},
+		{"who was ejected", 3, false, false, "", ""},
+		{"a stranger", 4, true, false, "anyone identify hop", ""},
+		{"whom we ask to join", 5, true, true, "anyone identify hop stop", "anyone echo identify hop stop ping"},
+	}
+	protocols := []struct{ name, proto string }{{"anyone", anyone}, {"echo", echo}, {"identify", "/ipfs/id/1.0.0"},
+		{"hop", "/libp2p/circuit/relay/0.2.0/hop"}, {"stop", "/libp2p/circuit/relay/0.2.0/stop"}, {"ping", "/ipfs/ping/1.0.0"}}
+	for _, tt := range tests {
+		p := peerID(t, tt.n)
+		if got := h.mayConnect(p, true); got != tt.in {
+			t.Errorf("%s connects: %v", tt.who, got)
+		}
+		if got := h.mayConnect(p, false); got != tt.out {
+			t.Errorf("%s is dialled: %v", tt.who, got)
+		}
+		var opens, weOpen []string
+		for _, one := range protocols {
+			if h.mayOpen(p, in, protocol.ID(one.proto)) == nil {
+				opens = append(opens, one.name)
+			}
+			if h.mayOpen(p, out, protocol.ID(one.proto)) == nil {
+				weOpen = append(weOpen, one.name)
+			}
+		}
+		if got := strings.Join(opens, " "); got != tt.opens {
+			t.Errorf("%s opens %q, want %q", tt.who, got, tt.opens)
+		}
+		if got := strings.Join(weOpen, " "); got != tt.mayWeOpen {
+			t.Errorf("to %s we open %q, want %q", tt.who, got, tt.mayWeOpen)
+		}
+	}
+	if leave(); h.mayConnect(peerID(t, 5), false) {
+		t.Error("a guest stays one for ever")
+	}
+	h.cfg.Strangers = -1
+	if h.mayConnect(peerID(t, 4), true) {
+		t.Error("a stranger is let in where none may be")
+	}
+}
+
+func peerID(t *testing.T, n byte) peer.ID {
+	t.Helper()
+	p, err := peer.Decode(id(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
 func TestNobodyJoinsWhereStrangersAreNotLetIn(t *testing.T) {
 	a := start(t, 1, members(1), func(c *Config) { c.Strangers = -1 })
 	b := start(t, 2, members(), nil)
@@ -376,9 +495,23 @@ func TestRelayIsForMembers(t *testing.T) {
 	stranger := start(t, 50, members(1), nil) // takes itself for one
 	stranger.SetPeers(map[string]Known{c.ID(): {Addrs: c.texts(), Relay: true}})
 	eventually(t, "connected", func() bool { return stranger.peer(c.ID()).Path == PathDirect })
-	time.Sleep(50 * time.Millisecond)
-	if stranger.peer(c.ID()).Reserved {
-		t.Error("a stranger has a place at the relay")
+	p, err := stranger.now()
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay, err := peer.Decode(c.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Reserve(deadline(t), p, peer.AddrInfo{ID: relay})
+	var refused client.ReservationError
+	if !errors.As(err, &refused) || refused.Status != pb.Status_PERMISSION_DENIED {
+		t.Errorf("a stranger asks for a place at the relay: %v", err)
+	}
+	// Nor does it reach other strangers through the relay.
+	third := c.texts()[0] + "/p2p/" + c.ID() + "/p2p-circuit"
+	if _, err := stranger.OpenTo(deadline(t), id(60), []string{third}, anyone); err == nil || !strings.Contains(err.Error(), "PERMISSION_DENIED") {
+		t.Errorf("a stranger asks for another one: %v", err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/config"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -26,6 +27,7 @@ import (
 	"github.com/libp2p/go-libp2p/x/rate"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	quicgo "github.com/quic-go/quic-go"
 )
 
 // ErrSomeoneElse is what dialling fails with if the node that answers at an
@@ -42,6 +44,11 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	port, err := h.quic(key, resources)
+	if err != nil {
+		resources.Close()
+		return nil, nil, err
+	}
 	gate := &gate{h: h}
 	p, err := libp2p.New(
 		libp2p.Identity(key),
@@ -49,7 +56,7 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Security(noise.ID, noise.New),
-		libp2p.QUICReuse(quicreuse.NewConnManager, quicreuse.OverrideListenUDP(h.meshPort())),
+		libp2p.QUICReuse(func() *quicreuse.ConnManager { return port }),
 		libp2p.ResourceManager(&watched{resources, h}),
 		libp2p.ConnectionGater(gate),
 		libp2p.ConnectionManager(connmgr.NullConnMgr{}), // the gate and the limits suffice
@@ -63,16 +70,70 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 	)
 	if err != nil {
 		resources.Close()
-		return nil, nil, err
+		return nil, nil, errors.Join(err, port.Close())
+	}
+	if err := h.listens(p, at); err != nil {
+		return nil, nil, errors.Join(err, p.Close(), port.Close())
 	}
 	r, err := relay.New(p, relay.WithACL(gate), relay.WithResources(relay.Resources{
 		ReservationTTL: reservationTTL, MaxReservations: 128, MaxCircuits: 64, BufferSize: 16 << 10,
-		MaxReservationsPerPeer: 1, MaxReservationsPerIP: 128, MaxReservationsPerASN: 128,
+		MaxReservationsPerIP: 128, MaxReservationsPerASN: 128,
 	}), relay.WithReservationAddressFilter(func(ma.Multiaddr) bool { return false }))
 	if err != nil {
-		return nil, nil, errors.Join(err, p.Close())
+		return nil, nil, errors.Join(err, p.Close(), port.Close())
 	}
-	return p, func() error { return errors.Join(r.Close(), p.Close()) }, nil
+	return p, func() error { return errors.Join(r.Close(), p.Close(), port.Close()) }, nil
+}
+
+// listens says which half of the mesh port could not be opened: libp2p is
+// content with either, and so are we, but not without a word.
+func (h *Host) listens(p host.Host, at netip.AddrPort) error {
+	open := map[int]bool{}
+	for _, m := range p.Network().ListenAddresses() {
+		for _, half := range []int{ma.P_TCP, ma.P_QUIC_V1} {
+			if _, err := m.ValueForProtocol(half); err == nil {
+				open[half] = true
+			}
+		}
+	}
+	switch {
+	case !open[ma.P_TCP] && !open[ma.P_QUIC_V1]:
+		return errors.New("neither TCP nor UDP can be opened")
+	case !open[ma.P_TCP]:
+		h.cfg.Log.Warn("the mesh port is not open for TCP: is it in use? nodes whose UDP is blocked cannot connect", "at", at)
+	case !open[ma.P_QUIC_V1]:
+		h.cfg.Log.Warn("the mesh port is not open for QUIC: nodes connect by TCP only", "at", at)
+	}
+	return nil
+}
+
+// quic returns what libp2p opens its UDP sockets with. It counts connections
+// among the limits before they cost a handshake, and has clients show that
+// they are where they say when there are many.
+func (h *Host) quic(key crypto.PrivKey, resources network.ResourceManager) (*quicreuse.ConnManager, error) {
+	reset, err := config.PrivKeyToStatelessResetKey(key)
+	if err != nil {
+		return nil, err
+	}
+	token, err := config.PrivKeyToTokenGeneratorKey(key)
+	if err != nil {
+		return nil, err
+	}
+	count := func(ctx context.Context, from *quicgo.ClientInfo) (context.Context, error) {
+		at, err := quicreuse.ToQuicMultiaddr(from.RemoteAddr, quicgo.Version1)
+		if err != nil {
+			return ctx, err
+		}
+		scope, err := resources.OpenConnection(network.DirInbound, false, at)
+		if err != nil {
+			return ctx, err
+		}
+		ctx = network.WithConnManagementScope(ctx, scope)
+		context.AfterFunc(ctx, scope.Done)
+		return ctx, nil
+	}
+	return quicreuse.NewConnManager(reset, token, quicreuse.OverrideListenUDP(h.meshPort()),
+		quicreuse.ConnContext(count), quicreuse.VerifySourceAddress(resources.VerifySourceAddress))
 }
 
 // meshPort returns what libp2p opens UDP sockets with. The first of each family

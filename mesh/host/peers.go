@@ -110,6 +110,7 @@ func (h *Host) tend(ctx context.Context, p host.Host) {
 			work.Go(func() { h.attend(ctx, p, id) })
 		}
 		h.reserve(ctx, p, &work)
+		h.findOut(ctx, p, &work)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:

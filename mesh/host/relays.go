@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
@@ -33,15 +31,9 @@ func (h *Host) Relays() bool {
 	case RelayNever:
 		return false
 	}
-	if len(h.cfg.Advertise) > 0 {
-		return true
-	}
-	for _, a := range h.Addrs() {
-		if m, err := ma.NewMultiaddr(a.Text); err == nil && manet.IsPublicAddr(m) {
-			return true
-		}
-	}
-	return false
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.cfg.Advertise) > 0 || h.reach.at.IsValid()
 }
 
 // relays returns the members that relay and that we are connected to directly.
@@ -133,15 +125,23 @@ func (h *Host) Addrs() []record.Addr {
 			add(ma.StringCast(text), record.Advertised)
 		}
 	}
+	h.mu.Lock()
+	outside := h.reach.at
+	h.mu.Unlock()
+	if outside.IsValid() {
+		for _, text := range listenAt(outside) {
+			add(ma.StringCast(text), record.Observed)
+		}
+	}
 	listening, err := p.Network().InterfaceListenAddresses()
 	if err != nil {
 		return all
 	}
+	elsewhere := slices.ContainsFunc(listening, func(m ma.Multiaddr) bool { return ipOf(m).IsGlobalUnicast() })
 	for _, m := range listening {
-		if strings.Contains(m.String(), "/p2p-circuit") || ipOf(m).IsLinkLocalUnicast() || len(listening) > 4 && ipOf(m).IsLoopback() {
-			continue
+		if ip := ipOf(m); ip.IsGlobalUnicast() || ip.IsLoopback() && !elsewhere {
+			add(m, record.Interface)
 		}
-		add(m, record.Interface)
 	}
 	return all
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/mesh/frame"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
@@ -82,6 +83,7 @@ type cluster struct {
 	noQuorum bool
 	joined   map[record.Key][]byte
 	entries  int
+	after    *authority.Chain // shown to who was admitted; nil: the same chain
 }
 
 func (c *cluster) Greet(_ context.Context, token [8]byte) ([][]byte, error) {
@@ -124,6 +126,9 @@ func (c *cluster) Admit(_ context.Context, a Admission) (Admitted, error) {
 	c.uses--
 	c.entries++
 	c.joined[a.Joiner] = a.Record.Body
+	if c.after != nil {
+		return Admitted{Links: c.after.Links(0)}, nil
+	}
 	return Admitted{Links: c.chain.Links(0), Records: append(c.records, a.Record)}, nil
 }
 
@@ -242,6 +247,7 @@ func TestWhyAMachineCannotJoin(t *testing.T) {
 	}{
 		{"an expired token, by its own clock", func(w *world) { w.cfg.Now = func() time.Time { return now.Add(2 * time.Hour) } }, invite.ErrExpired},
 		{"an expired token, by the cluster's", func(w *world) { w.expires = now }, ErrExpired},
+		{"a token that says it is good for longer", func(w *world) { w.expires, w.cfg.Token.Expires = now, now.Add(48*time.Hour).Unix() }, ErrExpired},
 		{"a revoked token", func(w *world) { w.revoked = true }, ErrRevoked},
 		{"a token that is used up", func(w *world) { w.uses = 0 }, ErrUsedUp},
 		{"a token that nobody knows", func(w *world) { w.cfg.Token.ID[0]++ }, ErrUnknown},
@@ -281,6 +287,24 @@ func TestWhyAMachineCannotJoin(t *testing.T) {
 			tt.change(w)
 			w.want(tt.want)
 		})
+	}
+}
+
+// A member that has shown one cluster cannot put another one in its place, nor
+// records that no member has signed.
+func TestWhatIsNotTakenOver(t *testing.T) {
+	w := newWorld(t)
+	w.after = chain(t, [16]byte{8}, 1, 2)
+	w.cfg.Token.Members = w.cfg.Token.Members[:1]
+	if _, err := w.join(); !errors.Is(err, ErrChain) {
+		t.Errorf("%v", err)
+	}
+	w = newWorld(t)
+	forged := signed(t, name, 3)
+	forged.Sig[0]++
+	w.records = append(w.records, forged, signed(t, [16]byte{8}, 4))
+	if r, err := w.join(); err != nil || len(r.Records) != 3 {
+		t.Errorf("%d records, %v", len(r.Records), err)
 	}
 }
 
@@ -389,6 +413,27 @@ func TestSilentStreamsTakeNoPlace(t *testing.T) {
 	}
 	if r, err := w.join(); err != nil || r.Member != id(1) {
 		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestPlacesOfAServer(t *testing.T) {
+	w := newWorld(t)
+	w.serve(1, func(c *ServerConfig) { c.AtOnce = 1 })
+	w.cfg.Token.Members = w.cfg.Token.Members[:1]
+	s, err := w.open(60)(t.Context(), invite.Member{Node: id(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c challenge
+	if err := errors.Join(frame.Write(s, hello{Version: version, Cluster: name, Token: w.token.ID}), frame.Read(s, maxLarge, &c)); err != nil {
+		t.Fatal(err)
+	}
+	w.want(ErrBusy)
+	s.Close()
+	w.servers[id(1)].room <- struct{}{} // waits until the place is free again
+	<-w.servers[id(1)].room
+	if _, err := w.join(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -35,7 +36,7 @@ var operator = key(200)
 
 type node struct {
 	*host.Host
-	t       *testing.T
+	t       testing.TB
 	n       byte
 	keeper  *authority.Keeper
 	records *record.Store
@@ -127,7 +128,7 @@ func (x *node) where(node string) string {
 }
 
 // start runs node n; chain is nil for one that has not joined.
-func start(t *testing.T, n byte, chain *authority.Chain, in *invites, change func(*node)) *node {
+func start(t testing.TB, n byte, chain *authority.Chain, in *invites, change func(*node)) *node {
 	t.Helper()
 	x := &node{t: t, n: n, keeper: authority.NewKeeper(authority.KeeperConfig{Chain: chain}), invites: in, relay: host.RelayNever}
 	change(x)
@@ -181,7 +182,7 @@ func (x *node) renew() record.Signed {
 	return signed
 }
 
-func founded(t *testing.T, members ...byte) *authority.Chain {
+func founded(t testing.TB, members ...byte) *authority.Chain {
 	t.Helper()
 	c, err := authority.Read([][]byte{authority.Found(authority.GenesisBody{
 		Cluster: cluster, Operators: []authority.Key{authority.PublicKey(operator)}, Threshold: 1}, operator)})
@@ -263,7 +264,7 @@ func (x *node) talks(to *node) bool {
 	return err == nil
 }
 
-func eventually(t *testing.T, what string, holds func() bool) time.Duration {
+func eventually(t testing.TB, what string, holds func() bool) time.Duration {
 	t.Helper()
 	begin := time.Now()
 	for !holds() {
@@ -275,6 +276,26 @@ func eventually(t *testing.T, what string, holds func() bool) time.Duration {
 	return time.Since(begin)
 }
 
+// meet tells nodes of each other, and waits until they are connected.
+func meet(t testing.TB, all []*node) {
+	t.Helper()
+	for _, x := range all {
+		for _, y := range all {
+			signed, _ := y.records.Signed(record.KeyOf(key(y.n)))
+			x.records.Put(signed)
+		}
+		x.changed()
+	}
+	eventually(t, "connected", func() bool {
+		for _, x := range all {
+			if len(x.connected()) != len(all)-1 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // A machine joins by one member and is known to all, and reaches them; one that
 // is ejected by one is cut off by all within two seconds.
 func TestJoinAndEjectOverTheNetwork(t *testing.T) {
@@ -284,21 +305,7 @@ func TestJoinAndEjectOverTheNetwork(t *testing.T) {
 	for n := range byte(3) {
 		members = append(members, start(t, 1+n, chain, in, func(*node) {}))
 	}
-	for _, x := range members {
-		for _, y := range members {
-			signed, _ := y.records.Signed(record.KeyOf(key(y.n)))
-			x.records.Put(signed)
-		}
-		x.changed()
-	}
-	eventually(t, "connected", func() bool {
-		for _, x := range members {
-			if len(x.connected()) != 2 {
-				return false
-			}
-		}
-		return true
-	})
+	meet(t, members)
 	joiner := start(t, 50, nil, in, func(*node) {})
 	token := in.token(1, members[0].member(), members[1].member())
 	begin := time.Now()
@@ -343,6 +350,85 @@ func TestJoinAndEjectOverTheNetwork(t *testing.T) {
 	}
 	if joiner.talks(members[0]) || joiner.talks(members[2]) {
 		t.Error("an ejected node talks with members")
+	}
+}
+
+// delayed forwards connections of TCP to an address, half of a round trip late
+// in each direction.
+func delayed(t *testing.T, to string, rtt time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	type part struct {
+		at time.Time
+		b  []byte
+	}
+	forward := func(from, to net.Conn) {
+		parts := make(chan part, 1000)
+		go func() {
+			defer close(parts)
+			for {
+				b := make([]byte, 4096)
+				n, err := from.Read(b)
+				if err != nil {
+					return
+				}
+				parts <- part{time.Now().Add(rtt / 2), b[:n]}
+			}
+		}()
+		for p := range parts {
+			time.Sleep(time.Until(p.at))
+			to.Write(p.b)
+		}
+		to.Close()
+	}
+	go func() {
+		for {
+			here, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				time.Sleep(rtt) // of opening
+				there, err := net.Dial("tcp", to)
+				if err != nil {
+					here.Close()
+					return
+				}
+				go forward(here, there)
+				forward(there, here)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// At 150 ms, and over TCP, which asks more often than QUIC, joining takes some
+// round trips.
+func TestJoinFromFarAway(t *testing.T) {
+	const rtt = 150 * time.Millisecond
+	chain := founded(t, 1)
+	in := &invites{chain: chain, left: map[[8]byte]invite.Token{}}
+	far := start(t, 1, chain, in, func(*node) {})
+	m := invite.Member{Node: far.ID()}
+	for _, a := range far.Addrs() {
+		if _, port, is := strings.Cut(a.Text, "/tcp/"); is {
+			_, port, _ = net.SplitHostPort(delayed(t, "127.0.0.1:"+port, rtt))
+			m.Addrs = append(m.Addrs, "/ip4/127.0.0.1/tcp/"+port)
+		}
+	}
+	joiner := start(t, 50, nil, in, func(*node) {})
+	begin := time.Now()
+	if _, err := joiner.join(in.token(1, m)); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(begin)
+	t.Logf("joined in %s, %.1f round trips", took, took.Seconds()/rtt.Seconds())
+	if took > 5*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -81,15 +82,15 @@ func New(cfg Config) (*Syncer, error) {
 }
 
 const (
-	every    = 5 * time.Minute // between comparisons with one peer when nothing changes
+	every    = 5 * time.Minute  // between comparisons with one peer when nothing changes
+	again    = 10 * time.Second // after one that failed
 	syncTime = 20 * time.Second
-	atOnce   = 16 // peers that we compare with at a time
 	maxSmall = 64 << 10
 	maxLarge = 4 << 20 // bytes of a message with links or records
 )
 
 // Push has this node compare with all peers now, because the chain or a record
-// changed here.
+// changed here. A longer chain is also noticed within a second without it.
 func (s *Syncer) Push() {
 	select {
 	case s.push <- struct{}{}:
@@ -99,50 +100,71 @@ func (s *Syncer) Push() {
 
 // Run compares with peers until ctx ends.
 func (s *Syncer) Run(ctx context.Context) error {
-	due := map[string]time.Time{}
+	r := rounds{Syncer: s, due: map[string]time.Time{}, busy: map[string]bool{}}
+	defer r.work.Wait()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	var shown [32]byte // the head of the chain that all peers were shown
+	pushed := false
 	for {
-		all := false
+		_, head := s.cfg.Chain.Head()
+		r.begin(ctx, pushed || head != shown)
+		shown, pushed = head, false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.push:
-			all = true
+			pushed = true
 		case <-tick.C:
 		}
-		s.round(ctx, due, all)
 	}
 }
 
-// round compares with the peers whose time has come, or with all. A peer that
+// rounds are the comparisons of a Syncer with its peers, at most one with each
+// at a time: who does not answer keeps nobody else waiting.
+type rounds struct {
+	*Syncer
+	work sync.WaitGroup
+
+	mu   sync.Mutex
+	due  map[string]time.Time // of the next comparison, by peer
+	busy map[string]bool
+}
+
+// begin compares with the peers whose time has come, or with all. A peer that
 // has just connected is one whose time has come.
-func (s *Syncer) round(ctx context.Context, due map[string]time.Time, all bool) {
+func (r *rounds) begin(ctx context.Context, all bool) {
+	peers := r.cfg.Peers()
 	now := time.Now()
-	peers := s.cfg.Peers()
-	connected := map[string]bool{}
-	var work sync.WaitGroup
-	room := make(chan struct{}, atOnce)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for node := range r.due {
+		if !slices.Contains(peers, node) {
+			delete(r.due, node)
+		}
+	}
 	for _, node := range peers {
-		connected[node] = true
-		if !all && now.Before(due[node]) {
+		if all {
+			r.due[node] = now
+		}
+		if r.busy[node] || now.Before(r.due[node]) {
 			continue
 		}
-		due[node] = now.Add(every/2 + rand.N(every/2))
-		work.Go(func() {
-			room <- struct{}{}
-			defer func() { <-room }()
-			if err := s.Sync(ctx, node); err != nil && ctx.Err() == nil {
-				s.cfg.Log.Debug("roster not compared", "node", node, "err", err)
+		r.busy[node] = true
+		r.due[node] = now.Add(every/2 + rand.N(every/2))
+		r.work.Go(func() {
+			err := r.Sync(ctx, node)
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			delete(r.busy, node)
+			if err != nil && ctx.Err() == nil {
+				r.cfg.Log.Debug("roster not compared", "node", node, "err", err)
+				if soon := time.Now().Add(again); r.due[node].After(soon) {
+					r.due[node] = soon
+				}
 			}
 		})
 	}
-	for node := range due {
-		if !connected[node] {
-			delete(due, node)
-		}
-	}
-	work.Wait()
 }
 
 // Sync compares with one peer, until both have the same.

@@ -39,9 +39,9 @@ type (
 )
 
 const (
-	version = 1
-	rounds  = 64 // of one stream
-	maxSeen = 128
+	version   = 1
+	maxRounds = 64 // comparisons on one stream
+	maxSeen   = 128
 )
 
 // have says which records of members there are.
@@ -85,7 +85,7 @@ func (o offer) check(ours offer) error {
 func (s *Syncer) ask(node, seen string, conn Stream) error {
 	changed := false
 	defer func() { s.tell(changed) }()
-	for range rounds {
+	for range maxRounds {
 		ours, have := s.offer(seen)
 		if err := frame.Write(conn, ours); err != nil {
 			return err
@@ -147,7 +147,7 @@ func (s *Syncer) Serve(ctx context.Context, node, seen string, conn Stream) erro
 func (s *Syncer) answer(node, seen string, conn Stream) error {
 	changed := false
 	defer func() { s.tell(changed) }()
-	for range rounds {
+	for range maxRounds {
 		var theirs offer
 		if err := frame.Read(conn, maxSmall, &theirs); err != nil {
 			return err
@@ -187,7 +187,7 @@ func (s *Syncer) answer(node, seen string, conn Stream) error {
 			return err
 		}
 	}
-	return fmt.Errorf("%w: more than %d rounds", frame.ErrForm, rounds)
+	return fmt.Errorf("%w: more than %d rounds", frame.ErrForm, maxRounds)
 }
 
 // saw passes on where a peer says that it sees us.
