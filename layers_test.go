@@ -90,11 +90,12 @@ var insideCatalog = []rule{
 // insidePBS is the same for the packages of that folder.
 var insidePBS = []rule{
 	{"pbs/h2", ""},
-	{"pbs/upgrade", "pbs/h2"},
+	{"pbs/bulk", ""},
+	{"pbs/upgrade", "pbs/h2 pbs/bulk"},
 	{"pbs/settings", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
-	{"pbs/client/wire", ""},
+	{"pbs/client/wire", "pbs/bulk"},
 	{"pbs/client", "pbs/client/wire"},
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
@@ -106,7 +107,7 @@ var insidePBS = []rule{
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
 	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
-	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
+	{"pbs", "pbs/bulk pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
 }
 
 // insideConsensus is the same for consensus: the group knows no state machine.

@@ -137,7 +137,6 @@ var absent = map[string]string{
 	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
 	"/tape":                        "Tapes are not offered",
 	"/admin/metrics":               "Metrics are not sent anywhere: have Prometheus fetch /metrics",
-	"/status/metrics":              "Have Prometheus fetch /metrics",
 	"/nodes/{node}/config":         "The node is set up in node.toml",
 	"/nodes/{node}/journal":        "The log is that of the service: use journalctl -u holdfast",
 	"/nodes/{node}/report":         "There are no reports: see the log of the service and /metrics",
