@@ -120,6 +120,9 @@ func TestFailedStartLeavesNothing(t *testing.T) {
 		"the certificate is none":         {func(c *Config) error { return os.WriteFile(c.at(certFile), []byte("x"), 0o600) }, "certificate"},
 		"the identity is gone":            {func(c *Config) error { return os.Remove(c.at(identityFile)) }, "identity"},
 		"the authority makes no sense":    {func(c *Config) error { return os.WriteFile(c.at(clusterDir+"/authority"), []byte("{"), 0o600) }, "authority"},
+		"the guard makes no sense": {func(c *Config) error {
+			return errors.Join(os.WriteFile(c.at("cluster/guard.1"), []byte("0123456789abcdef"), 0o600), os.WriteFile(c.at("cluster/guard.2"), []byte("0123456789abcdef"), 0o600))
+		}, "guard"},
 		"the old accounts make no sense":  {func(c *Config) error { return oldFile(c, accountsFile) }, "accounts"},
 		"the old settings make no sense":  {func(c *Config) error { return oldFile(c, settingsFile) }, "settings"},
 		"the directory is open to others": {func(c *Config) error { return os.Chmod(c.Dir, 0o755) }, "others may look"},
