@@ -120,6 +120,11 @@ func (d *Datastore) SetSettings(s Settings) error {
 
 // may fails with ErrMaintenance if the datastore refuses such work now.
 func (d *Datastore) may(a access, what string) error {
+	if a == writing && d.above != nil {
+		if err := d.above.Writable(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
 	m := d.Settings().Maintenance
 	if m.Mode == InService || m.Mode == ReadOnly && a == reading {
 		return nil
