@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
@@ -38,7 +39,7 @@ func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())
 	if err := s.writeIndex(ctx, c); err != nil {
 		return 0, err
 	}
-	if err := s.writeBundle(ctx, c); err != nil {
+	if err := s.writeBundles(ctx, c); err != nil {
 		return 0, err
 	}
 	if err := s.writeRoot(ctx, c); err != nil {
@@ -201,7 +202,7 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 	for _, p := range packs {
 		n, fresh := t.number(p.ID)
 		if fresh {
-			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
 		for i, row := range p.Rows {
 			if r, ok := s.local.Lookup(row.Digest); ok {
@@ -229,7 +230,7 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 			dead := bitmap.Others(live[n], len(p.Rows))
 			t.add(p, n, dead)
 			if len(dead) > 0 {
-				s.note(note{Kind: noteDead, Pack: p.ID, Bits: dead})
+				s.note(notes.Note{Kind: notes.Dead, Pack: p.ID, Bits: dead})
 			}
 		}
 		for d, l := range t.locs(packs) {

@@ -37,6 +37,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
@@ -56,10 +57,11 @@ type Config struct {
 	Dir    string         // required: a directory of the store's own, made if absent
 	Cache  *cache.Cache   // default: none
 
-	Node  string         // required: our name, for the owner's object
-	Keys  []age.Identity // open the store's key; needed to write, and to read what is encrypted
-	Lease time.Duration  // how long the bucket is ours without renewal; default 6 hours
-	Grace time.Duration  // how long what nothing needs stays in the bucket; default 7 days
+	Node    string         // required: our name, for the owner's object
+	Keys    []age.Identity // open the store's key; needed to write, and to read what is encrypted
+	Wrapped []byte         // the store's key for one of Keys; default: as the bucket has it
+	Lease   time.Duration  // how long the bucket is ours without renewal; default 6 hours
+	Grace   time.Duration  // how long what nothing needs stays in the bucket; default 7 days
 
 	PackBytes int64       // length of packs in the bucket; default what the store was created with
 	Parallel  int         // packs uploaded at the same time, 1 to 16; default 4
@@ -120,6 +122,7 @@ type Store struct {
 	ahead  *ahead.Buffer
 	meta   *meta.Objects
 	queue  *queue.Queue
+	files  files.Dir // that wait
 
 	table   table
 	journal *disk.Journal
@@ -136,6 +139,7 @@ type Store struct {
 	pending  map[string]bool      // files that no root names: true to keep, false to remove
 	onlyRead bool
 	dirty    bool // packs were deleted since the last root
+	stale    bool // the bucket was not asked yet what there is
 }
 
 // String names the store for messages.

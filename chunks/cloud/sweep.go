@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -152,7 +153,7 @@ func (s *Store) markLost(ctx context.Context, packs []*remote, r *AuditReport) e
 	for _, p := range packs {
 		if p.lost != gone[p.id] {
 			p.lost = gone[p.id]
-			s.note(note{Kind: noteLost, Pack: p.id, On: p.lost})
+			s.note(notes.Note{Kind: notes.Lost, Pack: p.id, On: p.lost})
 			s.cfg.Log.Error("pack in the bucket", "pack", p.id.String(), "lost", p.lost)
 		}
 	}
