@@ -84,6 +84,7 @@ var insideCatalog = []rule{
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
+	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -151,7 +152,13 @@ func (s *Store) fill(ctx context.Context, m *notes.Memory) error {
 			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
 		if at {
-			s.doomed = append(s.doomed, layout.Tombstone{Pack: p.ID, Since: doomed})
+			g := grave{Tombstone: layout.Tombstone{Pack: p.ID, Since: doomed}}
+			for i, row := range p.Rows {
+				if !bitmap.Has(m.Dead[p.ID], uint32(i)) {
+					g.home = append(g.home, row.Digest)
+				}
+			}
+			s.doomed = append(s.doomed, g)
 			continue
 		}
 		t.add(p, n, m.Dead[p.ID])

@@ -301,7 +301,7 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 	u := p.usage(dead)
 	done := pack.Reclaimed{Entries: u.Dead, FreedBytes: p.size}
 	if u.Dead == u.Entries {
-		return done, s.bury(ctx, p)
+		return done, s.bury(ctx, p, nil)
 	}
 	if lost || !s.cfg.Prices.Compact(prices.Pack{Age: time.Since(p.created), Live: u.LiveBytes, Dead: u.DeadBytes}) {
 		return pack.Reclaimed{}, nil
@@ -318,13 +318,16 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 	}
 	switchover(moves, apply)
 	done.CopiedBytes = u.LiveBytes
-	return done, s.bury(ctx, p)
+	return done, s.bury(ctx, p, moves)
 }
 
 // bury takes a pack that nothing needs out of the table; the next root names
-// it as dead.
-func (s *Store) bury(ctx context.Context, p *remote) error {
-	stone := layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second)}
+// it as dead, but not before what was moved out of it is in the bucket again.
+func (s *Store) bury(ctx context.Context, p *remote, moves []pack.Move) error {
+	stone := grave{Tombstone: layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second)}}
+	for _, m := range moves {
+		stone.home = append(stone.home, m.Digest)
+	}
 	s.mu.Lock()
 	s.doomed = append(s.doomed, stone)
 	s.mu.Unlock()

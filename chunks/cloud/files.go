@@ -32,6 +32,13 @@ func (s *Store) RemoveFile(name string) error {
 	return s.files.Remove(name)
 }
 
+// Waits reports whether a file waits for the next root.
+func (s *Store) Waits(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending[name]
+}
+
 func (s *Store) pend(name string, keep bool) error {
 	s.mu.Lock()
 	s.pending[name] = keep

@@ -22,16 +22,17 @@ import (
 
 // The ways in which a bucket is not what was hoped for.
 var (
-	ErrNoStore error = &problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
-	ErrTaken   error = &problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
+	ErrNoStore error = &Problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
+	ErrTaken   error = &Problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
 )
 
-type problem struct{ text, hint string }
+// A Problem is an error with a known cure.
+type Problem struct{ Text, Cure string }
 
-func (p *problem) Error() string { return p.text }
+func (p *Problem) Error() string { return p.Text }
 
 // Hint is printed on its own line below the error.
-func (p *problem) Hint() string { return p.hint }
+func (p *Problem) Hint() string { return p.Cure }
 
 const (
 	formatName  = "holdfast-cloud"

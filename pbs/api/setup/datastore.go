@@ -174,7 +174,7 @@ func parseDelay(text string) (time.Duration, error) {
 func parseMaintenance(text string) (m catalog.Maintenance, err error) {
 	mode, rest, _ := strings.Cut(text, ",")
 	m.Mode = catalog.Mode(strings.TrimPrefix(mode, "type="))
-	if m.Mode == catalog.InService || m.Check() != nil {
+	if m.Mode == catalog.InService || m.Mode == catalog.S3Refresh || m.Check() != nil {
 		return m, upgrade.Errorf(http.StatusBadRequest, "value '%s' is not defined in the enumeration.", m.Mode)
 	}
 	if rest == "" {
