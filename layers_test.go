@@ -100,13 +100,15 @@ var insidePBS = []rule{
 	{"pbs/client/wire", ""},
 	{"pbs/client", "pbs/client/wire"},
 	{"pbs/rest", "pbs/upgrade"},
-	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/s3", "pbs/settings pbs/upgrade"},
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
+	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
 	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
 	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all

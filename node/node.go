@@ -7,6 +7,7 @@
 //
 //	node.toml       the configuration, written by the operator
 //	settings.json   datastores, jobs and traffic rules
+//	s3-secrets.json secret keys of S3 stores, and the key that opens encrypted ones
 //	accounts.json   users, tokens and rights
 //	identity.key    whom other sites know the node by
 //	ticket.key      signs the tickets of users

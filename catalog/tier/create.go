@@ -18,34 +18,34 @@ import (
 )
 
 // Create makes a new store in the bucket and a datastore of it in an empty
-// directory. It returns the recovery key, which has been tried, and which is
-// nowhere else: without it and without this node the bucket cannot be opened.
-func Create(ctx context.Context, cfg Config, encrypt bool) (recovery string, err error) {
-	cfg, err = cfg.withDefaults()
+// directory. The recovery key is tried on it, and kept nowhere: without it and
+// without this node the bucket cannot be opened.
+func Create(ctx context.Context, cfg Config, encrypt bool, recovery string) error {
+	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return "", err
+		return err
 	}
 	if cfg.Key == nil {
-		return "", cloud.ErrNoKey
+		return cloud.ErrNoKey
+	}
+	drawer, err := seal.ParseIdentity(recovery)
+	if err != nil {
+		return err
 	}
 	can, err := probe(ctx, cfg)
 	if err != nil {
-		return "", err
-	}
-	drawer, err := seal.NewIdentity()
-	if err != nil {
-		return "", err
+		return err
 	}
 	if err := initDir(cfg); err != nil {
-		return "", err
+		return err
 	}
 	id, err := identity.Create(ctx, cfg.Bucket.With(can), identity.Options{
 		Encrypt: encrypt, Recipients: []age.Recipient{cfg.Key.Recipient(), drawer.Recipient()}, Proof: drawer,
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
-	return drawer.String(), cfg.writeState(state{Store: id, Can: can, Own: true})
+	return cfg.writeState(state{Store: id, Can: can, Own: true})
 }
 
 // Attach makes a datastore of a store that is in the bucket, in an empty

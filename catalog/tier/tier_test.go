@@ -90,11 +90,14 @@ func (s *site) open(cfg Config) (t *Tier, close func()) {
 
 func (s *site) create(cfg Config, encrypt bool) (recovery string) {
 	s.t.Helper()
-	recovery, err := Create(s.t.Context(), cfg, encrypt)
+	key, err := seal.NewIdentity()
+	if err == nil {
+		err = Create(s.t.Context(), cfg, encrypt, key.String())
+	}
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return recovery
+	return key.String()
 }
 
 // image is content that does not compress.
