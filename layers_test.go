@@ -142,12 +142,13 @@ var insideCmd = []rule{
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
 }
 
 // insideNode is the same for the packages of the node.

@@ -97,7 +97,7 @@ func (b *Backend) UnmarshalText(text []byte) error {
 		if !found && i == 0 {
 			name, value = "type", part
 		}
-		if err := next.set(name, value); err != nil {
+		if err := next.Set(name, value); err != nil {
 			return fmt.Errorf("backend: %w", err)
 		}
 	}
@@ -108,7 +108,8 @@ func (b *Backend) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (b *Backend) set(name, value string) (err error) {
+// Set sets one property.
+func (b *Backend) Set(name, value string) (err error) {
 	flag := func() bool { return value == "1" || value == "true" || value == "yes" || value == "on" }
 	event := func() (string, error) {
 		_, err := jobs.ParseEvent(value)

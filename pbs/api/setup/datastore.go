@@ -101,8 +101,21 @@ func (a *api) newCloud(c *rest.Call, create *stores.Create) {
 // backend reads a property string, or several properties of one.
 func backend(p *upgrade.Params, d *stores.Described) {
 	d.Backend = upgrade.Parsed(p, "backend", func(text string) (b settings.Backend, err error) {
-		return b, b.UnmarshalText([]byte(text))
+		err = b.UnmarshalText([]byte(text))
+		return b, err
 	})
+}
+
+// parts are properties of the backend that can be changed alone; ours.
+var parts = []string{"max-cache-size", "offload-after", "offload-schedule", "audit-schedule", "read-only", "single-writer"}
+
+func backendParts(p *upgrade.Params, d *stores.Described) {
+	for _, name := range parts {
+		if !p.Has(name) {
+			continue
+		}
+		_ = upgrade.Parsed(p, name, func(text string) (struct{}, error) { return struct{}{}, d.Backend.Set(name, text) })
+	}
 }
 
 // absolute reads the path of a directory.
@@ -141,6 +154,7 @@ func change(p *upgrade.Params, d *stores.Described) {
 	if p.Has("backend") {
 		backend(p, d)
 	}
+	backendParts(p, d)
 	if p.Has("gc-schedule") {
 		d.GCSchedule = event(p, "gc-schedule")
 	}
