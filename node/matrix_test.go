@@ -71,6 +71,7 @@ const matrix = `
 	GET /admin/datastore/{store}/pxar-file-download 403
 	GET /admin/datastore/{store}/rrd 403
 	DELETE /admin/datastore/{store}/snapshots 403
+	PUT /admin/datastore/{store}/s3-refresh 403
 	GET /admin/datastore/{store}/snapshots 403
 	GET /admin/datastore/{store}/status 403
 	POST /admin/datastore/{store}/upload-backup-log 403
@@ -79,6 +80,8 @@ const matrix = `
 	GET /admin/gc/{store} 200
 	GET /admin/prune 200
 	POST /admin/prune/{id}/run 400
+	GET /admin/s3 403
+	PUT /admin/s3/{id}/check 403
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 400
 	GET /admin/traffic-control 403
@@ -95,6 +98,11 @@ const matrix = `
 	DELETE /config/prune/{id} 400
 	GET /config/prune/{id} 400
 	PUT /config/prune/{id} 400
+	GET /config/s3 403
+	POST /config/s3 403
+	DELETE /config/s3/{id} 403
+	GET /config/s3/{id} 403
+	PUT /config/s3/{id} 403
 	GET /config/sync 200
 	POST /config/sync 501
 	DELETE /config/sync/{id} 501
@@ -112,6 +120,10 @@ const matrix = `
 	PUT /config/verify/{id} 400
 	GET /holdfast/datastore/{store}/trash 403
 	POST /holdfast/datastore/{store}/trash 403
+	POST /holdfast/datastore/{store}/audit 403
+	GET /holdfast/datastore/{store}/cloud 403
+	POST /holdfast/datastore/{store}/offload 403
+	POST /holdfast/datastore/{store}/take-over 403
 	GET /holdfast/status 403
 	GET /nodes 403
 	GET /nodes/{node}/certificates/info 403

@@ -94,6 +94,14 @@ func size(text string) (string, error) {
 	return text, err
 }
 
+// optional reads a text that need not be there.
+func optional(p *upgrade.Params, name string) string {
+	if !p.Has(name) {
+		return ""
+	}
+	return p.Text(name)
+}
+
 // set sets what came, and takes back what is to be deleted.
 func set(p *upgrade.Params, c *settings.S3Client) {
 	for _, name := range p.Texts("delete") {
@@ -185,7 +193,7 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if c.Has("secret-key") {
 		secret = upgrade.Parsed(c.Params, "secret-key", line)
 	}
-	digest := c.Text("digest")
+	digest := optional(c.Params, "digest")
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
@@ -211,7 +219,7 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 }
 
 func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
-	id, digest := clientID(c), c.Text("digest")
+	id, digest := clientID(c), optional(c.Params, "digest")
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
@@ -247,7 +255,7 @@ type checked struct {
 
 // check tries out a bucket.
 func (a *api) check(ctx context.Context, c *rest.Call) (any, error) {
-	id, name, prefix := clientID(c), upgrade.Parsed(c.Params, "bucket", line), c.Text("store-prefix")
+	id, name, prefix := clientID(c), upgrade.Parsed(c.Params, "bucket", line), optional(c.Params, "store-prefix")
 	if err := c.Err(); err != nil {
 		return nil, err
 	}

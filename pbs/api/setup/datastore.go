@@ -92,7 +92,10 @@ func (a *api) newCloud(c *rest.Call, create *stores.Create) {
 	if _, ok := a.Settings.State().S3Client(create.Backend.Client); !ok {
 		c.Fail("backend", "no such s3 client '%s'", create.Backend.Client)
 	}
-	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), Recovery: c.Text("recovery-key"), TakeOver: c.Bool("overwrite-in-use")}
+	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), TakeOver: c.Bool("overwrite-in-use")}
+	if c.Has("recovery-key") {
+		create.Cloud.Recovery = c.Text("recovery-key")
+	}
 	if create.Cloud.Recovery == "" && !create.Reuse {
 		c.Fail("recovery-key", "the one who asks makes it, and keeps it where no site keeps its own: AGE-SECRET-KEY-1...")
 	}
