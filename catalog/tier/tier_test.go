@@ -490,3 +490,46 @@ func FuzzBelongs(f *testing.F) {
 		}
 	})
 }
+
+// tight is a disk that is full until something has left it.
+type tight struct {
+	quick
+	free func() int64
+}
+
+func (f tight) Space(name string) (disk.Space, error) {
+	s, err := f.quick.Space(name)
+	s.FreeBytes = f.free()
+	return s, err
+}
+
+// A backup waits for the bucket only when the disk is full, and then goes on.
+func TestFullDiskWaitsForOffload(t *testing.T) {
+	s := newSite(t)
+	cfg := s.config("home")
+	s.create(cfg, false)
+	var tr *Tier
+	full := false
+	cfg.FS = tight{free: func() int64 {
+		if full && tr.store.Stats().Packs == 0 {
+			return 1 << 20
+		}
+		return 1 << 40
+	}}
+	tr, _ = s.open(cfg)
+	content := image(1, 4*chunkSize)
+	mustBackup(t, tr, day1, content)
+	full = true
+	if err := tr.Datastore().Room(); !errors.Is(err, chunks.ErrNoSpace) {
+		t.Fatalf("room on a full disk: %v", err)
+	}
+	s.proxy.On(func(cloudtest.Request) *cloudtest.Fault { return &cloudtest.Fault{Reset: true} })
+	if err := tr.Datastore().AwaitRoom(t.Context()); !errors.Is(err, chunks.ErrNoSpace) {
+		t.Fatalf("room on a full disk without a bucket: %v", err)
+	}
+	s.proxy.On(nil)
+	if err := tr.Datastore().AwaitRoom(t.Context()); err != nil {
+		t.Fatalf("room after an offload: %v", err)
+	}
+	wantImage(t, tr, day1, content)
+}
