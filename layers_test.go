@@ -58,10 +58,12 @@ var insideChunks = []rule{
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
 	{"chunks/cloud/ahead", "chunks"},
-	{"chunks/cloud/identity", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/notes", "chunks/pack/format"},
+	{"chunks/cloud/files", "chunks/disk"},
+	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
-	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
 }
 
 // insideCatalog is the same for the packages of that folder.
@@ -82,6 +84,7 @@ var insideCatalog = []rule{
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
+	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
@@ -98,13 +101,15 @@ var insidePBS = []rule{
 	{"pbs/client/wire", "pbs/bulk"},
 	{"pbs/client", "pbs/client/wire"},
 	{"pbs/rest", "pbs/upgrade"},
-	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/s3", "pbs/settings pbs/upgrade"},
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
+	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
 	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
 	{"pbs", "pbs/bulk pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
@@ -155,13 +160,14 @@ var insideCmd = []rule{
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
 }
 
 // insideNode is the same for the packages of the node.

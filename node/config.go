@@ -67,6 +67,7 @@ type Limits struct {
 const (
 	ConfigFile    = "node.toml"
 	settingsFile  = "settings.json"
+	cloudFile     = "s3-secrets.json"
 	accountsFile  = "accounts.json"
 	ticketKeyFile = "ticket.key"
 	identityFile  = "identity.key"

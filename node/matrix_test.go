@@ -73,6 +73,7 @@ const matrix = `
 	GET /admin/datastore/{store}/pxar-file-download 403 by Datastore.Backup Datastore.Read
 	GET /admin/datastore/{store}/rrd 403 by Datastore.Audit Datastore.Backup
 	DELETE /admin/datastore/{store}/snapshots 403 by Datastore.Modify Datastore.Prune
+	PUT /admin/datastore/{store}/s3-refresh 403 by Datastore.Modify
 	GET /admin/datastore/{store}/snapshots 403 by Datastore.Audit Datastore.Backup
 	GET /admin/datastore/{store}/status 403 by Datastore.Audit Datastore.Backup Datastore.Modify Datastore.Read
 	POST /admin/datastore/{store}/upload-backup-log 403 by Datastore.Backup
@@ -81,6 +82,8 @@ const matrix = `
 	GET /admin/gc/{store} 200
 	GET /admin/prune 200
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
+	GET /admin/s3 403 by Sys.Audit
+	PUT /admin/s3/{id}/check 403 by Sys.Modify
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 400
 	GET /admin/traffic-control 403 by Sys.Audit
@@ -97,6 +100,11 @@ const matrix = `
 	DELETE /config/prune/{id} 403 by Datastore.Modify
 	GET /config/prune/{id} 403 by Datastore.Audit Datastore.Modify
 	PUT /config/prune/{id} 403 by Datastore.Modify
+	GET /config/s3 403 by Sys.Audit
+	POST /config/s3 403 by Sys.Modify
+	DELETE /config/s3/{id} 403 by Sys.Modify
+	GET /config/s3/{id} 403 by Sys.Audit
+	PUT /config/s3/{id} 403 by Sys.Modify
 	GET /config/sync 200
 	POST /config/sync 501
 	DELETE /config/sync/{id} 501
@@ -114,6 +122,10 @@ const matrix = `
 	PUT /config/verify/{id} 403 by Datastore.Verify
 	GET /holdfast/datastore/{store}/trash 403 by Datastore.Audit Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/trash 403 by Datastore.Modify Datastore.Prune
+	POST /holdfast/datastore/{store}/audit 403 by Datastore.Modify
+	GET /holdfast/datastore/{store}/cloud 403 by Datastore.Audit
+	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
+	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/invites 403 by Sys.Audit
 	POST /holdfast/invites 403 by Sys.Modify
 	DELETE /holdfast/invites/{invite} 403 by Sys.Modify

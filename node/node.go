@@ -8,6 +8,7 @@
 //	node.toml       the configuration, written by the operator
 //	cluster/        the ledger: accounts, datastores, jobs, members; see package cluster
 //	operator.key    signs who belongs to the cluster, until its owner takes it away
+//	s3-secrets.json secret keys of S3 stores, and the key that opens encrypted ones
 //	identity.key    whom other sites know the node by
 //	ticket.key      signs the tickets of users
 //	tls/            certificate and key, unless the configuration names others

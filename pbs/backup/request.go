@@ -58,7 +58,7 @@ func (s *Server) Begin(ctx context.Context, req Request) (*Session, error) {
 	case req.Benchmark && !isBenchmark:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "benchmark is only allowed for the group %s", benchmarkGroup)
 	}
-	if err := req.Datastore.Room(); err != nil {
+	if err := req.Datastore.AwaitRoom(ctx); err != nil {
 		return nil, req.refusal(err)
 	}
 	owner := req.owner()

@@ -29,6 +29,7 @@ type State struct {
 	PruneJobs    []PruneJob    `json:"prune-jobs"`
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
+	S3Clients    []S3Client    `json:"s3-clients"`
 }
 
 // A Datastore says where a datastore is and what the node does for it.
@@ -40,6 +41,8 @@ type Datastore struct {
 	Notify           string `json:"notify,omitempty"`
 	NotifyUser       string `json:"notify-user,omitempty"`
 	Tuning           string `json:"tuning,omitempty"` // kept for clients; nothing here needs tuning
+
+	Backend Backend `json:"backend,omitzero"` // zero: the directory alone
 }
 
 // A PruneJob prunes a namespace of a datastore.
@@ -158,6 +161,7 @@ func (s *State) tidy() {
 	s.Datastores = sorted(s.Datastores, func(d Datastore) string { return d.Name })
 	s.PruneJobs = sorted(s.PruneJobs, func(j PruneJob) string { return j.ID })
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
+	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
 	s.TrafficRules = sorted(s.TrafficRules, func(r TrafficRule) string { return r.Name })
 }
 
@@ -185,6 +189,7 @@ func (s *State) Check() error {
 		distinct("datastore", s.Datastores, func(d Datastore) string { return d.Name }),
 		distinct("prune job", s.PruneJobs, func(j PruneJob) string { return j.ID }),
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
+		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
 		distinct("traffic rule", s.TrafficRules, func(r TrafficRule) string { return r.Name }),
 	)
 }
