@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
+	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
 )
 
 func TestYoungClusterForms(t *testing.T) {
@@ -332,7 +333,7 @@ func watchState(t *testing.T, n *node) (stop func()) {
 // when it comes back. And what it knew is there before it runs.
 func TestLoneNodeLeadsAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	net := consensustest.NewNetwork(1)
+	net := meshtest.New(1)
 	for life := range 2 {
 		m := newList()
 		g, err := consensus.New(consensus.Config{

@@ -18,6 +18,7 @@ import (
 // A site is a node that has joined.
 type site struct {
 	name    string
+	dir     string // of its data, below that of the demo
 	address string // HOST:PORT
 	node    *exec.Cmd
 	log     string
@@ -27,7 +28,7 @@ type site struct {
 // at is the binary as the operator of a site calls it.
 func (d *demo) at(ctx context.Context, s *site, args ...string) *exec.Cmd {
 	cmd := d.command(ctx, args, "PBS_REPOSITORY=")
-	cmd.Env = append(cmd.Env, "HOLDFAST_DATA="+filepath.Join(d.dir, s.name))
+	cmd.Env = append(cmd.Env, "HOLDFAST_DATA="+filepath.Join(d.dir, s.dir))
 	return cmd
 }
 
@@ -39,7 +40,7 @@ func (d *demo) join(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s := &site{name: name, address: fmt.Sprintf("127.0.0.1:%d", port), log: filepath.Join(d.dir, name+".log")}
+		s := &site{name: name, dir: name, address: fmt.Sprintf("127.0.0.1:%d", port), log: filepath.Join(d.dir, name+".log")}
 		mesh, err := freePort()
 		if err != nil {
 			return err
@@ -147,7 +148,7 @@ func status(cmd *exec.Cmd) (q quorum) {
 // withoutLeader kills the node that leads, and backs up at each site that is
 // left.
 func (d *demo) withoutLeader(ctx context.Context) error {
-	home := &site{name: "node", node: d.node, client: d.token}
+	home := &site{name: "home", dir: "node", node: d.node, client: d.token}
 	all := append([]*site{home}, d.sites...)
 	asJSON := []string{"status", "--output-format", "json"}
 	if err := d.wait(ctx, 2*time.Minute, "three sites vote", func() bool {
@@ -162,7 +163,10 @@ func (d *demo) withoutLeader(ctx context.Context) error {
 		}
 	}
 	leader := status(d.at(ctx, all[0], asJSON...)).Leader
-	i := max(0, slices.IndexFunc(all, func(s *site) bool { return s.name == leader }))
+	i := slices.IndexFunc(all, func(s *site) bool { return s.name == leader })
+	if i < 0 {
+		return fmt.Errorf("%q leads, which is none of the three", leader)
+	}
 	if err := all[i].node.Process.Kill(); err != nil {
 		return err
 	}
