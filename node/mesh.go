@@ -94,7 +94,7 @@ func (n *Node) ask() []invite.Member {
 }
 
 // cut has the link follow the roster at once.
-func (n *Node) cut(context.Context, string) {
+func (n *Node) cut(context.Context) {
 	if n.link != nil {
 		n.link.Follow()
 	}

@@ -214,6 +214,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	defer tasks.Wait()
 	tasks.Go(func() { c.keepTime(ctx) })
 	tasks.Go(func() { c.accounts.run(ctx) })
+	tasks.Go(func() { c.offer(ctx) })
 	return c.group.Run(ctx)
 }
 
@@ -230,6 +231,55 @@ func (c *Cluster) keepTime(ctx context.Context) {
 			c.cfg.Log.Error("the guard cannot be written; nothing is deleted until it can", "err", err)
 		}
 	}
+}
+
+// offerEvery is how often the ledger is looked at for links that it lacks.
+const offerEvery = 10 * time.Second
+
+// offer gives the ledger the links that this node believes and the ledger does
+// not have: those of [Cluster.Believe]. It ends with ctx.
+func (c *Cluster) offer(ctx context.Context) {
+	tick := time.NewTicker(offerEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if c.group.Status().Role != "leader" {
+			continue // one is enough
+		}
+		if err := c.offerOnce(ctx); err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("the ledger does not take what operators have signed", "err", err)
+		}
+	}
+}
+
+func (c *Cluster) offerOnce(ctx context.Context) error {
+	theirs := c.ledger.View().Chain()
+	known, _ := theirs.Head()
+	if known == 0 || !c.keeper.Chain().Extends(theirs) {
+		return nil
+	}
+	for _, link := range c.keeper.Links(known) {
+		if _, err := c.client.Do(ctx, "node", "", ledger.KindAuthority, ledger.Link{Link: link}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Believe takes a link over that an operator has signed, without asking the
+// ledger: for when there is no quorum, and a node has to be cut off. The ledger
+// is given it as soon as there is one.
+func (c *Cluster) Believe(link []byte) error {
+	if err := c.keeper.Extend([][]byte{link}); err != nil {
+		return err
+	}
+	c.group.Recheck()
+	c.tell()
+	return nil
 }
 
 // Close closes the files of a cluster that does not run.

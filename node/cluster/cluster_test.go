@@ -299,3 +299,35 @@ func FuzzParseChain(f *testing.F) {
 		}
 	})
 }
+
+// What an operator signs while there is no quorum counts here at once, and the
+// ledger is told later.
+func TestBelieve(t *testing.T) {
+	var operator ed25519.PrivateKey
+	cfg := made(t, Founding{})
+	operator, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := opened(t, cfg)
+	chain := c.Roster().Chain()
+	other := authority.Node{Key: authority.PublicKey(operator), Name: "dc", Site: "dc", Role: "full"}
+	link := chain.Sign(chain.Draft(authority.AddNode, other), operator)
+	forged := chain.Sign(chain.Draft(authority.AddNode, other), cfg.Key)
+	if c.Believe(forged) == nil {
+		t.Error("a link that no operator has signed is believed")
+	}
+	if err := c.Believe(link); err != nil || c.Roster().Member(other.Key.NodeID()) != nil {
+		t.Errorf("it is not believed: %v", err)
+	}
+	running(t, c)
+	if err := c.group.Linear(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.offerOnce(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if n, _ := c.View().Chain().Head(); n != 3 {
+		t.Errorf("the ledger has %d links, want 3", n)
+	}
+}

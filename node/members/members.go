@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
@@ -27,10 +28,10 @@ import (
 
 // Config says whose members they are.
 type Config struct {
-	Cluster *cluster.Cluster                       // required
-	Ask     func() []invite.Member                 // whom a machine that joins can ask, best first; required
-	Cut     func(ctx context.Context, node string) // has all that can be reached cut a node off, at once; default: nothing
-	Now     func() time.Time                       // default: time.Now
+	Cluster *cluster.Cluster          // required
+	Ask     func() []invite.Member    // whom a machine that joins can ask, best first; required
+	Cut     func(ctx context.Context) // makes this node, and all that it reaches, follow the roster at once; default: nothing
+	Now     func() time.Time          // default: time.Now
 }
 
 type api struct{ Config }
@@ -41,7 +42,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		cfg.Now = time.Now
 	}
 	if cfg.Cut == nil {
-		cfg.Cut = func(context.Context, string) {}
+		cfg.Cut = func(context.Context) {}
 	}
 	a := api{cfg}
 	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
@@ -182,6 +183,12 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 		return nil, err
 	}
 	_, err = a.do(ctx, c, ledger.KindAuthority, ledger.Link{Link: link})
+	if kind == authority.RemoveNode && errors.Is(err, consensus.ErrNoLeader) {
+		err = a.Cluster.Believe(link) // it is cut off all the same, wherever this is heard of
+	}
+	if err == nil {
+		a.Cut(ctx)
+	}
 	return nil, err
 }
 
@@ -214,7 +221,7 @@ func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
 		if err := a.Cluster.Block(string(c.Who), node.Key, "ejected"); err != nil {
 			return nil, err
 		}
-		a.Cut(ctx, m.ID)
+		a.Cut(ctx)
 	}
 	if !m.Signed {
 		return a.signed(ctx, c, authority.AddNode, node) // so that it can be removed

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/mesh/gossip"
 	"github.com/holdfast-mesh/holdfast/mesh/host"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
@@ -64,6 +65,9 @@ func (l *Link) Peer(node string) Peer {
 			p.Heard = latest(p.Heard, g.Heard)
 			if g.Meta.Version != "" {
 				p.Version = g.Meta.Version
+			}
+			if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
+				p.Path, p.RTT, p.Why = PathNone, 0, "it has "+g.State.String()
 			}
 		}
 	}
