@@ -58,10 +58,12 @@ var insideChunks = []rule{
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
 	{"chunks/cloud/ahead", "chunks"},
-	{"chunks/cloud/identity", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/notes", "chunks/pack/format"},
+	{"chunks/cloud/files", "chunks/disk"},
+	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
-	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
 }
 
 // insideCatalog is the same for the packages of that folder.
@@ -82,6 +84,7 @@ var insideCatalog = []rule{
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
+	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
@@ -90,23 +93,26 @@ var insideCatalog = []rule{
 // insidePBS is the same for the packages of that folder.
 var insidePBS = []rule{
 	{"pbs/h2", ""},
-	{"pbs/upgrade", "pbs/h2"},
+	{"pbs/bulk", ""},
+	{"pbs/upgrade", "pbs/h2 pbs/bulk"},
 	{"pbs/settings", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
-	{"pbs/client/wire", ""},
+	{"pbs/client/wire", "pbs/bulk"},
 	{"pbs/client", "pbs/client/wire"},
 	{"pbs/rest", "pbs/upgrade"},
-	{"pbs/stores", "pbs/rest pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/s3", "pbs/settings pbs/upgrade"},
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
+	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
 	{"pbs/api/setup", "pbs/rest pbs/upgrade pbs/settings pbs/stores pbs/api/content"},
-	{"pbs", "pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
+	{"pbs", "pbs/bulk pbs/upgrade pbs/backup pbs/reader pbs/rest pbs/api/sessions"}, // no package, but two twins of all
 }
 
 // insideConsensus is the same for consensus: the group knows no state machine.
@@ -118,6 +124,23 @@ var insideConsensus = []rule{
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
+}
+
+// insideMesh is the same for the packages of that folder.
+var insideMesh = []rule{
+	{"mesh/frame", ""},
+	{"mesh/feed", ""},
+	{"mesh/invite", ""},
+	{"mesh/record", "mesh/frame"},
+	{"mesh/host", "mesh/frame mesh/record"},
+	{"mesh/join", "mesh/frame mesh/invite mesh/record"},
+	{"mesh/roster", "mesh/frame mesh/record"},
+	{"mesh/network", ""},
+	{"mesh/facts", "mesh/feed"},
+	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", "mesh/network"},
+	{"mesh/exchange", "mesh/network mesh/feed"},
+	{"mesh", "mesh/network"},
 }
 
 // insideTunnel is the same for the packages of that folder.
@@ -137,12 +160,14 @@ var insideCmd = []rule{
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -152,13 +177,18 @@ var insideNode = []rule{
 	{"node/front", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
-	{"node", "node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node/keyfile", ""},
+	{"node/cluster", ""},
+	{"node/operator", ""},
+	{"node/peers", "node/cluster"},
+	{"node/members", "node/cluster node/operator"},
+	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"cmd": insideCmd, "node": insideNode,
+	"mesh": insideMesh, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

@@ -64,6 +64,9 @@ type Config struct {
 	// AcceptLoss opens a copy of a store that lacks packs which the original
 	// had; what they held is missing from then on.
 	AcceptLoss bool
+
+	// Above, if given, is a tier above the packs of Dir.
+	Above Above
 }
 
 // A Datastore is a directory of backups with its store of chunks. One process
@@ -71,6 +74,8 @@ type Config struct {
 type Datastore struct {
 	Tree
 	packs     *pack.Store
+	chunks    Store
+	above     Above // nil: none
 	collector *gc.Collector
 	log       *slog.Logger
 	now       func() time.Time
@@ -103,9 +108,14 @@ func Open(ctx context.Context, cfg Config) (*Datastore, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.packs = packs
+	d.packs, d.chunks, d.above = packs, plain{packs}, cfg.Above
+	if d.above != nil {
+		if d.chunks, err = d.above.Over(ctx, packs); err != nil {
+			return nil, errors.Join(err, packs.Close())
+		}
+	}
 	if err := d.open(); err != nil {
-		return nil, errors.Join(err, packs.Close())
+		return nil, errors.Join(err, d.chunks.Close(), packs.Close())
 	}
 	return d, nil
 }
@@ -129,18 +139,15 @@ func (d *Datastore) open() (err error) {
 		return err
 	}
 	d.collector, err = gc.New(gc.Config{
-		Store: d.packs, Roots: roots.Roots{FS: d.FS, Dir: d.Dir}, FS: d.FS, Dir: path.Join(d.Dir, "gc"), Log: d.log,
+		Store: d.chunks, Roots: roots.Roots{FS: d.FS, Dir: d.Dir}, FS: d.FS, Dir: path.Join(d.Dir, "gc"), Log: d.log,
 	})
 	return err
 }
 
 // Close closes the store of chunks. Writers and readers must have ended.
 func (d *Datastore) Close() error {
-	return errors.Join(d.collector.Close(), d.packs.Close())
+	return errors.Join(d.collector.Close(), d.chunks.Close(), d.packs.Close())
 }
-
-// Chunks returns the store of chunks.
-func (d *Datastore) Chunks() *pack.Store { return d.packs }
 
 // Collector returns the garbage collector of the store of chunks.
 func (d *Datastore) Collector() *gc.Collector { return d.collector }

@@ -196,7 +196,7 @@ func (d *Datastore) Usage(ctx context.Context) (Usage, error) {
 			}
 		}
 	}
-	packs, err := d.packs.Measure(d.packs.Condemned())
+	packs, err := d.chunks.Measure(d.chunks.Condemned())
 	if err != nil {
 		return Usage{}, fmt.Errorf("measure the chunks: %w", err)
 	}

@@ -54,4 +54,4 @@ func (r *Reader) Blob(archive string) (chunks.Blob, error) {
 }
 
 // Chunks returns where the chunks are.
-func (r *Reader) Chunks() chunks.BatchSource { return r.d.packs }
+func (r *Reader) Chunks() chunks.BatchSource { return r.d.chunks }

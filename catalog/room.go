@@ -1,6 +1,8 @@
 package catalog
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -33,4 +35,16 @@ func (d *Datastore) Room() error {
 		return &opError{fmt.Sprintf("%v: the disk has room for %d more files", chunks.ErrNoSpace, s.FreeInodes), cure, chunks.ErrNoSpace}
 	}
 	return nil
+}
+
+// AwaitRoom is Room that waits for a tier above to make room, if there is one.
+func (d *Datastore) AwaitRoom(ctx context.Context) error {
+	err := d.Room()
+	if d.above == nil || !errors.Is(err, chunks.ErrNoSpace) {
+		return err
+	}
+	if rerr := d.above.Relieve(ctx); rerr != nil {
+		return fmt.Errorf("%w; and nothing could be moved away: %w", err, rerr)
+	}
+	return d.Room()
 }

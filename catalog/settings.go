@@ -35,8 +35,9 @@ type Mode string
 // The modes of maintenance.
 const (
 	InService Mode = ""
-	ReadOnly  Mode = "read-only" // backups can be read
-	Offline   Mode = "offline"   // nothing is touched
+	ReadOnly  Mode = "read-only"  // backups can be read
+	Offline   Mode = "offline"    // nothing is touched
+	S3Refresh Mode = "s3-refresh" // the same, while the files of a bucket are read; set by that alone
 )
 
 // access is what somebody is about to do.
@@ -89,12 +90,15 @@ func (t Tree) readJSON(file string, into any) error {
 	return nil
 }
 
-func (d *Datastore) writeJSON(file string, v any) error {
+// WriteSettings replaces the settings of a datastore that is not open.
+func (t Tree) WriteSettings(s Settings) error { return t.writeJSON(settingsFile, s) }
+
+func (t Tree) writeJSON(file string, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return disk.WriteFileAtomic(d.FS, path.Join(d.Dir, file), append(b, '\n'), 0o644)
+	return disk.WriteFileAtomic(t.FS, path.Join(t.Dir, file), append(b, '\n'), 0o644)
 }
 
 // Settings returns the settings.
@@ -120,6 +124,11 @@ func (d *Datastore) SetSettings(s Settings) error {
 
 // may fails with ErrMaintenance if the datastore refuses such work now.
 func (d *Datastore) may(a access, what string) error {
+	if a == writing && d.above != nil {
+		if err := d.above.Writable(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
 	m := d.Settings().Maintenance
 	if m.Mode == InService || m.Mode == ReadOnly && a == reading {
 		return nil
@@ -134,7 +143,7 @@ func (d *Datastore) may(a access, what string) error {
 // Check refuses modes that there are not.
 func (m Maintenance) Check() error {
 	switch m.Mode {
-	case InService, ReadOnly, Offline:
+	case InService, ReadOnly, Offline, S3Refresh:
 		return nil
 	}
 	return fmt.Errorf("maintenance mode is %q, want read-only or offline", m.Mode)

@@ -10,6 +10,8 @@ import (
 // freely: what it holds when Free is called is what goes back.
 type Buffer struct {
 	Bytes []byte
+
+	whole []byte // the memory, if Bytes begins within it
 }
 
 const (
@@ -46,9 +48,21 @@ func GetBuffer(n int) *Buffer {
 	return &Buffer{Bytes: make([]byte, 0, 1<<(minBufferBits+class)+bufferSlack)}
 }
 
+// Skip takes the first n bytes away. Afterwards Bytes must be neither grown nor
+// replaced.
+func (b *Buffer) Skip(n int) {
+	if b.whole == nil {
+		b.whole = b.Bytes[:0]
+	}
+	b.Bytes = b.Bytes[n:]
+}
+
 // Free returns the memory. Neither b nor a slice of its Bytes may be used
 // afterwards.
 func (b *Buffer) Free() {
+	if b.whole != nil {
+		b.Bytes, b.whole = b.whole, nil
+	}
 	size := cap(b.Bytes)
 	if size < smallestPooled || size >= 2*largestPooled {
 		return

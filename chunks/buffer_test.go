@@ -30,6 +30,23 @@ func TestBuffersThatGrewOrShrank(t *testing.T) {
 	}
 }
 
+// A buffer whose beginning was skipped goes back whole: else each use would
+// leave less of it.
+func TestBuffersThatWereSkippedGoBackWhole(t *testing.T) {
+	b := GetBuffer(1 << 20)
+	room := cap(b.Bytes)
+	b.Bytes = append(b.Bytes, "head and content"...)
+	b.Skip(5)
+	b.Skip(4)
+	if string(b.Bytes) != "content" {
+		t.Errorf("left is %q", b.Bytes)
+	}
+	b.Free()
+	if cap(b.Bytes) != room {
+		t.Errorf("%d bytes went back, %d were lent", cap(b.Bytes), room)
+	}
+}
+
 // TestSteadyStateAllocatesNothing allows one allocation a run, for the
 // collector may empty a pool meanwhile. The race detector has pools lose things
 // on purpose; with it the test only looks for races.

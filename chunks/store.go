@@ -72,6 +72,29 @@ type BatchSource interface {
 	GetMany(ctx context.Context, want []Digest, fn func(Digest, Blob, error) error) error
 }
 
+// A Lender is a source that has blobs in borrowed memory anyway, so that a copy
+// is saved.
+type Lender interface {
+	// Lend is Get, into a buffer that the caller frees.
+	Lend(ctx context.Context, d Digest) (*Buffer, error)
+}
+
+// Borrow returns the blob of d, whose content has size bytes, in a buffer that
+// the caller frees.
+func Borrow(ctx context.Context, src Source, d Digest, size int) (*Buffer, error) {
+	if l, ok := src.(Lender); ok {
+		return l.Lend(ctx, d)
+	}
+	buf := GetBuffer(size)
+	b, err := src.Get(ctx, d, buf.Bytes)
+	if err != nil {
+		buf.Free()
+		return nil, err
+	}
+	buf.Bytes = b
+	return buf, nil
+}
+
 // GetMany reads want from src in the order that suits src best.
 func GetMany(ctx context.Context, src Source, want []Digest, fn func(Digest, Blob, error) error) error {
 	if batch, ok := src.(BatchSource); ok {

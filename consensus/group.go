@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,21 @@ func New(cfg Config) (*Group, error) {
 		return nil, err
 	}
 	return &Group{cfg: cfg}, nil
+}
+
+// Load brings the machine to everything that is known here to be committed,
+// without taking part in the group: so that who opens a node finds its settings
+// before [Group.Run], which may not run meanwhile. The error says why Run will
+// stay stopped.
+func (g *Group) Load() error {
+	stores, closeStores, err := openStores(g.cfg)
+	if err != nil {
+		return fmt.Errorf("consensus: %w", err)
+	}
+	if err := errors.Join(load(stores, newFSM(g.cfg.Machine), encoder{}), closeStores()); err != nil {
+		return fmt.Errorf("consensus: load the state: %w", err)
+	}
+	return nil
 }
 
 // Run takes part in the group until ctx is done, then returns nil. It does not
@@ -146,6 +162,9 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	filterDone := make(chan struct{})
 	go func() { defer close(filterDone); trans.run(filterCtx) }()
 	g.life.Store(l)
+	if slices.Equal(l.voters(), []string{g.cfg.Self}) { // nobody else could lead
+		tasks.Go(func() error { return trans.elect(taskCtx, g.cfg.Self) })
+	}
 	tasks.Go(func() error { return g.serve(taskCtx, l) })
 	tasks.Go(func() error { return g.place(taskCtx, l) })
 	tasks.Go(func() error { return g.watch(taskCtx, l, halted) })

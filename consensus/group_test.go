@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
+	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
 )
 
 func TestYoungClusterForms(t *testing.T) {
@@ -325,5 +326,40 @@ func watchState(t *testing.T, n *node) (stop func()) {
 		n.machine.mu.Lock()
 		defer n.machine.mu.Unlock()
 		n.machine.emptied = nil
+	}
+}
+
+// Who is alone does not wait for anybody: not when it founds the group, and not
+// when it comes back. And what it knew is there before it runs.
+func TestLoneNodeLeadsAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	net := meshtest.New(1)
+	for life := range 2 {
+		m := newList()
+		g, err := consensus.New(consensus.Config{
+			Self: "a", Cluster: [16]byte{1}, Dir: dir, Network: net.Node("a"), Machine: m, Roster: newRoster("+a"), Found: true,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Load(); err != nil || len(m.items()) != life {
+			t.Errorf("life %d: %d items before Run, %v", life, len(m.items()), err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- g.Run(ctx) }()
+		began := time.Now()
+		if _, err := g.Submit(ctx, fmt.Appendf(nil, "life %d", life)); err != nil {
+			t.Errorf("life %d: %v", life, err)
+		}
+		if took := time.Since(began); took > 3*time.Second { // an election takes 5 to 10
+			t.Errorf("life %d: the first command took %s", life, took)
+		} else {
+			t.Logf("life %d: the first command took %s", life, took)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
+	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
 )
 
 // A list is a machine whose state is the commands it was given, each once.
@@ -207,7 +208,7 @@ type node struct {
 
 type cluster struct {
 	t     *testing.T
-	net   *consensustest.Network
+	net   *meshtest.Network
 	nodes []*node
 }
 
@@ -215,7 +216,7 @@ var clusterID = [16]byte{1}
 
 // newCluster returns nodes a, b, c… at sites of their own, none of which runs.
 func newCluster(t *testing.T, seed uint64, n int) *cluster {
-	c := &cluster{t: t, net: consensustest.NewNetwork(seed)}
+	c := &cluster{t: t, net: meshtest.New(seed)}
 	var links []string
 	for i := range n {
 		links = append(links, "+"+string(rune('a'+i)))

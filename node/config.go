@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -26,17 +27,18 @@ type Config struct {
 	Name          string `toml:"name"` // of the node, as in tasks
 	Site          string `toml:"site"`
 	Listen        string `toml:"listen"`         // address of the API
-	MeshListen    string `toml:"mesh-listen"`    // address for other sites; nothing uses it yet
+	MeshListen    string `toml:"mesh-listen"`    // address for other sites, UDP and TCP; "": there are none
 	MetricsListen string `toml:"metrics-listen"` // address of /metrics and /health without login; "": none
 	TLS           TLS    `toml:"tls"`
 	Logging       Log    `toml:"log"`
 	Limits        Limits `toml:"limits"`
 
-	Dir     string              `toml:"-"` // the directory of the node
-	Version string              `toml:"-"` // of the program
-	Log     *slog.Logger        `toml:"-"` // default: discard
-	Getenv  func(string) string `toml:"-"` // default: an empty environment
-	level   *slog.LevelVar      // of Log, where NewLogger made it
+	Dir      string              `toml:"-"` // the directory of the node
+	Version  string              `toml:"-"` // of the program
+	Recovery ed25519.PublicKey   `toml:"-"` // of the cluster that Init founds; nil: there is none
+	Log      *slog.Logger        `toml:"-"` // default: discard
+	Getenv   func(string) string `toml:"-"` // default: an empty environment
+	level    *slog.LevelVar      // of Log, where NewLogger made it
 }
 
 // TLS says which certificate clients see.
@@ -65,9 +67,12 @@ type Limits struct {
 const (
 	ConfigFile    = "node.toml"
 	settingsFile  = "settings.json"
+	cloudFile     = "s3-secrets.json"
 	accountsFile  = "accounts.json"
 	ticketKeyFile = "ticket.key"
 	identityFile  = "identity.key"
+	OperatorFile  = "operator.key"
+	clusterDir    = "cluster"
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
 	tasksDir      = "tasks"
@@ -199,7 +204,8 @@ site = SITE # what fails together: one building, one rack
 # Where clients of Proxmox Backup Server reach the node.
 listen = LISTEN
 
-# Where other sites reach the node. Nothing listens there until it joins a mesh.
+# Where other sites reach the node: UDP, and TCP where UDP is blocked. With an IP
+# address, only that one is bound and told to others.
 mesh-listen = MESH
 
 # /metrics and /health without a login, for a monitor on this machine. They are

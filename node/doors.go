@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
@@ -66,7 +67,17 @@ func (n *Node) openDoors() error {
 
 // router makes the API for those that a gate lets in.
 func (n *Node) router(gate rest.Gate, m *metrics.Metrics) (*rest.Router, error) {
-	return rest.New(rest.Config{Gate: gate, Endpoints: n.endpoints(), Absent: allAbsent(), Observe: m.Observe, Known: n.known, Log: n.log})
+	return rest.New(rest.Config{Gate: gate, Endpoints: inTheNameOf(n.endpoints()), Absent: allAbsent(), Observe: m.Observe, Known: n.known, Log: n.log})
+}
+
+// inTheNameOf has the ledger note whose call changed it.
+func inTheNameOf(all []rest.Endpoint) []rest.Endpoint {
+	for i, e := range all {
+		all[i].Handle = func(ctx context.Context, c *rest.Call) (any, error) {
+			return e.Handle(ledger.WithActor(ctx, string(c.Who)), c)
+		}
+	}
+	return all
 }
 
 // openMonitor opens the address for monitors, if there is to be one.

@@ -2,12 +2,10 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,30 +19,58 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
 // Init makes the directory of a node, with all that it needs to run: keys, a
-// certificate, a configuration. Of the configuration it takes Dir, Name, Site,
-// Listen and MeshListen. A directory that is a node already is left as it is,
+// certificate, a configuration, and a cluster with this node alone. Of the
+// configuration it takes Dir, Name, Site, Listen, MeshListen and Recovery. A directory that is a node already is left as it is,
 // with [fs.ErrExist]; what an Init that was cut short has left is used.
 //
 // If root makes the node in a directory that belongs to another user, who is
 // to run it, all that is made belongs to that user.
 func Init(c Config) error {
-	c.Listen = cmp.Or(c.Listen, ":8007")
-	c.MeshListen = cmp.Or(c.MeshListen, ":51820")
+	c = c.withInitDefaults()
 	full, err := parseConfig([]byte(c.text()))
 	if err != nil {
 		return err
 	}
-	full.Dir = c.Dir
+	full.Dir, full.Recovery = c.Dir, c.Recovery
 	if err := initDir(full); err != nil {
 		return fmt.Errorf("make node in %s: %w", c.Dir, err)
 	}
 	return nil
 }
 
+func (c Config) withInitDefaults() Config {
+	c.Listen = cmp.Or(c.Listen, ":8007")
+	c.MeshListen = cmp.Or(c.MeshListen, ":51820")
+	return c
+}
+
 func initDir(c Config) error {
+	return makeDir(c, func() error {
+		if _, complete := cluster.IsMember(c.at(clusterDir)); complete {
+			return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
+		}
+		if err := cluster.Abandon(c.at(clusterDir)); err != nil { // of an Init that was cut short
+			return err
+		}
+		if err := found(context.Background(), c); err != nil {
+			return err
+		}
+		// The configuration comes last: with it, the directory is a node.
+		if _, err := statefile.WriteSecret(c.at(ConfigFile), []byte(c.text()), false); err != nil {
+			return err
+		}
+		return cluster.Founded(c.at(clusterDir))
+	})
+}
+
+// makeDir makes the directory of a node, with what it has of its own, and then
+// what fill makes.
+func makeDir(c Config, fill func() error) error {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return err
 	}
@@ -67,8 +93,7 @@ func initDir(c Config) error {
 	if err := makeSecrets(c); err != nil {
 		return err
 	}
-	// The configuration comes last: with it, the directory is a node.
-	if _, err := statefile.WriteSecret(c.at(ConfigFile), []byte(c.text()), false); err != nil {
+	if err := fill(); err != nil {
 		return err
 	}
 	return giveAway(c.Dir)
@@ -80,7 +105,7 @@ func mayInit(dir string) error {
 	if err != nil {
 		return err
 	}
-	ours := []string{"lost+found", settingsFile, accountsFile, ticketKeyFile, identityFile, filepath.Dir(certFile), tasksDir, historyDir, lockFile}
+	ours := []string{"lost+found", settingsFile, cloudFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, filepath.Dir(certFile), tasksDir, historyDir, lockFile}
 	for _, e := range entries {
 		switch {
 		case e.Name() == ConfigFile:
@@ -97,7 +122,7 @@ func makeSecrets(c Config) error {
 	if _, err := access.OpenKey(c.at(ticketKeyFile)); err != nil {
 		return err
 	}
-	if err := makeIdentity(c.at(identityFile)); err != nil {
+	if _, err := keyfile.Make(c.at(identityFile)); err != nil {
 		return err
 	}
 	if _, err := os.Stat(c.at(certFile)); !errors.Is(err, fs.ErrNotExist) {
@@ -114,47 +139,11 @@ func makeSecrets(c Config) error {
 	return err
 }
 
-// makeIdentity makes the key that a node is known by in a mesh.
-func makeIdentity(path string) error {
-	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	_, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return err
-	}
-	_, err = statefile.WriteSecret(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), false)
-	return err
-}
-
-// maxIdentity bounds the file of makeIdentity, which has some 120 bytes.
-const maxIdentity = 4096
-
-// readIdentity returns what clients tell nodes apart by, for ever: 32
-// hexadecimal digits of the SHA-256 of the public key.
-func readIdentity(path string) (string, error) {
-	text, err := statefile.ReadSecret(path, maxIdentity)
-	if err != nil {
-		return "", fmt.Errorf("read the identity: %w", err)
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return "", fmt.Errorf("read the identity %s: it is no PEM", path)
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return "", fmt.Errorf("read the identity %s: %w", path, err)
-	}
-	private, ok := key.(ed25519.PrivateKey)
-	if !ok {
-		return "", fmt.Errorf("read the identity %s: it is no Ed25519 key", path)
-	}
-	sum := sha256.Sum256(private.Public().(ed25519.PublicKey))
-	return hex.EncodeToString(sum[:16]), nil
+// identityName is what clients tell nodes apart by, for ever: 32 hexadecimal
+// digits of the SHA-256 of the public key.
+func identityName(key ed25519.PrivateKey) string {
+	sum := sha256.Sum256(key.Public().(ed25519.PublicKey))
+	return hex.EncodeToString(sum[:16])
 }
 
 // names returns what the certificate of a new node is for: whatever this

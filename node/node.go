@@ -6,8 +6,9 @@
 // The directory of a node, which belongs to one daemon at a time:
 //
 //	node.toml       the configuration, written by the operator
-//	settings.json   datastores, jobs and traffic rules
-//	accounts.json   users, tokens and rights
+//	cluster/        the ledger: accounts, datastores, jobs, members; see package cluster
+//	operator.key    signs who belongs to the cluster, until its owner takes it away
+//	s3-secrets.json secret keys of S3 stores, and the key that opens encrypted ones
 //	identity.key    whom other sites know the node by
 //	ticket.key      signs the tickets of users
 //	tls/            certificate and key, unless the configuration names others
@@ -19,6 +20,7 @@ package node
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -30,11 +32,12 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
-	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/front"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/systemd"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -47,11 +50,13 @@ type Node struct {
 	ending   atomic.Bool
 	notifier *systemd.Notifier
 
-	accounts    *access.FileStore
-	settings    *statefile.File[settings.State]
+	key         ed25519.PrivateKey // whom others know the node by
+	link        *peers.Link        // nil: the node is linked to no other
+	cluster     *cluster.Cluster
+	settings    settings.Store
 	access      *access.Service
 	certificate *certificate.Keeper
-	identity    string // see readIdentity
+	identity    string // see identityName
 	tasks       *jobs.Manager
 	schedules   *jobs.Scheduler
 	services
@@ -74,7 +79,7 @@ func New(cfg Config) (*Node, error) {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, started: time.Now(), notifier: systemd.New(cfg.Getenv, cfg.Log)}
-	for _, step := range []func() error{n.openDir, n.openState, n.openTasks, n.openServices, n.openDoors} {
+	for _, step := range []func() error{n.openDir, n.openCluster, n.openState, n.openTasks, n.openServices, n.openDoors} {
 		if err := step(); err != nil {
 			return nil, errors.Join(fmt.Errorf("node %s: %w", cfg.Dir, err), n.Close())
 		}
@@ -117,21 +122,12 @@ func (n *Node) openDir() error {
 
 func (n *Node) openState() error {
 	c := &n.cfg
-	var err error
-	if n.accounts, err = access.OpenFile(c.at(accountsFile)); err != nil {
-		return err
-	}
-	if n.settings, err = settings.OpenFile(c.at(settingsFile)); err != nil {
-		return err
-	}
 	key, err := access.OpenKey(c.at(ticketKeyFile))
 	if err != nil {
 		return err
 	}
-	if n.access, err = access.New(access.Config{Store: n.accounts, Key: key}); err != nil {
-		return err
-	}
-	if n.identity, err = readIdentity(c.at(identityFile)); err != nil {
+	n.settings = n.cluster.Settings()
+	if n.access, err = access.New(access.Config{Store: n.cluster.Accounts(), Key: key}); err != nil {
 		return err
 	}
 	n.certificate, err = certificate.NewKeeper(certificate.Config{Files: c.Files(), Log: n.log})
@@ -180,11 +176,15 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) parts() []part {
 	parts := []part{
 		{"farewell", n.farewell},
+		{"cluster", n.cluster.Run},
 		{"listener " + n.address.String(), n.front.Run},
 		{"admin socket", n.admin.Run},
 		{"certificate", n.certificate.Run},
 		{"schedules", n.schedules.Run},
 		{"watchdog", func(ctx context.Context) error { return n.notifier.Run(ctx, n.alive) }},
+	}
+	if n.link != nil {
+		parts = append(parts, part{"link to other sites", n.runLink})
 	}
 	if n.monitor != nil {
 		parts = append(parts, part{"monitor address", n.runMonitor})
@@ -210,8 +210,8 @@ func (n *Node) alive(ctx context.Context) error {
 	return err
 }
 
-// Reload reads again what may change while the node runs: certificate,
-// accounts, settings, and the level of the log. What cannot be read stays as
+// Reload reads again what may change while the node runs: the
+// certificate and the level of the log. What cannot be read stays as
 // it was; the error says what that is.
 func (n *Node) Reload() error {
 	n.notifier.Reloading()
@@ -220,11 +220,11 @@ func (n *Node) Reload() error {
 	if err == nil && n.cfg.level != nil {
 		err = n.cfg.level.UnmarshalText([]byte(c.Logging.Level))
 	}
-	err = errors.Join(err, n.certificate.Reload(), n.accounts.Reload(), n.settings.Reload(), n.reloadServices())
+	err = errors.Join(err, n.certificate.Reload(), n.reloadServices())
 	if err != nil {
 		n.log.Error("reload: something stays as it was", "err", err)
 		return err
 	}
-	n.log.Info("reloaded certificate, accounts, settings and log level; a change of addresses or limits needs a restart")
+	n.log.Info("reloaded certificate and log level; a change of addresses or limits needs a restart")
 	return nil
 }

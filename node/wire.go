@@ -12,7 +12,9 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/front"
+	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
+	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
@@ -21,12 +23,14 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/history"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 	"github.com/holdfast-mesh/holdfast/pbs/traffic"
 )
 
 // services are the parts that answer clients.
 type services struct {
+	clouds   *s3.Clients
 	stores   *stores.Set
 	sessions *sessions.Server
 	machine  *history.Machine
@@ -38,7 +42,13 @@ type services struct {
 // datastores.
 func (n *Node) openServices() error {
 	var err error
-	n.stores, err = stores.New(stores.Config{Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Log: n.log})
+	if n.clouds, err = s3.Open(n.settings, n.cfg.at(cloudFile)); err != nil {
+		return err
+	}
+	n.keep(n.clouds)
+	n.stores, err = stores.New(stores.Config{
+		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
+	})
 	if err != nil {
 		return err
 	}
@@ -73,12 +83,14 @@ func (n *Node) endpoints() []rest.Endpoint {
 		content.Endpoints(content.Config{Stores: n.stores, Accounts: n.access}),
 		setup.Endpoints(setup.Config{Settings: n.settings, Stores: n.stores}),
 		trash.Endpoints(n.stores),
+		cloud.Endpoints(cloud.Config{Settings: n.settings, Clients: n.clouds, Stores: n.stores}),
 		host.Endpoints(host.Config{
 			Stores: n.stores, Tasks: n.tasks, History: n.history, Machine: n.machine,
 			GCStatus:    func(store string) (any, error) { return n.stores.GCStatus(store) },
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
 		traffic.Endpoints(n.settings, n.traffic),
+		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
 }
@@ -135,7 +147,6 @@ var absent = map[string]string{
 	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
 	"/tape":                        "Tapes are not offered",
 	"/admin/metrics":               "Metrics are not sent anywhere: have Prometheus fetch /metrics",
-	"/status/metrics":              "Have Prometheus fetch /metrics",
 	"/nodes/{node}/config":         "The node is set up in node.toml",
 	"/nodes/{node}/journal":        "The log is that of the service: use journalctl -u holdfast",
 	"/nodes/{node}/report":         "There are no reports: see the log of the service and /metrics",

@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 
 	"github.com/holdfast-mesh/holdfast/tunnel/stack"
 )
@@ -54,23 +53,3 @@ func (k PublicKey) mark() stack.Mark {
 }
 
 func publicOf(k *ecdh.PrivateKey) PublicKey { return PublicKey(k.PublicKey().Bytes()) }
-
-// useKey gives WireGuard our private key. Sessions end, and packets wait for
-// new ones.
-func (t *Tunnel) useKey(k *ecdh.PrivateKey) error {
-	t.stack.SetMark(publicOf(k).mark())
-	if err := t.bind.SetKeys(keys(k, t.previous)...); err != nil {
-		return err
-	}
-	if err := t.device.IpcSet("private_key=" + hex.EncodeToString(k.Bytes()) + "\n"); err != nil {
-		return fmt.Errorf("tunnel: set private key: %w", err)
-	}
-	return nil
-}
-
-func keys(now, before *ecdh.PrivateKey) []*ecdh.PrivateKey {
-	if before == nil {
-		return []*ecdh.PrivateKey{now}
-	}
-	return []*ecdh.PrivateKey{now, before}
-}

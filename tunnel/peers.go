@@ -1,11 +1,10 @@
 package tunnel
 
 import (
+	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/holdfast-mesh/holdfast/tunnel/bind"
 	"github.com/holdfast-mesh/holdfast/tunnel/stack"
@@ -20,19 +19,16 @@ type Peer struct {
 	MTU       int              // largest packet to and from it; default 1280
 }
 
-// A rule is what WireGuard is told of one key.
-type rule struct {
-	node    NodeID
-	allowed netip.Addr
-}
-
 // SetPeers makes the table of peers as desired: all others are cut off at once,
 // and their connections end. Peers that stay notice nothing. A table with a
 // fault changes nothing.
 func (t *Tunnel) SetPeers(table []Peer) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	peers, want, err := t.plan(table)
+	if len(t.identities) == 0 {
+		return errClosed
+	}
+	peers, err := t.plan(table)
 	if err != nil {
 		return err
 	}
@@ -63,12 +59,24 @@ func (t *Tunnel) SetPeers(table []Peer) error {
 			delete(t.seen, id)
 		}
 	}
-	return t.apply(want)
+	var errs []error
+	for _, id := range t.identities {
+		for _, p := range peers {
+			if _, ok := before[p.ID]; !ok && id.nodes != nil {
+				id.nodes[p.ID] = true // it may know our newest key only
+			}
+		}
+		errs = append(errs, id.apply(peers))
+	}
+	return errors.Join(errs...)
 }
 
-// plan checks a table and returns it by node, and what WireGuard is to have.
-func (t *Tunnel) plan(table []Peer) (map[NodeID]Peer, map[PublicKey]rule, error) {
-	peers, want := map[NodeID]Peer{}, map[PublicKey]rule{}
+// plan checks a table and returns it by node.
+func (t *Tunnel) plan(table []Peer) (map[NodeID]Peer, error) {
+	peers, taken := map[NodeID]Peer{}, map[PublicKey]bool{}
+	for _, k := range t.privateKeys() {
+		taken[publicOf(k)] = true
+	}
 	addresses := map[netip.Addr]bool{t.cfg.Address: true}
 	ours, _ := t.cfg.Address.Prefix(64)
 	for _, p := range table {
@@ -78,77 +86,41 @@ func (t *Tunnel) plan(table []Peer) (map[NodeID]Peer, map[PublicKey]rule, error)
 		_, twice := peers[p.ID]
 		switch {
 		case p.ID == "" || p.ID == t.cfg.Self || twice:
-			return nil, nil, fmt.Errorf("tunnel: peer %q is empty, ourselves, or there twice", p.ID)
+			return nil, fmt.Errorf("tunnel: peer %q is empty, ourselves, or there twice", p.ID)
 		case len(p.Keys) == 0:
-			return nil, nil, fmt.Errorf("tunnel: peer %s has no key", p.ID)
+			return nil, fmt.Errorf("tunnel: peer %s has no key", p.ID)
 		case !ours.Contains(p.Address) || addresses[p.Address]:
-			return nil, nil, fmt.Errorf("tunnel: address of peer %s is %v, want one of its own in %v", p.ID, p.Address, ours)
+			return nil, fmt.Errorf("tunnel: address of peer %s is %v, want one of its own in %v", p.ID, p.Address, ours)
 		case p.MTU < minMTU || p.MTU > t.cfg.MTU:
-			return nil, nil, fmt.Errorf("tunnel: MTU of peer %s is %d, want %d to %d", p.ID, p.MTU, minMTU, t.cfg.MTU)
+			return nil, fmt.Errorf("tunnel: MTU of peer %s is %d, want %d to %d", p.ID, p.MTU, minMTU, t.cfg.MTU)
 		}
 		addresses[p.Address] = true
 		var marks []stack.Mark
 		for _, k := range p.Keys {
-			if _, taken := want[k]; taken || k == publicOf(t.private) {
-				return nil, nil, fmt.Errorf("tunnel: key %s of peer %s is another node's, too", k, p.ID)
+			if taken[k] {
+				return nil, fmt.Errorf("tunnel: key %s of peer %s is another node's, too", k, p.ID)
 			}
 			if slices.Contains(marks, k.mark()) {
-				return nil, nil, &keyError{"set peers", p.ID}
+				return nil, &keyError{"set peers", p.ID}
 			}
 			marks = append(marks, k.mark())
-			want[k] = rule{p.ID, stack.Marked(p.Address, k.mark())}
+			taken[k] = true
 		}
 		p.Keys, p.Endpoints = slices.Clone(p.Keys), slices.Clone(p.Endpoints)
 		peers[p.ID] = p
 	}
-	return peers, want, nil
-}
-
-// apply tells WireGuard the difference between what it has and want.
-func (t *Tunnel) apply(want map[PublicKey]rule) error {
-	var b strings.Builder
-	for k, r := range t.applied {
-		if want[k] != r {
-			fmt.Fprintf(&b, "public_key=%s\nremove=true\n", k.hex())
-		}
-	}
-	for k, r := range want {
-		if t.applied[k] != r {
-			b.WriteString(r.config(k))
-		}
-	}
-	return t.configure(b.String(), want)
-}
-
-func (r rule) config(k PublicKey) string {
-	return fmt.Sprintf("public_key=%s\nendpoint=%s\nreplace_allowed_ips=true\nallowed_ip=%v/128\n", k.hex(), r.node, r.allowed)
-}
-
-// configure gives WireGuard its rules. If that fails half way, the next time
-// begins from nothing.
-func (t *Tunnel) configure(text string, have map[PublicKey]rule) error {
-	if len(t.applied) == 0 {
-		text = "replace_peers=true\n" + text
-	}
-	if err := t.device.IpcSet(text); err != nil {
-		clear(t.applied)
-		return fmt.Errorf("tunnel: configure wireguard: %w", err)
-	}
-	t.applied = maps.Clone(have)
-	return nil
+	return peers, nil
 }
 
 // forget has WireGuard forget its sessions with all peers.
 func (t *Tunnel) forget() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	have := t.applied
-	var b strings.Builder
-	for k, r := range have {
-		b.WriteString(r.config(k))
+	var errs []error
+	for _, id := range t.identities {
+		errs = append(errs, id.forget())
 	}
-	t.applied = map[PublicKey]rule{}
-	return t.configure(b.String(), have)
+	return errors.Join(errs...)
 }
 
 // NodeOf returns the node behind an address in the tunnel: who is calling.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/tunnel/stack"
 )
 
 // A Path says how packets go to a peer.
@@ -30,8 +32,10 @@ const (
 	LimitPath   Limit = "path"   // there is none
 	LimitRelay  Limit = "relay"  // packets go over a stream: a direct path would be faster
 	LimitLoss   Limit = "loss"   // each stream obeys Mathis' law: use several
-	LimitCPU    Limit = "cpu"    // WireGuard does not take packets as fast as they come
-	LimitSender Limit = "sender" // none of these: the program, or round trip times window
+	LimitCPU    Limit = "cpu"    // WireGuard does not take packets as fast as TCP has them
+	LimitWindow Limit = "window" // TCP's largest window, once each round trip
+	LimitRate   Limit = "rate"   // the path takes no more, or the program at the other end
+	LimitSender Limit = "sender" // the program does not send faster
 )
 
 // lossy is the share of lost packets from which loss bounds a stream: at 40 ms
@@ -46,6 +50,7 @@ type PeerStats struct {
 	RTT           time.Duration  // of the path, zero if not known
 	LossOut       float64        // share of the direct packets of late to the peer that were lost
 	LossIn        float64        // the same from it
+	Handshakes    uint64         // of WireGuard: sessions that the peer used
 	LastHandshake time.Time      // of WireGuard, zero: never
 	Limit         Limit
 
@@ -60,22 +65,27 @@ func (t *Tunnel) Stats() []PeerStats {
 	handshakes := t.handshakes()
 	busy := t.waits.of(t.stack.Waits(), time.Now()) > 10
 	t.mu.Lock()
-	latest := map[NodeID]time.Time{}
-	for k, r := range t.applied {
-		if h := handshakes[k]; h.After(latest[r.node]) {
-			latest[r.node] = h
+	latest, addresses := map[NodeID]time.Time{}, map[NodeID]netip.Addr{}
+	for _, p := range t.peers {
+		addresses[p.ID] = p.Address
+		for _, k := range p.Keys {
+			if h := handshakes[k]; h.After(latest[p.ID]) {
+				latest[p.ID] = h
+			}
 		}
 	}
 	t.mu.Unlock()
+	backlogs := t.stack.Backlogs()
 	var all []PeerStats
 	for _, s := range t.bind.Stats() {
 		p := PeerStats{
 			ID: s.ID, Endpoint: s.Direct, RTT: s.RTT, LossOut: s.LossOut, LossIn: s.LossIn,
 			Sent: s.Sent, Received: s.Received, RelaySent: s.RelaySent, RelayReceived: s.RelayReceived,
-			RelayDropped: s.RelayDropped, SendErrors: s.SendErrors, LastHandshake: latest[s.ID],
+			RelayDropped: s.RelayDropped, SendErrors: s.SendErrors,
+			Handshakes: s.Handshakes, LastHandshake: latest[s.ID],
 		}
 		p.Path = pathOf(s.Direct.IsValid(), s.Relay)
-		p.Limit = limitOf(p, s.InUse, busy)
+		p.Limit = limitOf(p, s.InUse, busy, backlogs[addresses[s.ID]])
 		all = append(all, p)
 	}
 	slices.SortFunc(all, func(a, b PeerStats) int { return cmp.Compare(a.ID, b.ID) })
@@ -94,7 +104,8 @@ func pathOf(direct, relay bool) Path {
 	return PathNone
 }
 
-func limitOf(p PeerStats, used, busy bool) Limit {
+// limitOf says what bounds the rate to a peer: the program, unless it waits.
+func limitOf(p PeerStats, used, busy bool, b stack.Backlog) Limit {
 	switch {
 	case !used:
 		return LimitNone
@@ -102,12 +113,16 @@ func limitOf(p PeerStats, used, busy bool) Limit {
 		return LimitPath
 	case p.Path == PathRelay:
 		return LimitRelay
+	case !b.Full:
+		return LimitSender
 	case p.LossOut > lossy:
 		return LimitLoss
 	case busy:
 		return LimitCPU
+	case b.Window:
+		return LimitWindow
 	}
-	return LimitSender
+	return LimitRate
 }
 
 // Dropped counts datagrams that came to the mesh port in vain: packets of
@@ -117,20 +132,26 @@ func (t *Tunnel) Dropped() (strangers, forged, unknown uint64) { return t.bind.D
 
 // handshakes asks WireGuard for the time of the last handshake with each key.
 func (t *Tunnel) handshakes() map[PublicKey]time.Time {
-	text, err := t.device.IpcGet()
-	if err != nil {
-		return nil
-	}
+	t.mu.Lock()
+	identities := slices.Clone(t.identities)
+	t.mu.Unlock()
 	all := map[PublicKey]time.Time{}
-	var key PublicKey
-	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
-		name, value, _ := strings.Cut(lines.Text(), "=")
-		switch name {
-		case "public_key":
-			hex.Decode(key[:], []byte(value))
-		case "last_handshake_time_sec":
-			if s, _ := strconv.ParseInt(value, 10, 64); s > 0 {
-				all[key] = time.Unix(s, 0)
+	for _, id := range identities {
+		text, err := id.wireGuard.IpcGet()
+		if err != nil {
+			continue
+		}
+		var key PublicKey
+		for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
+			name, value, _ := strings.Cut(lines.Text(), "=")
+			switch name {
+			case "public_key":
+				hex.Decode(key[:], []byte(value))
+			case "last_handshake_time_sec":
+				s, _ := strconv.ParseInt(value, 10, 64)
+				if h := time.Unix(s, 0); s > 0 && h.After(all[key]) {
+					all[key] = h
+				}
 			}
 		}
 	}

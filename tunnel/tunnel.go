@@ -110,27 +110,26 @@ func (c Config) withDefaults() (Config, error) {
 
 // A Tunnel links this node to its peers while [Tunnel.Run] runs.
 type Tunnel struct {
-	cfg    Config
-	stack  *stack.Stack
-	bind   *bind.Bind
-	device *device.Device
-	waits  rate // of packets for WireGuard
+	cfg   Config
+	stack *stack.Stack
+	bind  *bind.Bind
+	waits rate // of packets for WireGuard
 
 	running chan struct{} // closed when the mesh port is open
 	closing sync.Once
 	life    context.Context // ends when the tunnel closes
 	end     context.CancelFunc
 
-	announce chan struct{} // our key changed: tell the peers
+	rotated chan struct{} // our key changed
 
-	mu       sync.Mutex
-	private  *ecdh.PrivateKey
-	previous *ecdh.PrivateKey // nil: there was none
-	peers    map[NodeID]Peer
-	byAddr   map[netip.Addr]NodeID
-	applied  map[PublicKey]rule // what WireGuard has
-	seen     map[NodeID]sighting
-	conns    map[NodeID]map[io.Closer]struct{}
+	mu         sync.Mutex
+	identities []*identity      // newest first; none once closed
+	previous   *ecdh.PrivateKey // given up last; nil: none
+	up         bool
+	peers      map[NodeID]Peer
+	byAddr     map[netip.Addr]NodeID
+	seen       map[NodeID]sighting
+	conns      map[NodeID]map[io.Closer]struct{}
 }
 
 // New returns a tunnel without peers. Nothing is sent or received before
@@ -145,15 +144,13 @@ func New(cfg Config) (*Tunnel, error) {
 		return nil, fmt.Errorf("tunnel: private key: %w", err)
 	}
 	t := &Tunnel{
-		cfg:      cfg,
-		private:  private,
-		running:  make(chan struct{}),
-		announce: make(chan struct{}, 1),
-		peers:    map[NodeID]Peer{},
-		byAddr:   map[netip.Addr]NodeID{cfg.Address: cfg.Self},
-		applied:  map[PublicKey]rule{},
-		seen:     map[NodeID]sighting{},
-		conns:    map[NodeID]map[io.Closer]struct{}{},
+		cfg:     cfg,
+		running: make(chan struct{}),
+		rotated: make(chan struct{}, 1),
+		peers:   map[NodeID]Peer{},
+		byAddr:  map[netip.Addr]NodeID{cfg.Address: cfg.Self},
+		seen:    map[NodeID]sighting{},
+		conns:   map[NodeID]map[io.Closer]struct{}{},
 	}
 	t.life, t.end = context.WithCancel(context.Background())
 	if t.stack, err = stack.New(stack.Config{Address: cfg.Address, MTU: cfg.MTU}); err != nil {
@@ -170,9 +167,13 @@ func New(cfg Config) (*Tunnel, error) {
 		UsesKey:   t.usesKey,
 		Slept:     t.slept,
 	})
-	t.device = device.NewDevice(t.stack.Device(), t.bind, wireGuardLog(cfg.Log))
-	t.device.DisableSomeRoamingForBrokenMobileSemantics() // a peer's endpoint is the peer itself
-	if err := t.useKey(private); err != nil {
+	id, err := t.newIdentity(private)
+	if err != nil {
+		t.Close()
+		return nil, err
+	}
+	t.identities = []*identity{id}
+	if err := t.bind.SetKeys(t.privateKeys()); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -195,26 +196,18 @@ func wireGuardLog(log *slog.Logger) *device.Logger {
 // the tunnel is closed, and all connections with it.
 func (t *Tunnel) Run(ctx context.Context) error {
 	defer t.Close()
-	if err := t.device.Up(); err != nil {
+	if err := t.start(); err != nil {
 		return fmt.Errorf("start tunnel: %w", err)
 	}
 	close(t.running)
 	t.cfg.Log.Info("the mesh port is open", "at", t.bind.LocalAddr())
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.bind.Run(ctx) })
-	g.Go(func() error { return t.tellKey(ctx) })
+	g.Go(func() error { return t.moveToNewKeys(ctx) })
 	if t.cfg.PortMapping {
 		m := portmap.Mapper{Port: t.bind.LocalAddr().Port(), Log: t.cfg.Log, Mapped: t.bind.SetMapped}
 		g.Go(func() error { return m.Run(ctx) })
 	}
-	g.Go(func() error {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.device.Wait():
-			return errors.New("tunnel: wireguard stopped by itself")
-		}
-	})
 	return g.Wait()
 }
 
@@ -223,7 +216,13 @@ func (t *Tunnel) Run(ctx context.Context) error {
 func (t *Tunnel) Close() {
 	t.closing.Do(func() {
 		t.end()
-		t.device.Close()
+		t.mu.Lock()
+		all := t.identities
+		t.identities = nil
+		t.mu.Unlock()
+		for _, id := range all {
+			id.wireGuard.Close()
+		}
 		t.stack.Close()
 	})
 }

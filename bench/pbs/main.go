@@ -17,13 +17,11 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // bench is one run.
 type bench struct {
-	dir          string
+	dir, profile string
 	treeN, imgN  int // MiB
 	rounds       int
 	out          *tabwriter.Writer
@@ -37,15 +35,17 @@ func main() {
 	image := flag.Int("image", 300, "MiB of the image")
 	rounds := flag.Int("rounds", 3, "how often everything is done; the best of each counts")
 	only := flag.String("run", "", "comma-separated parts: tls, backup, restore, many, far; default: all")
+	profile := flag.String("profile", "", "write CPU profiles of both ends into this directory")
 	serve := flag.String("serve", "", "be the server of another such process, on stores below this directory")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	err := error(nil)
 	if *serve != "" {
-		err = serveUntilEOF(ctx, *serve)
+		err = serveUntilEOF(ctx, *serve, *profile)
 	} else {
-		err = run(ctx, *dir, *only, *tree, *image, *rounds)
+		b := &bench{profile: *profile, treeN: *tree, imgN: *image, rounds: *rounds, lastSnapshot: 1_700_000_000}
+		err = b.run(ctx, *dir, *only)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -53,18 +53,24 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, dir, only string, tree, image, rounds int) error {
+// run does the parts of the measurement that only names, or all.
+func (b *bench) run(ctx context.Context, dir, only string) error {
 	work, err := os.MkdirTemp(dir, "holdfast-bench-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)
-	b := &bench{dir: work, treeN: tree, imgN: image, rounds: rounds, lastSnapshot: 1_700_000_000, out: tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)}
+	b.dir, b.out = work, tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Printf("%s, %d processors, %s\n", runtime.Version(), runtime.NumCPU(), time.Now().Format("2006-01-02"))
 	if err := b.makeData(); err != nil {
 		return fmt.Errorf("make data: %w", err)
 	}
 	fmt.Fprintln(b.out, "what\tours\tagainst\tratio\twanted\t")
+	stop, err := profiled(b.profile, "client")
+	if err != nil {
+		return err
+	}
+	defer stop()
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
@@ -94,18 +100,15 @@ func (b *bench) row(what string, ours, against float64, unit string, ratio float
 	b.out.Flush()
 }
 
-// best returns the least of several durations in seconds.
-func best(all []time.Duration) float64 { return slices.Min(all).Seconds() }
-
-// timed notes how long do takes, after the disk has settled.
-func timed(into *[]time.Duration, do func() error) error {
-	unix.Sync()
-	began := time.Now()
-	if err := do(); err != nil {
-		return err
-	}
-	*into = append(*into, time.Since(began))
-	return nil
+// compare prints what something took through a server beside what it took
+// without one, and the processor time of both, for so many MiB.
+func (b *bench) compare(what string, ours, theirs costs, mib int) {
+	o, t := ours.best(), theirs.best()
+	total, server := ours.processors(mib)
+	direct, _ := theirs.processors(mib)
+	b.row(what, o, t, "s", t/o, ">= 0.75", t/o >= 0.75)
+	fmt.Fprintf(b.out, "  processors\t%.2f ms/MB (server %.2f)\t%.2f ms/MB\t%.2f\t\t\n", total, server, direct, direct/total)
+	b.out.Flush()
 }
 
 func (b *bench) path(name ...string) string {

@@ -29,7 +29,12 @@ type welcome struct{ Addr, Fingerprint, Secret, Sink string }
 const storeName = "store1"
 
 // serveUntilEOF is the server. It ends when its standard input does.
-func serveUntilEOF(ctx context.Context, dir string) error {
+func serveUntilEOF(ctx context.Context, dir, profile string) error {
+	stop, err := profiled(profile, "server-"+filepath.Base(dir))
+	if err != nil {
+		return err
+	}
+	defer stop()
 	d, err := openStore(ctx, filepath.Join(dir, "store"))
 	if err != nil {
 		return err
@@ -113,7 +118,7 @@ func (b *bench) start(name string) (*server, error) {
 	if err := os.MkdirAll(b.path(name), 0o755); err != nil {
 		return nil, err
 	}
-	s := &server{cmd: exec.Command(self, "-serve", b.path(name))}
+	s := &server{cmd: exec.Command(self, "-serve", b.path(name), "-profile", b.profile)}
 	s.cmd.Stderr = os.Stderr
 	if s.in, err = s.cmd.StdinPipe(); err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/archive"
@@ -26,6 +25,14 @@ func (b *bench) source(what string) archive.Source {
 		return archive.Source{Kind: archive.Image, Name: "disk.img", Path: b.path("image")}
 	}
 	return archive.Source{Kind: archive.Tree, Name: "root.pxar", Path: b.path("tree")}
+}
+
+// size returns the MiB of a source.
+func (b *bench) size(what string) int {
+	if what == "image" {
+		return b.imgN
+	}
+	return b.treeN
 }
 
 // remote makes a backup through a server.
@@ -83,11 +90,11 @@ func (sink) Commit(context.Context) error { return nil }
 func (s sink) Close(_ context.Context, x chunks.Index) error { return s.w.PutIndex(s.name, x) }
 
 // fetch restores what a snapshot has.
-func (b *bench) fetch(ctx context.Context, origin archive.Origin, what string, took *[]time.Duration) error {
+func (b *bench) fetch(ctx context.Context, origin archive.Origin, s *server, what string, took *costs) error {
 	to := b.path("restored")
 	defer os.RemoveAll(to)
 	snap := archive.Open(origin, archive.Options{})
-	return timed(took, func() error {
+	return timed(took, s, func() error {
 		if what == "image" {
 			return snap.Save(ctx, "disk.img.fidx", to)
 		}

@@ -20,6 +20,8 @@ type result struct {
 	CPU     float64 // seconds of a core
 	RSS     int64   // bytes, highest
 	Heap    int64   // bytes in use; only of idle processes
+
+	HeapRotating int64 // the same while the key changes
 }
 
 // A process is this program again, with one part to play. It writes one line

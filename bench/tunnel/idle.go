@@ -15,7 +15,10 @@ import (
 	"github.com/holdfast-mesh/holdfast/tunnel"
 )
 
-const idlePeers = 200
+const (
+	idlePeers = 200
+	nextKey   = "hub, later" // that the hub changes to
+)
 
 // idle measures one node with many peers that it has talked to, and does not
 // any more. The peers live in another process.
@@ -36,6 +39,8 @@ func idle(ctx context.Context, b *bench) error {
 	}
 	heap := float64(r.Heap) / (1 << 20)
 	b.show(fmt.Sprintf("%d idle peers: heap", idlePeers), heap, "MiB", "<= 25", heap <= 25)
+	rotating := float64(r.HeapRotating) / (1 << 20)
+	fmt.Printf("%d idle peers: heap while our key changes %.1f MiB, for three minutes\n", idlePeers, rotating)
 	cpu := 100 * r.CPU / r.Seconds
 	b.show(fmt.Sprintf("%d idle peers: processor", idlePeers), cpu, "% of a core", "<= 0.5", cpu <= 0.5)
 	fmt.Printf("%d idle peers: resident %d MiB\n", idlePeers, r.RSS>>20)
@@ -56,7 +61,9 @@ func playPeers(ctx context.Context, count string) error {
 		if err != nil {
 			return err
 		}
-		if err := t.SetPeers([]tunnel.Peer{peerOf("hub")}); err != nil {
+		hub := peerOf("hub")
+		hub.Keys = append([]tunnel.PublicKey{keyOf(nextKey).Public()}, hub.Keys...)
+		if err := t.SetPeers([]tunnel.Peer{hub}); err != nil {
 			return err
 		}
 		l, err := t.Listen(service)
@@ -137,6 +144,11 @@ func playHub(ctx context.Context, where string, b *bench) error {
 		return err
 	}
 	r.Heap = heap() - before
+	if err := t.Rotate(keyOf(nextKey)); err != nil {
+		return err
+	}
+	time.Sleep(2 * time.Second)
+	r.HeapRotating = heap() - before
 	if err := say(r); err != nil {
 		return err
 	}

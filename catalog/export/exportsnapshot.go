@@ -84,7 +84,7 @@ func (e *exporter) file(ctx context.Context, r *catalog.Reader, dir string, f ma
 	if err != nil {
 		return skip{err}
 	}
-	if err := batches(ctx, x, func(ds []chunks.Digest) error { return e.chunks(ctx, r.Chunks(), ds) }); err != nil {
+	if err := batches(ctx, x, func(ds []chunks.Digest) error { return e.chunks(ctx, e.src.Bulk(), ds) }); err != nil {
 		return err
 	}
 	return e.put(dir, f.Name, x.Bytes())

@@ -29,7 +29,7 @@ type Roots struct {
 }
 
 // own are the store's own directories, at the top.
-var own = map[string]bool{"packs": true, "index": true, "gc": true}
+var own = map[string]bool{"packs": true, "index": true, "gc": true, "cloud": true}
 
 const (
 	maxDepth    = 40 // of directories: 7 namespaces take 14, and links could go round

@@ -40,7 +40,7 @@ func BenchmarkDeepScrub(b *testing.B) {
 	w, bytes := filled(b)
 	b.SetBytes(bytes)
 	for b.Loop() {
-		if _, err := w.Chunks().Scrub(b.Context(), pack.ScrubOptions{Deep: true}); err != nil {
+		if _, err := w.Local().Scrub(b.Context(), pack.ScrubOptions{Deep: true}); err != nil {
 			b.Fatal(err)
 		}
 	}

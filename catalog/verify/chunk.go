@@ -29,7 +29,7 @@ func (v *Verifier) enqueue(d chunks.Digest, ref pack.Ref, deep bool) {
 // read reads the chunks that are queued, and notes what they are.
 func (v *Verifier) read(ctx context.Context) error {
 	want := slices.Collect(maps.Keys(v.queue))
-	err := v.store.GetMany(ctx, want, func(d chunks.Digest, b chunks.Blob, err error) error {
+	err := v.bulk.GetMany(ctx, want, func(d chunks.Digest, b chunks.Blob, err error) error {
 		return v.got(ctx, d, b, err)
 	})
 	clear(v.queue)
@@ -137,7 +137,7 @@ func (v *Verifier) suspect(ctx context.Context, d chunks.Digest, q request, bad 
 	if now, held := v.store.Locate(d); held && now != q.ref {
 		return nil // it has another place, and is looked at there
 	}
-	b, err := v.store.Get(ctx, d, nil)
+	b, err := v.bulk.Get(ctx, d, nil)
 	again, worse, err := v.judge(d, b, err, q.deep)
 	if err != nil {
 		return err

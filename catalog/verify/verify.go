@@ -29,7 +29,6 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks"
-	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
 // Options say what is verified, and how. The zero value verifies all of the
@@ -132,7 +131,8 @@ func Run(ctx context.Context, d *catalog.Datastore, opt Options) (Report, error)
 // methods must not be called concurrently.
 type Verifier struct {
 	d     *catalog.Datastore
-	store *pack.Store
+	store catalog.Store
+	bulk  chunks.BatchSource // of store
 	opt   Options
 
 	notes notes
@@ -160,7 +160,7 @@ func New(d *catalog.Datastore, opt Options) (*Verifier, error) {
 		return nil, err
 	}
 	return &Verifier{
-		d: d, store: d.Chunks(), opt: opt, round: roundChunks,
+		d: d, store: d.Chunks(), bulk: d.Bulk(), opt: opt, round: roundChunks,
 		pace: pace{rate: opt.RateBytes}, cpu: make(chan struct{}, opt.Workers),
 	}, nil
 }

@@ -9,9 +9,12 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
@@ -22,10 +25,10 @@ import (
 // maxSmall bounds format and owner, in bytes.
 const maxSmall = 1 << 20
 
-// Open opens the store of that ID. What the local directory lacks, because it
-// is new or because somebody else wrote meanwhile, is read from the bucket: one
-// listing, the newest root, and the index objects that it names. Open claims
-// nothing; see [Store.Acquire].
+// Open opens the store of that ID. A directory that has been open before has all
+// that it takes, and Open asks the bucket nothing: what somebody else wrote
+// meanwhile is seen after [Store.Refresh]. For a new one it reads the newest root,
+// and the index objects that it names. Open claims nothing; see [Store.Acquire].
 func Open(ctx context.Context, cfg Config, id format.ID) (*Store, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -56,9 +59,14 @@ func (s *Store) load(ctx context.Context, id format.ID) error {
 		return err
 	}
 	if len(s.cfg.Keys) > 0 {
-		if s.key, err = seal.Unwrap(s.format.Wrapped, s.cfg.Keys...); err != nil {
-			return err
+		wrapped := s.cfg.Wrapped
+		if wrapped == nil {
+			wrapped = s.format.Wrapped
 		}
+		s.key, err = seal.Unwrap(wrapped, s.cfg.Keys...)
+		if err != nil && (s.format.KeyID != "" || s.cfg.Wrapped != nil) {
+			return err
+		} // what is not encrypted can be read without; nobody becomes owner so
 	}
 	if s.format.KeyID != "" {
 		if s.key == nil {
@@ -69,8 +77,9 @@ func (s *Store) load(ctx context.Context, id format.ID) error {
 		s.open = layout.NewOpener(nil)
 	}
 	s.meta = &meta.Objects{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("meta"), Format: s.format, Key: s.key}
+	s.files = files.Dir{FS: s.cfg.FS, Path: s.path("files")}
 	s.queue = &queue.Queue{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("upload"), Parallel: s.cfg.Parallel}
-	m := newMemory()
+	m := notes.New()
 	if s.journal, err = s.openJournal(&m); err != nil {
 		return err
 	}
@@ -97,52 +106,63 @@ func (s *Store) loadFormat(ctx context.Context, id format.ID) (f layout.Format, 
 }
 
 // openJournal sets a damaged journal aside: nothing is lost with it but work.
-func (s *Store) openJournal(m **memory) (*disk.Journal, error) {
+func (s *Store) openJournal(m **notes.Memory) (*disk.Journal, error) {
 	name := s.path("notes")
-	j, err := disk.OpenJournal(s.cfg.FS, name, (*m).apply)
+	j, err := disk.OpenJournal(s.cfg.FS, name, (*m).Apply)
 	if damaged := (*disk.JournalError)(nil); errors.As(err, &damaged) {
 		aside := fmt.Sprintf("%s.damaged-%d", name, time.Now().UnixNano())
 		s.cfg.Log.Error("notes of the cloud store are damaged; set aside", "as", aside, "err", err)
 		if err := s.cfg.FS.Rename(name, aside); err != nil {
 			return nil, err
 		}
-		*m = newMemory()
+		*m = notes.New()
 		// Numbers that were given out must not come back.
-		(*m).next = uint32(rand.IntN(1<<16)+1) << 8
-		return disk.OpenJournal(s.cfg.FS, name, (*m).apply)
+		(*m).Next = uint32(rand.IntN(1<<16)+1) << 8
+		return disk.OpenJournal(s.cfg.FS, name, (*m).Apply)
 	}
 	return j, err
 }
 
 // fill makes the table from the newest root.
-func (s *Store) fill(ctx context.Context, m *memory) error {
-	head, err := s.meta.Newest(ctx)
+func (s *Store) fill(ctx context.Context, m *notes.Memory) error {
+	head, packs, err := s.meta.Known(ctx)
 	if err != nil {
 		return err
 	}
-	packs, err := s.meta.Indexes(ctx, head)
+	if s.stale = head != nil; !s.stale {
+		if head, err = s.meta.Newest(ctx); err != nil {
+			return err
+		}
+		packs, err = s.meta.Indexes(ctx, head)
+	}
 	if err != nil {
 		return err
 	}
 	t := &s.table
-	t.packs, t.numbers, t.next, t.gen = map[uint32]*remote{}, m.numbers, m.next, rand.Uint64()
+	t.packs, t.numbers, t.next, t.gen = map[uint32]*remote{}, m.Numbers, m.Next, rand.Uint64()
 	buried := head.Buried()
 	var living []layout.Pack
 	for _, p := range packs {
-		doomed, at := m.doomed[p.ID]
+		doomed, at := m.Doomed[p.ID]
 		if buried[p.ID] {
 			continue
 		}
 		n, fresh := t.number(p.ID)
 		if fresh {
-			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
 		if at {
-			s.doomed = append(s.doomed, layout.Tombstone{Pack: p.ID, Since: doomed})
+			g := grave{Tombstone: layout.Tombstone{Pack: p.ID, Since: doomed}}
+			for i, row := range p.Rows {
+				if !bitmap.Has(m.Dead[p.ID], uint32(i)) {
+					g.home = append(g.home, row.Digest)
+				}
+			}
+			s.doomed = append(s.doomed, g)
 			continue
 		}
-		t.add(p, n, m.dead[p.ID])
-		t.packs[n].lost = m.lost[p.ID]
+		t.add(p, n, m.Dead[p.ID])
+		t.packs[n].lost, t.packs[n].bad = m.Lost[p.ID], m.Bad[p.ID]
 		living = append(living, p)
 	}
 	t.idx, err = index.Rebuild(ctx, index.Config{FS: s.cfg.FS, Dir: s.path("index"), Log: s.cfg.Log}, t.locs(living), t.better,
@@ -150,6 +170,6 @@ func (s *Store) fill(ctx context.Context, m *memory) error {
 	if err != nil {
 		return err
 	}
-	s.head, s.seen, s.pending = *head, m.seen, m.files
+	s.head, s.seen, s.pending = *head, m.Seen, m.Files
 	return errors.Join(s.meta.Sweep(head), s.queue.Clean())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -11,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -48,13 +50,90 @@ func (s *Store) Lookup(d chunks.Digest) (pack.Ref, bool) {
 // LocateMany is [pack.Store.LocateMany] over both places.
 func (s *Store) LocateMany(ds []chunks.Digest, fn func(i int, r pack.Ref, held bool)) {
 	s.local.LocateMany(ds, func(i int, r pack.Ref, held bool) {
-		if number, entry, ok := s.table.located(ds[i]); ok {
-			fn(i, cloudRef(number, entry), true)
-			return
-		}
-		fn(i, localRef(r), held)
+		r, held = s.locate(ds[i], localRef(r), held)
+		fn(i, r, held)
 	})
 }
+
+// locate chooses among the places of a chunk, of which local is that on the
+// disk. One that is denied counts only if there is no other: the chunk was
+// stored anew because of that.
+func (s *Store) locate(d chunks.Digest, local pack.Ref, held bool) (pack.Ref, bool) {
+	number, entry, ok := s.table.located(d)
+	if _, _, live := s.table.lookup(d); !live {
+		if r, ok := s.local.Lookup(d); ok {
+			return localRef(r), true
+		}
+	}
+	if ok {
+		return cloudRef(number, entry), true
+	}
+	return local, held
+}
+
+// Locate is LocateMany for one chunk.
+func (s *Store) Locate(d chunks.Digest) (pack.Ref, bool) {
+	r, held := s.local.Locate(d)
+	return s.locate(d, localRef(r), held)
+}
+
+// LookupKind is Lookup that says how the chunk is encoded.
+func (s *Store) LookupKind(d chunks.Digest) (pack.Ref, chunks.Kind, bool, error) {
+	if number, entry, ok := s.table.lookup(d); ok {
+		s.table.mu.RLock()
+		defer s.table.mu.RUnlock()
+		p := s.table.packs[number]
+		if p == nil {
+			return pack.Ref{}, 0, false, nil // it has gone meanwhile
+		}
+		return cloudRef(number, entry), p.kinds[entry], true, nil
+	}
+	r, kind, ok, err := s.local.LookupKind(d)
+	return localRef(r), kind, ok, err
+}
+
+// Confirmed reports whether the bucket has d, and a root names it.
+func (s *Store) Confirmed(d chunks.Digest) bool {
+	_, _, ok := s.table.lookup(d)
+	return ok
+}
+
+// Quarantine denies a chunk that was found damaged. See [pack.Store.Quarantine].
+func (s *Store) Quarantine(r pack.Ref) error {
+	if r.Pack%2 == 0 {
+		return s.local.Quarantine(pack.Ref{Pack: r.Pack / 2, Entry: r.Entry})
+	}
+	s.table.mu.Lock()
+	p := s.table.packs[r.Pack/2]
+	if p == nil || int(r.Entry) >= len(p.offs) {
+		s.table.mu.Unlock()
+		return fmt.Errorf("quarantine: there is no entry %d of pack %d in %s", r.Entry, r.Pack/2, s)
+	}
+	bitmap.Add(&p.bad, r.Entry)
+	s.note(notes.Note{Kind: notes.Bad, Pack: p.id, Bits: p.bad})
+	s.table.mu.Unlock()
+	return s.journal.Sync()
+}
+
+// Quarantined returns the entries that are denied because they are damaged.
+func (s *Store) Quarantined() *pack.Set {
+	set := &pack.Set{}
+	for number, words := range s.local.Quarantined().Rows() {
+		set.OrRow(2*number, words)
+	}
+	s.table.mu.RLock()
+	defer s.table.mu.RUnlock()
+	for number, p := range s.table.packs {
+		set.OrRow(2*number+1, p.bad)
+	}
+	return set
+}
+
+// Packs returns the packs of both places.
+func (s *Store) Packs() []pack.Info { return s.withRemotes(s.local.Packs()) }
+
+// Len returns how many chunks there are, garbage too.
+func (s *Store) Len() int { return s.local.Len() + s.table.idx.Len() }
 
 // Append stores b on the disk unless d lives here or in the bucket. See
 // [pack.Store.Append].
@@ -130,7 +209,7 @@ func (s *Store) Condemn(set *pack.Set) (condemned int) {
 		}
 		if fresh := bitmap.Or(&p.dead, words); fresh > 0 {
 			condemned += fresh
-			s.note(note{Kind: noteDead, Pack: p.id, Bits: p.dead})
+			s.note(notes.Note{Kind: notes.Dead, Pack: p.id, Bits: p.dead})
 		}
 	}
 	return condemned
@@ -222,7 +301,7 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 	u := p.usage(dead)
 	done := pack.Reclaimed{Entries: u.Dead, FreedBytes: p.size}
 	if u.Dead == u.Entries {
-		return done, s.bury(ctx, p)
+		return done, s.bury(ctx, p, nil)
 	}
 	if lost || !s.cfg.Prices.Compact(prices.Pack{Age: time.Since(p.created), Live: u.LiveBytes, Dead: u.DeadBytes}) {
 		return pack.Reclaimed{}, nil
@@ -239,17 +318,20 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 	}
 	switchover(moves, apply)
 	done.CopiedBytes = u.LiveBytes
-	return done, s.bury(ctx, p)
+	return done, s.bury(ctx, p, moves)
 }
 
 // bury takes a pack that nothing needs out of the table; the next root names
-// it as dead.
-func (s *Store) bury(ctx context.Context, p *remote) error {
-	stone := layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second)}
+// it as dead, but not before what was moved out of it is in the bucket again.
+func (s *Store) bury(ctx context.Context, p *remote, moves []pack.Move) error {
+	stone := grave{Tombstone: layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second)}}
+	for _, m := range moves {
+		stone.home = append(stone.home, m.Digest)
+	}
 	s.mu.Lock()
 	s.doomed = append(s.doomed, stone)
 	s.mu.Unlock()
-	s.note(note{Kind: noteDoomed, Pack: p.id, Time: stone.Since})
+	s.note(notes.Note{Kind: notes.Doomed, Pack: p.id, Time: stone.Since})
 	s.table.mu.Lock()
 	delete(s.table.packs, p.number)
 	s.table.mu.Unlock()

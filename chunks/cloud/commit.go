@@ -8,10 +8,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
@@ -25,7 +27,6 @@ type change struct {
 	head  layout.Head
 	packs []layout.Pack // that the root names first
 	files map[string]bool
-	stone int // how many of doomed it buries
 }
 
 // commit writes index object, bundle and root for what waits, and then takes
@@ -38,7 +39,7 @@ func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())
 	if err := s.writeIndex(ctx, c); err != nil {
 		return 0, err
 	}
-	if err := s.writeBundle(ctx, c); err != nil {
+	if err := s.writeBundles(ctx, c); err != nil {
 		return 0, err
 	}
 	if err := s.writeRoot(ctx, c); err != nil {
@@ -46,6 +47,16 @@ func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())
 	}
 	return s.evict(ctx, c, switchover)
 }
+
+// A grave is a pack that is to be buried. What was brought home from it has to
+// be in the bucket in another pack before: until then a new machine needs it.
+type grave struct {
+	layout.Tombstone
+	home []chunks.Digest
+}
+
+// onlyHere reports whether a chunk lives on the disk and not in the bucket.
+func (s *Store) onlyHere(d chunks.Digest) bool { return !s.Confirmed(d) && s.local.Known(d) }
 
 // prepare collects what waits; nil if that is nothing.
 func (s *Store) prepare() (*change, error) {
@@ -57,8 +68,13 @@ func (s *Store) prepare() (*change, error) {
 	s.mu.Lock()
 	c.head = s.head
 	c.head.Index, c.head.Bundles = slices.Clone(s.head.Index), slices.Clone(s.head.Bundles)
-	c.head.Dead, c.head.Removed = append(slices.Clone(s.head.Dead), s.doomed...), slices.Clone(s.head.Removed)
-	c.stone = len(s.doomed)
+	c.head.Dead, c.head.Removed = slices.Clone(s.head.Dead), slices.Clone(s.head.Removed)
+	stones := 0
+	for _, g := range s.doomed {
+		if !slices.ContainsFunc(g.home, s.onlyHere) {
+			c.head.Dead, stones = append(c.head.Dead, g.Tombstone), stones+1
+		}
+	}
 	for name, keep := range s.pending {
 		c.files[name] = keep
 	}
@@ -81,7 +97,7 @@ func (s *Store) prepare() (*change, error) {
 		}
 		c.packs = append(c.packs, p)
 	}
-	if len(c.packs)+len(c.files)+c.stone == 0 && !dirty {
+	if len(c.packs)+len(c.files)+stones == 0 && !dirty {
 		return nil, nil
 	}
 	slices.SortFunc(c.packs, func(a, b layout.Pack) int { return slices.Compare(a.ID[:], b.ID[:]) })
@@ -168,7 +184,9 @@ func (t *table) sums() (packs int, bytes int64) {
 // condemned here while it was on its way is condemned there at once.
 func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Move, func())) (evicted int, err error) {
 	s.mu.Lock()
-	s.head, s.doomed, s.dirty = c.head, s.doomed[c.stone:], false
+	buried := c.head.Buried()
+	s.doomed = slices.DeleteFunc(s.doomed, func(g grave) bool { return buried[g.Pack] })
+	s.head, s.dirty = c.head, false
 	s.mu.Unlock()
 	if len(c.packs) > 0 {
 		evicted = s.switchPlaces(c.packs, switchover)
@@ -201,7 +219,7 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 	for _, p := range packs {
 		n, fresh := t.number(p.ID)
 		if fresh {
-			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
 		for i, row := range p.Rows {
 			if r, ok := s.local.Lookup(row.Digest); ok {
@@ -229,7 +247,7 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 			dead := bitmap.Others(live[n], len(p.Rows))
 			t.add(p, n, dead)
 			if len(dead) > 0 {
-				s.note(note{Kind: noteDead, Pack: p.ID, Bits: dead})
+				s.note(notes.Note{Kind: notes.Dead, Pack: p.ID, Bits: dead})
 			}
 		}
 		for d, l := range t.locs(packs) {

@@ -1,37 +1,24 @@
 package cloud
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 )
 
 // Files are small things that belong to a store beside its chunks: manifests
 // and index files of snapshots. A file is in the bucket when a root names the
 // bundle that it is in.
 
-// maxFile bounds a file.
-const maxFile = 256 << 20
-
 // PutFile keeps a file for the next root, durably.
 func (s *Store) PutFile(name string, content []byte) error {
-	switch {
-	case name == "" || len(name) > 1000:
-		return fmt.Errorf("file name of %d bytes, want 1 to 1000", len(name))
-	case len(content) > maxFile:
-		return fmt.Errorf("file %s has %d bytes, want at most %d", name, len(content), maxFile)
-	}
-	body := append([]byte(name+"\n"), content...)
-	if err := disk.WriteFileAtomic(s.cfg.FS, s.filePath(name), body, 0o640); err != nil {
+	if err := s.files.Put(name, content); err != nil {
 		return err
 	}
 	return s.pend(name, true)
@@ -42,59 +29,74 @@ func (s *Store) RemoveFile(name string) error {
 	if err := s.pend(name, false); err != nil {
 		return err
 	}
-	return meta.Remove(s.cfg.FS, s.filePath(name))
+	return s.files.Remove(name)
+}
+
+// Waits reports whether a file waits for the next root.
+func (s *Store) Waits(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pending[name]
 }
 
 func (s *Store) pend(name string, keep bool) error {
 	s.mu.Lock()
 	s.pending[name] = keep
 	s.mu.Unlock()
-	s.note(note{Kind: noteFile, Name: name, On: keep})
+	s.note(notes.Note{Kind: notes.File, Name: name, On: keep})
 	return s.journal.Sync()
 }
 
-func (s *Store) filePath(name string) string {
-	sum := sha256.Sum256([]byte(name))
-	return s.path("files", hex.EncodeToString(sum[:]))
-}
-
-func (s *Store) pendingFile(name string) ([]byte, error) {
-	b, err := disk.ReadFile(s.cfg.FS, s.filePath(name), maxFile+1001)
-	if err != nil {
-		return nil, err
-	}
-	content, ok := bytes.CutPrefix(b, []byte(name+"\n"))
-	if !ok {
-		return nil, fmt.Errorf("%s is not the file %s", s.filePath(name), name)
-	}
-	return content, nil
-}
-
-// Files returns every file of the newest root: what a new machine needs to see
-// the snapshots. It takes one request for each bundle that is not on the disk.
+// Files returns every file of the newest root. EachFile needs less memory.
 func (s *Store) Files(ctx context.Context) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	err := s.EachFile(ctx, func(name string, content []byte) error {
+		all[name] = content
+		return nil
+	})
+	return all, err
+}
+
+// EachFile calls fn with every file of the newest root: what a new machine
+// needs to see the snapshots. It takes one request for each bundle that is not
+// on the disk.
+func (s *Store) EachFile(ctx context.Context, fn func(name string, content []byte) error) error {
 	s.mu.Lock()
 	h := s.head
 	s.mu.Unlock()
-	files, err := s.meta.Files(ctx, h.Bundles)
-	if err != nil {
-		return nil, err
-	}
+	done := map[string]bool{}
 	for _, name := range h.Removed {
-		delete(files, name)
+		done[name] = true
 	}
-	return files, nil
+	for _, o := range slices.Backward(h.Bundles) { // later ones replace earlier ones
+		some, err := s.meta.Files(ctx, []layout.Object{o})
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(some)) {
+			if done[name] {
+				continue
+			}
+			done[name] = true
+			if err := fn(name, some[name]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
-// writeBundle writes the files that wait, with those of small older bundles if
-// there are too many.
-func (s *Store) writeBundle(ctx context.Context, c *change) error {
+// bundleBytes is about how much content goes into one bundle.
+const bundleBytes = 128 << 20
+
+// writeBundles writes the files that wait, with those of small older bundles
+// if there are too many.
+func (s *Store) writeBundles(ctx context.Context, c *change) error {
 	if len(c.files) == 0 {
 		return nil
 	}
 	files := map[string][]byte{}
-	k := meta.Mergeable(c.head.Bundles)
-	if k > 0 {
+	if k := meta.Mergeable(c.head.Bundles); k > 0 {
 		at := len(c.head.Bundles) - k
 		old, err := s.meta.Files(ctx, c.head.Bundles[at:])
 		if err != nil {
@@ -110,22 +112,40 @@ func (s *Store) writeBundle(ctx context.Context, c *change) error {
 	}
 	for name, keep := range c.files {
 		c.head.Removed = slices.DeleteFunc(c.head.Removed, func(r string) bool { return r == name })
-		if !keep {
-			delete(files, name)
-			if len(c.head.Bundles) > 0 {
-				c.head.Removed = append(c.head.Removed, name)
-			}
+		if keep {
+			files[name] = nil // read when its turn comes
 			continue
 		}
-		content, err := s.pendingFile(name)
-		if err != nil {
+		delete(files, name)
+		if len(c.head.Bundles) > 0 {
+			c.head.Removed = append(c.head.Removed, name)
+		}
+	}
+	// In order of name: successive index files lie side by side, and pack well.
+	part, size := map[string][]byte{}, 0
+	names := slices.Sorted(maps.Keys(files))
+	for i, name := range names {
+		content := files[name]
+		if c.files[name] {
+			var err error
+			if content, err = s.files.Get(name); err != nil {
+				return err
+			}
+		}
+		part[name], size = content, size+len(content)
+		delete(files, name)
+		if size < bundleBytes && i < len(names)-1 {
+			continue
+		}
+		if err := s.writeBundle(ctx, c, part); err != nil {
 			return err
 		}
-		files[name] = content
+		part, size = map[string][]byte{}, 0
 	}
-	if len(files) == 0 {
-		return nil
-	}
+	return nil
+}
+
+func (s *Store) writeBundle(ctx context.Context, c *change, files map[string][]byte) error {
 	body, err := layout.EncodeBundle(files)
 	if err != nil {
 		return err
@@ -147,7 +167,7 @@ func (s *Store) forgetFiles(done map[string]bool) error {
 		if s.pending[name] == keep {
 			delete(s.pending, name)
 			gone = append(gone, name)
-			s.note(note{Kind: noteFiled, Name: name})
+			s.note(notes.Note{Kind: notes.Filed, Name: name})
 		}
 	}
 	s.mu.Unlock()
@@ -156,7 +176,7 @@ func (s *Store) forgetFiles(done map[string]bool) error {
 	}
 	var failed []error
 	for _, name := range gone {
-		failed = append(failed, meta.Remove(s.cfg.FS, s.filePath(name)))
+		failed = append(failed, s.files.Remove(name))
 	}
 	return errors.Join(failed...)
 }

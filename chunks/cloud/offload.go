@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
@@ -127,7 +128,7 @@ func (s *Store) look(now time.Time, after time.Duration) map[uint32]bool {
 		if !known {
 			at = now
 			s.seen[info.Number] = at
-			s.note(note{Kind: noteSeen, Number: info.Number, Time: at})
+			s.note(notes.Note{Kind: notes.Seen, Number: info.Number, Time: at})
 		}
 		old[info.Number] = now.Sub(at) >= after
 	}

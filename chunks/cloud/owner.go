@@ -2,15 +2,14 @@ package cloud
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
 
 // skewBound is how wrong clocks may be before a lease is misjudged. What keeps
@@ -35,11 +34,11 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	case !s.b.Can().Fenced() && !opt.SingleWriter:
 		return fmt.Errorf("own %s: %w", s, ErrUnfenced)
 	}
-	secret, err := s.secret()
+	secret, err := identity.Secret(s.cfg.FS, s.path("secret"))
 	if err != nil {
 		return err
 	}
-	was, etag, err := s.readOwner(ctx)
+	was, etag, err := identity.ReadOwner(ctx, s.b, s.format.Store)
 	if err != nil {
 		return err
 	}
@@ -56,37 +55,13 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 		return err
 	}
 	s.mu.Lock()
+	stale := s.stale
 	s.onlyRead, s.fenced = false, false
 	s.mu.Unlock()
-	if !mine {
+	if !mine || stale {
 		return s.refresh(ctx)
 	}
 	return nil
-}
-
-// secret tells this directory from another one of a node of the same name.
-func (s *Store) secret() (string, error) {
-	name := s.path("secret")
-	if b, err := disk.ReadFile(s.cfg.FS, name, 100); err == nil && len(b) > 0 {
-		return string(b), nil
-	}
-	text := rand.Text()
-	return text, disk.WriteFileAtomic(s.cfg.FS, name, []byte(text), 0o600)
-}
-
-// readOwner returns who owns the bucket; the zero Owner if nobody ever did.
-func (s *Store) readOwner(ctx context.Context) (o layout.Owner, etag string, err error) {
-	b, info, err := s.b.Get(ctx, layout.OwnerKey, maxSmall)
-	if errors.Is(err, bucket.ErrNotFound) {
-		return layout.Owner{}, "", nil
-	}
-	if err != nil {
-		return o, "", err
-	}
-	if err := json.Unmarshal(b, &o); err != nil || o.Store != s.format.Store {
-		return o, "", errors.Join(fmt.Errorf("%s in %s says nothing of an owner", layout.OwnerKey, s.b), err)
-	}
-	return o, info.ETag, nil
 }
 
 func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) error {
@@ -115,7 +90,7 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 // before anything that the root allows: what the check sees as ours, a later
 // owner sees too, because it lists the roots after it took over.
 func (s *Store) check(ctx context.Context) error {
-	is, _, err := s.readOwner(ctx)
+	is, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
 	if err != nil {
 		return err
 	}
@@ -145,7 +120,7 @@ func (s *Store) readOnly() bool { return s.writable() != nil }
 
 // Owner returns who owns the bucket, as the bucket says now.
 func (s *Store) Owner(ctx context.Context) (layout.Owner, error) {
-	o, _, err := s.readOwner(ctx)
+	o, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
 	return o, err
 }
 

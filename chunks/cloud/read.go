@@ -1,7 +1,6 @@
 package cloud
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +22,10 @@ type want struct {
 	entry uint32
 	off   int64
 	n     int64 // of the frame
+}
+
+func (w want) span() ahead.Span {
+	return ahead.Span{Pack: w.p.number, Of: w.p.size, Off: w.off, N: w.n}
 }
 
 // maxInFlight bounds what a batch holds in memory, in bytes.
@@ -198,7 +201,7 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 	}
 	fill = fill && s.cache != nil && sumOf(wants) <= s.cache.Bound()/10
 	room := semaphore.NewWeighted(maxInFlight)
-	for _, stretch := range coalesce(wants, s.cfg.Gap) {
+	for _, stretch := range ahead.Stretches(wants, want.span, s.cfg.Gap) {
 		last := stretch[len(stretch)-1]
 		n := min(last.off+last.n-stretch[0].off, maxInFlight)
 		if room.Acquire(gctx, n) != nil {
@@ -255,36 +258,6 @@ func sumOf(wants []want) (n int64) {
 	return n
 }
 
-// coalesce sorts wants by place and parts them into stretches that are read
-// with one request each: what is less than gap apart, or any distance in a
-// pack of which most is wanted; that comes whole, others in parts of at most
-// ahead.MaxRange.
-func coalesce(wants []want, gap int64) (stretches [][]want) {
-	slices.SortFunc(wants, func(a, b want) int {
-		return cmp.Or(cmp.Compare(a.p.number, b.p.number), cmp.Compare(a.off, b.off))
-	})
-	sums := map[uint32]int64{}
-	for _, w := range wants {
-		sums[w.p.number] += w.n
-	}
-	for i, w := range wants {
-		if i > 0 {
-			last := &stretches[len(stretches)-1]
-			prev, first := wants[i-1], (*last)[0]
-			limit, reach := gap, int64(ahead.MaxRange)
-			if sums[w.p.number]*10 > 6*w.p.size {
-				limit, reach = w.p.size, w.p.size // the whole pack
-			}
-			if prev.p == w.p && w.off-(prev.off+prev.n) <= limit && w.off+w.n-first.off <= reach {
-				*last = append(*last, w)
-				continue
-			}
-		}
-		stretches = append(stretches, []want{w})
-	}
-	return stretches
-}
-
 // readPack reads the entries of a pack that keep accepts, in order, without
 // the cache.
 func (s *Store) readPack(ctx context.Context, p *remote, keep func(uint32) bool, fn func(uint32, chunks.Digest, chunks.Blob, error) error) error {
@@ -296,7 +269,7 @@ func (s *Store) readPack(ctx context.Context, p *remote, keep func(uint32) bool,
 			wants = append(wants, w)
 		}
 	}
-	for _, stretch := range coalesce(wants, s.cfg.Gap) {
+	for _, stretch := range ahead.Stretches(wants, want.span, s.cfg.Gap) {
 		err := s.readRange(ctx, stretch, func(w want, d chunks.Digest, b chunks.Blob, err error) error {
 			return fn(w.entry, d, b, err)
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
 )
@@ -24,6 +25,7 @@ func (s *Store) refresh(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	same := h.Seq == s.head.Seq
+	s.stale = s.stale && !same
 	s.mu.Unlock()
 	if same {
 		return nil
@@ -47,7 +49,7 @@ func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 	for _, d := range s.doomed {
 		doomed[d.Pack] = true
 	}
-	s.head = *h
+	s.head, s.stale = *h, false
 	s.mu.Unlock()
 	t.mu.Lock()
 	for _, p := range packs {
@@ -57,7 +59,7 @@ func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 		named[p.ID] = true
 		n, first := t.number(p.ID)
 		if first {
-			s.note(note{Kind: noteNumber, Pack: p.ID, Number: n})
+			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
 		if t.packs[n] == nil {
 			t.add(p, n, nil)

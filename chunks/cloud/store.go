@@ -37,6 +37,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
@@ -56,10 +57,11 @@ type Config struct {
 	Dir    string         // required: a directory of the store's own, made if absent
 	Cache  *cache.Cache   // default: none
 
-	Node  string         // required: our name, for the owner's object
-	Keys  []age.Identity // open the store's key; needed to write, and to read what is encrypted
-	Lease time.Duration  // how long the bucket is ours without renewal; default 6 hours
-	Grace time.Duration  // how long what nothing needs stays in the bucket; default 7 days
+	Node    string         // required: our name, for the owner's object
+	Keys    []age.Identity // open the store's key; needed to write, and to read what is encrypted
+	Wrapped []byte         // the store's key for one of Keys; default: as the bucket has it
+	Lease   time.Duration  // how long the bucket is ours without renewal; default 6 hours
+	Grace   time.Duration  // how long what nothing needs stays in the bucket; default 7 days
 
 	PackBytes int64       // length of packs in the bucket; default what the store was created with
 	Parallel  int         // packs uploaded at the same time, 1 to 16; default 4
@@ -94,19 +96,12 @@ func (c Config) withDefaults() (Config, error) {
 var (
 	ErrNoStore        = identity.ErrNoStore
 	ErrTaken          = identity.ErrTaken
-	ErrOwned    error = &problem{"the bucket belongs to another node", "stop that node, or wait until its lease ends; take it over by force only if it is gone for good"}
-	ErrFenced   error = &problem{"another node has taken the bucket over", "what was not confirmed is still on this disk; attach read-only, or take the bucket back"}
-	ErrUnfenced error = &problem{"the store cannot keep two writers apart", "the provider ignores or lacks conditional writes; let only one node ever use this bucket, and say so with single-writer"}
-	ErrReadOnly error = &problem{"the store is attached read-only", "attach it as its owner to write"}
-	ErrNoKey    error = &problem{"the store's key is not open", "give the node's key or the recovery key (AGE-SECRET-KEY-1...)"}
+	ErrOwned    error = &identity.Problem{Text: "the bucket belongs to another node", Cure: "stop that node, or wait until its lease ends; take it over by force only if it is gone for good"}
+	ErrFenced   error = &identity.Problem{Text: "another node has taken the bucket over", Cure: "what was not confirmed is still on this disk; attach read-only, or take the bucket back"}
+	ErrUnfenced error = &identity.Problem{Text: "the store cannot keep two writers apart", Cure: "the provider ignores or lacks conditional writes; let only one node ever use this bucket, and say so with single-writer"}
+	ErrReadOnly error = &identity.Problem{Text: "the store is attached read-only", Cure: "attach it as its owner to write"}
+	ErrNoKey    error = &identity.Problem{Text: "the store's key is not open", Cure: "give the node's key or the recovery key (AGE-SECRET-KEY-1...)"}
 )
-
-type problem struct{ text, hint string }
-
-func (p *problem) Error() string { return p.text }
-
-// Hint is printed on its own line below the error.
-func (p *problem) Hint() string { return p.hint }
 
 // A Store is a store in a bucket. Its methods may be called concurrently.
 type Store struct {
@@ -120,6 +115,7 @@ type Store struct {
 	ahead  *ahead.Buffer
 	meta   *meta.Objects
 	queue  *queue.Queue
+	files  files.Dir // that wait
 
 	table   table
 	journal *disk.Journal
@@ -132,10 +128,11 @@ type Store struct {
 	etag     string       // of the owner's object
 	fenced   bool
 	seen     map[uint32]time.Time // when local packs were first seen
-	doomed   []layout.Tombstone   // packs that the next root buries
+	doomed   []grave              // packs that the next root buries
 	pending  map[string]bool      // files that no root names: true to keep, false to remove
 	onlyRead bool
 	dirty    bool // packs were deleted since the last root
+	stale    bool // the bucket was not asked yet what there is
 }
 
 // String names the store for messages.

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -81,7 +81,7 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if err := s.writable(); err != nil {
 		return r, err
 	}
-	found, err := s.listAll(ctx)
+	found, err := s.b.ListAll(ctx)
 	if err != nil {
 		return r, fmt.Errorf("audit %s: %w", s, err)
 	}
@@ -109,34 +109,6 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	return r, s.orphans(ctx, found, opt, &r)
 }
 
-// listAll returns everything below our prefix. The canaries are in the listing
-// or it is not believed.
-func (s *Store) listAll(ctx context.Context) (map[string]bucket.Info, error) {
-	first, last := "0canary-"+rand.Text(), "zcanary-"+rand.Text()
-	for _, key := range []string{first, last} {
-		if _, err := s.b.PutBytes(ctx, key, []byte("canary"), bucket.PutOption{}); err != nil {
-			return nil, err
-		}
-	}
-	found := map[string]bucket.Info{}
-	err := s.b.List(ctx, "", func(page []bucket.Info) error {
-		for _, o := range page {
-			found[o.Key] = o
-		}
-		return nil
-	})
-	for _, key := range []string{first, last} {
-		if _, ok := found[key]; !ok && err == nil {
-			err = fmt.Errorf("%w: an object that was written just now is not in it", bucket.ErrListing)
-		}
-		delete(found, key)
-	}
-	if derr := s.b.Delete(context.WithoutCancel(ctx), first, last); derr != nil {
-		s.cfg.Log.Warn("canaries were not deleted", "err", derr)
-	}
-	return found, err
-}
-
 // markLost asks for each missing pack alone before it is believed to be gone.
 func (s *Store) markLost(ctx context.Context, packs []*remote, r *AuditReport) error {
 	gone := map[format.ID]bool{}
@@ -152,7 +124,7 @@ func (s *Store) markLost(ctx context.Context, packs []*remote, r *AuditReport) e
 	for _, p := range packs {
 		if p.lost != gone[p.id] {
 			p.lost = gone[p.id]
-			s.note(note{Kind: noteLost, Pack: p.id, On: p.lost})
+			s.note(notes.Note{Kind: notes.Lost, Pack: p.id, On: p.lost})
 			s.cfg.Log.Error("pack in the bucket", "pack", p.id.String(), "lost", p.lost)
 		}
 	}
@@ -196,7 +168,7 @@ func (s *Store) orphans(ctx context.Context, found map[string]bucket.Info, opt A
 // named returns whether a key belongs to the store as it is.
 func (s *Store) named() func(key string) bool {
 	s.mu.Lock()
-	h := s.head
+	h, doomed := s.head, s.doomed
 	s.mu.Unlock()
 	keep := map[string]bool{layout.FormatKey: true, layout.OwnerKey: true}
 	for _, o := range slices.Concat(h.Index, h.Bundles) {
@@ -207,6 +179,9 @@ func (s *Store) named() func(key string) bool {
 	}
 	for _, t := range h.Dead {
 		keep[layout.PackKey(t.Pack)] = true
+	}
+	for _, g := range doomed {
+		keep[layout.PackKey(g.Pack)] = true
 	}
 	waiting, err := s.queue.Waiting()
 	for id := range waiting {

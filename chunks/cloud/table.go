@@ -13,7 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
 )
 
-// A remote is a pack in the bucket. Only dead and lost change.
+// A remote is a pack in the bucket. Only dead, bad and lost change.
 type remote struct {
 	number  uint32
 	id      format.ID
@@ -22,13 +22,15 @@ type remote struct {
 	sealed  bool
 	offs    []uint32 // of the frames, in units of 8 bytes
 	lens    []uint32 // stored lengths
+	kinds   []chunks.Kind
 	dead    []uint64 // condemned entries
+	bad     []uint64 // entries that are denied because they are damaged
 	lost    bool     // the bucket has it not
 }
 
 // live reports whether an entry may be relied on.
 func (p *remote) live(entry uint32) bool {
-	return int(entry) < len(p.offs) && !p.lost && !bitmap.Has(p.dead, entry)
+	return int(entry) < len(p.offs) && !p.lost && !bitmap.Has(p.dead, entry) && !bitmap.Has(p.bad, entry)
 }
 
 func (p *remote) frame(entry uint32) (off, n int64) {
@@ -71,6 +73,7 @@ func (t *table) add(p layout.Pack, number uint32, dead []uint64) {
 	for _, row := range p.Rows {
 		r.offs = append(r.offs, uint32(row.Off/format.SmallAlign))
 		r.lens = append(r.lens, row.Stored)
+		r.kinds = append(r.kinds, row.Kind)
 	}
 	t.packs[number] = r
 }
@@ -124,8 +127,8 @@ func (t *table) lookup(d chunks.Digest) (number, entry uint32, ok bool) {
 	return loc.Pack, loc.Entry, p != nil && p.live(loc.Entry)
 }
 
-// located is lookup, and finds chunks of lost packs as well: what cannot be
-// read is not garbage.
+// located is lookup, and finds what is denied as well: what cannot be read is
+// not garbage.
 func (t *table) located(d chunks.Digest) (number, entry uint32, ok bool) {
 	loc, ok := t.idx.Lookup(d)
 	if !ok {

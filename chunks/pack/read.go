@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -150,16 +149,11 @@ func (s *Store) GetMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 	})
 	g, inner := errgroup.WithContext(ctx)
 	g.SetLimit(s.cfg.Readers)
-	pool := sync.Pool{New: func() any { b := make([]byte, 0, pieceBytes); return &b }}
 	for len(wants) > 0 && inner.Err() == nil {
 		n := piece(wants)
 		part := wants[:n]
 		wants = wants[n:]
-		g.Go(func() error {
-			buf := pool.Get().(*[]byte)
-			defer pool.Put(buf)
-			return s.readPiece(inner, part, buf, fn)
-		})
+		g.Go(func() error { return s.readPiece(inner, part, fn) })
 	}
 	return cmp.Or(g.Wait(), ctx.Err())
 }
@@ -176,31 +170,47 @@ func piece(wants []want) int {
 
 // readPiece reads neighbours with one call. Whatever is not right on the way
 // is read again by itself, so that trouble with one chunk stays with it.
-func (s *Store) readPiece(ctx context.Context, part []want, buf *[]byte, fn func(chunks.Digest, chunks.Blob, error) error) error {
+func (s *Store) readPiece(ctx context.Context, part []want, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	if len(part) == 1 {
+		return s.readSingle(ctx, part[0], fn)
+	}
 	first, p := part[0].off(), s.packs.At(part[0].l.Pack)
-	b := slices.Grow((*buf)[:0], int(part[len(part)-1].end()-first))[:part[len(part)-1].end()-first]
-	*buf = b
-	whole := p != nil && len(part) > 1 && s.readPack(p, b, first) == nil
-	var single []byte
+	length := int(part[len(part)-1].end() - first)
+	buf := chunks.GetBuffer(length)
+	defer buf.Free()
+	b := buf.Bytes[:length]
+	whole := p != nil && s.readPack(p, b, first) == nil
 	for _, w := range part {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var blob chunks.Blob
-		err := chunks.ErrCorrupt
-		if whole {
-			at := b[w.off()-first:][:format.EntrySize+int(w.l.Len)]
-			blob = chunks.Blob(at[format.EntrySize:])
-			err = format.CheckRead(at, w.d, blob)
-		}
-		if err != nil {
-			if blob, err = s.Get(ctx, w.d, single); err == nil {
-				single = blob
-			}
-		}
-		if err := fn(w.d, blob, err); err != nil {
+		if err := s.handOut(ctx, w, b[w.off()-first:], whole, fn); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// handOut hands one chunk of a piece out, from what was read if that is good.
+func (s *Store) handOut(ctx context.Context, w want, b []byte, read bool, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	entry := b[:format.EntrySize+int(w.l.Len)]
+	blob := chunks.Blob(entry[format.EntrySize:])
+	if !read || format.CheckRead(entry, w.d, blob) != nil {
+		return s.readSingle(ctx, w, fn)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return fn(w.d, blob, nil)
+}
+
+// readSingle reads one chunk of a batch by itself.
+func (s *Store) readSingle(ctx context.Context, w want, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	buf := chunks.GetBuffer(min(int(w.l.Len), chunks.MaxBlob))
+	defer buf.Free()
+	blob, err := s.Get(ctx, w.d, buf.Bytes)
+	if err == nil {
+		buf.Bytes = blob
+	}
+	return fn(w.d, blob, err)
 }

@@ -19,7 +19,9 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/datastore"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/key"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/node"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/s3"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/schedule"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/snapshot"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/task"
@@ -69,13 +71,14 @@ func newRoot(e cli.Env) *cobra.Command {
 	root.SetErr(e.Err)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return cli.Usage(err) })
 	flags := root.PersistentFlags()
-	flags.StringVar(&o.Repository, "repository", e.Getenv("PBS_REPOSITORY"), "the store to work on: /DIRECTORY or [[USER@REALM[!TOKEN]@]HOST[:PORT]:]STORE; default: the node on this machine (env PBS_REPOSITORY)")
+	flags.StringVar(&o.Repository, "repository", e.Getenv("PBS_REPOSITORY"), "the store to work on: /DIRECTORY, s3://BUCKET/PREFIX or [[USER@REALM[!TOKEN]@]HOST[:PORT]:]STORE; default: the node on this machine (env PBS_REPOSITORY)")
 	flags.StringVar(&o.Data, "data", cmp.Or(e.Getenv("HOLDFAST_DATA"), cli.DefaultData), "where the node on this machine keeps its data (env HOLDFAST_DATA)")
+	flags.StringVar(&o.RecoveryKey, "recovery-key-file", e.Getenv("HOLDFAST_RECOVERY_KEY_FILE"), "file with the recovery key of a bucket that --repository names (env HOLDFAST_RECOVERY_KEY_FILE)")
 	flags.StringVar(&o.Format, "output-format", "text", "text, json or json-pretty")
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "print results only, no progress")
 	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
-	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o),
-		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewTraffic(o))
+	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o),
+		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewTraffic(o), s3.New(o))
 	return root
 }

@@ -1,3 +1,6 @@
+// Package consensustest has the stores of a node in memory: they survive its
+// crash, stall and fail as a disk does. The network between such nodes is
+// mesh/meshtest.
 package consensustest
 
 import (

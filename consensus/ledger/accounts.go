@@ -124,7 +124,8 @@ func WithActor(ctx context.Context, actor string) context.Context {
 	return context.WithValue(ctx, actorKey{}, actor)
 }
 
-func actor(ctx context.Context) string {
+// Actor returns who makes the changes that ctx is used for.
+func Actor(ctx context.Context) string {
 	if a, is := ctx.Value(actorKey{}).(string); is && a != "" {
 		return a
 	}
@@ -163,7 +164,7 @@ func (a *Accounts) update(ctx context.Context, change func(*access.State) error)
 			mark.Value = incomplete
 		}
 		part := append(slices.Clone(ops[:n]), Settings.Put(generationKey, generation, mark))
-		r, err := a.client.Do(ctx, actor(ctx), "", KindChange, Change{Ops: part})
+		r, err := a.client.Do(ctx, Actor(ctx), "", KindChange, Change{Ops: part})
 		if err != nil {
 			return fmt.Errorf("change accounts: %w", err)
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
+	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
 )
 
 // Real ledgers in a real group, in bad times: what is written and read is
@@ -63,7 +64,7 @@ type site struct {
 
 type mesh struct {
 	t     *testing.T
-	net   *consensustest.Network
+	net   *meshtest.Network
 	sites []*site
 	lock  chan struct{} // held while a site stops and starts
 	ops   []porcupine.Operation
@@ -80,7 +81,7 @@ func newMesh(t *testing.T, seed uint64) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mesh{t: t, net: consensustest.NewNetwork(seed), lock: make(chan struct{}, 1), began: time.Now()}
+	m := &mesh{t: t, net: meshtest.New(seed), lock: make(chan struct{}, 1), began: time.Now()}
 	for i := range byte(3) {
 		k := key(10 + i)
 		node := authority.Node{Key: authority.PublicKey(k), Name: fmt.Sprint("node-", i), Site: fmt.Sprint("site-", i), Role: "full", Votes: true}

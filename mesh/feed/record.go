@@ -95,6 +95,17 @@ func OriginOf(key ed25519.PrivateKey) Origin { return Origin(key.Public().(ed255
 
 // Parse reads a record and checks that its origin has signed it.
 func Parse(o Origin, b []byte) (r Record, err error) {
+	if r, err = Read(b); err != nil {
+		return r, err
+	}
+	if !ed25519.Verify(o[:], signed(o, b[:len(b)-64]), r.Sig[:]) {
+		return Record{}, invalid("record %d.%d is not signed by its origin", r.Epoch, r.Seq)
+	}
+	return r, nil
+}
+
+// Read reads a record that was checked before, as those from a [Store] are.
+func Read(b []byte) (r Record, err error) {
 	if len(b) < recordLeast || b[0] != recordVersion {
 		return r, invalid("%d bytes of version %d", len(b), first(b))
 	}
@@ -102,18 +113,14 @@ func Parse(o Origin, b []byte) (r Record, err error) {
 	if n > MaxData || uint64(len(b)) != recordLeast+uint64(n) {
 		return r, invalid("%d bytes of data in a record of %d bytes", n, len(b))
 	}
-	body := b[:len(b)-64]
 	r = Record{
 		Epoch: binary.BigEndian.Uint64(b[1:]), Seq: binary.BigEndian.Uint64(b[9:]),
 		At:   time.UnixMilli(int64(binary.BigEndian.Uint64(b[17:]))),
 		Prev: [32]byte(b[25:57]), Kind: binary.BigEndian.Uint16(b[57:]),
-		Data: append([]byte(nil), body[recordHead:]...), Sig: [64]byte(b[len(b)-64:]),
+		Data: append([]byte(nil), b[recordHead:len(b)-64]...), Sig: [64]byte(b[len(b)-64:]),
 	}
 	if r.Epoch == 0 || r.Seq == 0 {
 		return Record{}, invalid("it has no place")
-	}
-	if !ed25519.Verify(o[:], signed(o, body), r.Sig[:]) {
-		return Record{}, invalid("record %d.%d is not signed by its origin", r.Epoch, r.Seq)
 	}
 	return r, nil
 }

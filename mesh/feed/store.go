@@ -197,6 +197,8 @@ func fits(o Origin, b *bolt.Bucket, r Record) (fresh bool, err error) {
 			err = &Fork{o, ours, r}
 		}
 		return false, err
+	case isBase(r) && h.Before(Head{Epoch: r.Epoch, Seq: r.Seq}) && r.Seq > h.Seq+1:
+		return true, nil // what is between was left out by the origin itself
 	case r.Epoch <= h.Epoch:
 		return false, invalid("record %d.%d does not stand behind %d.%d", r.Epoch, r.Seq, h.Epoch, h.Seq)
 	}
@@ -242,11 +244,28 @@ func (s *Store) Check(o Origin, theirs Head) (behind bool, err error) {
 			return err
 		}
 		if theirs.Epoch == ours.Epoch && theirs.Seq < ours.Seq {
-			return fmt.Errorf("%w: %d.%d is not here, and %d.%d is", ErrForked, theirs.Epoch, theirs.Seq, ours.Epoch, ours.Seq)
+			return passed(o, b, theirs)
 		}
 		return nil
 	})
 	return ours.Before(theirs), err
+}
+
+// passed tells whether the feed in b, which is longer, has gone through a head
+// of the same epoch that is not here; nil also if that was left out.
+func passed(o Origin, b *bolt.Bucket, h Head) error {
+	k, v := b.Cursor().Seek(place(h.Epoch, h.Seq))
+	next, err := Parse(o, v)
+	if err != nil {
+		return err
+	}
+	if bytes.Equal(k, place(h.Epoch, h.Seq+1)) && next.Prev == h.Hash || isBase(next) && next.Seq > h.Seq+1 {
+		return nil
+	}
+	if first, _ := b.Cursor().First(); bytes.Equal(first, k) && next.Seq > h.Seq+1 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d.%d is not here, and %d.%d is", ErrForked, h.Epoch, h.Seq, next.Epoch, next.Seq)
 }
 
 // ErrForked says that two heads of a feed contradict each other. The records

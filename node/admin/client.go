@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
 // A Client asks the daemon of a node.
@@ -106,7 +108,7 @@ func (c *Client) Call(ctx context.Context, method, path string, params url.Value
 		return Result{}, fmt.Errorf("read the daemon's answer: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
-		return Result{}, &Refusal{resp.StatusCode, strings.TrimSpace(string(text))}
+		return Result{}, &Refusal{resp.StatusCode, strings.TrimSpace(string(text)), resp.Header.Get(rest.HintHeader)}
 	}
 	r := Result{}
 	if err := json.Unmarshal(text, &r.Beside); err != nil {
@@ -121,7 +123,11 @@ func (c *Client) Call(ctx context.Context, method, path string, params url.Value
 type Refusal struct {
 	Status int // of HTTP
 	Text   string
+	Cure   string // what to do about it, "" if that is not known
 }
+
+// Hint is printed on its own line below the error.
+func (e *Refusal) Hint() string { return e.Cure }
 
 func (e *Refusal) Error() string {
 	if e.Text == "" {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/pbs/bulk"
 )
 
 // A conn is a connection that begins with TLS, or with plain HTTP, which shows
@@ -60,7 +62,7 @@ func (c *conn) begin() error {
 	case first[0] == recordHandshake:
 		ctx, cancel := context.WithTimeout(context.Background(), HeadTime)
 		defer cancel()
-		secure := tls.Server(c.begun, c.tls)
+		secure := tls.Server(bulk.Below(c.begun), c.tls)
 		c.secure.Store(secure)
 		c.SetWriteDeadline(time.Now().Add(HeadTime))
 		return secure.HandshakeContext(ctx)
@@ -126,7 +128,12 @@ func (c *conn) Close() error {
 }
 
 // NetConn returns the connection below.
-func (c *conn) NetConn() net.Conn { return c.steady }
+func (c *conn) NetConn() net.Conn {
+	if secure := c.secure.Load(); secure != nil {
+		return secure
+	}
+	return c.steady
+}
 
 // A prefixed is a connection of which somebody has read ahead.
 type prefixed struct {
@@ -135,6 +142,9 @@ type prefixed struct {
 }
 
 func (c *prefixed) Read(p []byte) (int, error) { return c.r.Read(p) }
+
+// NetConn returns the connection below.
+func (c *prefixed) NetConn() net.Conn { return c.Conn }
 
 // A steady is a connection on which a write must get forward: a client that
 // takes nothing for stallTime is dropped.

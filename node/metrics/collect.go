@@ -5,7 +5,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 )
 
@@ -75,7 +74,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 			up = 0
 		}
 		gauge(ch, upDesc, up, name)
-		if space, err := (disk.OS{}).Space(d.Dir); err == nil {
+		if space, err := c.cfg.Stores.Room(name); err == nil {
 			gauge(ch, totalDesc, space.TotalBytes, name)
 			gauge(ch, availDesc, space.FreeBytes, name)
 		}

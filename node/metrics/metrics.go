@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 )
 
@@ -20,6 +22,7 @@ import (
 type Stores interface {
 	Names() []string
 	Get(name string) (*catalog.Datastore, error)
+	Room(name string) (disk.Space, error)
 }
 
 // Config says what there is to tell. Every field is required.
@@ -37,16 +40,19 @@ type Config struct {
 type Metrics struct {
 	http.Handler
 	requests *prometheus.HistogramVec
+	begun    *prometheus.CounterVec
 }
 
 // New returns Metrics. It starts nothing.
 func New(cfg Config) (*Metrics, error) {
 	m := &Metrics{requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "holdfast_http_request_duration_seconds",
-		Help: "Time in which requests of the API were answered. A session counts as one request, for as long as it lasts.",
+		Help: "Time in which requests of the API were answered. Sessions of backups and readers are none.",
 		// From what memory answers to the timeouts of clients.
 		Buckets: []float64{.001, .005, .02, .1, .5, 2, 7, 30, 120},
-	}, []string{"method", "path", "status"})}
+	}, []string{"method", "path", "status"}), begun: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "holdfast_sessions_begun_total", Help: "Sessions that have begun since the start: backup or reader.",
+	}, []string{"kind"})}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "holdfast_build_info", Help: "1; the version is in the label.",
 		ConstLabels: prometheus.Labels{"version": cfg.Version, "name": cfg.Name, "site": cfg.Site},
@@ -54,7 +60,7 @@ func New(cfg Config) (*Metrics, error) {
 	build.Set(1)
 	r := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
-		build, m.requests, &nodeCollector{cfg}, &storeCollector{cfg}, &taskCollector{cfg},
+		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &taskCollector{cfg},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := r.Register(c); err != nil {
@@ -65,8 +71,13 @@ func New(cfg Config) (*Metrics, error) {
 	return m, nil
 }
 
-// Observe counts a request, as [rest.Config] wants it.
+// Observe counts a request, as [rest.Config] wants it. A session, which lasts
+// for hours, would say nothing about how fast requests are answered.
 func (m *Metrics) Observe(method, path string, status int, took time.Duration) {
+	if status == http.StatusSwitchingProtocols {
+		m.begun.WithLabelValues(strings.TrimPrefix(path, "/")).Inc()
+		return
+	}
 	switch method {
 	case http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete:
 	default:

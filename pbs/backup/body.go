@@ -23,19 +23,55 @@ func (u *upload) free() {
 	u.memory.release()
 }
 
-// receive reads the body of r, which was announced to have size bytes.
+// firstPiece is what the memory of a chunk begins with, and growth how much
+// more it gets when that is full: little is copied of a chunk of 4 MiB.
+const (
+	firstPiece = 256 << 10
+	growth     = 4
+)
+
+// receive reads the body of r, which was announced to have size bytes. Its
+// memory grows as it comes.
 func (s *Session) receive(r *http.Request, size int64) (*upload, error) {
-	memory, err := s.budget.reserve(r.Context(), size)
+	n := min(size, firstPiece)
+	memory, err := s.budget.reserve(r.Context(), n)
 	if err != nil {
 		return nil, fmt.Errorf("receive %d bytes: %w", size, err)
 	}
-	u := &upload{buffer: chunks.GetBuffer(int(size)), memory: memory}
-	if u.blob, err = readBody(r.Body, u.buffer.Bytes[:size]); err != nil {
+	u := &upload{buffer: chunks.GetBuffer(int(n)), memory: memory}
+	for got := int64(0); ; {
+		if err := fill(r.Body, u.buffer.Bytes[got:n], int(got), int(size)); err != nil {
+			u.free()
+			return nil, err
+		}
+		if n == size {
+			break
+		}
+		got, n = n, min(size, growth*n)
+		if err := u.grow(r.Context(), got, n); err != nil {
+			u.free()
+			return nil, fmt.Errorf("receive %d bytes: %w", size, err)
+		}
+	}
+	if err := nothingMore(r.Body, int(size)); err != nil {
 		u.free()
 		return nil, err
 	}
+	u.blob = u.buffer.Bytes[:size]
 	memory.arrived()
 	return u, nil
+}
+
+// grow gives an upload, of which got bytes have come, room for n.
+func (u *upload) grow(ctx context.Context, got, n int64) error {
+	if err := u.memory.grow(ctx, n-got); err != nil {
+		return err
+	}
+	larger := chunks.GetBuffer(int(n))
+	copy(larger.Bytes[:got], u.buffer.Bytes[:got])
+	u.buffer.Free()
+	u.buffer = larger
+	return nil
 }
 
 // A sizeError says that a body is not as long as announced.
@@ -51,22 +87,28 @@ func (e *sizeError) Error() string {
 	return fmt.Sprintf("body has %d bytes, less than announced", e.got)
 }
 
-// readBody fills dst, and makes sure that nothing follows.
-func readBody(body io.Reader, dst []byte) ([]byte, error) {
+// fill fills dst with what comes behind the first got bytes of a body that was
+// announced to have size.
+func fill(body io.Reader, dst []byte, got, size int) error {
 	n, err := io.ReadFull(body, dst)
 	switch {
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		return nil, &sizeError{got: n}
+		return &sizeError{got: got + n}
 	case err != nil:
-		return nil, fmt.Errorf("receive %d bytes: %w", len(dst), err)
+		return fmt.Errorf("receive %d bytes: %w", size, err)
 	}
+	return nil
+}
+
+// nothingMore makes sure that a body ends after size bytes.
+func nothingMore(body io.Reader, size int) error {
 	switch n, err := body.Read(make([]byte, 1)); {
 	case n > 0:
-		return nil, &sizeError{got: len(dst), longer: true}
+		return &sizeError{got: size, longer: true}
 	case err == nil || err == io.EOF:
-		return dst, nil
+		return nil
 	default:
-		return nil, fmt.Errorf("receive the end of %d bytes: %w", len(dst), err)
+		return fmt.Errorf("receive the end of %d bytes: %w", size, err)
 	}
 }
 

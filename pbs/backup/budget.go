@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 )
 
 // A budget bounds the memory for uploads of one session.
 //
-// A chunk reserves its length before its body is read; a body that waits is
+// A chunk reserves what it is read into, which grows with what has come of it:
+// what a client announces and does not send costs nothing. A body that waits is
 // held up by the flow control of HTTP/2, first its stream and then the whole
 // connection. That could be a deadlock: if the client interleaves more uploads
 // than fit, those that wait fill the connection's window, and those that were
@@ -16,9 +18,12 @@ import (
 // while another one is complete, and thus about to be checked and stored,
 // which needs no network. While all that were let in are still arriving, the
 // next is let in as well, up to a limit that no honest client reaches: the
-// official ones have 64 uploads of 4 MiB under way.
+// official ones have 64 uploads of 4 MiB under way. What is above the soft limit
+// comes out of one pool of all sessions, so that no number of hostile clients
+// can take more than the soft limit each and that pool.
 type budget struct {
 	soft, hard int64 // bytes
+	pool       *pool
 
 	mu sync.Mutex
 
@@ -31,9 +36,24 @@ type budget struct {
 // send many chunks at the same time.
 const interleaved = 8
 
-func newBudget(bytes int64) *budget {
-	return &budget{soft: bytes, hard: interleaved * bytes, freed: make(chan struct{})}
+func newBudget(bytes int64, p *pool) *budget {
+	return &budget{soft: bytes, hard: interleaved * bytes, pool: p, freed: make(chan struct{})}
 }
+
+// A pool is memory that sessions share.
+type pool struct{ left atomic.Int64 }
+
+// take takes n bytes, of which some may come back, if they are there.
+func (p *pool) take(n int64) bool {
+	if left := p.left.Add(-n); n > 0 && left < 0 {
+		p.left.Add(n)
+		return false
+	}
+	return true
+}
+
+// above returns how much of held bytes comes out of the pool.
+func (b *budget) above(held int64) int64 { return max(0, held-b.soft) }
 
 // errMemory says that a client sends more chunks side by side than anybody
 // could keep.
@@ -48,23 +68,36 @@ type reservation struct {
 
 // reserve waits until there is room for n bytes.
 func (b *budget) reserve(ctx context.Context, n int64) (*reservation, error) {
+	r := &reservation{b: b}
+	return r, r.grow(ctx, n)
+}
+
+// grow waits until there is room for n bytes more.
+func (r *reservation) grow(ctx context.Context, n int64) error {
+	b := r.b
 	for {
 		b.mu.Lock()
-		switch {
-		case b.held == 0 || b.held+n <= b.soft || b.complete == 0 && b.held+n <= b.hard:
+		alone := b.held == r.n
+		fits := alone || b.held+n <= b.soft || b.complete == 0 && b.held+n <= b.hard
+		if fits && (alone || b.pool.take(b.above(b.held+n)-b.above(b.held))) {
+			if alone { // one chunk is always let in, whoever has taken the pool
+				b.pool.left.Add(b.above(b.held) - b.above(b.held+n))
+			}
 			b.held += n
+			r.n += n
 			b.mu.Unlock()
-			return &reservation{b: b, n: n}, nil
-		case b.complete == 0:
+			return nil
+		}
+		if b.complete == 0 {
 			b.mu.Unlock()
-			return nil, errMemory
+			return errMemory
 		}
 		freed := b.freed
 		b.mu.Unlock()
 		select {
 		case <-freed:
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -79,12 +112,14 @@ func (r *reservation) arrived() {
 
 // release gives the memory back, and lets those that wait try again.
 func (r *reservation) release() {
-	r.b.mu.Lock()
-	defer r.b.mu.Unlock()
-	r.b.held -= r.n
+	b := r.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pool.left.Add(b.above(b.held) - b.above(b.held-r.n))
+	b.held -= r.n
 	if r.done {
-		r.b.complete--
+		b.complete--
 	}
-	close(r.b.freed)
-	r.b.freed = make(chan struct{})
+	close(b.freed)
+	b.freed = make(chan struct{})
 }

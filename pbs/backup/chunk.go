@@ -91,7 +91,7 @@ func (s *Session) storeChunk(r *http.Request, k kind, id int, digest chunks.Dige
 	if s.finished {
 		return errFinished
 	}
-	if err := s.req.Datastore.Room(); err != nil {
+	if err := s.req.Datastore.AwaitRoom(r.Context()); err != nil {
 		return s.full(err)
 	}
 	duplicate, err := s.put(r.Context(), digest, b)

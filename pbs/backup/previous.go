@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"path"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -52,7 +53,7 @@ func (s *Session) previous(p *upgrade.Params, w http.ResponseWriter, r *http.Req
 
 func (s *Session) openError(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return upgrade.Errorf(http.StatusNotFound, "open file %q failed - not found", s.base.String()+"/"+name)
+		return upgrade.Errorf(http.StatusNotFound, "open file %q failed - not found", path.Join(s.req.Store, s.req.Namespace.Path(), s.base.String(), name))
 	}
 	return err
 }

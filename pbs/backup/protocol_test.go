@@ -77,7 +77,7 @@ func TestRefusedRequests(t *testing.T) {
 		{"building on an image with more chunks", []string{"POST /fixed_index?archive-name=disk.img.fidx&size=8388608&reuse-csum={@fix YZS}"}, "400 clone_data_from failed - index sizes not equal"},
 		{"building on an image without saying its size", []string{"POST /fixed_index?archive-name=disk.img.fidx&reuse-csum={@fix YZS}"}, "'size': parameter is missing"},
 
-		{"a file that the last backup does not have", []string{"GET /previous?archive-name=nope.blob"}, "404 open file \"vm/100/1970-01-01T00:16:40Z/nope.blob\" failed - not found"},
+		{"a file that the last backup does not have", []string{"GET /previous?archive-name=nope.blob"}, "404 open file \"store1/vm/100/1970-01-01T00:16:40Z/nope.blob\" failed - not found"},
 		{"an index that the last backup does not have", []string{"GET /previous?archive-name=nope.didx"}, "404 open file"},
 
 		{"a blob shorter than announced", []string{"POST /blob?file-name=x.blob&encoded-size=113 <A"}, "400 got blob with unexpected length (113 != 112)"},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/http"
+	"path"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -57,7 +58,7 @@ func (s *Server) Begin(ctx context.Context, req Request) (*Session, error) {
 	case req.Benchmark && !isBenchmark:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "benchmark is only allowed for the group %s", benchmarkGroup)
 	}
-	if err := req.Datastore.Room(); err != nil {
+	if err := req.Datastore.AwaitRoom(ctx); err != nil {
 		return nil, req.refusal(err)
 	}
 	owner := req.owner()
@@ -104,7 +105,7 @@ func (req Request) refusal(err error) error {
 	return err
 }
 
-// group names the group with its store and namespace.
+// group is where the group would be in a datastore of PBS.
 func (req Request) group() string {
-	return strings.Join(append([]string{req.Store}, append(req.Namespace.Components(), req.Snapshot.Group.String())...), "/")
+	return path.Join(req.Store, req.Namespace.Path(), req.Snapshot.Group.String())
 }

@@ -56,7 +56,7 @@ func newSession(s *Server, req Request, w *catalog.Writer) *Session {
 		task:    upgrade.Unread,
 		writer:  w,
 		base:    findBase(req, w),
-		budget:  newBudget(s.cfg.Memory),
+		budget:  newBudget(s.cfg.Memory, &s.pool),
 		known:   map[chunks.Digest]uint32{},
 		indexes: map[int]*index{},
 		names:   map[string]bool{},

@@ -66,7 +66,7 @@ type Config struct {
 	// by keep-alive packets.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	InFlight int64        // bytes of chunks on their way at a time, in each direction, and half as much again that was not asked for yet; default 96 MiB
+	InFlight int64        // bytes of chunks on their way at a time, in each direction, and three quarters as much again that was not asked for yet; default 96 MiB
 	Log      *slog.Logger // default: discard
 }
 
@@ -108,7 +108,7 @@ func New(cfg Config) (*Client, error) {
 	return &Client{
 		cfg: cfg, server: server,
 		sending: semaphore.NewWeighted(cfg.InFlight), receiving: semaphore.NewWeighted(cfg.InFlight),
-		expecting: semaphore.NewWeighted(cfg.InFlight / 2),
+		expecting: semaphore.NewWeighted(cfg.InFlight / 4 * 3),
 	}, nil
 }
 

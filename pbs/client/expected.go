@@ -72,7 +72,7 @@ func (e *expected) next() {
 		}
 		p := &early{loan: loan{s: e.s, budget: e.budget}, done: make(chan struct{})}
 		n := e.s.guess()
-		if !e.budget.TryAcquire(n) && !(e.forget() && e.budget.TryAcquire(n)) {
+		if !e.acquire(n) && !(e.forget() && e.acquire(n)) {
 			return
 		}
 		p.loan.bytes = n
@@ -83,18 +83,26 @@ func (e *expected) next() {
 	}
 }
 
+// acquire takes n bytes of the budget, if room is left then for chunks to turn
+// out longer than thought: those that do, and find none, have come for nothing.
+func (e *expected) acquire(n int64) bool {
+	spare := min(e.s.r.c.cfg.InFlight/8, chunks.MaxBlob)
+	if !e.budget.TryAcquire(n + spare) {
+		return false
+	}
+	e.budget.Release(spare)
+	return true
+}
+
 // fetch fetches one chunk. What goes wrong shows when it is asked for.
 func (e *expected) fetch(p *early, d chunks.Digest) {
-	buf := chunks.GetBuffer(int(p.loan.bytes))
-	b, err := p.loan.tryRead(e.s.r.session.Context(), d, buf.Bytes)
+	buf, err := p.loan.tryRead(e.s.r.session.Context(), d)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err == nil {
-		e.s.learn(len(b))
-		buf.Bytes = b
+		e.s.learn(len(buf.Bytes))
 		p.buf = buf
 	} else {
-		buf.Free()
 		p.loan.giveBack()
 		if e.held[d] == p {
 			delete(e.held, d)
@@ -104,8 +112,8 @@ func (e *expected) fetch(p *early, d chunks.Digest) {
 	e.next()
 }
 
-// take returns a chunk that was expected, copied to buf, nil if there is none.
-func (e *expected) take(ctx context.Context, d chunks.Digest, buf []byte) []byte {
+// take hands a chunk over that was expected, nil if there is none.
+func (e *expected) take(ctx context.Context, d chunks.Digest) *chunks.Buffer {
 	e.mu.Lock()
 	p := e.held[d]
 	if p == nil {
@@ -131,8 +139,12 @@ func (e *expected) take(ctx context.Context, d chunks.Digest, buf []byte) []byte
 	if p.buf == nil {
 		return nil
 	}
-	b := append(buf[:0], p.buf.Bytes...)
-	e.drop(p)
+	b := p.buf
+	p.buf = nil
+	p.loan.giveBack()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.next()
 	return b
 }
 

@@ -17,7 +17,10 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/client/wire"
 )
 
-var _ chunks.BatchSource = (*source)(nil)
+var (
+	_ chunks.BatchSource = (*source)(nil)
+	_ chunks.Lender      = (*source)(nil)
+)
 
 // A source reads the chunks of a snapshot. Many requests are on their way at
 // the same time, as far as the client's budget of bytes goes. How long a chunk
@@ -46,12 +49,16 @@ func newSource(r *Snapshot) *source {
 func (s *source) String() string { return s.r.String() }
 
 // guess returns how many bytes to set aside for a chunk: a quarter more than
-// they have had, and not so few that there are too many requests.
+// they have had.
 func (s *source) guess() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return min(max(s.mean+s.mean/4, s.r.c.cfg.InFlight/wire.Streams), chunks.MaxBlob)
+	return min(max(s.mean+s.mean/4, s.least()), chunks.MaxBlob)
 }
+
+// least is what a chunk has set aside at least, so that there are not too many
+// requests.
+func (s *source) least() int64 { return s.r.c.cfg.InFlight / wire.Streams }
 
 // learn takes the length of a chunk into account.
 func (s *source) learn(n int) {
@@ -62,7 +69,17 @@ func (s *source) learn(n int) {
 
 // Get returns a chunk.
 func (s *source) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
-	if b := s.expected.take(ctx, d, buf); b != nil {
+	lent, err := s.Lend(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer lent.Free()
+	return append(buf[:0], lent.Bytes...), nil
+}
+
+// Lend returns a chunk in a buffer that the caller frees.
+func (s *source) Lend(ctx context.Context, d chunks.Digest) (*chunks.Buffer, error) {
+	if b := s.expected.take(ctx, d); b != nil {
 		return s.checked(d, b)
 	}
 	l := loan{s: s, budget: s.r.c.receiving}
@@ -70,7 +87,7 @@ func (s *source) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.B
 		return nil, err
 	}
 	defer l.giveBack()
-	return l.read(ctx, d, buf)
+	return l.read(ctx, d)
 }
 
 // GetMany hands out many chunks, in the order in which they come. It fails if
@@ -85,16 +102,15 @@ func (s *source) GetMany(ctx context.Context, want []chunks.Digest, fn func(chun
 		}
 		g.Go(func() error {
 			defer l.giveBack()
-			buf := chunks.GetBuffer(int(l.bytes))
-			defer buf.Free()
-			b, err := l.read(gctx, d, buf.Bytes)
+			buf, err := l.read(gctx, d)
 			switch {
 			case err == nil:
-				buf.Bytes = b
+				defer buf.Free()
+				return fn(d, buf.Bytes, nil)
 			case !isOfChunk(err):
 				return err
 			}
-			return fn(d, b, err)
+			return fn(d, nil, err)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -126,14 +142,17 @@ func (l *loan) take(ctx context.Context, n int64) error {
 	return nil
 }
 
-// grow makes the loan as large as n bytes, if that can be done at once.
-func (l *loan) grow(n int64) bool {
-	if n > l.bytes {
-		if !l.budget.TryAcquire(n - l.bytes) {
-			return false
-		}
-		l.bytes = n
+// fit makes the loan as large as a chunk of n bytes needs, if that can be done
+// at once.
+func (l *loan) fit(n int64) bool {
+	n = max(n, l.s.least())
+	switch {
+	case n > l.bytes && !l.budget.TryAcquire(n-l.bytes):
+		return false
+	case n < l.bytes:
+		l.budget.Release(l.bytes - n)
 	}
+	l.bytes = n
 	return true
 }
 
@@ -142,27 +161,28 @@ func (l *loan) giveBack() {
 	l.bytes = 0
 }
 
-// read reads a chunk and checks its frame. It uses buf's memory if that is
-// large enough.
-func (l *loan) read(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
-	b, err := l.tryRead(ctx, d, buf)
+// read reads a chunk and checks its frame.
+func (l *loan) read(ctx context.Context, d chunks.Digest) (*chunks.Buffer, error) {
+	b, err := l.tryRead(ctx, d)
 	if errors.Is(err, errOutgrown) {
 		l.giveBack()
 		if err := l.take(ctx, chunks.MaxBlob); err != nil {
 			return nil, err
 		}
-		b, err = l.tryRead(ctx, d, buf)
+		b, err = l.tryRead(ctx, d)
 	}
 	if err != nil {
 		return nil, l.s.explain(d, err)
 	}
-	l.s.learn(len(b))
+	l.s.learn(len(b.Bytes))
 	return l.s.checked(d, b)
 }
 
-// checked returns a blob after a look at its frame.
-func (s *source) checked(d chunks.Digest, b []byte) (chunks.Blob, error) {
-	if err := chunks.Blob(b).Check(); err != nil {
+// checked returns a blob after a look at its frame, and frees one that is no
+// good.
+func (s *source) checked(d chunks.Digest, b *chunks.Buffer) (*chunks.Buffer, error) {
+	if err := chunks.Blob(b.Bytes).Check(); err != nil {
+		b.Free()
 		return nil, &chunks.Error{Op: "read", Digest: d, Place: s.String(), Err: err}
 	}
 	return b, nil
@@ -171,45 +191,62 @@ func (s *source) checked(d chunks.Digest, b []byte) (chunks.Blob, error) {
 // errOutgrown says that a chunk has no room in its loan.
 var errOutgrown = errors.New("chunk is longer than thought")
 
-// tryRead asks for a chunk and reads the answer.
-func (l *loan) tryRead(ctx context.Context, d chunks.Digest, buf []byte) ([]byte, error) {
+// tryRead asks for a chunk and reads the answer. Memory is taken when the
+// answer begins: only then is it known how much is needed.
+func (l *loan) tryRead(ctx context.Context, d chunks.Digest) (*chunks.Buffer, error) {
 	session, doing := l.s.r.session, "read chunk "+d.Short()
 	resp, err := session.Send(ctx, wire.Exchange{Doing: doing, Method: "GET", Path: "/chunk", Query: url.Values{"digest": {d.String()}}})
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close() // tells the server to stop, if there is more
-	b, err := l.fill(resp.Body, max(resp.ContentLength, 0), buf[:0])
-	if err == nil || errors.Is(err, errOutgrown) || errors.Is(err, chunks.ErrCorrupt) {
-		return b, err
+	room := l.bytes
+	if resp.ContentLength >= 0 {
+		room = resp.ContentLength
 	}
-	return nil, session.Broken(ctx, doing, err)
+	switch {
+	case room > chunks.MaxBlob:
+		return nil, errLong
+	case !l.fit(room):
+		return nil, errOutgrown
+	}
+	buf := chunks.GetBuffer(int(room))
+	if err := l.fill(resp.Body, room, buf); err != nil {
+		buf.Free()
+		if errors.Is(err, errOutgrown) || errors.Is(err, chunks.ErrCorrupt) {
+			return nil, err
+		}
+		return nil, session.Broken(ctx, doing, err)
+	}
+	return buf, nil
 }
 
-// fill reads body, of length bytes if that is known, into b.
-func (l *loan) fill(body io.Reader, length int64, b []byte) ([]byte, error) {
-	room := max(l.bytes, length)
+var errLong = fmt.Errorf("%w: it has more than %d bytes encoded", chunks.ErrCorrupt, chunks.MaxBlob)
+
+// fill reads body into buf, in which there is room for so many bytes, and for
+// more that are needed to see the end.
+func (l *loan) fill(body io.Reader, room int64, buf *chunks.Buffer) error {
 	for {
-		switch {
-		case room > chunks.MaxBlob || len(b) > chunks.MaxBlob:
-			return nil, fmt.Errorf("%w: it has more than %d bytes encoded", chunks.ErrCorrupt, chunks.MaxBlob)
-		case int64(len(b)) > room: // more than was thought
-			room = min(2*room, chunks.MaxBlob)
-		}
-		if !l.grow(room) {
-			return nil, errOutgrown
+		b := buf.Bytes
+		if int64(len(b)) > room { // more than was thought
+			if room = min(2*room, chunks.MaxBlob); len(b) > chunks.MaxBlob {
+				return errLong
+			}
+			if !l.fit(room) {
+				return errOutgrown
+			}
 		}
 		if len(b) == cap(b) {
 			b = slices.Grow(b, int(room)+1-len(b))
 		}
 		// One byte more than there should be, so as to see the end.
 		n, err := body.Read(b[len(b):min(cap(b), int(room)+1)])
-		b = b[:len(b)+n]
+		buf.Bytes = b[:len(b)+n]
 		if err == io.EOF {
-			return b, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -138,6 +139,9 @@ func (c *conn) begin(h header) error {
 	}
 	c.handlers.Add(1)
 	go s.serve(r)
+	if !h.has(flagEndStream) {
+		runtime.Gosched() // a handler that asks for the body before it is read saves a copy of it
+	}
 	return nil
 }
 

@@ -27,13 +27,13 @@ type stream struct {
 type body struct {
 	mu      sync.Mutex
 	arrived *sync.Cond
-	blocks  [][]byte
-	want    []byte // of a handler that waits; nil: none does
-	filling bool   // the reader writes to want
-	got     int    // bytes of want that are there
-	credit  int    // taken by the handler, and not yet told the client
-	err     error  // after what is in blocks
-	closed  bool   // nobody wants the rest
+	blocks  []*block // oldest first
+	want    []byte   // of a handler that waits; nil: none does
+	filling bool     // the reader writes to want
+	got     int      // bytes of want that are there
+	credit  int      // taken by the handler, and not yet told the client
+	err     error    // after what is in blocks
+	closed  bool     // nobody wants the rest
 }
 
 // errAbandoned is what a body ends with that the handler did not read.
@@ -87,9 +87,11 @@ func (r bodyReader) Read(p []byte) (int, error) {
 	if b.err != nil && b.err != io.EOF {
 		return 0, b.err
 	}
-	n := copy(p, b.blocks[0])
-	if b.blocks[0] = b.blocks[0][n:]; len(b.blocks[0]) == 0 {
+	first := b.blocks[0]
+	n := copy(p, first.left)
+	if first.left = first.left[n:]; len(first.left) == 0 {
 		b.blocks = b.blocks[1:]
+		blocks.Put(first)
 	}
 	r.s.took(n, n)
 	return n, nil
@@ -110,7 +112,8 @@ func (s *stream) abandon() (more bool) {
 	b.closed = true
 	dropped := 0
 	for _, block := range b.blocks {
-		dropped += len(block)
+		dropped += len(block.left)
+		blocks.Put(block)
 	}
 	b.blocks = nil
 	if b.err == nil {
@@ -190,8 +193,14 @@ func (c *conn) readData(h header) error {
 	return nil
 }
 
-// blockSize is how much is kept in one piece.
-const blockSize = 64 << 10
+// A block is a piece of a body that came before the handler asked for it.
+type block struct {
+	left   []byte // what was not read yet
+	memory [64 << 10]byte
+}
+
+// blocks lends blocks, to the connections of the whole process.
+var blocks = sync.Pool{New: func() any { return new(block) }}
 
 // receive reads some of n bytes of the body from the connection.
 func (s *stream) receive(n int) (int, error) {
@@ -217,21 +226,23 @@ func (s *stream) receive(n int) (int, error) {
 		return len(to), err
 	}
 	b.mu.Unlock()
-	n = min(n, blockSize)
+	into := blocks.Get().(*block)
+	n = min(n, len(into.memory))
 	if err := c.hold(n); err != nil {
 		return 0, err
 	}
-	block := make([]byte, n)
-	if _, err := io.ReadFull(c.in, block); err != nil {
+	into.left = into.memory[:n]
+	if _, err := io.ReadFull(c.in, into.left); err != nil {
 		return 0, err
 	}
 	b.mu.Lock()
 	if b.closed || b.err != nil {
 		b.mu.Unlock()
+		blocks.Put(into)
 		c.took(n, n)
 		return n, nil
 	}
-	b.blocks = append(b.blocks, block)
+	b.blocks = append(b.blocks, into)
 	b.arrived.Broadcast()
 	b.mu.Unlock()
 	return n, nil

@@ -134,9 +134,7 @@ func (r *Recorder) Record(now time.Time, figures map[string]float64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.series {
-		for i := range s.Rings {
-			s.Rings[i].rewind(now.Unix() / steps[i])
-		}
+		s.rewind(now.Unix())
 	}
 	for name, v := range figures {
 		s := r.series[name]
@@ -165,12 +163,24 @@ func newSeries() *series {
 	return s
 }
 
-// rewind makes n the newest slot if the ring has later ones: the clock was
-// wrong before, or is now. What it has of times after n is dropped, or one
-// figure of a wrong date would keep out all others until that date. A step back
-// into the slot before is none of that, but a clock that is being kept right.
+// rewind makes now the newest moment if there are figures of later ones: the
+// clock was wrong before, or is now. What there is of times after it is dropped,
+// or one figure of a wrong date would keep out all others until that date. A
+// step back into the minute before is none of that, but a clock that is being
+// kept right. The minutes decide for all rings: six hours say little about a
+// clock.
+func (s *series) rewind(now int64) {
+	if now/steps[0] >= s.Rings[0].Last-1 {
+		return
+	}
+	for i := range s.Rings {
+		s.Rings[i].rewind(now / steps[i])
+	}
+}
+
+// rewind drops what is later than slot n.
 func (g *ring) rewind(n int64) {
-	if n >= g.Last-1 {
+	if n >= g.Last {
 		return
 	}
 	for later := max(n+1, g.Last-slots+1); later <= g.Last; later++ {

@@ -135,6 +135,33 @@ func TestClockThatWasWrong(t *testing.T) {
 	}
 }
 
+// After a clock that was seven hours ahead was set right, no graph is mute: the
+// six hours of the year were, until the clock reached the wrong time again.
+func TestNoGraphIsMuteAfterAWrongClock(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "figures")
+	synctest.Test(t, func(t *testing.T) {
+		ahead, v := 7*time.Hour, 1.0
+		r := newRecorder(t, file, nil2)
+		for range 600 { // ten hours, of which the clock is wrong for one
+			if v == 60 {
+				ahead, v = 0, 100
+			}
+			r.Record(time.Now().Add(ahead), map[string]float64{"x": v})
+			v++
+			time.Sleep(time.Minute)
+		}
+		for _, frame := range []string{"hour", "week", "year"} {
+			got := figures(t, r, time.Now().Add(-time.Minute), frame)
+			if len(got) == 0 || got[0] < 100 {
+				t.Errorf("%s: %v", frame, got)
+			}
+		}
+		if got := figures(t, r, time.Now(), "year"); len(got) < 2 {
+			t.Errorf("after ten hours the graph of a year has %v", got)
+		}
+	})
+}
+
 // What a crash left of a file that was being written goes.
 func TestHalfWrittenFilesGo(t *testing.T) {
 	dir := t.TempDir()

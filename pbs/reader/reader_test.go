@@ -110,7 +110,7 @@ func TestRefusedRequests(t *testing.T) {
 	s, _ := newSite(t, 3)
 	c := connect(t, s)
 	defer c.Close()
-	get(t, c, "/download?file-name=client.log.blob", http.StatusNotFound, `open file "vm/1/1970-01-01T00:16:40Z/client.log.blob" failed - not found`)
+	get(t, c, "/download?file-name=client.log.blob", http.StatusNotFound, `open file "store1/vm/1/1970-01-01T00:16:40Z/client.log.blob" failed - not found`)
 	get(t, c, "/download?file-name=nope.didx", http.StatusNotFound, "failed - not found")
 	get(t, c, "/download?file-name=../owner", http.StatusBadRequest, "parameter verification failed - 'file-name'")
 	get(t, c, "/download", http.StatusBadRequest, "parameter is missing and it is not optional.")

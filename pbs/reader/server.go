@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
+	"path"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -69,6 +69,11 @@ func (s *Server) Open(ctx context.Context, req Request) (*Session, error) {
 	return newSession(s, req, r), nil
 }
 
+// dir is where the snapshot would be in a datastore of PBS.
+func (req Request) dir() string {
+	return path.Join(req.Store, req.Namespace.Path(), req.Snapshot.String())
+}
+
 // refusal says in the words of PBS why a snapshot cannot be opened.
 func (req Request) refusal(err error) error {
 	const bad = http.StatusBadRequest
@@ -76,8 +81,7 @@ func (req Request) refusal(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return upgrade.Errorf(bad, "snapshot %s does not exist.", req.Snapshot)
 	case errors.Is(err, catalog.ErrBusy):
-		dir := strings.Join(append([]string{req.Store}, append(req.Namespace.Components(), req.Snapshot.String())...), "/")
-		return upgrade.Errorf(bad, "unable to acquire lock on snapshot directory %q - locked by another operation", dir)
+		return upgrade.Errorf(bad, "unable to acquire lock on snapshot directory %q - locked by another operation", req.dir())
 	case errors.Is(err, catalog.ErrMaintenance):
 		return cmp.Or(upgrade.InService(req.Store, req.Datastore, false), err)
 	}

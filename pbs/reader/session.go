@@ -83,7 +83,7 @@ func (s *Session) download(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Session) openError(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return upgrade.Errorf(http.StatusNotFound, "open file %q failed - not found", s.req.Snapshot.String()+"/"+name)
+		return upgrade.Errorf(http.StatusNotFound, "open file %q failed - not found", s.req.dir()+"/"+name)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
@@ -24,6 +25,9 @@ var formats = map[string]format{"json": js, "extjs": extjs}
 
 // jsonType is the type of answers in JSON; PBS sends errors with it as well.
 const jsonType = "application/json;charset=UTF-8"
+
+// HintHeader has what an operator can do about an error. PBS has no such header.
+const HintHeader = "Holdfast-Hint"
 
 // data answers with what an endpoint returned.
 func (f format) data(w http.ResponseWriter, data any) error {
@@ -54,6 +58,9 @@ func (f format) data(w http.ResponseWriter, data any) error {
 // fail answers with an error.
 func (f format) fail(w http.ResponseWriter, err error) {
 	status, text := statusOf(err), textOf(err)
+	if hinted := interface{ Hint() string }(nil); errors.As(err, &hinted) && hinted.Hint() != "" {
+		w.Header().Set(HintHeader, strings.Join(strings.Fields(hinted.Hint()), " "))
+	}
 	if f == extjs {
 		body, _ := json.Marshal(map[string]any{
 			"message": text, "errors": upgrade.WrongParams(err), "success": false, "status": status,

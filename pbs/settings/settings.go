@@ -29,6 +29,7 @@ type State struct {
 	PruneJobs    []PruneJob    `json:"prune-jobs"`
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
+	S3Clients    []S3Client    `json:"s3-clients"`
 }
 
 // A Datastore says where a datastore is and what the node does for it.
@@ -40,6 +41,8 @@ type Datastore struct {
 	Notify           string `json:"notify,omitempty"`
 	NotifyUser       string `json:"notify-user,omitempty"`
 	Tuning           string `json:"tuning,omitempty"` // kept for clients; nothing here needs tuning
+
+	Backend Backend `json:"backend,omitzero"` // zero: the directory alone
 }
 
 // A PruneJob prunes a namespace of a datastore.
@@ -101,7 +104,7 @@ func OpenFile(path string) (*statefile.File[State], error) { return statefile.Op
 
 var file = statefile.Kind[State]{
 	Name: "settings", Version: 1, Limit: 32 << 20,
-	New: func() *State { s := &State{}; s.tidy(); return s }, Clone: clone, Tidy: (*State).tidy, Check: (*State).Check,
+	New: New, Clone: Clone, Tidy: (*State).tidy, Check: (*State).Check,
 	Loss: "no datastore is known; create each again with the path that it had, and nothing in it is lost",
 }
 
@@ -131,8 +134,16 @@ func CheckDigest(part any, want string) error {
 	return nil
 }
 
-// clone copies by way of JSON, which is what the state is made for.
-func clone(s *State) *State {
+// New returns the state of a node on which nothing is set up.
+func New() *State {
+	s := &State{}
+	s.tidy()
+	return s
+}
+
+// Clone returns a copy that shares nothing with s and is in order. It copies by
+// way of JSON, which is what the state is made for.
+func Clone(s *State) *State {
 	text, err := json.Marshal(s)
 	c := &State{}
 	if err == nil {
@@ -150,6 +161,7 @@ func (s *State) tidy() {
 	s.Datastores = sorted(s.Datastores, func(d Datastore) string { return d.Name })
 	s.PruneJobs = sorted(s.PruneJobs, func(j PruneJob) string { return j.ID })
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
+	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
 	s.TrafficRules = sorted(s.TrafficRules, func(r TrafficRule) string { return r.Name })
 }
 
@@ -177,6 +189,7 @@ func (s *State) Check() error {
 		distinct("datastore", s.Datastores, func(d Datastore) string { return d.Name }),
 		distinct("prune job", s.PruneJobs, func(j PruneJob) string { return j.ID }),
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
+		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
 		distinct("traffic rule", s.TrafficRules, func(r TrafficRule) string { return r.Name }),
 	)
 }

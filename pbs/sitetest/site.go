@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
+	"github.com/holdfast-mesh/holdfast/pbs/bulk"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -91,7 +92,7 @@ func New(cfg Config) (*Site, error) {
 	if cfg.Listen != nil {
 		listener = cfg.Listen(listener)
 	}
-	go func() { s.served <- s.http.ServeTLS(listener, "", "") }()
+	go func() { s.served <- s.http.ServeTLS(bulk.Listen(listener), "", "") }()
 	return s, nil
 }
 

@@ -45,6 +45,7 @@ type Create struct {
 	settings.Datastore
 	Settings catalog.Settings
 	Reuse    bool // take over a datastore that is there
+	Cloud    NewCloud
 }
 
 // StartCreate begins to make a datastore.
@@ -63,7 +64,7 @@ func (s *Set) create(ctx context.Context, t *jobs.Task, c Create) error {
 			return fmt.Errorf("path %s is that of datastore '%s', or one lies within the other", c.Path, d.Name)
 		}
 	}
-	if err := s.prepare(t, c); err != nil {
+	if err := s.prepare(ctx, t, c); err != nil {
 		return err
 	}
 	err := s.cfg.Settings.Update(ctx, func(state *settings.State) error {
@@ -93,7 +94,10 @@ func (s *Set) create(ctx context.Context, t *jobs.Task, c Create) error {
 }
 
 // prepare makes the directory a datastore, or finds that it is one.
-func (s *Set) prepare(t *jobs.Task, c Create) error {
+func (s *Set) prepare(ctx context.Context, t *jobs.Task, c Create) error {
+	if !c.Backend.IsZero() {
+		return s.prepareCloud(ctx, t, c)
+	}
 	_, err := identity.Read(s.cfg.FS, c.Path)
 	switch {
 	case err == nil && c.Reuse:
@@ -248,7 +252,7 @@ func (s *Set) mayDestroy(name, dir string) error {
 // ours are the names of what a datastore consists of. Its identity goes last,
 // so that a removal can be begun again.
 var ours = []string{
-	"ns", "vm", "ct", "host", "trash", "running", identity.IndexDir, identity.PacksDir, "gc",
+	"ns", "vm", "ct", "host", "trash", "running", "cloud", identity.IndexDir, identity.PacksDir, "gc",
 	"listing", gcStatusFile, "settings.json", "guard.json",
 	identity.StateFile, identity.CleanFile, identity.ReserveFile, identity.LockFile, identity.File,
 }

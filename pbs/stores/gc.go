@@ -99,7 +99,7 @@ func (s *Set) collect(name string) func(context.Context, *jobs.Task) error {
 		defer done()
 		t.Logf("starting garbage collection on store %s", name)
 		p := gcProgress{task: t}
-		report, err := d.Collect(ctx, gc.Options{Progress: p.tell})
+		report, err := s.collectOne(ctx, t, name, d, gc.Options{Progress: p.tell})
 		if err != nil && report.IndexFiles+report.RemovedChunks+report.CondemnedChunks == 0 {
 			return err // it came to nothing
 		}

@@ -65,6 +65,7 @@ func (s *Set) schedules(state *settings.State) []jobs.Schedule {
 			Name: gcSchedule(d.Name), Event: d.GCSchedule, Type: gcType, ID: d.Name, Auth: root, Work: s.collect(d.Name),
 		})
 	}
+	list = append(list, s.cloudSchedules(state)...)
 	for _, j := range state.PruneJobs {
 		sched := jobs.Schedule{
 			Name: pruneType + ":" + j.ID, Event: j.Schedule, Type: pruneType, ID: j.Store, Auth: root, Work: s.pruneJob(j),

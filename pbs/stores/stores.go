@@ -32,6 +32,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -43,6 +44,8 @@ type Config struct {
 	Tasks     *jobs.Manager   // required
 	Scheduler *jobs.Scheduler // required
 	FS        disk.FS         // default: the machine's
+	Clouds    *s3.Clients     // default: no datastore has a bucket
+	Node      string          // our name, where a bucket says who owns it
 	Log       *slog.Logger    // default: discard
 }
 
@@ -64,6 +67,8 @@ type Set struct {
 type store struct {
 	name, dir string
 	d         *catalog.Datastore // nil: it is not open
+	cloud     *running           // nil: it has no bucket
+	as        string             // of what it was opened with
 	err       error              // why it is not
 	leaving   bool               // it is being removed or closed; nothing begins
 	reads     int                // of Use
@@ -160,7 +165,7 @@ func (s *Set) surplus(state *settings.State) []*store {
 	defer s.mu.Unlock()
 	var list []*store
 	for _, st := range s.stores {
-		if want, ok := state.Datastore(st.name); !ok || want.Path != st.dir {
+		if want, ok := state.Datastore(st.name); !ok || want.Path != st.dir || s.version(want) != st.as {
 			list = append(list, st)
 		}
 	}
@@ -177,8 +182,8 @@ func (s *Set) lacks(want settings.Datastore) bool {
 // open opens a datastore, or notes why it cannot.
 func (s *Set) open(ctx context.Context, want settings.Datastore) {
 	start := time.Now()
-	st := &store{name: want.Name, dir: want.Path}
-	d, err := catalog.Open(ctx, catalog.Config{Dir: want.Path, FS: s.cfg.FS, Log: s.cfg.Log.With("store", want.Name)})
+	st := &store{name: want.Name, dir: want.Path, as: s.version(want)}
+	d, err := s.openOne(ctx, st, want)
 	if st.err = err; err == nil {
 		st.d = d
 		st.gc = s.readGC(d)
@@ -224,6 +229,7 @@ func (s *Set) shut(st *store) error {
 	if st.d == nil {
 		return nil
 	}
+	st.cloud.stop()
 	if err := st.d.Close(); err != nil {
 		return fmt.Errorf("close datastore %s: %w", st.name, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/pbs/bulk"
 	"github.com/holdfast-mesh/holdfast/pbs/h2"
 )
 
@@ -53,7 +54,7 @@ func Serve(ctx context.Context, conn net.Conn, h http.Handler, l Limits) error {
 		h = l.Wrap(h)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	a := newActivity(conn)
+	a := newActivity(bulk.Over(conn))
 	stop := context.AfterFunc(ctx, func() { drop(conn) })
 	watched := make(chan struct{})
 	go func() {

@@ -3,7 +3,8 @@
 // real directory, a disk image and a small file are backed up to it over the
 // protocol of PBS, changed, backed up again, encrypted, verified, pruned,
 // collected, damaged, healed and exported, and come back byte for byte. All of it
-// is done with the holdfast binary, as a person would.
+// is done with the holdfast binary, as a person would. Two more sites join it with a
+// token each, and back up on when the one that leads is killed.
 //
 //	go run ./simulations/demo -bin bin/holdfast [-dir DIR]
 package main
@@ -42,6 +43,7 @@ type demo struct {
 	began    time.Time
 	last     string   // the last snapshot that was made
 	done     []string // the summary
+	sites    []*site  // that have joined
 }
 
 func run(ctx context.Context, bin, dir string) error {
@@ -60,12 +62,14 @@ func run(ctx context.Context, bin, dir string) error {
 	}
 	d := &demo{bin: bin, dir: dir, began: time.Now()}
 	defer d.stop()
+	defer d.stopSites()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
 	}{
 		{"data: a directory tree, a disk image and a small file", d.prepare},
 		{"a node, a datastore, and an API token that may only back up", d.setUp},
+		{"two more sites join, each with a token", d.join},
 		{"the first backup, over the protocol of a Proxmox Backup Server", d.first},
 		{"the second backup, after a few changes", d.second},
 		{"the same once more, encrypted", d.encrypted},
@@ -76,6 +80,7 @@ func run(ctx context.Context, bin, dir string) error {
 		{"a backup killed in the middle of its work, and the node after it", d.killed},
 		{"restore everything and compare", d.restore},
 		{"export a snapshot, and restore it with tar and sha256sum alone", d.export},
+		{"three sites, and the one that leads is killed", d.withoutLeader},
 	} {
 		fmt.Printf("\n== %s\n", step.what)
 		if err := step.do(ctx); err != nil {

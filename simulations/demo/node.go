@@ -28,8 +28,12 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	mesh, err := freePort()
+	if err != nil {
+		return err
+	}
 	d.address = fmt.Sprintf("127.0.0.1:%d", port)
-	if _, err := d.must(d.operator(ctx, "node", "init", "--name", "home", "--site", "home", "--listen", d.address)); err != nil {
+	if _, err := d.must(d.operator(ctx, "node", "init", "--name", "home", "--site", "home", "--listen", d.address, "--mesh-listen", fmt.Sprintf("127.0.0.1:%d", mesh))); err != nil {
 		return err
 	}
 	if err := d.start(ctx); err != nil {

@@ -2,13 +2,13 @@
 // is known at the moment: directly by UDP, or else over a stream that somebody
 // hands in, which may lead through a relay.
 //
-// A [Bind] owns the mesh port. What arrives there is told apart by its first
+// A [Bind] owns the mesh port, for each [Identity] of ours. What arrives there is told apart by its first
 // byte: packets of WireGuard, probes of ours, and QUIC, which libp2p speaks on
 // the same port so that addresses observed for one are good for the other.
 // Packets of WireGuard count only from addresses that a peer has proven by a
 // probe; all else is dropped before anything is allocated for it.
 //
-// To WireGuard every peer is one endpoint that never changes. Which path is
+// To WireGuard every key of a peer is one endpoint that never changes. Which path is
 // behind it is decided by package path, ten times a second at most.
 package bind
 
@@ -16,7 +16,6 @@ import (
 	"context"
 	"crypto/ecdh"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -24,8 +23,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.zx2c4.com/wireguard/conn"
 
 	"github.com/holdfast-mesh/holdfast/tunnel/probe"
 )
@@ -72,12 +69,17 @@ type Config struct {
 	Slept func(time.Duration)
 }
 
-// A Bind is a conn.Bind. It decides about paths while [Bind.Run] runs.
+// A Bind carries the packets of all our identities. It decides about paths
+// while [Bind.Run] runs.
 type Bind struct {
 	cfg    Config
 	start  time.Time
 	socket atomic.Pointer[Socket]
 	closed atomic.Bool
+
+	opening    sync.Mutex                  // held to replace identities
+	identities atomic.Pointer[[]*Identity] // that have the mesh port open, newest first
+	reading    chan *receiver              // waits here while nobody reads the socket
 
 	peers    atomic.Pointer[peers]
 	admitted atomic.Pointer[map[netip.AddrPort]*Peer]
@@ -94,6 +96,7 @@ type Bind struct {
 
 	tables sync.Mutex // held to replace peers
 	keys   []*ecdh.PrivateKey
+	live   int // how many of keys are in use, the first ones
 
 	dropped struct {
 		stranger atomic.Uint64 // WireGuard packets from unproven addresses
@@ -115,49 +118,13 @@ func New(cfg Config) *Bind {
 		start:   time.Now(),
 		relayed: make(chan relayed, relayQueue),
 		kick:    make(chan struct{}, 1),
+		reading: make(chan *receiver, 1),
 	}
+	b.identities.Store(&[]*Identity{})
 	b.peers.Store(&peers{})
 	b.admitted.Store(&map[netip.AddrPort]*Peer{})
 	b.observed.by = map[NodeID]netip.AddrPort{}
 	return b
-}
-
-// Open opens the mesh port; the number asked for is in the Config's Listen.
-func (b *Bind) Open(uint16) ([]conn.ReceiveFunc, uint16, error) {
-	if b.socket.Load() != nil {
-		return nil, 0, conn.ErrBindAlreadyOpen
-	}
-	s, err := b.cfg.Listen()
-	if err != nil {
-		return nil, 0, err
-	}
-	b.closed.Store(false)
-	b.socket.Store(&s)
-	r := &receiver{bind: b, socket: s, buf: make([]byte, 1<<16), scratch: make([]byte, probe.ScratchBytes)}
-	return []conn.ReceiveFunc{r.receive}, s.LocalAddr().Port(), nil
-}
-
-// Close closes the mesh port.
-func (b *Bind) Close() error {
-	b.closed.Store(true)
-	if s := b.socket.Swap(nil); s != nil {
-		return (*s).Close()
-	}
-	return nil
-}
-
-// SetMark is of no use to us.
-func (b *Bind) SetMark(uint32) error { return nil }
-
-// BatchSize is how many packets WireGuard may move at a time.
-func (b *Bind) BatchSize() int { return b.cfg.Batch }
-
-// ParseEndpoint returns the endpoint of the node whose ID is s.
-func (b *Bind) ParseEndpoint(s string) (conn.Endpoint, error) {
-	if p := b.peers.Load().byID[NodeID(s)]; p != nil {
-		return p, nil
-	}
-	return nil, fmt.Errorf("tunnel: no peer %q", s)
 }
 
 // LocalAddr returns the address that the mesh port is bound to, or zero.
@@ -168,25 +135,19 @@ func (b *Bind) LocalAddr() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// Send sends packets of WireGuard to a peer by the path of the moment. What
-// cannot be sent is lost, as on any network; the peer's counters tell.
-func (b *Bind) Send(bufs [][]byte, ep conn.Endpoint) error {
-	p, ok := ep.(*Peer)
-	if !ok {
-		return conn.ErrWrongEndpointType
-	}
-	if b.closed.Load() {
-		return net.ErrClosed
-	}
-	b.sending(p, bufs)
+// send sends packets to p by the path of the moment; k is whose keys they are
+// sealed with, if known.
+func (b *Bind) send(p *Peer, k *keyed, bufs [][]byte) {
 	r := p.route.Load()
 	if r.direct.IsValid() {
 		b.sendDirect(p, bufs, r.direct)
 	}
-	if r.relay {
-		b.sendRelayed(p, bufs, !r.direct.IsValid())
+	if r.relay && !b.sendRelayed(p, bufs) && !r.direct.IsValid() {
+		p.relayDropped.Add(uint64(len(bufs)))
+		if k != nil {
+			k.handshake.stick()
+		}
 	}
-	return nil
 }
 
 func (b *Bind) sendDirect(p *Peer, bufs [][]byte, to netip.AddrPort) {
@@ -204,16 +165,22 @@ func (b *Bind) sendDirect(p *Peer, bufs [][]byte, to netip.AddrPort) {
 
 // sending notes what is about to be sent: whether the peer is in use, and
 // handshakes.
-func (b *Bind) sending(p *Peer, bufs [][]byte) {
+func (b *Bind) sending(k *keyed, bufs [][]byte) {
 	now := b.now()
 	for _, buf := range bufs {
 		if len(buf) == 0 || buf[0] == transport && !isData(buf) {
 			continue
 		}
-		if buf[0] != transport {
-			p.handshake.sent(buf, now)
+		switch buf[0] {
+		case initiation:
+			k.number(buf)
+			k.handshake.begins(buf, now)
+		case response:
+			k.number(buf)
+			k.handshake.confirmed()
+			k.peer.withKey(k.ours).handshake.answers(buf, now)
 		}
-		p.touch(b, now)
+		k.peer.touch(b, now)
 		return
 	}
 }

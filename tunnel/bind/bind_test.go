@@ -93,17 +93,18 @@ func one(t testing.TB) (*Bind, *fakeSocket, *receiver, *probe.Pair) {
 	})
 	ours, _ := ecdh.X25519().GenerateKey(rand.Reader)
 	theirs, _ := ecdh.X25519().GenerateKey(rand.Reader)
-	if err := b.SetKeys(ours); err != nil {
+	if err := b.SetKeys([]*ecdh.PrivateKey{ours}); err != nil {
 		t.Fatal(err)
 	}
 	err := b.SetPeers([]PeerConfig{{ID: "peer", Keys: [][32]byte{[32]byte(theirs.PublicKey().Bytes())}, MTU: 1280}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := b.Open(0); err != nil {
+	id := b.NewIdentity(ours)
+	if _, _, err := id.Open(0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	t.Cleanup(func() { id.Close() })
 	pair, err := probe.NewPair(theirs, ours.PublicKey())
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +126,14 @@ func (r *receiver) take(m []byte, bufs [][]byte, sizes []int, eps []conn.Endpoin
 	r.rest, r.segment = r.buf[:n], max(n, 1)
 	r.from = netip.MustParseAddrPort("192.0.2.9:9")
 	r.peer = (*r.bind.admitted.Load())[r.from]
-	return r.give(bufs, sizes, eps)
+	return r.give((*r.bind.identities.Load())[0], bufs, sizes, eps)
+}
+
+// next receives for the newest identity.
+func (r *receiver) next(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	id := (*r.bind.identities.Load())[0]
+	id.reader = r
+	return id.receive(bufs, sizes, eps)
 }
 
 func data(size int) []byte {
@@ -239,13 +247,13 @@ func TestTrainIsCutAndWhatDoesNotFitComesNext(t *testing.T) {
 	}
 	s.in <- train[:len(train)-40] // the last is smaller
 	s.in <- data(50)
-	if n, err := r.receive(bufs, sizes, eps); n != batch || err != nil {
+	if n, err := r.next(bufs, sizes, eps); n != batch || err != nil {
 		t.Fatalf("%d packets, %v, want %d", n, err, batch)
 	}
-	if n, err := r.receive(bufs, sizes, eps); err != nil || n != 3 || sizes[0] != 100 || bufs[0][99] != batch || sizes[2] != 60 {
+	if n, err := r.next(bufs, sizes, eps); err != nil || n != 3 || sizes[0] != 100 || bufs[0][99] != batch || sizes[2] != 60 {
 		t.Errorf("then %d packets of %v, %v, want 3 of 100, 100 and 60", n, sizes[:3], err)
 	}
-	if n, err := r.receive(bufs, sizes, eps); n != 1 || sizes[0] != 50 || err != nil {
+	if n, err := r.next(bufs, sizes, eps); n != 1 || sizes[0] != 50 || err != nil {
 		t.Errorf("then %d packets of %d, %v, want one of 50", n, sizes[0], err)
 	}
 }
@@ -261,7 +269,7 @@ func TestStreamWakesTheReceiver(t *testing.T) {
 	got := make(chan int, 1)
 	go func() {
 		bufs, sizes, eps := room()
-		n, _ := r.receive(bufs, sizes, eps)
+		n, _ := r.next(bufs, sizes, eps)
 		got <- n
 	}()
 	m := data(77)

@@ -13,7 +13,7 @@ import (
 const (
 	resendAgain = 100 * time.Millisecond // between answers to the same initiation
 
-	minCrossing, maxCrossing = 50 * time.Millisecond, 500 * time.Millisecond
+	minCrossing, maxCrossing = 100 * time.Millisecond, 500 * time.Millisecond
 )
 
 // resendAfter is when an initiation that is not answered goes out again, on
@@ -27,6 +27,9 @@ func resendAfter(n int) time.Duration {
 	return after[n]
 }
 
+// handshakes are those between one key of ours and one of a peer; what the peer
+// sent is kept with the first pair of ours, for only WireGuard can read whose it
+// is.
 type handshakes struct {
 	mu sync.Mutex
 
@@ -40,19 +43,30 @@ type handshakes struct {
 	answered time.Duration
 }
 
-// sent notes a handshake message of ours.
-func (h *handshakes) sent(m []byte, now time.Duration) {
+// begins notes an initiation of ours.
+func (h *handshakes) begins(m []byte, now time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	switch m[0] {
-	case initiation:
-		h.initiation = append(h.initiation[:0], m...)
-		h.begun, h.resent, h.stuck = now, 0, false
-	case response:
+	h.initiation = append(h.initiation[:0], m...)
+	h.begun, h.resent, h.stuck = now, 0, false
+}
+
+// answers notes our response to what was heard last.
+func (h *handshakes) answers(m []byte, now time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.heard) >= 8 && len(m) >= 12 && bytes.Equal(h.heard[4:8], m[8:12]) {
 		h.answer = append(h.answer[:0], m...)
 		h.answered = now
-		h.initiation = h.initiation[:0]
 	}
+}
+
+// pending reports whether an initiation of ours is on its way for less than
+// that.
+func (h *handshakes) pending(now, than time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.initiation) > 0 && now-h.begun < than
 }
 
 // confirmed notes that the peer has keys in common with us.
@@ -94,7 +108,7 @@ func (h *handshakes) due(now, rtt time.Duration) []byte {
 // came notes an initiation of the peer. If it is the same as the last, it
 // returns the response to send again. drop is whether WireGuard must not see
 // it: as it knows it already, or as ours came first.
-func (h *handshakes) came(m []byte, now, rtt time.Duration, wins bool) (again []byte, drop bool) {
+func (h *handshakes) came(m []byte, now time.Duration, crossing bool) (again []byte, drop bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if bytes.Equal(m, h.heard) && len(h.answer) > 0 {
@@ -104,28 +118,29 @@ func (h *handshakes) came(m []byte, now, rtt time.Duration, wins bool) (again []
 		h.answered = now
 		return bytes.Clone(h.answer), true
 	}
-	crossing := min(max(2*rtt, minCrossing), maxCrossing)
-	if wins && len(h.initiation) > 0 && now-h.begun < crossing {
+	if crossing {
 		return nil, true
 	}
 	h.heard, h.answer = append(h.heard[:0], m...), h.answer[:0]
 	return nil, false
 }
 
-// handshaken sees every message that WireGuard is to get, and reports whether
-// it may.
-func (b *Bind) handshaken(p *Peer, m []byte, now time.Duration) bool {
-	switch m[0] {
-	case initiation:
-		again, drop := p.handshake.came(m, now, p.rtt(), b.cfg.Self < p.id)
-		if again != nil {
-			b.Send([][]byte{again}, p)
+// initiated sees an initiation of p for an identity, and reports whether
+// WireGuard may.
+func (b *Bind) initiated(p *Peer, id *Identity, m []byte, now time.Duration) bool {
+	crossing := false
+	if b.cfg.Self < p.id {
+		window := maxCrossing
+		if rtt := p.rtt(); rtt > 0 {
+			window = min(max(2*rtt, minCrossing), maxCrossing)
 		}
-		return !drop
-	case response:
-		p.handshake.mu.Lock()
-		p.handshake.initiation = p.handshake.initiation[:0]
-		p.handshake.mu.Unlock()
+		for _, k := range *p.pairs.Load() {
+			crossing = crossing || k.ours.Equal(id.key) && k.handshake.pending(now, window)
+		}
 	}
-	return true
+	again, drop := p.withKey(id.key).handshake.came(m, now, crossing)
+	if again != nil {
+		b.send(p, nil, [][]byte{again})
+	}
+	return !drop
 }

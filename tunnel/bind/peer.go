@@ -34,7 +34,7 @@ type PeerConfig struct {
 	MTU       int        // in the tunnel
 }
 
-// A Peer is a node as WireGuard sees it: an endpoint that never changes.
+// A Peer is a node, whatever its key.
 type Peer struct {
 	id      NodeID
 	address netip.Addr
@@ -49,7 +49,7 @@ type Peer struct {
 	sentBytes, receivedBytes           atomic.Uint64
 	relaySentBytes, relayReceivedBytes atomic.Uint64
 	sendErrors, relayDropped           atomic.Uint64
-	handshake                          handshakes
+	handshakes                         atomic.Uint64 // whose sessions were used
 	meter                              meter
 	reported                           atomic.Uint64 // got and lost, by the peer, of what we sent
 	stale                              limiter       // answers to probes that may be recordings
@@ -68,12 +68,17 @@ type route struct {
 	relay  bool           // over a stream, too or only
 }
 
-// keyed is the probe keys between one key of ours and one of a peer.
+// keyed is one key of ours and one of a peer: an endpoint of WireGuard, the
+// handshakes between them, and the keys of probes.
 type keyed struct {
 	*probe.Pair
-	peer   *Peer
-	ours   *ecdh.PrivateKey
-	theirs [32]byte
+	peer      *Peer
+	ours      *ecdh.PrivateKey
+	theirs    [32]byte
+	live      atomic.Bool // we use our key, and do not only know it
+	handshake handshakes
+	next      atomic.Uint32
+	numbers   [sessions]atomic.Uint64
 }
 
 func newPeer(c PeerConfig) *Peer {
@@ -103,7 +108,7 @@ func (b *Bind) SetPeers(table []PeerConfig) error {
 		if p == nil {
 			p = newPeer(c)
 		}
-		if err := p.setKeys(b.keys, c.Keys); err != nil {
+		if err := p.setKeys(b.keys, b.live, c.Keys); err != nil {
 			return fmt.Errorf("tunnel: peer %s: %w", c.ID, err)
 		}
 		p.mtu.Store(int32(c.MTU))
@@ -126,15 +131,15 @@ func (b *Bind) SetPeers(table []PeerConfig) error {
 	return nil
 }
 
-// SetKeys sets our WireGuard keys: the one in use, and older ones that peers
-// may still believe in.
-func (b *Bind) SetKeys(keys ...*ecdh.PrivateKey) error {
+// SetKeys sets our WireGuard keys, newest first: those in use, and older ones
+// that peers may still believe in.
+func (b *Bind) SetKeys(inUse []*ecdh.PrivateKey, older ...*ecdh.PrivateKey) error {
 	b.tables.Lock()
 	defer b.tables.Unlock()
-	b.keys = keys
+	b.keys, b.live = slices.Concat(inUse, older), len(inUse)
 	old := b.peers.Load()
 	for _, p := range old.byID {
-		if err := p.setKeys(keys, p.theirs()); err != nil {
+		if err := p.setKeys(b.keys, b.live, p.theirs()); err != nil {
 			return fmt.Errorf("tunnel: peer %s: %w", p.id, err)
 		}
 	}
@@ -164,15 +169,16 @@ func (b *Bind) install(byID map[NodeID]*Peer) {
 
 // setKeys makes the probe keys for each of our keys and each of the peer's,
 // and keeps those that it has: they know which probes came before.
-func (p *Peer) setKeys(ours []*ecdh.PrivateKey, theirs [][32]byte) error {
+func (p *Peer) setKeys(ours []*ecdh.PrivateKey, live int, theirs [][32]byte) error {
 	var have, want []*keyed
 	if old := p.pairs.Load(); old != nil {
 		have = *old
 	}
-	for _, o := range ours {
+	for n, o := range ours {
 		for _, t := range theirs {
 			i := slices.IndexFunc(have, func(k *keyed) bool { return k.ours.Equal(o) && k.theirs == t })
 			if i >= 0 {
+				have[i].live.Store(n < live)
 				want = append(want, have[i])
 				continue
 			}
@@ -184,11 +190,24 @@ func (p *Peer) setKeys(ours []*ecdh.PrivateKey, theirs [][32]byte) error {
 			if err != nil {
 				return err
 			}
-			want = append(want, &keyed{Pair: pair, peer: p, ours: o, theirs: t})
+			k := &keyed{Pair: pair, peer: p, ours: o, theirs: t}
+			k.live.Store(n < live)
+			want = append(want, k)
 		}
 	}
 	p.pairs.Store(&want)
 	return nil
+}
+
+// withKey returns the first pair with that key of ours: what is known of all
+// such pairs together is kept there.
+func (p *Peer) withKey(ours *ecdh.PrivateKey) *keyed {
+	for _, k := range *p.pairs.Load() {
+		if k.ours.Equal(ours) {
+			return k
+		}
+	}
+	return &keyed{} // the key was given up a moment ago
 }
 
 func (p *Peer) theirs() [][32]byte {
@@ -238,3 +257,10 @@ func (p *Peer) DstToString() string { return string(p.id) }
 func (p *Peer) DstToBytes() []byte  { return p.digest[:] }
 func (p *Peer) DstIP() netip.Addr   { return p.address }
 func (p *Peer) SrcIP() netip.Addr   { return netip.Addr{} }
+
+func (k *keyed) ClearSrc()           {}
+func (k *keyed) SrcToString() string { return "" }
+func (k *keyed) DstToString() string { return EndpointOf(k.peer.id, k.theirs) }
+func (k *keyed) DstToBytes() []byte  { return k.peer.DstToBytes() }
+func (k *keyed) DstIP() netip.Addr   { return k.peer.DstIP() }
+func (k *keyed) SrcIP() netip.Addr   { return netip.Addr{} }

@@ -143,13 +143,10 @@ func (b *Bind) callAll() {
 	}
 }
 
-// current returns the pairs with our newest key.
+// current returns the pairs with keys of ours that are in use. Probes go out by
+// each: a peer that hears us by the old key, too, need not hurry to the new one.
 func (p *Peer) current() []*keyed {
-	all := *p.pairs.Load()
-	if len(all) == 0 {
-		return nil
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(k *keyed) bool { return k.ours != all[0].ours })
+	return slices.DeleteFunc(slices.Clone(*p.pairs.Load()), func(k *keyed) bool { return !k.live.Load() })
 }
 
 func (b *Bind) sendProbe(k *keyed, m probe.Message, to netip.AddrPort, s *stream) {

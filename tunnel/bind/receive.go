@@ -33,7 +33,7 @@ func isQUIC(b []byte) bool { return len(b) > 0 && b[0]&0x40 != 0 }
 // isData reports whether a message carries a packet, so is no keepalive.
 func isData(b []byte) bool { return len(b) > 32 && b[0] == transport }
 
-// A receiver reads the socket for WireGuard. One goroutine uses it.
+// A receiver reads the socket, for all identities. One of them has it at a time.
 type receiver struct {
 	bind    *Bind
 	socket  Socket
@@ -45,24 +45,26 @@ type receiver struct {
 	from    netip.AddrPort
 	peer    *Peer // that from was proven to be, or nil
 	now     time.Duration
+
+	last struct { // the session of the last message
+		peer   *Peer
+		number uint32
+		keyed  *keyed
+	}
 }
 
-// receive is a conn.ReceiveFunc: it returns messages of WireGuard, and handles
-// all else itself.
-func (r *receiver) receive(bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
-	for {
-		if n := r.takeRelayed(bufs, sizes, eps); n > 0 {
-			return n, nil
-		}
-		if len(r.rest) == 0 {
-			if err := r.fill(); err != nil {
-				return 0, err
-			}
-		}
-		if n := r.give(bufs, sizes, eps); n > 0 {
-			return n, nil
+// receive returns messages of WireGuard for id, hands others on, and handles all
+// else itself. After a Wake it returns [udp.ErrWoken].
+func (r *receiver) receive(id *Identity, bufs [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	if n := r.takeRelayed(id, bufs, sizes, eps); n > 0 {
+		return n, nil
+	}
+	if len(r.rest) == 0 {
+		if err := r.fill(); err != nil {
+			return 0, err
 		}
 	}
+	return r.give(id, bufs, sizes, eps), nil
 }
 
 // fill waits for something at the socket; after a Wake there is nothing.
@@ -76,7 +78,7 @@ func (r *receiver) fill() error {
 	n, segment, from, err := r.socket.Receive(r.buf)
 	switch {
 	case errors.Is(err, udp.ErrWoken):
-		return nil
+		return err
 	case errors.Is(err, net.ErrClosed) || b.closed.Load():
 		return net.ErrClosed
 	case err != nil:
@@ -88,7 +90,7 @@ func (r *receiver) fill() error {
 }
 
 // give moves messages of WireGuard to bufs until either side is used up.
-func (r *receiver) give(bufs [][]byte, sizes []int, eps []conn.Endpoint) int {
+func (r *receiver) give(id *Identity, bufs [][]byte, sizes []int, eps []conn.Endpoint) int {
 	n, bytes := 0, 0
 	for n < len(bufs) && len(r.rest) > 0 {
 		m := r.rest[:min(r.segment, len(r.rest))]
@@ -102,12 +104,15 @@ func (r *receiver) give(bufs [][]byte, sizes []int, eps []conn.Endpoint) int {
 			continue
 		}
 		bytes += len(m)
-		if !r.bind.received(r.peer, m, r.now, true) {
-			continue
+		switch to := r.received(r.peer, m, r.now, true); to {
+		case nil:
+		case id:
+			sizes[n] = copy(bufs[n], m)
+			eps[n] = r.peer
+			n++
+		default:
+			to.pass(r.peer, m)
 		}
-		sizes[n] = copy(bufs[n], m)
-		eps[n] = r.peer
-		n++
 	}
 	if bytes > 0 && r.peer != nil {
 		r.peer.receivedBytes.Add(uint64(bytes))
@@ -129,19 +134,40 @@ func (r *receiver) other(m []byte) {
 	}
 }
 
-// received notes a message from p, and reports whether WireGuard may have it.
-func (b *Bind) received(p *Peer, m []byte, now time.Duration, direct bool) bool {
-	if m[0] != transport {
+// received notes a message from p, and returns who may have it, or nil.
+func (r *receiver) received(p *Peer, m []byte, now time.Duration, direct bool) *Identity {
+	b := r.bind
+	switch m[0] {
+	case initiation:
 		p.touch(b, now)
-		return b.handshaken(p, m, now)
+		id := b.identityFor(p, m, nil)
+		if id == nil || !b.initiated(p, id, m, now) {
+			return nil
+		}
+		return id
+	case response:
+		p.touch(b, now)
+		k := p.session(binary.LittleEndian.Uint32(m[8:]), false)
+		if k != nil {
+			k.handshake.confirmed()
+		}
+		return b.identityFor(p, m, k)
+	case cookie:
+		p.touch(b, now)
+		return b.identityFor(p, m, p.session(binary.LittleEndian.Uint32(m[4:]), false))
 	}
-	p.meter.note(binary.LittleEndian.Uint32(m[4:]), binary.LittleEndian.Uint64(m[8:]), direct)
+	number := binary.LittleEndian.Uint32(m[4:])
+	if number != r.last.number || p != r.last.peer {
+		r.last.peer, r.last.number, r.last.keyed = p, number, p.session(number, true)
+	}
+	k := r.last.keyed
+	p.meter.note(number, binary.LittleEndian.Uint64(m[8:]), direct)
 	if isData(m) {
 		p.touch(b, now)
-	} else {
-		p.handshake.confirmed()
+	} else if k != nil {
+		k.handshake.confirmed()
 	}
-	return true
+	return b.identityFor(p, m, k)
 }
 
 // touch notes that the peer is in use.

@@ -230,7 +230,7 @@ func (b *Bind) passOn(m relayed) {
 }
 
 // takeRelayed gives WireGuard what came over streams.
-func (r *receiver) takeRelayed(bufs [][]byte, sizes []int, eps []conn.Endpoint) int {
+func (r *receiver) takeRelayed(id *Identity, bufs [][]byte, sizes []int, eps []conn.Endpoint) int {
 	n := 0
 	now := time.Duration(-1)
 	for n < len(bufs) {
@@ -240,10 +240,14 @@ func (r *receiver) takeRelayed(bufs [][]byte, sizes []int, eps []conn.Endpoint) 
 				now = r.bind.now()
 			}
 			m.peer.relayReceivedBytes.Add(uint64(len(*m.data)))
-			if r.bind.received(m.peer, *m.data, now, false) {
+			switch to := r.received(m.peer, *m.data, now, false); to {
+			case nil:
+			case id:
 				sizes[n] = copy(bufs[n], *m.data)
 				eps[n] = m.peer
 				n++
+			default:
+				to.pass(m.peer, *m.data)
 			}
 			r.bind.packets.put(m.data)
 		default:
@@ -253,18 +257,14 @@ func (r *receiver) takeRelayed(bufs [][]byte, sizes []int, eps []conn.Endpoint) 
 	return n
 }
 
-// sendRelayed queues packets on the stream of p, if there is one. only is
-// whether they go no other way.
-func (b *Bind) sendRelayed(p *Peer, bufs [][]byte, only bool) {
+// sendRelayed queues packets on the stream of p, and reports false if there is
+// none.
+func (b *Bind) sendRelayed(p *Peer, bufs [][]byte) bool {
 	p.mu.Lock()
 	s := p.relay.out
 	p.mu.Unlock()
 	if s == nil {
-		if only {
-			p.relayDropped.Add(uint64(len(bufs)))
-			p.handshake.stick()
-		}
-		return
+		return false
 	}
 	s.used.Store(int64(b.now()))
 	for _, buf := range bufs {
@@ -274,6 +274,7 @@ func (b *Bind) sendRelayed(p *Peer, bufs [][]byte, only bool) {
 			p.relayDropped.Add(1)
 		}
 	}
+	return true
 }
 
 // A packetPool keeps buffers for messages.

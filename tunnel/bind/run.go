@@ -117,18 +117,22 @@ func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) (a
 		}
 		if used {
 			any = true
-			if again := p.handshake.due(now, p.rtt()); again != nil {
-				b.resend(p, again)
+			for _, k := range *p.pairs.Load() {
+				if again := k.handshake.due(now, p.rtt()); again != nil {
+					b.resend(p, again)
+				}
 			}
 		}
 	}
 	return any
 }
 
-// unstick sends a handshake message that had to wait for a path.
+// unstick sends handshake messages that had to wait for a path.
 func (b *Bind) unstick(p *Peer) {
-	if m := p.handshake.unstick(b.now()); m != nil {
-		b.resend(p, m)
+	for _, k := range *p.pairs.Load() {
+		if m := k.handshake.unstick(b.now()); m != nil {
+			b.resend(p, m)
+		}
 	}
 }
 
@@ -139,7 +143,7 @@ func (b *Bind) resend(p *Peer, m []byte) {
 		b.sendRaw([][]byte{m}, r.direct)
 	}
 	if r.relay {
-		b.sendRelayed(p, [][]byte{m}, false)
+		b.sendRelayed(p, [][]byte{m})
 	}
 }
 

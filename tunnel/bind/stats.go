@@ -16,6 +16,7 @@ type Stats struct {
 	RelayReceived  uint64
 	RelayDropped   uint64  // packets
 	SendErrors     uint64  // of the socket
+	Handshakes     uint64  // whose sessions the peer used
 	LossOut        float64 // share of direct packets of late that the peer missed
 	LossIn         float64 // and that we missed
 	InUse          bool
@@ -31,7 +32,7 @@ func (b *Bind) Stats() []Stats {
 			ID: p.id, Direct: r.direct, InUse: p.inUse(now),
 			Sent: p.sentBytes.Load(), Received: p.receivedBytes.Load(),
 			RelaySent: p.relaySentBytes.Load(), RelayReceived: p.relayReceivedBytes.Load(),
-			RelayDropped: p.relayDropped.Load(), SendErrors: p.sendErrors.Load(),
+			RelayDropped: p.relayDropped.Load(), SendErrors: p.sendErrors.Load(), Handshakes: p.handshakes.Load(),
 		}
 		s.LossIn = share(p.meter.counts())
 		reported := p.reported.Load()

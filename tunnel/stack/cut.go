@@ -76,8 +76,6 @@ func (c *cutter) drop() {
 	c.packet, c.pieces = nil, nil
 }
 
-func (c *cutter) destination() [16]byte { return [16]byte(c.headers[24:ipLen]) }
-
 func (c *cutter) setMarks(src, dst Mark) { c.src, c.dst = src, dst }
 
 // fit makes what the other end will send fit the link, and reports whether

@@ -1,8 +1,8 @@
 // Package stack is the end of the tunnel that programs hold: a TCP and UDP
 // stack in the process, which no interface of the host and no route leads to.
 //
-// A [Stack] is a gVisor network stack with one address, and a tun.Device that
-// WireGuard reads packets from and writes packets to. It is two to three times
+// A [Stack] is a gVisor network stack with one address, and a [Device] for each
+// WireGuard that reads its packets and writes packets to it. It is two to three times
 // as fast as the stock one because it moves batches: TCP hands it up to 64 KiB
 // at a time, which Read cuts into segments, and Write joins what arrives.
 //
@@ -20,7 +20,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.zx2c4.com/wireguard/tun"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -53,6 +52,10 @@ type Stack struct {
 	cfg  Config
 	net  *stack.Stack
 	link *link
+
+	mu      sync.Mutex
+	devices []*Device // newest first
+	table   []Route
 
 	closing sync.Once
 }
@@ -107,20 +110,22 @@ func (s *Stack) configure() error {
 	return nil
 }
 
-// Device returns what WireGuard reads from and writes to.
-func (s *Stack) Device() tun.Device { return (*device)(s.link) }
-
 // Waits returns how often a packet had to wait for WireGuard to take it.
 func (s *Stack) Waits() uint64 { return s.link.waits.Load() }
 
 // Close ends every connection and waits for the goroutines of the stack. The
-// device must have been closed, or its reader gone, before.
+// readers of devices must be gone before.
 func (s *Stack) Close() {
 	s.closing.Do(func() {
 		s.link.shut()
+		s.mu.Lock()
+		devices := s.devices
+		s.mu.Unlock()
+		for _, d := range devices {
+			d.Close()
+		}
 		s.net.Close()
 		s.net.Wait()
-		s.link.drain()
 	})
 }
 

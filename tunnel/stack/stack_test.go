@@ -20,27 +20,28 @@ var (
 	right = netip.MustParseAddr("fd00:1:2:0::2")
 )
 
-func newStack(t testing.TB, addr netip.Addr, mtu int) *Stack {
+// newStack returns a stack with a device for a key of mark m.
+func newStack(t testing.TB, addr netip.Addr, mtu int, m Mark) (*Stack, *Device) {
 	t.Helper()
 	s, err := New(Config{Address: addr, MTU: mtu})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return s
+	return s, s.NewDevice(m)
 }
 
 // wire carries packets between two stacks, as WireGuard would, and shows them.
-func wire(t testing.TB, a, b *Stack, see func(p []byte)) {
+func wire(t testing.TB, a, b *Device, see func(p []byte)) {
 	t.Helper()
-	carry := func(from, to *Stack) {
+	carry := func(from, to *Device) {
 		bufs, sizes := make([][]byte, Batch), make([]int, Batch)
 		for i := range bufs {
 			bufs[i] = make([]byte, 1<<16)
 		}
 		const offset = 16
 		for {
-			n, err := from.Device().Read(bufs, sizes, offset)
+			n, err := from.Read(bufs, sizes, offset)
 			if err == os.ErrClosed {
 				return
 			}
@@ -51,7 +52,7 @@ func wire(t testing.TB, a, b *Stack, see func(p []byte)) {
 					see(out[i][offset:])
 				}
 			}
-			to.Device().Write(out, offset)
+			to.Write(out, offset)
 		}
 	}
 	go carry(a, b)
@@ -60,9 +61,8 @@ func wire(t testing.TB, a, b *Stack, see func(p []byte)) {
 
 func linked(t *testing.T, mtuA, mtuB int, see func([]byte)) (a, b *Stack) {
 	t.Helper()
-	a, b = newStack(t, left, mtuA), newStack(t, right, mtuB)
-	a.SetMark(1)
-	b.SetMark(2)
+	a, x := newStack(t, left, mtuA, 1)
+	b, y := newStack(t, right, mtuB, 2)
 	mtu := min(mtuA, mtuB)
 	if err := a.SetRoutes([]Route{{right, mtu, []Mark{2}}}); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func linked(t *testing.T, mtuA, mtuB int, see func([]byte)) (a, b *Stack) {
 	if err := b.SetRoutes([]Route{{left, mtu, []Mark{1}}}); err != nil {
 		t.Fatal(err)
 	}
-	wire(t, a, b, see)
+	wire(t, x, y, see)
 	return a, b
 }
 
@@ -157,14 +157,15 @@ func TestSegmentsFitTheLink(t *testing.T) {
 			t.Errorf("a packet of %d bytes on a link of 1280", len(p))
 		}
 	}
-	a, b := newStack(t, left, 8920), newStack(t, right, 8920)
+	a, x := newStack(t, left, 8920, 0)
+	b, y := newStack(t, right, 8920, 0)
 	if err := a.SetRoutes([]Route{{right, 1280, []Mark{0}}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.SetRoutes([]Route{{left, 8920, []Mark{0}}}); err != nil { // one end is enough
 		t.Fatal(err)
 	}
-	wire(t, a, b, see)
+	wire(t, x, y, see)
 	transfer(t, a, b, 1<<20)
 }
 
@@ -185,7 +186,7 @@ func TestJumbo(t *testing.T) {
 }
 
 func TestStrangersAreNotHeard(t *testing.T) {
-	s := newStack(t, left, 1280)
+	s, d := newStack(t, left, 1280, 0)
 	c, err := s.ListenPacket(9)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +196,7 @@ func TestStrangersAreNotHeard(t *testing.T) {
 	p := append([]byte{6 << 4, 0, 0, 0, 0, 11, 17, 64}, src[:]...)
 	p = append(append(p, dst[:]...), 0, 1, 0, 9, 0, 11, 1, 1, 'h', 'e', 'y')
 	heard := func(within time.Duration) bool {
-		s.Device().Write([][]byte{bytes.Clone(p)}, 0)
+		d.Write([][]byte{bytes.Clone(p)}, 0)
 		c.SetReadDeadline(time.Now().Add(within))
 		n, _, err := c.ReadFrom(make([]byte, 10))
 		return err == nil && n == 3
@@ -211,10 +212,10 @@ func TestStrangersAreNotHeard(t *testing.T) {
 	}
 }
 
-// Packets to a peer carry the mark of the newest key that it was seen to use,
+// Packets to a node carry the mark of the newest key that it was heard with,
 // and an old packet that comes late does not turn that back.
 func TestMarksFollowThePeersKey(t *testing.T) {
-	s := newStack(t, left, 1280)
+	s, d := newStack(t, left, 1280, 0)
 	set := func(marks ...Mark) {
 		t.Helper()
 		if err := s.SetRoutes([]Route{{right, 1280, marks}}); err != nil {
@@ -223,7 +224,7 @@ func TestMarksFollowThePeersKey(t *testing.T) {
 	}
 	want := func(m Mark) {
 		t.Helper()
-		if got, _ := s.Using(right); got != m {
+		if _, got, _ := s.Using(right); got != m {
 			t.Errorf("packets carry mark %d, want %d", got, m)
 		}
 	}
@@ -233,7 +234,7 @@ func TestMarksFollowThePeersKey(t *testing.T) {
 		src, dst := Marked(right, m).As16(), left.As16()
 		copy(p[8:], src[:])
 		copy(p[24:], dst[:])
-		s.Device().Write([][]byte{p}, 0)
+		d.Write([][]byte{p}, 0)
 	}
 	set(1)
 	want(1)
@@ -258,7 +259,7 @@ func TestMarksFollowThePeersKey(t *testing.T) {
 }
 
 func TestRoutesAreChecked(t *testing.T) {
-	s := newStack(t, left, 1280)
+	s, _ := newStack(t, left, 1280, 0)
 	for name, r := range map[string]Route{
 		"no key":      {right, 1280, nil},
 		"too large":   {right, 1281, []Mark{1}},
@@ -272,7 +273,7 @@ func TestRoutesAreChecked(t *testing.T) {
 
 // Nothing that a peer can put into a packet stops the stack.
 func FuzzWrite(f *testing.F) {
-	s := newStack(f, left, 1280)
+	s, d := newStack(f, left, 1280, 0)
 	s.SetRoutes([]Route{{right, 1280, []Mark{2}}})
 	src, dst := Marked(right, 2).As16(), left.As16()
 	packet := func(next byte, rest ...byte) []byte {
@@ -286,9 +287,8 @@ func FuzzWrite(f *testing.F) {
 	f.Add([]byte{}, []byte{6 << 4})
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		bufs := [][]byte{bytes.Clone(a), bytes.Clone(b), bytes.Clone(b)}
-		s.Device().Write(bufs, 0)
-		for len(s.link.out) > 0 {
-			d := (*device)(s.link)
+		d.Write(bufs, 0)
+		for len(d.out) > 0 {
 			out, sizes := [][]byte{make([]byte, 1<<16)}, make([]int, 1)
 			d.Read(out, sizes, 0)
 		}
@@ -383,4 +383,98 @@ func FuzzJoin(f *testing.F) {
 			t.Fatalf("%d bytes became %d others", len(want), len(got))
 		}
 	})
+}
+
+// A second key of ours: a node is reached by the old one until something comes
+// from it by the new one, a question is answered by the keys that it came by,
+// and when the old key goes nobody is left without.
+func TestPacketsMoveToANewKeyOnlyWhenItIsHeard(t *testing.T) {
+	s, old := newStack(t, left, 1280, 10)
+	if err := s.SetRoutes([]Route{{right, 1280, []Mark{2, 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	using := func(when string, d *Device, m Mark) {
+		t.Helper()
+		if gotD, gotM, _ := s.Using(right); gotD != d || gotM != m {
+			t.Errorf("%s: packets go by the key %d and the mark %d, want %d and %d", when, gotD.mark, gotM, d.mark, m)
+		}
+	}
+	heard := func(by *Device, from, to Mark, kind byte) {
+		p := make([]byte, 40)
+		p[0], p[6], p[7] = 6<<4, 59, kind
+		src, dst := Marked(right, from).As16(), Marked(left, to).As16()
+		copy(p[8:], src[:])
+		copy(p[24:], dst[:])
+		by.Write([][]byte{p}, 0)
+	}
+	sent := func(by *Device) (kind byte, from, to Mark) {
+		t.Helper()
+		if len(by.out) == 0 {
+			t.Fatalf("the key %d has nothing to send", by.mark)
+		}
+		buf, sizes := [][]byte{make([]byte, 1280)}, make([]int, 1)
+		by.Read(buf, sizes, 0)
+		return buf[0][7], Mark(binary.BigEndian.Uint16(buf[0][14:])), Mark(binary.BigEndian.Uint16(buf[0][30:]))
+	}
+	heard(old, 1, 10, answers)
+	using("heard by the old key", old, 1)
+	young := s.NewDevice(20)
+	using("a new key", old, 1)
+	s.Announce(right)
+	if kind, from, to := sent(young); kind != asks || from != 20 || to != 1 {
+		t.Errorf("a question of kind %d goes from mark %d to %d, want %d, 20, 1", kind, from, to, asks)
+	}
+	if s.Settled(right) {
+		t.Error("packets are said to go by the new key before the answer")
+	}
+	heard(old, 2, 10, asks) // the node has a new key, too
+	using("the node has a new key", old, 2)
+	if kind, from, to := sent(old); kind != answers || from != 10 || to != 2 {
+		t.Errorf("an answer of kind %d goes from mark %d to %d, want %d, 10, 2", kind, from, to, answers)
+	}
+	heard(young, 1, 20, answers)
+	using("an answer by the new key", young, 1)
+	s.Announce(right)
+	if _, from, to := sent(young); from != 20 || to != 2 {
+		t.Errorf("the question goes from mark %d to %d, want the newest of both", from, to)
+	}
+	heard(old, 2, 10, answers)
+	using("something late by the old key", young, 1)
+	heard(young, 2, 20, answers)
+	using("an answer by the newest of both", young, 2)
+	if len(old.out)+len(young.out) > 0 {
+		t.Error("an answer was answered")
+	}
+	if !s.Settled(right) {
+		t.Error("packets go by the newest keys, and it is not said")
+	}
+	third := s.NewDevice(30)
+	young.Close()
+	using("the new key is gone", old, 2)
+	old.Close()
+	using("only the third is left", third, 2)
+	third.Close()
+	if _, _, ok := s.Using(right); ok {
+		t.Error("packets go by a key that is gone")
+	}
+}
+
+// A node that comes back with its old key, as after a crash, is heard again
+// when the new one has been silent for a while.
+func TestAnOldKeyIsGoodAgainWhenTheNewOneIsSilent(t *testing.T) {
+	s, d := newStack(t, left, 1280, 10)
+	if err := s.SetRoutes([]Route{{right, 1280, []Mark{2, 1}}}); err != nil {
+		t.Fatal(err)
+	}
+	r := (*s.link.routes.Load())[right.As16()]
+	at := time.Now()
+	r.heard(r.lane(d, 2), at)
+	r.heard(r.lane(d, 1), at.Add(silence-time.Second))
+	if _, m, _ := s.Using(right); m != 2 {
+		t.Errorf("after a moment packets carry mark %d, want 2", m)
+	}
+	r.heard(r.lane(d, 1), at.Add(silence))
+	if _, m, _ := s.Using(right); m != 1 {
+		t.Errorf("after %v of silence packets carry mark %d, want 1", silence, m)
+	}
 }

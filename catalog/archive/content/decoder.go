@@ -40,12 +40,44 @@ func (d Decoder) Decode(dst []byte, i int, b chunks.Blob) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if int64(len(plain)) != end-start {
-		return nil, fmt.Errorf("%w: it holds %d bytes, the index says %d", chunks.ErrCorrupt, len(plain), end-start)
+	return plain, d.prove(i, b, plain)
+}
+
+// prove makes sure that plain, which was in b, is what the index names.
+func (d Decoder) prove(i int, b chunks.Blob, plain []byte) error {
+	if start, end := d.Index.Range(i); int64(len(plain)) != end-start {
+		return fmt.Errorf("%w: it holds %d bytes, the index says %d", chunks.ErrCorrupt, len(plain), end-start)
 	}
 	if sum, want := d.sum(b, plain), d.Index.Digest(i); sum != want {
-		return nil, fmt.Errorf("%w: the content's digest is %s", chunks.ErrCorrupt, sum.Short())
+		return fmt.Errorf("%w: the content's digest is %s", chunks.ErrCorrupt, sum.Short())
 	}
+	return nil
+}
+
+// content is Decode for a blob in a buffer, which it frees or returns with the
+// content in it: what is not compressed needs no copy.
+func (d Decoder) content(encoded *chunks.Buffer, i int) (*chunks.Buffer, error) {
+	b := chunks.Blob(encoded.Bytes)
+	if kind, err := b.Kind(); err == nil && kind == chunks.Plain {
+		if err = errors.Join(CheckMode(b, d.Mode), b.Check()); err == nil {
+			encoded.Skip(chunks.PlainHeaderSize)
+			err = d.prove(i, b, encoded.Bytes)
+		}
+		if err != nil {
+			encoded.Free()
+			return nil, err
+		}
+		return encoded, nil
+	}
+	defer encoded.Free()
+	start, end := d.Index.Range(i)
+	plain := chunks.GetBuffer(int(end - start))
+	data, err := d.Decode(plain.Bytes, i, b)
+	if err != nil {
+		plain.Free()
+		return nil, err
+	}
+	plain.Bytes = data
 	return plain, nil
 }
 
@@ -59,21 +91,11 @@ func (d Decoder) sum(b chunks.Blob, plain []byte) chunks.Digest {
 // Fetch reads and decodes chunk i. The buffer is the caller's to free.
 func (d Decoder) Fetch(ctx context.Context, src chunks.Source, i int) (*chunks.Buffer, error) {
 	start, end := d.Index.Range(i)
-	encoded := chunks.GetBuffer(int(end - start))
-	defer encoded.Free()
-	b, err := src.Get(ctx, d.Index.Digest(i), encoded.Bytes)
+	encoded, err := chunks.Borrow(ctx, src, d.Index.Digest(i), int(end-start))
 	if err != nil {
 		return nil, err
 	}
-	encoded.Bytes = b
-	plain := chunks.GetBuffer(int(end - start))
-	data, err := d.Decode(plain.Bytes, i, b)
-	if err != nil {
-		plain.Free()
-		return nil, err
-	}
-	plain.Bytes = data
-	return plain, nil
+	return d.content(encoded, i)
 }
 
 // Start returns where chunk i begins.

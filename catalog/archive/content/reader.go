@@ -20,8 +20,8 @@ const (
 )
 
 // expectBytes is how much of what comes next a source is told of, in decoded
-// bytes: with a round trip of 150 ms it lets 400 MB/s arrive.
-const expectBytes = 64 << 20
+// bytes: with a round trip of 150 ms it lets 600 MB/s arrive.
+const expectBytes = 96 << 20
 
 // An Expecter is a source to which the way is long. It is told which chunks
 // will probably be asked for next, each once and in order, and may fetch them.

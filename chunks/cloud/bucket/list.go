@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/url"
 	"strings"
@@ -95,4 +96,32 @@ func (b *Bucket) page(out *s3.ListObjectsV2Output, prefix, last string) ([]Info,
 		})
 	}
 	return page, nil
+}
+
+// ListAll returns everything below the prefix. It writes an object at either
+// end of the key space before, and believes a listing only if both are in it.
+func (b *Bucket) ListAll(ctx context.Context) (map[string]Info, error) {
+	first, last := "0canary-"+rand.Text(), "zcanary-"+rand.Text()
+	for _, key := range []string{first, last} {
+		if _, err := b.PutBytes(ctx, key, []byte("canary"), PutOption{}); err != nil {
+			return nil, err
+		}
+	}
+	found := map[string]Info{}
+	err := b.List(ctx, "", func(page []Info) error {
+		for _, o := range page {
+			found[o.Key] = o
+		}
+		return nil
+	})
+	for _, key := range []string{first, last} {
+		if _, ok := found[key]; !ok && err == nil {
+			err = fmt.Errorf("%w: an object that was written just now is not in it", ErrListing)
+		}
+		delete(found, key)
+	}
+	if derr := b.Delete(context.WithoutCancel(ctx), first, last); derr != nil {
+		b.cfg.Log.Warn("canaries were not deleted", "err", derr)
+	}
+	return found, err
 }

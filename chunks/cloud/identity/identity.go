@@ -4,6 +4,7 @@ package identity
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,21 +16,23 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // The ways in which a bucket is not what was hoped for.
 var (
-	ErrNoStore error = &problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
-	ErrTaken   error = &problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
+	ErrNoStore error = &Problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
+	ErrTaken   error = &Problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
 )
 
-type problem struct{ text, hint string }
+// A Problem is an error with a known cure.
+type Problem struct{ Text, Cure string }
 
-func (p *problem) Error() string { return p.text }
+func (p *Problem) Error() string { return p.Text }
 
 // Hint is printed on its own line below the error.
-func (p *problem) Hint() string { return p.hint }
+func (p *Problem) Hint() string { return p.Cure }
 
 const (
 	formatName  = "holdfast-cloud"
@@ -133,4 +136,30 @@ func ReadFormat(ctx context.Context, part *bucket.Bucket, id format.ID) (f layou
 		return f, fmt.Errorf("store %s has version %d, this program knows %d", id, f.Version, layout.Version)
 	}
 	return f, nil
+}
+
+// ReadOwner returns who owns a store, and the ETag of what says so; the zero
+// Owner if nobody ever did. part is its part of the bucket.
+func ReadOwner(ctx context.Context, part *bucket.Bucket, id format.ID) (o layout.Owner, etag string, err error) {
+	b, info, err := part.Get(ctx, layout.OwnerKey, maxSmall)
+	if errors.Is(err, bucket.ErrNotFound) {
+		return layout.Owner{}, "", nil
+	}
+	if err != nil {
+		return o, "", err
+	}
+	if err := json.Unmarshal(b, &o); err != nil || o.Store != id {
+		return o, "", errors.Join(fmt.Errorf("%s in %s says nothing of an owner", layout.OwnerKey, part), err)
+	}
+	return o, info.ETag, nil
+}
+
+// Secret returns what tells this directory from another one of a node of the
+// same name, and makes it if need be.
+func Secret(fsys disk.FS, name string) (string, error) {
+	if b, err := disk.ReadFile(fsys, name, 100); err == nil && len(b) > 0 {
+		return string(b), nil
+	}
+	text := rand.Text()
+	return text, disk.WriteFileAtomic(fsys, name, []byte(text), 0o600)
 }

@@ -17,11 +17,13 @@ import (
 //
 //	"HFCI", version u16, zero u16, packs u32, zero u32
 //	pack:  ID 16, size u64, created u64, rows u32, flags u32 (bit 0: sealed)
-//	       and its rows of 40 bytes: digest, offset ÷ 8 u32, stored length u32
+//	       and its rows of 40 bytes: digest, offset ÷ 8 u32, stored length with the
+//	       kind of the blob in its two highest bits u32
 //	xxhash64 of everything before
 const (
 	indexHead = 16
 	indexPack = 40
+	kindShift = 30 // no blob is nearly that long
 )
 
 var indexMagic = [4]byte{'H', 'F', 'C', 'I'}
@@ -103,7 +105,7 @@ func encodeRows(b []byte, rows []Row) []byte {
 	for _, r := range rows {
 		b = append(b, r.Digest[:]...)
 		b = le.AppendUint32(b, uint32(r.Off/format.SmallAlign))
-		b = le.AppendUint32(b, r.Stored)
+		b = le.AppendUint32(b, r.Stored|uint32(r.Kind)<<kindShift)
 	}
 	return b
 }
@@ -113,7 +115,8 @@ func decodeRows(b []byte, p Pack) ([]Row, error) {
 	end := int64(0)
 	for i := range rows {
 		at := b[i*sealedRow:]
-		r := Row{chunks.Digest(at[:32]), int64(le.Uint32(at[32:])) * format.SmallAlign, le.Uint32(at[36:])}
+		n := le.Uint32(at[36:])
+		r := Row{chunks.Digest(at[:32]), int64(le.Uint32(at[32:])) * format.SmallAlign, n & (1<<kindShift - 1), chunks.Kind(n >> kindShift)}
 		if r.Off < end || r.Stored > chunks.MaxBlob || r.Off+FrameSize(p.Sealed, r.Stored) > p.Size {
 			return nil, fmt.Errorf("pack %s of %d bytes has no place for %d bytes at %d", p.ID, p.Size, r.Stored, r.Off)
 		}

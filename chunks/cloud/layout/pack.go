@@ -44,6 +44,7 @@ type Row struct {
 	Digest chunks.Digest
 	Off    int64  // of the frame; a multiple of 8
 	Stored uint32 // bytes of the blob
+	Kind   chunks.Kind
 }
 
 // A Pack is what is known of a pack in a bucket. Rows are in order of offset.
@@ -127,6 +128,10 @@ func (w *PackWriter) start(n int) int64 {
 func (w *PackWriter) Add(d chunks.Digest, b chunks.Blob) error {
 	off := w.start(len(b))
 	plain, _ := b.PlainLen()
+	kind, err := b.Kind()
+	if err != nil {
+		return err
+	}
 	e := format.Entry{
 		Digest: d, Pack: w.pack.ID.Low(), Own: off, Stored: uint32(len(b)), Plain: uint32(plain),
 		Sum: xxhash.Sum64(b), Ordinal: uint32(len(w.pack.Rows)),
@@ -145,7 +150,7 @@ func (w *PackWriter) Add(d chunks.Digest, b chunks.Blob) error {
 	w.rows = append(w.rows, format.Row{
 		Digest: d, Content: format.ContentSum(b), Sum: e.Sum, Off: off, Stored: e.Stored, Plain: e.Plain, Ordinal: e.Ordinal,
 	})
-	w.pack.Rows = append(w.pack.Rows, Row{d, off, e.Stored})
+	w.pack.Rows = append(w.pack.Rows, Row{d, off, e.Stored, kind})
 	w.end = off + int64(len(frame))
 	return nil
 }
@@ -217,7 +222,7 @@ func (o *Opener) Frame(id format.ID, sealed bool, off int64, frame []byte) (chun
 
 // ReadPack reads what a pack says of itself, from its end; r is the object and
 // size its length. It needs no index: with the packs alone a store can be
-// rebuilt.
+// rebuilt. A pack that is not sealed does not say of what kind its blobs are.
 func (o *Opener) ReadPack(r io.ReaderAt, id format.ID, size int64) (Pack, error) {
 	p := Pack{ID: id, Size: size}
 	tail := make([]byte, sealedTrailer)
@@ -233,7 +238,7 @@ func (o *Opener) ReadPack(r io.ReaderAt, id format.ID, size int64) (Pack, error)
 			return p, err
 		}
 		for _, row := range rows {
-			p.Rows = append(p.Rows, Row{row.Digest, row.Off, row.Stored})
+			p.Rows = append(p.Rows, Row{Digest: row.Digest, Off: row.Off, Stored: row.Stored})
 		}
 		sortRows(p.Rows)
 		return p, nil

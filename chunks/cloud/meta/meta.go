@@ -24,6 +24,9 @@ const (
 	maxObject = 1 << 30
 )
 
+// empty is what the file of the newest root says when there is none.
+const empty = "no root yet\n"
+
 // Objects are the small objects of one store.
 type Objects struct {
 	Bucket *bucket.Bucket // the store's part of the bucket
@@ -35,16 +38,48 @@ type Objects struct {
 
 func (m *Objects) path(name string) string { return path.Join(m.Dir, name) }
 
+// Known returns the newest root that is on the disk, and the packs of its index
+// objects, without a request; nil if something of that is missing.
+func (m *Objects) Known(ctx context.Context) (*layout.Head, []layout.Pack, error) {
+	h := m.known()
+	if h == nil {
+		return nil, nil, nil
+	}
+	for _, o := range h.Index {
+		if b, err := disk.ReadFile(m.FS, m.path(metaName(o.Key)), maxObject); err != nil || layout.SumOf(b) != o.Sum {
+			return nil, nil, nil
+		}
+	}
+	packs, err := m.Indexes(ctx, h)
+	return h, packs, err
+}
+
+// known returns the root that is on the disk, if there is one.
+func (m *Objects) known() *layout.Head {
+	b, err := disk.ReadFile(m.FS, m.path("head"), maxRoot)
+	if err != nil {
+		return nil
+	}
+	if string(b) == empty {
+		return &layout.Head{Store: m.Format.Store}
+	}
+	seq, rest, ok := splitHead(b)
+	if !ok {
+		return nil
+	}
+	h, err := m.openRoot(rest, seq)
+	if err != nil {
+		return nil
+	}
+	return h
+}
+
 // Newest returns the newest root that the bucket has, an empty one if
 // there is none yet.
 func (m *Objects) Newest(ctx context.Context) (*layout.Head, error) {
-	known := &layout.Head{Store: m.Format.Store}
-	if b, err := disk.ReadFile(m.FS, m.path("head"), maxRoot); err == nil {
-		if seq, rest, ok := splitHead(b); ok {
-			if h, err := m.openRoot(rest, seq); err == nil {
-				known = h
-			}
-		}
+	known := m.known()
+	if known == nil {
+		known = &layout.Head{Store: m.Format.Store}
 	}
 	after := ""
 	if known.Seq.N > 0 {
@@ -59,6 +94,9 @@ func (m *Objects) Newest(ctx context.Context) (*layout.Head, error) {
 		}
 		return nil
 	})
+	if err == nil && newest.N == 0 && known.Seq.N == 0 {
+		err = disk.WriteFileAtomic(m.FS, m.path("head"), []byte(empty), 0o640)
+	}
 	if err != nil || newest.N == 0 {
 		return known, err
 	}

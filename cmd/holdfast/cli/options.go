@@ -27,6 +27,8 @@ type Options struct {
 	Repository string
 	Format     string // "text", "json" or "json-pretty"
 	Quiet      bool
+
+	RecoveryKey string // file with that of a bucket
 }
 
 // Check refuses formats that there are not.

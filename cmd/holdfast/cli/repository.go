@@ -87,7 +87,7 @@ func (o *Options) OpenStore(ctx context.Context, name string) (Store, error) {
 	case name != "":
 		return nil, usageError{errors.New("--store names a datastore of the node on this machine, and --repository another place: give one of them")}
 	case strings.HasPrefix(o.Repository, "s3://"):
-		return nil, usageError{fmt.Errorf("%q: buckets cannot be read yet", o.Repository)}
+		return o.bucketStore(ctx)
 	case isDirectory(o.Repository):
 		return &dirStore{o: o, dir: filepath.Clean(o.Repository)}, nil
 	case !strings.ContainsRune(o.Repository, ':'):

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -20,6 +19,7 @@ import (
 const (
 	configPath = "/config/datastore"
 	adminPath  = "/admin/datastore/{store}"
+	cloudPath  = "/holdfast/datastore/{store}"
 )
 
 // byNode has the node do something with one of its datastores, and prints the
@@ -60,41 +60,6 @@ func given(cmd *cobra.Command) (names []string) {
 		}
 	})
 	return names
-}
-
-func newCreate(o *cli.Options) *cobra.Command {
-	flags := []daemon.Flag{
-		{Name: "path", Usage: "the directory, on the file system that backups go to", Required: true},
-		{Name: "comment", Usage: "what it is for, in one line"},
-		{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
-		{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
-		{Name: "reuse-datastore", Usage: "take a directory that is a store already, with what is in it", Kind: daemon.Bool},
-	}
-	cmd := &cobra.Command{
-		Use: "create NAME", Short: "have the node keep backups in a directory", Args: cli.Exactly(1),
-		Example: "  holdfast datastore create main --path /srv/backup --gc-schedule daily",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			params, err := daemon.Given(cmd, flags)
-			if err != nil {
-				return err
-			}
-			path, err := filepath.Abs(params.Get("path"))
-			if err != nil {
-				return err
-			}
-			params.Set("path", path)
-			params.Set("name", args[0])
-			if err := do(o, cmd.Context(), http.MethodPost, configPath, params); err != nil {
-				return err
-			}
-			if o.Format == "text" && !o.Quiet {
-				fmt.Fprintf(o.Out, "datastore %s is in %s\nback up to it with: holdfast backup NAME.pxar:DIR --store %s; others need a user or token: holdfast acl update /datastore/%s DatastoreBackup --auth-id ID\n", args[0], path, args[0], args[0])
-			}
-			return nil
-		},
-	}
-	daemon.AddFlags(cmd, flags)
-	return cmd
 }
 
 // do calls the API for a task and watches it.
@@ -186,6 +151,13 @@ func showNode(o *cli.Options, ctx context.Context, name string, err error) error
 		for k, v := range part {
 			all[k] = v
 		}
+	}
+	var bucket map[string]json.RawMessage
+	if err := daemon.Get(ctx, c, cloudPath+"/cloud", url.Values{"store": {name}}, &bucket); err != nil {
+		return err
+	}
+	if bucket != nil {
+		all["cloud"], _ = json.Marshal(bucket) // it was read from JSON
 	}
 	return o.Print(all, func(w io.Writer) {
 		text, _ := json.MarshalIndent(all, "", "  ") // it was read from JSON

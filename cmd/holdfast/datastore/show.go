@@ -44,8 +44,8 @@ func newShow(o *cli.Options) *cobra.Command {
 			return o.WithDamaged(cmd.Context(), dir, acceptLoss, func(d *catalog.Datastore) error {
 				s := d.Chunks()
 				info := storeInfo{
-					Identity: s.Identity(), Path: dir, Chunks: s.Len(), Condemned: s.Condemned().Len(),
-					Bad: s.Quarantined().Len(), Abilities: s.Abilities(), Health: s.Health(),
+					Identity: d.Local().Identity(), Path: dir, Chunks: s.Len(), Condemned: s.Condemned().Len(),
+					Bad: s.Quarantined().Len(), Abilities: s.Abilities(), Health: d.Local().Health(),
 				}
 				for _, p := range s.Packs() {
 					info.Packs++

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"math"
@@ -16,13 +17,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/node"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
 // New returns the verbs about the node itself.
 func New(o *cli.Options, version string) *cobra.Command {
-	return cli.Group("node", "make and run the node of this machine", newInit(o), newRun(o, version))
+	return cli.Group("node", "make and run the node of this machine", newInit(o), newJoin(o, version), newRun(o, version), member.NewBlock(o))
 }
 
 // made is what `node init` prints.
@@ -33,15 +36,20 @@ type made struct {
 	Listen      string   `json:"listen"`
 	Fingerprint string   `json:"fingerprint"`
 	Names       []string `json:"names"` // that the certificate is for
+	Operator    string   `json:"operator-key"`
+	Recovery    string   `json:"recovery-key"` // shown once, and stored nowhere
 }
 
 func newInit(o *cli.Options) *cobra.Command {
 	c := node.Config{}
 	cmd := &cobra.Command{
-		Use: "init", Short: "make the node of this machine: directory, keys, certificate, configuration", Args: cli.NoArgs,
+		Use: "init", Short: "make the node of this machine, and a cluster that begins with it", Args: cli.NoArgs,
 		Long: `It makes the directory that --data names, /var/lib/holdfast unless it says
 otherwise. Run it as root or as the user that will run the daemon; what root makes
-in a directory of another user belongs to that user.`,
+in a directory of another user belongs to that user.
+
+The node is the first of a new cluster. To bring a machine into a cluster that is
+there, use node join instead.`,
 		Example: "  holdfast node init --name home --site home",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Name == "" {
@@ -55,22 +63,31 @@ in a directory of another user belongs to that user.`,
 			if err != nil {
 				return err
 			}
-			c.Dir = dir
+			recovery, text, err := keyfile.Paper()
+			if err != nil {
+				return err
+			}
+			c.Dir, c.Recovery = dir, recovery.Public().(ed25519.PublicKey)
 			if err := node.Init(c); err != nil {
 				return err
 			}
-			return printMade(o, dir)
+			return printMade(o, dir, text)
 		},
 	}
+	addFlags(cmd, &c)
+	return cmd
+}
+
+// addFlags adds what a new node is made of.
+func addFlags(cmd *cobra.Command, c *node.Config) {
 	flags := cmd.Flags()
 	flags.StringVar(&c.Name, "name", "", "what the node is called, such as home")
 	flags.StringVar(&c.Site, "site", "", "where it is: what burns down together; default: its name")
 	flags.StringVar(&c.Listen, "listen", ":8007", "address for clients of Proxmox Backup Server")
-	flags.StringVar(&c.MeshListen, "mesh-listen", ":51820", "address for other sites; kept for when there are some")
-	return cmd
+	flags.StringVar(&c.MeshListen, "mesh-listen", ":51820", "address for other sites, UDP and TCP; with an IP address, only that one is bound")
 }
 
-func printMade(o *cli.Options, dir string) error {
+func printMade(o *cli.Options, dir, recovery string) error {
 	c, err := node.ReadConfig(dir)
 	if err != nil {
 		return err
@@ -79,7 +96,7 @@ func printMade(o *cli.Options, dir string) error {
 	if err != nil {
 		return err
 	}
-	m := made{dir, c.Name, c.Site, c.Listen, certificate.Fingerprint(leaf), certificate.Names(leaf)}
+	m := made{dir, c.Name, c.Site, c.Listen, certificate.Fingerprint(leaf), certificate.Names(leaf), filepath.Join(dir, node.OperatorFile), recovery}
 	return o.Print(m, func(w io.Writer) {
 		data := ""
 		if o.Data != cli.DefaultData {
@@ -87,6 +104,13 @@ func printMade(o *cli.Options, dir string) error {
 		}
 		fmt.Fprintf(w, `node %s at site %s is made in %s
 fingerprint of its certificate: %s
+
+The operator's key says who belongs to the cluster that begins with this node:
+  %[6]s
+Copy it to a safe place off this machine, and remove it here when no node is to be
+added soon. On the day when it or most nodes are lost, this recovery key helps. It is
+stored nowhere: print it, and keep it with the other.
+  %[7]s
 
 next:
   holdfast node run%[5]s        # or: systemctl enable --now holdfast
@@ -96,7 +120,7 @@ next:
   holdfast user generate-token backup@pbs pve%[5]s
   holdfast acl update /datastore/main DatastoreBackup --auth-id 'backup@pbs!pve'%[5]s
   holdfast cert info%[5]s       # what to paste on a Proxmox VE host
-`, m.Name, m.Site, m.Dir, m.Fingerprint, data)
+`, m.Name, m.Site, m.Dir, m.Fingerprint, data, m.Operator, m.Recovery)
 	})
 }
 
@@ -104,8 +128,8 @@ func newRun(o *cli.Options, version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "run the node of this machine until SIGTERM", Args: cli.NoArgs,
 		Long: `It answers clients until SIGTERM or SIGINT ends it, within seconds: backups that
-run are cut off, and leave nothing but chunks. SIGHUP has it read the certificate,
-the accounts, the settings and the level of the log again.`,
+run are cut off, and leave nothing but chunks. SIGHUP has it read the certificate
+and the level of the log again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := filepath.Abs(o.Data)
 			if err != nil {

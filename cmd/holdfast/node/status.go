@@ -20,11 +20,17 @@ import (
 type status struct {
 	Quorum  bool      `json:"quorum"`
 	AsOf    time.Time `json:"as_of"`
+	Why     string    `json:"why"`
+	Leader  string    `json:"leader"`
+	Voters  int       `json:"voters"`
+	Advice  string    `json:"advice"`
 	Members []struct {
-		Name, Site, Role, Version, Why string
-		Reachable, Ready               bool
-		Sessions, Tasks                int
-		Stores                         []struct {
+		Name, Site, Role, State, Version, Why, Path string
+		Voter, Reachable, Ready                     bool
+		RTT                                         float64   `json:"rtt_ms"`
+		LastHeard                                   time.Time `json:"last_heard"`
+		Sessions, Tasks                             int
+		Stores                                      []struct {
 			Store, Maintenance, Error string
 			Total, Avail              int64
 		}
@@ -73,7 +79,7 @@ func printStatus(ctx context.Context, o *cli.Options, c *admin.Client) error {
 		return err
 	}
 	for _, m := range s.Members {
-		if !m.Ready {
+		if m.Path == "local" && !m.Ready {
 			return fmt.Errorf("site %s is not ready: %s", m.Site, m.Why)
 		}
 	}
@@ -81,10 +87,25 @@ func printStatus(ctx context.Context, o *cli.Options, c *admin.Client) error {
 }
 
 func (s status) text(w io.Writer) {
+	fmt.Fprintln(w, s.quorum(time.Now()))
+	if s.Advice != "" {
+		fmt.Fprintln(w, "note: "+s.Advice)
+	}
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "node\tsite\trole\tready\tversion\tsessions\ttasks")
+	fmt.Fprintln(tab, "\nnode\tsite\trole\treached\theard\tversion\tsessions\ttasks\t")
 	for _, m := range s.Members {
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%t\t%s\t%d\t%d\n", m.Name, m.Site, m.Role, m.Ready, m.Version, m.Sessions, m.Tasks)
+		role := m.Role
+		if m.Voter {
+			role += ", votes"
+		}
+		if m.State != "" && m.State != "active" {
+			role += ", " + m.State
+		}
+		reached := m.Path
+		if m.RTT > 0 {
+			reached = fmt.Sprintf("%s, %.1f ms", m.Path, m.RTT)
+		}
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", m.Name, m.Site, role, reached, ago(m.LastHeard, time.Now()), m.Version, m.Sessions, m.Tasks, m.Why)
 	}
 	tab.Flush()
 	fmt.Fprintln(tab, "\ndatastore\tnode\tfree\tof\tstate")
@@ -98,4 +119,31 @@ func (s status) text(w io.Writer) {
 		}
 	}
 	tab.Flush()
+}
+
+// quorum says in a line whether anything can be changed now, and how old what
+// follows is.
+func (s status) quorum(now time.Time) string {
+	if s.Quorum {
+		return fmt.Sprintf("quorum: yes, %s leads, %d vote; facts of %s", s.Leader, s.Voters, ago(s.AsOf, now))
+	}
+	return fmt.Sprintf("quorum: NO, nothing can be changed (%s); backups and restores go on; facts of %s", s.Why, ago(s.AsOf, now))
+}
+
+// ago is how long it is since a time, for people.
+func ago(t, now time.Time) string {
+	switch d := now.Sub(t); {
+	case t.IsZero() || t.Unix() <= 0:
+		return "never"
+	case d < 10*time.Second:
+		return "now"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s ago", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h ago", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	}
 }

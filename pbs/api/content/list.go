@@ -276,6 +276,9 @@ func (a *api) status(ctx context.Context, c *rest.Call) (any, error) {
 	if !c.May(audit|backup, "datastore", store) {
 		return answer, nil
 	}
+	if st, ok := a.Stores.Cloud(store); ok {
+		answer["backend-type"], answer["s3-statistics"] = "s3", st.Requests
+	}
 	space, err := a.Stores.Room(store)
 	if err != nil {
 		return nil, err

@@ -93,6 +93,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: get, Path: task + "/log", Handle: a.taskLog},
 		{Method: del, Path: task, Handle: a.stopTask},
 		{Method: get, Path: "/status/datastore-usage", Handle: a.usage},
+		{Method: get, Path: "/status/metrics", Handle: a.metrics},
 		{Method: get, Path: "/admin/datastore/{store}/rrd", Handle: a.storeFigures},
 	}
 }

@@ -65,15 +65,15 @@ func (a *api) addDatastore(_ context.Context, c *rest.Call) (any, error) {
 	create.Path = upgrade.Parsed(c.Params, "path", absolute)
 	for name, why := range map[string]string{
 		"backing-device": "removable datastores are not supported",
-		"backend":        "a datastore is a directory; the cloud is another tier",
 	} {
-		if c.Has(name) && c.Text(name) != "" && c.Text(name) != "type=filesystem" && c.Text(name) != "filesystem" {
+		if c.Has(name) && c.Text(name) != "" {
 			c.Fail(name, "%s", why)
 		}
 	}
 	d := stores.Described{Datastore: create.Datastore}
 	change(c.Params, &d)
 	create.Datastore, create.Settings = d.Datastore, d.Settings
+	a.newCloud(c, &create)
 	if _, there := a.Settings.State().Datastore(create.Name); there && c.Err() == nil {
 		c.Fail("name", "datastore '%s' already exists.", create.Name)
 	}
@@ -82,6 +82,43 @@ func (a *api) addDatastore(_ context.Context, c *rest.Call) (any, error) {
 	}
 	u, err := a.Stores.StartCreate(string(c.Who), create)
 	return u, err
+}
+
+// newCloud reads what a datastore with a bucket needs beside.
+func (a *api) newCloud(c *rest.Call, create *stores.Create) {
+	if create.Backend.IsZero() {
+		return
+	}
+	if _, ok := a.Settings.State().S3Client(create.Backend.Client); !ok {
+		c.Fail("backend", "no such s3 client '%s'", create.Backend.Client)
+	}
+	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), TakeOver: c.Bool("overwrite-in-use")}
+	if c.Has("recovery-key") {
+		create.Cloud.Recovery = c.Text("recovery-key")
+	}
+	if create.Cloud.Recovery == "" && !create.Reuse {
+		c.Fail("recovery-key", "the one who asks makes it, and keeps it where no site keeps its own: AGE-SECRET-KEY-1...")
+	}
+}
+
+// backend reads a property string, or several properties of one.
+func backend(p *upgrade.Params, d *stores.Described) {
+	d.Backend = upgrade.Parsed(p, "backend", func(text string) (b settings.Backend, err error) {
+		err = b.UnmarshalText([]byte(text))
+		return b, err
+	})
+}
+
+// parts are properties of the backend that can be changed alone; ours.
+var parts = []string{"max-cache-size", "offload-after", "offload-schedule", "audit-schedule", "read-only", "single-writer"}
+
+func backendParts(p *upgrade.Params, d *stores.Described) {
+	for _, name := range parts {
+		if !p.Has(name) {
+			continue
+		}
+		_ = upgrade.Parsed(p, name, func(text string) (struct{}, error) { return struct{}{}, d.Backend.Set(name, text) })
+	}
 }
 
 // absolute reads the path of a directory.
@@ -117,6 +154,10 @@ func change(p *upgrade.Params, d *stores.Described) {
 	if p.Has("maintenance-mode") {
 		d.Settings.Maintenance = upgrade.Parsed(p, "maintenance-mode", parseMaintenance)
 	}
+	if p.Has("backend") {
+		backend(p, d)
+	}
+	backendParts(p, d)
 	if p.Has("gc-schedule") {
 		d.GCSchedule = event(p, "gc-schedule")
 	}
@@ -174,7 +215,7 @@ func parseDelay(text string) (time.Duration, error) {
 func parseMaintenance(text string) (m catalog.Maintenance, err error) {
 	mode, rest, _ := strings.Cut(text, ",")
 	m.Mode = catalog.Mode(strings.TrimPrefix(mode, "type="))
-	if m.Mode == catalog.InService || m.Check() != nil {
+	if m.Mode == catalog.InService || m.Mode == catalog.S3Refresh || m.Check() != nil {
 		return m, upgrade.Errorf(http.StatusBadRequest, "value '%s' is not defined in the enumeration.", m.Mode)
 	}
 	if rest == "" {

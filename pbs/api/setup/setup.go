@@ -114,19 +114,16 @@ func notOffered(context.Context, *rest.Call) (any, error) {
 // Absent returns what a Proxmox Backup Server has in these places and this one
 // has not, for [rest.Config].
 func Absent() map[string]string {
-	const s3 = "A datastore is a directory; the cloud tier is set up in another way"
 	const removable = "Removable datastores are not offered: set the maintenance mode to offline, and unmount the disk"
 	const remote = "Remotes are not offered: sites of a mesh know each other"
 	return map[string]string{
-		"/admin/datastore/{store}/mount":      removable,
-		"/admin/datastore/{store}/unmount":    removable,
-		"/admin/datastore/{store}/s3-refresh": s3,
-		"/admin/s3":                           s3,
-		"/config/s3":                          s3,
-		"/config/encryption-keys":             s3,
-		"/config/remote":                      remote,
-		"/pull":                               syncText,
-		"/push":                               syncText,
+		"/admin/datastore/{store}/mount":   removable,
+		"/admin/s3/{id}/reset-counters":    "Counters of requests begin anew with the node, and each task has its own",
+		"/admin/datastore/{store}/unmount": removable,
+		"/config/encryption-keys":          "Encryption is that of clients and of buckets, each with keys of its own",
+		"/config/remote":                   remote,
+		"/pull":                            syncText,
+		"/push":                            syncText,
 	}
 }
 

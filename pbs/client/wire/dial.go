@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"net"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/pbs/bulk"
 )
 
 // A link is a TLS connection, and the one below it; to the node on this machine
@@ -29,7 +31,7 @@ func (srv *Server) dial(ctx context.Context) (link, error) {
 	if srv.isLocal() {
 		return link{raw, raw}, nil
 	}
-	conn := tls.Client(raw, srv.tlsConfig())
+	conn := tls.Client(bulk.Below(raw), srv.tlsConfig())
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		if unknown := (*CertificateError)(nil); errors.As(err, &unknown) {

@@ -21,9 +21,9 @@ const (
 	maxFrame = 1 << 20
 
 	// streamWindow is how much of one answer may be on its way, in bytes: all
-	// of a chunk of an image. Streams times as much is the most that a server
+	// of most chunks, so that they need one round trip. Streams times as much is the most that a server
 	// can make us keep that we have not asked to be sent yet.
-	streamWindow = 4 << 20
+	streamWindow = 8 << 20
 
 	// Streams is how many requests are on their way at the same time at most.
 	// PBS takes 200.

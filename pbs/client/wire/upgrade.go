@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/pbs/bulk"
 )
 
 // The protocols that a connection can be upgraded to (PBS protocol notes §3.1,
@@ -84,6 +86,7 @@ func (srv *Server) shakeHands(ctx context.Context, conn link, req *http.Request)
 		return nil, refusal(srv.name, req, resp)
 	}
 	conn.SetDeadline(time.Time{})
+	conn.Conn = bulk.Over(conn.Conn)
 	return &upgraded{conn, buffered}, nil
 }
 

@@ -1,4 +1,4 @@
-package consensustest
+package meshtest
 
 import (
 	"io"
@@ -41,6 +41,9 @@ func (c *conn) Write(b []byte) (int, error) {
 	c.mu.Unlock()
 	if !deadline.IsZero() && !time.Now().Before(deadline) {
 		return 0, os.ErrDeadlineExceeded
+	}
+	if len(b) == 0 {
+		return 0, nil
 	}
 	return c.out.put(b, time.Now().Add(c.n.send(c.local, c.remote, len(b))))
 }
@@ -97,6 +100,12 @@ func (c *conn) Close() error {
 	delete(c.n.conns, c)
 	c.n.mu.Unlock()
 	c.in.reset()
+	c.out.end(time.Now().Add(c.n.send(c.local, c.remote, 0)))
+	return nil
+}
+
+// CloseWrite tells the other end that no more comes.
+func (c *conn) CloseWrite() error {
 	c.out.end(time.Now().Add(c.n.send(c.local, c.remote, 0)))
 	return nil
 }

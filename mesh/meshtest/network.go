@@ -1,10 +1,8 @@
-// Package consensustest has what a group needs to live in one process and in
-// virtual time: a network in memory with delay, loss and cuts, and stores in
-// memory that survive the crash of their node.
-//
-// Everything waits in ways that testing/synctest understands. The network is
-// of use to any test of nodes that talk by name.
-package consensustest
+// Package meshtest is a network in memory for nodes that live in one process
+// and in virtual time: with delay, loss, cuts in one direction or both, and
+// nodes that die. Everything waits in ways that testing/synctest understands,
+// and all chances come from a seed.
+package meshtest
 
 import (
 	"context"
@@ -28,6 +26,9 @@ type Network struct {
 	jitter    float64 // of the delay, as a share
 	loss      float64 // of messages, which then come a timeout later
 	traffic   map[string]int64
+	messages  map[string]int64
+	packets   map[key]*packetConn
+	down      map[string]bool
 }
 
 type key struct {
@@ -35,11 +36,12 @@ type key struct {
 	service uint16
 }
 
-// NewNetwork returns a network without delay whose chances come from seed.
-func NewNetwork(seed uint64) *Network {
+// New returns a network without delay whose chances come from seed.
+func New(seed uint64) *Network {
 	return &Network{
 		rng: rand.New(rand.NewPCG(seed, 1)), listeners: map[key]*listener{},
 		conns: map[*conn]struct{}{}, cut: map[[2]string]bool{}, traffic: map[string]int64{},
+		messages: map[string]int64{}, packets: map[key]*packetConn{}, down: map[string]bool{},
 	}
 }
 
@@ -48,6 +50,14 @@ func (n *Network) Traffic(node string) int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.traffic[node]
+}
+
+// Messages returns how many packets and writes to streams a node has sent and
+// received: what headers are to be added for.
+func (n *Network) Messages(node string) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.messages[node]
 }
 
 // Slow sets the round trip, by how much of itself it grows at most, and the
@@ -82,6 +92,22 @@ func (n *Network) Heal() {
 	clear(n.cut)
 }
 
+// Down is the death of a node: what it has open ends, and nothing comes from it
+// or to it until [Network.Up].
+func (n *Network) Down(node string) {
+	n.mu.Lock()
+	n.down[node] = true
+	n.mu.Unlock()
+	n.Drop(node)
+}
+
+// Up ends [Network.Down]. The node has to listen and dial again.
+func (n *Network) Up(node string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.down, node)
+}
+
 // Drop ends every connection and listener of a node, as its death does.
 func (n *Network) Drop(node string) {
 	n.mu.Lock()
@@ -97,7 +123,16 @@ func (n *Network) Drop(node string) {
 			listeners = append(listeners, l)
 		}
 	}
+	var packets []*packetConn
+	for k, c := range n.packets {
+		if k.node == node {
+			packets = append(packets, c)
+		}
+	}
 	n.mu.Unlock()
+	for _, c := range packets {
+		c.Close()
+	}
 	for _, c := range conns {
 		c.Close()
 	}
@@ -118,7 +153,11 @@ type Node struct {
 func (n *Network) isCut(from, to string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.cut[[2]string{from, to}]
+	return n.isCutLocked(from, to)
+}
+
+func (n *Network) isCutLocked(from, to string) bool {
+	return n.cut[[2]string{from, to}] || n.down[from] || n.down[to]
 }
 
 // send returns how long a message of some bytes takes.
@@ -127,6 +166,8 @@ func (n *Network) send(from, to string, bytes int) time.Duration {
 	defer n.mu.Unlock()
 	n.traffic[from] += int64(bytes)
 	n.traffic[to] += int64(bytes)
+	n.messages[from]++
+	n.messages[to]++
 	return n.delay()
 }
 
@@ -220,3 +261,6 @@ func (addr) Network() string  { return "memory" }
 func (a addr) String() string { return string(a) }
 
 var errReset = errors.New("connection reset")
+
+// Peer returns the same network as another node sees it.
+func (p *Node) Peer(name string) *Node { return p.n.Node(name) }

@@ -1,0 +1,200 @@
+package tier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+)
+
+// Refreshed says what a refresh did.
+type Refreshed struct {
+	Snapshots int      `json:"snapshots"` // in the bucket
+	Written   int      `json:"files-written"`
+	Removed   int      `json:"files-removed"`
+	Requests  Requests `json:"requests"`
+}
+
+// Refresh makes the files here those that the bucket has. What it does not have
+// yet stays; what it has no more goes, unless the bucket is ours. Meanwhile the
+// datastore is in maintenance, and readers and writers are waited for.
+func (t *Tier) Refresh(ctx context.Context) (r Refreshed, err error) {
+	t.work.Lock()
+	defer t.work.Unlock()
+	made := t.counting()
+	defer func() { r.Requests = made() }()
+	was := t.d.Settings()
+	closed := was
+	closed.Maintenance = catalog.Maintenance{Mode: catalog.S3Refresh, Message: "the snapshots of the bucket are being read"}
+	if err := t.d.SetSettings(closed); err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, t.d.SetSettings(was)) }()
+	for {
+		readers, writers := t.d.Active()
+		if readers+writers == 0 {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return r, fmt.Errorf("refresh %s: %d readers and %d writers have not ended: %w", t.cfg.Dir, readers, writers, context.Cause(ctx))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return t.refresh(ctx, t.Writable() != nil)
+}
+
+// endRefresh ends the maintenance of a refresh that was killed.
+func (t *Tier) endRefresh() error {
+	tree := catalog.Tree{FS: t.cfg.FS, Dir: t.cfg.Dir}
+	s, err := tree.Settings()
+	if err != nil || s.Maintenance.Mode != catalog.S3Refresh {
+		return err
+	}
+	s.Maintenance = catalog.Maintenance{}
+	return tree.WriteSettings(s)
+}
+
+// refresh is Refresh for whoever holds work, in a datastore that is quiet. With
+// drop, what the bucket has no more goes.
+func (t *Tier) refresh(ctx context.Context, drop bool) (r Refreshed, err error) {
+	if err := t.store.Refresh(ctx); err != nil {
+		return r, err
+	}
+	before, err := t.readTold(ctx)
+	if err != nil {
+		return r, err
+	}
+	now := map[string]told{}
+	manifests := map[string][]byte{} // last: with it, a snapshot is there
+	err = t.store.EachFile(ctx, func(name string, content []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !belongs(name) {
+			t.cfg.Log.Warn("the bucket has a file that is none of a datastore's", "name", name)
+			return nil
+		}
+		now[name] = told{Size: int64(len(content)), Sum: xxhash.Sum64(content)}
+		if path.Base(name) == manifestName {
+			manifests[name] = content
+			return nil
+		}
+		return t.bring(name, content, before, &r)
+	})
+	if err != nil {
+		return r, err
+	}
+	for name, content := range manifests {
+		if err := t.bring(name, content, before, &r); err != nil {
+			return r, err
+		}
+	}
+	r.Snapshots = len(manifests)
+	if drop {
+		if err := t.dropGone(ctx, before, now, &r); err != nil {
+			return r, err
+		}
+	}
+	if err := t.cfg.FS.Remove(path.Join(t.cfg.Dir, "listing")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return r, err // a cache that cannot know
+	}
+	return r, t.saveTold(now)
+}
+
+// bring writes a file of the bucket, unless it is here. What was changed here
+// since the bucket was told of it stays.
+func (t *Tier) bring(name string, content []byte, before map[string]told, r *Refreshed) error {
+	full := path.Join(t.cfg.Dir, name)
+	here, err := disk.ReadFile(t.cfg.FS, full, files.Max)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	default:
+		if name == "settings.json" || string(here) == string(content) {
+			return nil // settings in use are those here
+		}
+		if was, ok := before[name]; !ok || was.Sum != xxhash.Sum64(here) {
+			return nil
+		}
+	}
+	if err := disk.MkdirAll(t.cfg.FS, path.Dir(full), 0o755); err != nil {
+		return err
+	}
+	r.Written++
+	return disk.WriteFileAtomic(t.cfg.FS, full, content, 0o644)
+}
+
+// dropGone removes what the bucket had and has no more: its owner removed it.
+func (t *Tier) dropGone(ctx context.Context, before, now map[string]told, r *Refreshed) error {
+	var gone []string
+	for name := range before {
+		if _, ok := now[name]; !ok && belongs(name) && name != "settings.json" && !t.store.Waits(name) {
+			gone = append(gone, name)
+		}
+	}
+	// Manifests first: what a crash leaves is then no snapshot.
+	slices.SortFunc(gone, func(a, b string) int {
+		am, bm := path.Base(a) == manifestName, path.Base(b) == manifestName
+		switch {
+		case am && !bm:
+			return -1
+		case bm && !am:
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	for _, name := range gone {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		full := path.Join(t.cfg.Dir, name)
+		if err := t.cfg.FS.Remove(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		r.Removed++
+		// Directories that are empty now go as well, as far as they are.
+		for dir := path.Dir(full); len(dir) > len(t.cfg.Dir) && t.cfg.FS.Remove(dir) == nil; {
+			dir = path.Dir(dir)
+		}
+	}
+	return nil
+}
+
+// belongs reports whether a name is that of a file of a datastore: nothing that
+// a bucket says may be written anywhere else.
+func belongs(name string) bool {
+	if name == "settings.json" {
+		return true
+	}
+	parts := strings.Split(name, "/")
+	var ns catalog.Namespace
+	for len(parts) > 1 && parts[0] == "ns" {
+		child, err := ns.Child(parts[1])
+		if err != nil {
+			return false
+		}
+		ns, parts = child, parts[2:]
+	}
+	switch len(parts) {
+	case 3:
+		_, err := naming.ParseGroup(parts[0] + "/" + parts[1])
+		return err == nil && (parts[2] == "owner" || parts[2] == "notes")
+	case 4:
+		s, err := naming.ParseSnapshot(strings.Join(parts[:3], "/"))
+		return err == nil && s.Path() == strings.Join(parts[:3], "/") && (parts[3] == ".protected" || naming.CheckArchive(parts[3]) == nil)
+	}
+	return false
+}

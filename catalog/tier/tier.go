@@ -1,0 +1,343 @@
+// Package tier is a datastore whose home is a bucket.
+//
+// Backups land on the local disk as in any datastore. [Tier.Offload] moves what
+// is old enough into the bucket, and with it the files of every snapshot whose
+// chunks have all arrived there: so whoever has nothing but the bucket sees only
+// snapshots that can be restored. While the bucket cannot be reached, everything
+// goes on that needs nothing from it.
+//
+//	tier.go    open, own, run         mirror.go   the files of snapshots, to the bucket
+//	create.go  a new one, a known one refresh.go  and back
+//	work.go    offload, collect, audit
+//
+// Beside the files of a datastore, the directory has cloud/: tier.json (which
+// store, and the key of it, wrapped to this node), mirror.json (what the bucket
+// has been told of), and what package cloud keeps there.
+package tier
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// Config says where a tier is. The zero value of an optional field means its
+// default.
+type Config struct {
+	Dir    string              // required: of the datastore
+	Bucket *bucket.Bucket      // required
+	Node   string              // required: our name, for the owner's object
+	Key    *age.X25519Identity // required but for reading what is not encrypted: the node's key
+	FS     disk.FS             // default: the machine's
+	Log    *slog.Logger        // default: discard
+
+	CacheDir   string // default: cloud/cache in Dir
+	CacheBytes int64  // default: no cache
+
+	ReadOnly     bool          // never own the bucket
+	SingleWriter bool          // own it though the store cannot keep two writers apart
+	After        time.Duration // how long chunks stay on the disk, when they are moved by schedule
+	Lease, Grace time.Duration // see [cloud.Config]
+	Prices       prices.List
+}
+
+// A state is what the directory remembers of its bucket.
+type state struct {
+	Store   format.ID           `json:"store"`
+	Can     bucket.Capabilities `json:"can"`
+	Wrapped []byte              `json:"key,omitempty"` // the store's, for this node
+	Own     bool                `json:"own"`           // the bucket was ours when it was last asked
+}
+
+const (
+	tierDir   = "cloud"
+	stateFile = "tier.json"
+	maxState  = 1 << 20
+)
+
+// A Tier is an open datastore with its bucket. Its methods may be called
+// concurrently.
+type Tier struct {
+	cfg   Config
+	d     *catalog.Datastore
+	store *cloud.Store
+	cache *cache.Cache
+
+	taken chan struct{} // the bucket was taken over
+
+	work sync.Mutex // one of offload, collection, refresh, audit
+
+	mu    sync.Mutex
+	state state
+	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
+	sure  bool  // it was asked since the start
+}
+
+func (c Config) withDefaults() (Config, error) {
+	if c.FS == nil {
+		c.FS = disk.OS{}
+	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	c.Dir = path.Clean(c.Dir)
+	c.CacheDir = cmp.Or(c.CacheDir, path.Join(c.Dir, tierDir, "cache"))
+	if c.Dir == "." || c.Bucket == nil || c.Node == "" {
+		return c, errors.New("cloud datastore: no directory, no bucket, or no name of the node")
+	}
+	return c, nil
+}
+
+// Open opens the datastore that [Create] or [Attach] made. A directory that was
+// open before needs no answer of the bucket for it.
+func Open(ctx context.Context, cfg Config) (*Tier, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	t := &Tier{cfg: cfg, taken: make(chan struct{}, 1)}
+	if t.state, err = readState(cfg); err != nil {
+		return nil, err
+	}
+	t.why = t.unowned()
+	if err := t.endRefresh(); err != nil {
+		return nil, err
+	}
+	t.d, err = catalog.Open(ctx, catalog.Config{Dir: cfg.Dir, FS: cfg.FS, Log: cfg.Log, Above: t})
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// unowned says why we do not own the bucket when the tier is opened.
+func (t *Tier) unowned() error {
+	switch {
+	case t.cfg.ReadOnly || !t.state.Own:
+		return cloud.ErrReadOnly
+	case t.cfg.Key == nil:
+		return cloud.ErrNoKey
+	}
+	return nil
+}
+
+// Over implements [catalog.Above].
+func (t *Tier) Over(ctx context.Context, local *pack.Store) (catalog.Store, error) {
+	if t.cfg.CacheBytes > 0 {
+		c, err := cache.Open(cache.Config{FS: t.cfg.FS, Dir: t.cfg.CacheDir, Bound: t.cfg.CacheBytes, Log: t.cfg.Log})
+		if err != nil {
+			t.cfg.Log.Error("there is no cache", "err", err) // its disk may be dead; nothing is lost with it
+		} else {
+			t.cache = c
+		}
+	}
+	var keys []age.Identity
+	if t.cfg.Key != nil {
+		keys = append(keys, t.cfg.Key)
+	}
+	store, err := cloud.Open(ctx, cloud.Config{
+		Local: local, Bucket: t.cfg.Bucket.With(t.state.Can), FS: t.cfg.FS, Dir: path.Join(t.cfg.Dir, tierDir), Cache: t.cache,
+		Node: t.cfg.Node, Keys: keys, Wrapped: t.state.Wrapped, Lease: t.cfg.Lease, Grace: t.cfg.Grace, Prices: t.cfg.Prices, Log: t.cfg.Log,
+	}, t.state.Store)
+	if err != nil {
+		return nil, errors.Join(err, t.closeCache())
+	}
+	t.store = store
+	return closing{store, t.closeCache}, nil
+}
+
+// closing is a store that takes its cache with it.
+type closing struct {
+	*cloud.Store
+	cache func() error
+}
+
+func (c closing) Close() error { return errors.Join(c.Store.Close(), c.cache()) }
+
+func (t *Tier) closeCache() error {
+	if t.cache == nil {
+		return nil
+	}
+	return t.cache.Close()
+}
+
+// Writable implements [catalog.Above].
+func (t *Tier) Writable() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.why
+}
+
+// Relieve implements [catalog.Above]: everything goes to the bucket.
+func (t *Tier) Relieve(ctx context.Context) error {
+	_, err := t.Offload(ctx, OffloadOptions{})
+	return err
+}
+
+// Datastore returns the datastore. It is closed by Close.
+func (t *Tier) Datastore() *catalog.Datastore { return t.d }
+
+// Close closes the datastore. What waits for the bucket is found again.
+func (t *Tier) Close() error { return t.d.Close() }
+
+// Run keeps the bucket ours until ctx is done. While it cannot be reached, Run
+// tries again; if somebody else has it, nothing may be written from then on.
+func (t *Tier) Run(ctx context.Context) error {
+	for wait := time.Second; ; wait = min(2*wait, 5*time.Minute) {
+		err := t.Writable()
+		if err == nil {
+			err = t.own(ctx)
+		}
+		if err == nil {
+			wait = time.Second
+			err = t.store.Run(ctx)
+			t.disown(err)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if t.Writable() != nil {
+			t.cfg.Log.Warn("the bucket is not ours: nothing is written to this datastore", "why", t.Writable())
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-t.taken:
+				continue
+			}
+		}
+		t.cfg.Log.Warn("the bucket cannot be reached", "err", err, "retry_in", wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// own makes sure that the bucket is ours, with a request only if it is not known
+// since the start.
+func (t *Tier) own(ctx context.Context) error {
+	t.mu.Lock()
+	why, sure := t.why, t.sure
+	t.mu.Unlock()
+	if why != nil || sure {
+		return why
+	}
+	return t.acquire(ctx, cloud.AcquireOptions{SingleWriter: t.cfg.SingleWriter})
+}
+
+// TakeOver makes the bucket ours though somebody else has it, or had it. Only
+// an operator knows that the other one is gone for good.
+func (t *Tier) TakeOver(ctx context.Context, force bool) error {
+	if t.cfg.ReadOnly {
+		return cloud.ErrReadOnly
+	}
+	t.work.Lock()
+	defer t.work.Unlock()
+	if err := t.acquire(ctx, cloud.AcquireOptions{SingleWriter: t.cfg.SingleWriter, Force: force}); err != nil {
+		return err
+	}
+	select {
+	case t.taken <- struct{}{}:
+	default:
+	}
+	_, err := t.refresh(ctx, true) // what the other one did since
+	return err
+}
+
+func (t *Tier) acquire(ctx context.Context, opt cloud.AcquireOptions) error {
+	err := t.store.Acquire(ctx, opt)
+	if err != nil {
+		t.disown(err)
+		return err
+	}
+	t.mu.Lock()
+	t.why, t.sure = nil, true
+	before := t.state.Own
+	t.state.Own = true
+	t.mu.Unlock()
+	if before {
+		return nil
+	}
+	return t.saveState()
+}
+
+// disown notes that the bucket is somebody else's, if that is what err says.
+func (t *Tier) disown(err error) {
+	if !errors.Is(err, cloud.ErrFenced) && !errors.Is(err, cloud.ErrOwned) {
+		return
+	}
+	t.mu.Lock()
+	t.why, t.sure, t.state.Own = err, false, false
+	t.mu.Unlock()
+	if err := t.saveState(); err != nil {
+		t.cfg.Log.Error("that the bucket is another node's could not be noted", "err", err)
+	}
+}
+
+func (c Config) at(file string) string { return path.Join(c.Dir, tierDir, file) }
+
+func readState(c Config) (s state, err error) {
+	b, err := disk.ReadFile(c.FS, c.at(stateFile), maxState)
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("open cloud datastore %s: %w", c.Dir, err)
+	}
+	return s, nil
+}
+
+func (t *Tier) saveState() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cfg.writeState(t.state)
+}
+
+func (c Config) writeState(s state) error {
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	return disk.WriteFileAtomic(c.FS, c.at(stateFile), b, 0o600)
+}
+
+// Stats describes the tier.
+type Stats struct {
+	cloud.Stats
+	Bucket   string `json:"bucket"`
+	Store    string `json:"store"`
+	ReadOnly string `json:"read-only,omitempty"` // why nothing can be written
+}
+
+// Stats returns what is known without asking the bucket.
+func (t *Tier) Stats() Stats {
+	s := Stats{Stats: t.store.Stats(), Bucket: t.cfg.Bucket.String(), Store: t.store.ID()}
+	if err := t.Writable(); err != nil {
+		s.ReadOnly = err.Error()
+	}
+	return s
+}
+
+// Resize changes the bound of the cache.
+func (t *Tier) Resize(bytes int64) error {
+	if t.cache == nil {
+		return errors.New("there is no cache")
+	}
+	return t.cache.Resize(bytes)
+}

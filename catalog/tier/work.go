@@ -1,0 +1,110 @@
+package tier
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
+)
+
+// Requests are those that a piece of work made, by class, as far as nothing else
+// used the same account meanwhile.
+type Requests map[string]int64
+
+// counting returns the requests made since it was called.
+func (t *Tier) counting() func() Requests {
+	before := t.cfg.Bucket.Account().Stats().Requests
+	return func() Requests {
+		made := Requests{}
+		for class, n := range t.cfg.Bucket.Account().Stats().Requests {
+			if n > before[class] {
+				made[class] = n - before[class]
+			}
+		}
+		return made
+	}
+}
+
+// OffloadOptions say what goes to the bucket.
+type OffloadOptions struct {
+	After    time.Duration // only what has been on the disk for so long; 0: everything
+	Progress func(cloud.OffloadReport)
+}
+
+// An OffloadReport says what an offload did.
+type OffloadReport struct {
+	cloud.OffloadReport
+	Mirror   Mirrored `json:"snapshots"`
+	Requests Requests `json:"requests"`
+}
+
+// Offload moves chunks that are old enough to the bucket, and then the files of
+// snapshots whose chunks are all there. It may be cut off at any moment.
+func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport, err error) {
+	t.work.Lock()
+	defer t.work.Unlock()
+	made := t.counting()
+	defer func() { r.Requests = made(); t.disown(err) }()
+	if err := t.own(ctx); err != nil {
+		return r, err
+	}
+	// What was removed goes before packs that it needed are named as dead.
+	before, err := t.mirror(ctx)
+	if err != nil {
+		return r, err
+	}
+	r.OffloadReport, err = t.store.Offload(ctx, cloud.OffloadOptions{After: opt.After, Switchover: t.d.Collector().Relocate, Progress: opt.Progress})
+	if err != nil {
+		return r, err
+	}
+	if r.Mirror, err = t.mirror(ctx); err != nil {
+		return r, err
+	}
+	r.Mirror.Added, r.Mirror.Written, r.Mirror.Removed = r.Mirror.Added+before.Added, r.Mirror.Written+before.Written, r.Mirror.Removed+before.Removed
+	err = t.store.Flush(ctx, t.d.Collector().Relocate)
+	r.Root = t.store.Stats().Root
+	return r, err
+}
+
+// A CollectReport says what a garbage collection did.
+type CollectReport struct {
+	gc.Report
+	Deleted  int      `json:"deleted-objects"`
+	Requests Requests `json:"requests"`
+}
+
+// Collect collects garbage here and in the bucket. While the bucket cannot be
+// reached, only what is here is collected, and that is an error.
+func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, err error) {
+	t.work.Lock()
+	defer t.work.Unlock()
+	made := t.counting()
+	defer func() { r.Requests = made(); t.disown(err) }()
+	owned := t.own(ctx)
+	if r.Report, err = t.d.Collect(ctx, opt); err != nil || opt.DryRun {
+		return r, err
+	}
+	if owned != nil {
+		return r, owned
+	}
+	if _, err := t.mirror(ctx); err != nil {
+		return r, err
+	}
+	r.Deleted, err = t.store.Sweep(ctx)
+	return r, err
+}
+
+// Audit compares the bucket with what should be in it, and removes what nothing
+// names. See [cloud.Store.Audit].
+func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, err error) {
+	t.work.Lock()
+	defer t.work.Unlock()
+	count := t.counting()
+	defer func() { made = count(); t.disown(err) }()
+	if err := t.own(ctx); err != nil {
+		return r, nil, err
+	}
+	r, err = t.store.Audit(ctx, cloud.AuditOptions{DeleteOrphans: true})
+	return r, nil, err
+}

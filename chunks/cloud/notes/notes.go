@@ -1,0 +1,104 @@
+// Package notes is what a store in a bucket writes down beside it, because the
+// bucket does not know it.
+package notes
+
+import (
+	"encoding/json"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// The kinds of note.
+const (
+	Number = "number" // a pack was given a number
+	Dead   = "dead"   // entries of a pack are condemned
+	Bad    = "bad"    // entries of a pack are denied, because they are damaged
+	Doomed = "doomed" // a pack is to be buried by the next root
+	Seen   = "seen"   // a local pack was first seen
+	Lost   = "lost"   // the bucket has not what it should have, or has it again
+	File   = "file"   // a file waits for the next root
+	Filed  = "filed"  // a root names what waited
+)
+
+// A Note is a record of the store's journal. If the journal is lost, condemned
+// chunks live again until the next collection.
+type Note struct {
+	Kind   string    `json:"k"`
+	Pack   format.ID `json:"p,omitzero"`
+	Number uint32    `json:"n,omitempty"`
+	Bits   []uint64  `json:"b,omitempty"`
+	Time   time.Time `json:"t,omitzero"`
+	Name   string    `json:"f,omitempty"`
+	On     bool      `json:"o,omitempty"`
+}
+
+// Encode returns the record of a note.
+func (n Note) Encode() []byte {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic(err) // a note is plain data
+	}
+	return b
+}
+
+// A Memory is what the notes of a journal add up to.
+type Memory struct {
+	Numbers map[format.ID]uint32
+	Next    uint32
+	Dead    map[format.ID][]uint64
+	Bad     map[format.ID][]uint64
+	Doomed  map[format.ID]time.Time
+	Seen    map[uint32]time.Time
+	Lost    map[format.ID]bool
+	Files   map[string]bool
+}
+
+// New returns the memory of an empty journal.
+func New() *Memory {
+	return &Memory{
+		Numbers: map[format.ID]uint32{}, Dead: map[format.ID][]uint64{}, Bad: map[format.ID][]uint64{}, Doomed: map[format.ID]time.Time{},
+		Seen: map[uint32]time.Time{}, Lost: map[format.ID]bool{}, Files: map[string]bool{},
+	}
+}
+
+// Apply replays one record. Records of other programs are skipped.
+func (m *Memory) Apply(record []byte) error {
+	var n Note
+	if err := json.Unmarshal(record, &n); err != nil {
+		return fmt.Errorf("a note of the cloud store: %w", err)
+	}
+	switch n.Kind {
+	case Number:
+		m.Numbers[n.Pack] = n.Number
+		m.Next = max(m.Next, n.Number+1)
+	case Dead:
+		m.Dead[n.Pack] = n.Bits
+	case Bad:
+		m.Bad[n.Pack] = n.Bits
+	case Doomed:
+		m.Doomed[n.Pack] = n.Time
+	case Seen:
+		m.Seen[n.Number] = n.Time
+	case Lost:
+		m.Lost[n.Pack] = n.On
+	case File:
+		m.Files[n.Name] = n.On
+	case Filed:
+		delete(m.Files, n.Name)
+	}
+	return nil
+}
+
+// Encoded returns the records of notes.
+func Encoded(all iter.Seq[Note]) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for n := range all {
+			if !yield(n.Encode()) {
+				return
+			}
+		}
+	}
+}

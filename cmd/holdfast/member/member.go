@@ -1,0 +1,222 @@
+// Package member has the verbs about who belongs to the cluster: invites,
+// members, and the way out after the loss of a quorum.
+package member
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/node"
+	"github.com/holdfast-mesh/holdfast/node/admin"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/operator"
+)
+
+const (
+	membersPath = "/holdfast/members"
+	memberPath  = membersPath + "/{member}"
+)
+
+// New returns the verbs about members.
+func New(o *cli.Options) *cobra.Command {
+	verbs := []*cobra.Command{
+		daemon.Verb{
+			Use: "list", Short: "list the members of the cluster", Method: http.MethodGet, Path: membersPath,
+			Flags: []daemon.Flag{{Name: "removed", Usage: "with those that were removed", Kind: daemon.Bool}},
+			Show:  []string{"name", "site", "role", "state", "voter", "leader", "blocked", "id"},
+		}.Command(o),
+		daemon.Verb{Use: "show MEMBER", Short: "print a member", Method: http.MethodGet, Path: memberPath, Args: []string{"member"}}.Command(o),
+		daemon.Verb{
+			Use: "drain MEMBER", Short: "have a member give up its vote and its jobs, before it is removed", Method: http.MethodPut, Path: memberPath,
+			Args: []string{"member"}, Fixed: map[string]string{"state": "draining"}, Done: "member {member} is drained; `holdfast member return {member}` takes it back",
+		}.Command(o),
+		daemon.Verb{
+			Use: "return MEMBER", Short: "take a drained member back", Method: http.MethodPut, Path: memberPath,
+			Args: []string{"member"}, Fixed: map[string]string{"state": "active"}, Done: "member {member} takes part again",
+		}.Command(o),
+		newVote(o, "promote", true, "let a member vote"),
+		newVote(o, "demote", false, "take the vote from a member for good"),
+		newRemove(o, "remove", false), newRemove(o, "eject", true), newRecover(o),
+	}
+	return cli.Group("member", "look at the members of the cluster, add and remove them", verbs...)
+}
+
+// NewBlock returns the verb that keeps a member out of this node alone.
+func NewBlock(o *cli.Options) *cobra.Command {
+	var local bool
+	var reason string
+	cmd := &cobra.Command{
+		Use: "block MEMBER --local", Short: "keep a member out of this node, whatever the cluster says", Args: cli.Exactly(1),
+		Long: `This node then takes nothing from that member and gives it nothing, from now on and
+without asking anybody. It needs no quorum. To lift it takes the operators' signature.
+To keep it out of the whole cluster: holdfast member eject.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !local {
+				return cli.Usage(errors.New("--local is missing: it says that only this node keeps the member out; for the whole cluster there is `holdfast member eject`"))
+			}
+			params := url.Values{"member": args}
+			if reason != "" {
+				params.Set("reason", reason)
+			}
+			c := daemon.Client(o)
+			defer c.Close()
+			if _, err := daemon.Call(cmd.Context(), c, http.MethodPost, memberPath+"/block", params); err != nil {
+				return err
+			}
+			return o.Print(map[string]string{"blocked": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "member %s is kept out of this node\n", args[0]) })
+		},
+	}
+	cmd.Flags().BoolVar(&local, "local", false, "only this node")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for who reads it later")
+	return cmd
+}
+
+// A signer has an operator's key where it is needed.
+type signer struct {
+	o    *cli.Options
+	file string
+}
+
+func (s *signer) flag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&s.file, "operator-key", "", "file with the operator's key; default: "+node.OperatorFile+" in the node's directory")
+}
+
+// key reads the operator's key.
+func (s *signer) key() (ed25519.PrivateKey, error) {
+	file := s.file
+	if file == "" {
+		file = filepath.Join(s.o.Data, node.OperatorFile)
+	}
+	key, err := keyfile.Read(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.Hint(fmt.Errorf("the operator's key is not here: %w", err), "bring it back for a moment and name it with --operator-key FILE; `holdfast node init` said where it was")
+	}
+	return key, err
+}
+
+// call calls the API twice: for what is to be signed, and with the signature.
+// The first answer is put into the parameters of the second, where it says so.
+func (s *signer) call(ctx context.Context, c *admin.Client, key ed25519.PrivateKey, action, method, path string, params url.Values) (admin.Result, error) {
+	params.Set("draft", "1")
+	r, err := daemon.Call(ctx, c, method, path, params)
+	if err != nil || string(r.Data) == "null" { // it needed no signature, and is done
+		return r, err
+	}
+	var draft operator.Draft
+	more := map[string]any{}
+	if err := errors.Join(r.Into(&draft), json.Unmarshal(r.Data, &more)); err != nil {
+		return r, err
+	}
+	link, what, err := draft.Sign(action, key)
+	if err != nil {
+		return r, err
+	}
+	if !s.o.Quiet {
+		fmt.Fprintln(s.o.Err, "signed with the operator's key: "+what)
+	}
+	params.Del("draft")
+	params.Set("link", link)
+	for _, name := range []string{"invite", "seed", "expires"} {
+		switch v := more[name].(type) {
+		case string:
+			params.Set(name, v)
+		case float64:
+			params.Set(name, fmt.Sprintf("%.0f", v))
+		}
+	}
+	return daemon.Call(ctx, c, method, path, params)
+}
+
+func newVote(o *cli.Options, use string, vote bool, short string) *cobra.Command {
+	s := &signer{o: o}
+	cmd := &cobra.Command{
+		Use: use + " MEMBER", Short: short, Args: cli.Exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			key, err := s.key()
+			if err != nil {
+				return err
+			}
+			c := daemon.Client(o)
+			defer c.Close()
+			params := url.Values{"member": args, "vote": {fmt.Sprint(vote)}}
+			if _, err := s.call(cmd.Context(), c, key, operator.Change, http.MethodPut, memberPath, params); err != nil {
+				return err
+			}
+			return o.Print(map[string]any{"member": args[0], "vote": vote}, func(w io.Writer) {
+				fmt.Fprintf(w, "member %s may vote: %t; who does is decided by who is steady, at most one at a site\n", args[0], vote)
+			})
+		},
+	}
+	s.flag(cmd)
+	return cmd
+}
+
+func newRemove(o *cli.Options, use string, eject bool) *cobra.Command {
+	s := &signer{o: o}
+	short, long := "remove a drained member for good", "Its copies do not count any more. Its machine joins again only with a new key."
+	if eject {
+		short = "cut a member off at once, and remove it: for one in hostile hands, or lost"
+		long = `Every node that can be reached stops to talk to it within two seconds, before anything
+is agreed on. Then the operator's signature removes it for good. Change what it knew:
+passwords of shared buckets, of remotes, and keys that it had.`
+	}
+	cmd := &cobra.Command{
+		Use: use + " MEMBER", Short: short, Long: long, Args: cli.Exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := daemon.Client(o)
+			defer c.Close()
+			params := func() url.Values { return url.Values{"member": args, "eject": {fmt.Sprint(eject)}} }
+			key, err := s.key()
+			if err != nil && eject { // cutting it off needs no key
+				_, cut := daemon.Call(cmd.Context(), c, http.MethodDelete, memberPath, params())
+				if cut == nil {
+					err = cli.Hint(fmt.Errorf("%s is cut off here, but is a member still: %w", args[0], err), "repeat it with --operator-key FILE")
+				}
+				return errors.Join(err, cut)
+			}
+			if err != nil {
+				return err
+			}
+			if err := removeWith(cmd.Context(), s, c, key, params); err != nil {
+				return err
+			}
+			return o.Print(map[string]any{"removed": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "member %s is removed\n", args[0]) })
+		},
+	}
+	s.flag(cmd)
+	return cmd
+}
+
+// removeWith removes a member. One that no operator has signed for is named in
+// the chain first, which is a call of its own.
+func removeWith(ctx context.Context, s *signer, c *admin.Client, key ed25519.PrivateKey, params func() url.Values) error {
+	var m struct {
+		Signed bool
+		State  string
+	}
+	if err := daemon.Get(ctx, c, memberPath, url.Values{"member": params()["member"]}, &m); err != nil {
+		return err
+	}
+	calls := 1
+	if !m.Signed {
+		calls = 2
+	}
+	for range calls {
+		if _, err := s.call(ctx, c, key, operator.Remove, http.MethodDelete, memberPath, params()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

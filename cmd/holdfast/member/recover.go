@@ -1,0 +1,108 @@
+package member
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/node/admin"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/operator"
+)
+
+const recoverPath = "/holdfast/recover"
+
+// A survivor is a node of the group, and how far it is.
+type survivor struct {
+	Name string `json:"name"`
+	ID   string `json:"id"`
+	Why  string `json:"why"`
+	Last uint64 `json:"last"`
+	Term uint64 `json:"term"`
+	Best bool   `json:"best"`
+}
+
+func newRecover(o *cli.Options) *cobra.Command {
+	s := &signer{o: o}
+	var plan, paper bool
+	var reason string
+	cmd := &cobra.Command{
+		Use: "recover-quorum", Short: "go on alone, when most voters are lost for good", Args: cli.NoArgs,
+		Long: `This node becomes the only voter, in a new incarnation of the cluster, which keeps the
+lost ones out if they come back: they join again by themselves, as standbys. It is to be
+run on the node whose log is newest; --plan asks all, and changes nothing.
+
+It takes the operator's key, or with --recovery-key the key on paper that node init
+printed, which is read from the standard input.
+
+Nothing that a backup or a restore needs waits for this. If a machine may come back by
+itself soon, wait.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := daemon.Client(o)
+			defer c.Close()
+			if plan {
+				return printPlan(cmd.Context(), o, c)
+			}
+			key, err := recoveryKey(s, paper)
+			if err != nil {
+				return err
+			}
+			if _, err := s.call(cmd.Context(), c, key, operator.Recover, http.MethodPost, recoverPath, url.Values{"reason": {reason}}); err != nil {
+				return err
+			}
+			return o.Print(map[string]bool{"recovered": true}, func(w io.Writer) {
+				fmt.Fprintln(w, "this node goes on alone, and has a quorum; the others join again when they can reach it")
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&plan, "plan", false, "print which node should go on, and change nothing")
+	cmd.Flags().BoolVar(&paper, "recovery-key", false, "read the key on paper from the standard input")
+	cmd.Flags().StringVar(&reason, "reason", "most voters are lost", "why, for who reads it later")
+	s.flag(cmd)
+	return cmd
+}
+
+func recoveryKey(s *signer, paper bool) (ed25519.PrivateKey, error) {
+	if !paper {
+		return s.key()
+	}
+	fmt.Fprintln(s.o.Err, "the recovery key:")
+	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 4096)).ReadString('\n')
+	if err != nil && line == "" {
+		return nil, fmt.Errorf("read the recovery key: %w", err)
+	}
+	return keyfile.ReadPaper(line)
+}
+
+func printPlan(ctx context.Context, o *cli.Options, c *admin.Client) error {
+	r, err := daemon.Call(ctx, c, http.MethodGet, recoverPath, nil)
+	if err != nil {
+		return err
+	}
+	var list []survivor
+	if err := r.Into(&list); err != nil {
+		return err
+	}
+	return o.Print(r.Data, func(w io.Writer) {
+		tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(tab, "node\tlog ends with\tof term\t")
+		for _, n := range list {
+			note := n.Why
+			if n.Best {
+				note = "run recover-quorum here"
+			}
+			fmt.Fprintf(tab, "%s\t%d\t%d\t%s\n", n.Name, n.Last, n.Term, note)
+		}
+		tab.Flush()
+	})
+}

@@ -1,0 +1,94 @@
+// Package s3 has the verbs about S3 stores. They take what
+// proxmox-backup-manager takes.
+package s3
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+)
+
+// flags are what can be said of an endpoint.
+var flags = []daemon.Flag{
+	{Name: "endpoint", Usage: "host or URL; {{bucket}} and {{region}} in it are filled in"},
+	{Name: "port", Usage: "unless it is in the endpoint", Kind: daemon.Int},
+	{Name: "region", Usage: "auto where the store has none; default: us-east-1"},
+	{Name: "access-key", Usage: "the ID of the key"},
+	{Name: "secret-key", Usage: "its secret; better in a file, or in HOLDFAST_S3_SECRET"},
+	{Name: "path-style", Usage: "the bucket in the path, not in the host", Kind: daemon.Bool},
+	{Name: "put-rate-limit", Usage: "requests a second at most, of all kinds together", Kind: daemon.Int},
+	{Name: "rate-in", Usage: "bytes a second that are read at most: 10MiB"},
+	{Name: "rate-out", Usage: "bytes a second that are written at most"},
+	{Name: "denied-means-slow", Usage: "the provider says 403 when it means: slow down", Kind: daemon.Bool},
+}
+
+// New returns the verbs.
+func New(o *cli.Options) *cobra.Command {
+	const one, name = "/config/s3/{id}", "id"
+	show := []string{"endpoint", "region", "access-key", "path-style", "put-rate-limit", "rate-in", "rate-out"}
+	create := daemon.Verb{
+		Use: "create ID", Short: "say how an S3 store is reached", Method: http.MethodPost, Path: "/config/s3", Args: []string{name},
+		Flags: required(flags, "endpoint", "access-key"), Done: "S3 endpoint {id} is made; try a bucket with: holdfast s3 endpoint check {id} BUCKET",
+		Example: "  HOLDFAST_S3_SECRET=… holdfast s3 endpoint create wasabi --endpoint s3.eu-central-1.wasabisys.com --region eu-central-1 --access-key AKIA…",
+	}
+	update := daemon.Verb{
+		Use: "update ID", Short: "change how an S3 store is reached", Method: http.MethodPut, Path: one, Args: []string{name},
+		Flags: append([]daemon.Flag{
+			{Name: "delete", Usage: "options to be set back to their default", Kind: daemon.List},
+			{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
+		}, flags...), Done: "S3 endpoint {id} is changed",
+	}
+	cmd := cli.Group("endpoint", "S3 stores that the node can reach",
+		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: "/config/s3", Show: append([]string{name}, show...)}.Command(o),
+		daemon.Verb{Use: "show ID", Short: "print one", Method: http.MethodGet, Path: one, Args: []string{name}}.Command(o),
+		withSecret(o, create, true), withSecret(o, update, false),
+		daemon.Verb{Use: "remove ID", Short: "forget one, and its secret", Method: http.MethodDelete, Path: one, Args: []string{name},
+			Flags: update.Flags[1:2], Done: "S3 endpoint {id} is removed"}.Command(o),
+		daemon.Verb{Use: "check ID BUCKET", Short: "find out by trying what a bucket can do; some 60 requests", Method: http.MethodPut, Path: "/admin/s3/{id}/check",
+			Args: []string{name, "bucket"}, Flags: []daemon.Flag{{Name: "store-prefix", Usage: "in front of all keys"}}}.Command(o),
+	)
+	return cli.Group("s3", "stores with the S3 protocol", cmd)
+}
+
+func required(list []daemon.Flag, names ...string) []daemon.Flag {
+	out := make([]daemon.Flag, len(list))
+	for i, f := range list {
+		out[i] = f
+		for _, n := range names {
+			out[i].Required = out[i].Required || n == f.Name
+		}
+	}
+	return out
+}
+
+// withSecret adds the ways to give a secret that no list of processes shows.
+func withSecret(o *cli.Options, v daemon.Verb, need bool) *cobra.Command {
+	var file string
+	v.Before = func(_ *cobra.Command, params url.Values) error {
+		switch {
+		case params.Get("secret-key") != "":
+		case file != "":
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("read the secret key: %w", err)
+			}
+			params.Set("secret-key", strings.TrimSpace(string(text)))
+		case o.Getenv("HOLDFAST_S3_SECRET") != "":
+			params.Set("secret-key", o.Getenv("HOLDFAST_S3_SECRET"))
+		case need:
+			return cli.Usage(errors.New("the secret key is missing: --secret-key-file, or HOLDFAST_S3_SECRET"))
+		}
+		return nil
+	}
+	cmd := v.Command(o)
+	cmd.Flags().StringVar(&file, "secret-key-file", "", "file with the secret key")
+	return cmd
+}

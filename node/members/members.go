@@ -1,0 +1,266 @@
+// Package members has the endpoints about who belongs to the cluster: invites,
+// members, and the way out after the loss of a quorum. They are below /holdfast,
+// as all that is ours.
+//
+// What an operator has to sign is called twice with the same parameters: with
+// draft, the answer is what to sign, see package operator; then with link,
+// which is that with the signature.
+package members
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/mesh/invite"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/operator"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+)
+
+// Config says whose members they are.
+type Config struct {
+	Cluster *cluster.Cluster          // required
+	Ask     func() []invite.Member    // whom a machine that joins can ask, best first; required
+	Cut     func(ctx context.Context) // makes this node, and all that it reaches, follow the roster at once; default: nothing
+	Now     func() time.Time          // default: time.Now
+}
+
+type api struct{ Config }
+
+// Endpoints returns the endpoints.
+func Endpoints(cfg Config) []rest.Endpoint {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Cut == nil {
+		cfg.Cut = func(context.Context) {}
+	}
+	a := api{cfg}
+	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
+	const member = "/holdfast/members/{member}"
+	return []rest.Endpoint{
+		{Method: http.MethodGet, Path: "/holdfast/members", Need: look, Handle: a.list},
+		{Method: http.MethodGet, Path: member, Need: look, Handle: a.show},
+		{Method: http.MethodPut, Path: member, Need: change, Handle: a.change},
+		{Method: http.MethodDelete, Path: member, Need: change, Handle: a.remove},
+		{Method: http.MethodPost, Path: member + "/block", Need: change, Handle: a.block},
+		{Method: http.MethodGet, Path: "/holdfast/invites", Need: look, Handle: a.invites},
+		{Method: http.MethodPost, Path: "/holdfast/invites", Need: change, Handle: a.invite},
+		{Method: http.MethodDelete, Path: "/holdfast/invites/{invite}", Need: change, Handle: a.revoke},
+		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
+		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
+	}
+}
+
+// A Member is a node as the ledger and the group have it.
+type Member struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Site    string `json:"site"`
+	Role    string `json:"role"`
+	State   string `json:"state"`
+	Voter   bool   `json:"voter"`    // it votes now
+	MayVote bool   `json:"may-vote"` // its role lets it
+	Leader  bool   `json:"leader,omitempty"`
+	Self    bool   `json:"self,omitempty"`
+	Blocked bool   `json:"blocked,omitempty"` // this node keeps it out
+	Signed  bool   `json:"signed"`            // an operator has signed for it
+	Joined  int64  `json:"joined"`            // Unix seconds
+}
+
+// All returns the members, those that were removed if all is true, by name.
+func All(c *cluster.Cluster, removed bool) []Member {
+	list := []Member{}
+	status, view := c.Group().Status(), c.View()
+	for id, row := range ledger.Members.All(view) {
+		m := row.Body
+		if m.State == ledger.Removed && !removed {
+			continue
+		}
+		key, err := authority.ParseNodeID(id)
+		if err != nil {
+			continue // it never joined: IDs are checked
+		}
+		_, signed := c.Roster().Chain().Node(key)
+		list = append(list, Member{
+			ID: id, Name: m.Name, Site: m.Site, Role: m.Role, State: m.State, MayVote: m.Votes,
+			Voter: slices.Contains(status.Voters, id), Leader: status.Leader == id, Self: id == c.Self(),
+			Blocked: c.Guard().Blocked(cluster.BlockOf(key)), Signed: signed, Joined: row.Created.Unix(),
+		})
+	}
+	slices.SortFunc(list, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
+	return list
+}
+
+func (a api) list(_ context.Context, c *rest.Call) (any, error) {
+	removed := c.Has("removed") && c.Bool("removed")
+	return All(a.Cluster, removed), c.Err()
+}
+
+// find returns the member that a call is about, by its name or ID.
+func (a api) find(c *rest.Call) (Member, error) {
+	name := c.Text("member")
+	if err := c.Err(); err != nil {
+		return Member{}, err
+	}
+	all := All(a.Cluster, true)
+	slices.SortStableFunc(all, func(a, b Member) int { // a name may have been taken again
+		return compareBool(a.State == ledger.Removed, b.State == ledger.Removed)
+	})
+	i := slices.IndexFunc(all, func(m Member) bool { return m.Name == name || m.ID == name })
+	if i < 0 {
+		return Member{}, &hinted{fmt.Errorf("there is no member %q", name), "`holdfast member list` names them"}
+	}
+	return all[i], nil
+}
+
+func (a api) show(_ context.Context, c *rest.Call) (any, error) { return a.find(c) }
+
+// change sets the state of a member, or its role and vote, which an operator
+// signs.
+func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
+	m, err := a.find(c)
+	if err != nil {
+		return nil, err
+	}
+	if c.Has("state") {
+		state := c.Text("state")
+		key, _ := authority.ParseNodeID(m.ID)
+		_, err := a.do(ctx, c, ledger.KindState, ledger.SetState{Node: key, State: state})
+		if err == nil && state == ledger.Draining && m.Leader && m.Self {
+			err = a.Cluster.Group().Transfer(ctx, "")
+		}
+		return nil, err
+	}
+	node, err := a.asNode(m)
+	if err != nil {
+		return nil, err
+	}
+	if c.Has("role") {
+		node.Role = c.Text("role")
+		node.Votes, _ = authority.MayVote(node.Role)
+	}
+	if c.Has("vote") {
+		node.Votes = c.Bool("vote")
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	return a.signed(ctx, c, authority.AddNode, node)
+}
+
+// asNode is what the chain says of a member, or would.
+func (a api) asNode(m Member) (authority.Node, error) {
+	key, err := authority.ParseNodeID(m.ID)
+	if err != nil {
+		return authority.Node{}, err
+	}
+	if n, is := a.Cluster.Roster().Chain().Node(key); is {
+		return n, nil
+	}
+	if m.State == ledger.Removed {
+		return authority.Node{}, fmt.Errorf("node %q was removed; it joins again with a new key", m.Name)
+	}
+	return authority.Node{Key: key, Name: m.Name, Site: m.Site, Role: m.Role, Votes: m.MayVote}, nil
+}
+
+// signed drafts a link, or gives the signed one to the ledger.
+func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (any, error) {
+	if !c.Has("link") {
+		return operator.NewDraft(a.Cluster.Roster().Chain(), kind, body), nil
+	}
+	link, err := operator.ReadLink(c.Text("link"))
+	if err != nil {
+		return nil, err
+	}
+	_, err = a.do(ctx, c, ledger.KindAuthority, ledger.Link{Link: link})
+	if kind == authority.RemoveNode && errors.Is(err, consensus.ErrNoLeader) {
+		err = a.Cluster.Believe(link) // it is cut off all the same, wherever this is heard of
+	}
+	if err == nil {
+		a.Cut(ctx)
+	}
+	return nil, err
+}
+
+func (a api) do(ctx context.Context, c *rest.Call, kind uint16, body any) (ledger.Result, error) {
+	return a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), kind, body)
+}
+
+// remove removes a member for good. With eject, whoever can be reached cuts it
+// off at once, before anything is agreed on.
+func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
+	m, err := a.find(c)
+	if err != nil {
+		return nil, err
+	}
+	eject := c.Has("eject") && c.Bool("eject")
+	switch {
+	case m.Self:
+		return nil, &hinted{errors.New("a node does not remove itself"), "run it on another member; to give up a cluster of one, remove its directory"}
+	case m.State == ledger.Removed:
+		return nil, fmt.Errorf("node %q was removed before", m.Name)
+	case m.State != ledger.Draining && !eject:
+		return nil, &hinted{fmt.Errorf("node %q takes part: it has to be drained first", m.Name),
+			"`holdfast member drain " + m.Name + "`, then remove it; if it is in hostile hands, `holdfast member eject " + m.Name + "` cuts it off at once"}
+	}
+	node, err := a.asNode(m)
+	if err != nil {
+		return nil, err
+	}
+	if eject && !c.Has("link") {
+		if err := a.Cluster.Block(string(c.Who), node.Key, "ejected"); err != nil {
+			return nil, err
+		}
+		a.Cut(ctx)
+	}
+	if !m.Signed {
+		return a.signed(ctx, c, authority.AddNode, node) // so that it can be removed
+	}
+	return a.signed(ctx, c, authority.RemoveNode, authority.Removal{Key: node.Key})
+}
+
+// block keeps a node out here, without asking anybody.
+func (a api) block(_ context.Context, c *rest.Call) (any, error) {
+	m, err := a.find(c)
+	if err != nil {
+		return nil, err
+	}
+	reason := ""
+	if c.Has("reason") {
+		reason = c.Text("reason")
+	}
+	key, err := authority.ParseNodeID(m.ID)
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.Cluster.Block(string(c.Who), key, reason)
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// A hinted error has a known cure.
+type hinted struct {
+	error
+	cure string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.cure }

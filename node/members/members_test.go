@@ -1,0 +1,291 @@
+package members
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/mesh/invite"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/operator"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+)
+
+// A world is a cluster of one that answers its operator.
+type world struct {
+	t        *testing.T
+	cluster  *cluster.Cluster
+	operator ed25519.PrivateKey
+	router   *rest.Router
+	cut      int // times that the roster was to be followed at once
+}
+
+type root struct{ *access.Service }
+
+func (root) Check(context.Context, access.Credentials) (access.AuthID, error) {
+	return access.Root, nil
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir := t.TempDir()
+	key, err := keyfile.Make(filepath.Join(dir, "identity.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t}
+	cfg := cluster.Config{Dir: filepath.Join(dir, "c"), Key: key}
+	f := cluster.Founding{Name: "home", Site: "here", Operator: func() (ed25519.PrivateKey, error) {
+		w.operator, err = keyfile.Make(filepath.Join(dir, "operator.key"))
+		return w.operator, err
+	}}
+	if err := cluster.Found(t.Context(), cfg, f); err != nil {
+		t.Fatal(err)
+	}
+	if w.cluster, err = cluster.Open(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.cluster.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-done, w.cluster.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	ticket, err := access.OpenKey(filepath.Join(dir, "ticket.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	service, err := access.New(access.Config{Store: w.cluster.Accounts(), Key: ticket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.router, err = rest.New(rest.Config{Gate: root{service}, Endpoints: Endpoints(Config{
+		Cluster: w.cluster,
+		Ask:     func() []invite.Member { return []invite.Member{{Node: w.cluster.Self()}} },
+		Cut:     func(context.Context) { w.cut++ },
+	})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cluster.Group().Linear(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// call calls the API; the error is the text of a refusal.
+func (w *world) call(method, path string, params url.Values, into any) error {
+	w.t.Helper()
+	req := httptest.NewRequest(method, "/api2/json/holdfast"+path+"?"+params.Encode(), nil)
+	rec := httptest.NewRecorder()
+	w.router.ServeHTTP(rec, req)
+	if rec.Code != http.StatusOK {
+		return errors.New(rec.Body.String())
+	}
+	if into == nil {
+		return nil
+	}
+	answer := struct{ Data any }{into}
+	return json.Unmarshal(rec.Body.Bytes(), &answer)
+}
+
+// sign calls with draft, signs, and calls again.
+func (w *world) sign(action, method, path string, params url.Values, into any) error {
+	w.t.Helper()
+	params.Set("draft", "1")
+	var d Invitation
+	if err := w.call(method, path, params, &d); err != nil {
+		return err
+	}
+	link, _, err := d.Sign(action, w.operator)
+	if err != nil {
+		return err
+	}
+	params.Del("draft")
+	params.Set("link", link)
+	if d.ID != "" {
+		params.Set("invite", d.ID)
+		params.Set("seed", d.Seed)
+		params.Set("expires", json.Number(jsonText(d.Expires)).String())
+	}
+	return w.call(method, path, params, into)
+}
+
+func jsonText(v any) string { b, _ := json.Marshal(v); return string(b) }
+
+// join has a machine join with a token, as the member would that it asks.
+func (w *world) join(text, name, site string) (authority.Key, error) {
+	w.t.Helper()
+	token, err := invite.Parse(text)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	machine, err := keyfile.Make(filepath.Join(w.t.TempDir(), "key"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	self, _ := authority.ParseNodeID(w.cluster.Self())
+	record := []byte("record of " + name)
+	st := invite.Statement{
+		Cluster: token.Cluster, Token: token.ID, Joiner: machine.Public().(ed25519.PublicKey), Member: self[:],
+		Record: record, Role: token.Role, Site: site, Name: name,
+	}
+	b, seed, node, err := st.Sign(token, machine)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	sig := ed25519.Sign(machine, append([]byte(ledger.RecordDomain), record...))
+	_, err = w.cluster.Client().Do(w.t.Context(), "node", "", ledger.KindJoin, ledger.Join{Statement: b, Seed: seed, Node: node, Record: record, RecordSig: [64]byte(sig)})
+	return authority.PublicKey(machine), err
+}
+
+func TestInvites(t *testing.T) {
+	w := newWorld(t)
+	if err := w.call("POST", "/invites", url.Values{"role": {"witness"}}, nil); err == nil || !strings.Contains(err.Error(), "signed by an operator") {
+		t.Errorf("an invite for a voter without a signature: %v", err)
+	}
+	var m made
+	if err := w.sign(operator.Invite, "POST", "/invites", url.Values{"role": {"witness"}, "ttl": {"600"}}, &m); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.join(m.Token, "w", "vps"); err != nil {
+		t.Errorf("join: %v", err)
+	}
+	if _, err := w.join(m.Token, "x", "vps"); err == nil {
+		t.Error("a token was good twice")
+	}
+	if m := All(w.cluster, false); len(m) != 2 || m[1].Name != "w" || !m[1].MayVote || !m[1].Signed {
+		t.Errorf("members are %+v", m)
+	}
+	if a := Advice(w.cluster); !strings.Contains(a, "witness") {
+		t.Errorf("advice for two sites: %q", a)
+	}
+	var plain made
+	if err := w.call("POST", "/invites", url.Values{"role": {"replica"}, "uses": {"2"}}, &plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.call("DELETE", "/invites/"+plain.ID, nil, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.join(plain.Token, "r", "x"); err == nil {
+		t.Error("a revoked token was good")
+	}
+	var list []Invite
+	if err := w.call("GET", "/invites", nil, &list); err != nil || len(list) != 2 {
+		t.Errorf("%+v, %v", list, err)
+	}
+	var third made
+	if err := w.sign(operator.Invite, "POST", "/invites", url.Values{}, &third); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.sign(operator.Revoke, "DELETE", "/invites/"+third.ID, url.Values{}, nil); err != nil {
+		t.Error(err)
+	}
+	if key := mustParse(t, third.Token).Key(); true {
+		if _, is := w.cluster.Roster().Chain().Grant(authority.PublicKey(key)); is {
+			t.Error("the grant of a revoked invite stays")
+		}
+	}
+}
+
+func mustParse(t *testing.T, text string) invite.Token {
+	token, err := invite.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func TestRemoveAndEject(t *testing.T) {
+	w := newWorld(t)
+	var signed, plain made
+	if err := w.sign(operator.Invite, "POST", "/invites", url.Values{"role": {"full"}}, &signed); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.call("POST", "/invites", url.Values{"role": {"replica"}}, &plain); err != nil {
+		t.Fatal(err)
+	}
+	full, err := w.join(signed.Token, "dc", "dc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica, err := w.join(plain.Token, "attic", "attic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.call("DELETE", "/members/home", url.Values{}, nil); err == nil {
+		t.Error("a node removes itself")
+	}
+	if err := w.sign(operator.Remove, "DELETE", "/members/dc", url.Values{}, nil); err == nil || !strings.Contains(err.Error(), "drained") {
+		t.Errorf("remove without draining: %v", err)
+	}
+	if err := w.call("PUT", "/members/dc", url.Values{"state": {"draining"}}, nil); err != nil {
+		t.Error(err)
+	}
+	if err := w.call("PUT", "/members/dc", url.Values{"state": {"active"}}, nil); err != nil {
+		t.Error(err)
+	}
+	if err := w.call("PUT", "/members/dc", url.Values{"state": {"draining"}}, nil); err != nil {
+		t.Error(err)
+	}
+	if err := w.sign(operator.Remove, "DELETE", "/members/dc", url.Values{}, nil); err != nil {
+		t.Error(err)
+	}
+	if w.cluster.Roster().Member(full.NodeID()) == nil {
+		t.Error("a node that was removed is a member")
+	}
+	// The other one is cut off before anything is signed, and is in no link yet.
+	w.cut = 0
+	if err := w.call("DELETE", "/members/attic", url.Values{"eject": {"1"}, "draft": {"1"}}, nil); err != nil {
+		t.Error(err)
+	}
+	if w.cluster.Roster().Member(replica.NodeID()) == nil || w.cut != 1 {
+		t.Errorf("it is a member still, or was not cut off: %d", w.cut)
+	}
+	for range 2 { // named, then removed
+		if err := w.sign(operator.Remove, "DELETE", "/members/attic", url.Values{"eject": {"1"}}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if m := All(w.cluster, false); len(m) != 1 {
+		t.Errorf("members are %+v", m)
+	}
+	if err := w.sign(operator.Recover, "POST", "/recover", url.Values{}, nil); err == nil || !strings.Contains(err.Error(), "quorum") {
+		t.Errorf("a recovery with a quorum: %v", err)
+	}
+}
+
+// What the daemon drafts is not signed if it is not what was asked for.
+func TestDraftOfSomethingElse(t *testing.T) {
+	w := newWorld(t)
+	chain := w.cluster.Roster().Chain()
+	thief := authority.PublicKey(w.operator)
+	d := operator.NewDraft(chain, authority.Operators, authority.OperatorsBody{Operators: []authority.Key{thief}, Threshold: 1})
+	for _, action := range []string{operator.Invite, operator.Revoke, operator.Change, operator.Remove, operator.Recover, ""} {
+		if _, _, err := d.Sign(action, w.operator); err == nil {
+			t.Errorf("it was signed as %s", action)
+		}
+	}
+	grant := operator.NewDraft(chain, authority.AddGrant, authority.Grant{Key: thief, Role: "full", Uses: 20, Expires: time.Now().Unix()})
+	if _, _, err := grant.Sign(operator.Remove, w.operator); err == nil {
+		t.Error("an invite was signed as a removal")
+	}
+	if _, what, err := grant.Sign(operator.Invite, w.operator); err != nil || !strings.Contains(what, "20 nodes join as full") {
+		t.Errorf("%q, %v", what, err)
+	}
+}

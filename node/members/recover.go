@@ -1,0 +1,106 @@
+package members
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/operator"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+)
+
+// A Survivor is a node that could go on alone.
+type Survivor struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Why     string `json:"why,omitempty"` // it does not answer
+	Last    uint64 `json:"last"`          // index of the newest entry of its log
+	Term    uint64 `json:"term"`          // of that
+	Applied uint64 `json:"applied"`
+	Best    bool   `json:"best,omitempty"`
+}
+
+// survey asks every node of the group how far it is.
+func (a api) survey(ctx context.Context, _ *rest.Call) (any, error) {
+	all, err := a.Cluster.Group().Survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, m := range All(a.Cluster, true) {
+		names[m.ID] = m.Name
+	}
+	list := []Survivor{}
+	best := -1
+	for i, s := range all {
+		n := Survivor{ID: s.Node, Name: cmp.Or(names[s.Node], s.Node), Last: s.Last, Term: s.LastTerm, Applied: s.Applied}
+		if s.Err != nil {
+			n.Why = s.Err.Error()
+		} else if best < 0 || cmp.Or(cmp.Compare(s.LastTerm, all[best].LastTerm), cmp.Compare(s.Last, all[best].Last)) > 0 {
+			best = i
+		}
+		list = append(list, n)
+	}
+	if best >= 0 {
+		list[best].Best = true
+	}
+	return list, nil
+}
+
+// recover makes this node go on alone, in a new incarnation that an operator, or
+// whoever has the recovery key, has signed.
+func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
+	status := a.Cluster.Group().Status()
+	if status.Leader != "" {
+		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", status.Leader), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
+	}
+	chain := a.Cluster.Roster().Chain()
+	self, err := authority.ParseNodeID(a.Cluster.Self())
+	if err != nil {
+		return nil, err
+	}
+	reason := "most voters are lost"
+	if c.Has("reason") {
+		reason = c.Text("reason")
+	}
+	body := authority.Recovery{Incarnation: chain.Incarnation() + 1, Base: self, Reason: reason}
+	if !c.Has("link") {
+		return operator.NewDraft(chain, authority.Recover, body), c.Err()
+	}
+	link, err := operator.ReadLink(c.Text("link"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := chain.Next(link); err != nil {
+		return nil, err
+	}
+	client := a.Cluster.Client()
+	return nil, a.Cluster.Group().Recover(ctx, client.Command(string(c.Who), c.Source(), ledger.KindAuthority, ledger.Link{Link: link}))
+}
+
+// Advice is what an operator should know about how many lost nodes the cluster
+// survives, or "".
+func Advice(c *cluster.Cluster) string {
+	sites := map[string]bool{}
+	voting := map[string]bool{}
+	for _, m := range All(c, false) {
+		sites[m.Site] = true
+		if m.MayVote {
+			voting[m.Site] = true
+		}
+	}
+	names := []string{}
+	for s := range sites {
+		names = append(names, s)
+	}
+	slices.Sort(names)
+	if len(voting) == 2 {
+		return fmt.Sprintf("with nodes that may vote at two sites only (%s), one of them votes, and nothing can be changed while that one is away; "+
+			"a witness at a third place, without a datastore, changes that: holdfast invite create --role witness", fmt.Sprint(names))
+	}
+	return ""
+}

@@ -1,0 +1,101 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/mesh/invite"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/peers"
+)
+
+// openLink opens what links the node to the others.
+func (n *Node) openLink(id [16]byte) (err error) {
+	c := &n.cfg
+	if c.MeshListen == "" {
+		return nil
+	}
+	n.link, err = peers.New(peers.Config{
+		Dir: c.at(clusterDir), Key: n.key, Cluster: id, Listen: c.MeshListen, Version: c.Version,
+		NoUDPGSO: c.Getenv("HOLDFAST_NO_UDP_GSO") != "", Log: n.log,
+	})
+	if err != nil {
+		return fmt.Errorf("link to other sites: %w", err)
+	}
+	n.keep(n.link)
+	return nil
+}
+
+// runLink links the node to the others until ctx ends. A site stands alone: if
+// it cannot, the rest goes on.
+func (n *Node) runLink(ctx context.Context) error {
+	if err := n.link.Run(ctx); err != nil && ctx.Err() == nil {
+		n.log.Error("this node is linked to no other site until it is restarted; backups and restores go on", "mesh-listen", n.cfg.MeshListen, "err", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// statusOfPeer fills in what this node has heard of another.
+func (n *Node) statusOfPeer(m *member) {
+	if n.link == nil {
+		return
+	}
+	p := n.link.Peer(m.ID)
+	m.Reachable, m.Path, m.LastHeard, m.Version = p.Path != peers.PathNone, p.Path, p.Heard.UTC(), p.Version
+	m.RTT = float64(p.RTT.Microseconds()) / 1000
+	m.Ready = m.Reachable
+	m.Why = p.Why
+}
+
+// Join makes the directory of a node, as Init does, and puts it into a cluster
+// with a token. When it fails, it may be called again.
+func Join(ctx context.Context, c Config, token string) (peers.Joined, error) {
+	c = c.withInitDefaults()
+	full, err := parseConfig([]byte(c.text()))
+	if err != nil {
+		return peers.Joined{}, err
+	}
+	full.Dir, full.Version, full.Log = c.Dir, c.Version, c.Log
+	var joined peers.Joined
+	err = makeDir(full, func() error {
+		if is, _ := cluster.IsMember(full.at(clusterDir)); is {
+			return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
+		}
+		key, err := keyfile.Read(full.at(identityFile))
+		if err != nil {
+			return err
+		}
+		joined, err = peers.Join(ctx, peers.Joining{
+			Dir: full.at(clusterDir), Key: key, Token: token, Name: full.Name, Site: full.Site, Listen: full.MeshListen, Version: full.Version, Log: full.Log,
+		})
+		if err != nil {
+			return err
+		}
+		_, err = statefile.WriteSecret(full.at(ConfigFile), []byte(full.text()), false)
+		return err
+	})
+	if err != nil {
+		return peers.Joined{}, fmt.Errorf("join with node in %s: %w", filepath.Clean(c.Dir), err)
+	}
+	return joined, nil
+}
+
+// ask returns whom a machine that joins can ask.
+func (n *Node) ask() []invite.Member {
+	if n.link == nil {
+		return nil
+	}
+	return n.link.Ask()
+}
+
+// cut has the link follow the roster at once.
+func (n *Node) cut(context.Context) {
+	if n.link != nil {
+		n.link.Follow()
+	}
+}

@@ -1,0 +1,164 @@
+package metrics
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
+)
+
+// withLost has a datastore that cannot be opened, beside others.
+type withLost struct{ *storestest.World }
+
+func (s withLost) Names() []string { return append(s.World.Names(), "lost") }
+
+func (s withLost) Get(name string) (*catalog.Datastore, error) {
+	if name == "lost" {
+		return nil, errors.New("no such disk")
+	}
+	return s.World.Get(name)
+}
+
+// served returns what a monitor reads of a node with one datastore, which has
+// one backup and one task that has ended.
+func served(t *testing.T, w *storestest.World, observe func(*Metrics)) string {
+	t.Helper()
+	if _, err := w.Tasks.Do(t.Context(), "verify", "main:host/a", "root@pam", func(context.Context, *jobs.Task) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	going, end := make(chan struct{}), make(chan struct{})
+	running, err := w.Tasks.Start(t.Context(), "backup", "main:host/a", "root@pam", func(context.Context, *jobs.Task) error {
+		close(going)
+		<-end
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-going
+	defer func() {
+		close(end)
+		if _, err := w.Tasks.Wait(t.Context(), running); err != nil {
+			t.Error(err)
+		}
+	}()
+	m, err := New(Config{
+		Version: "v1", Name: "home", Site: "here", Stores: withLost{w}, Tasks: w.Tasks, Ready: func() error { return errors.New("not yet") },
+		Sessions:    func(string) (backups, readers int) { return 3, 4 },
+		Connections: func() (open, refused int) { return 5, 6 },
+		Certificate: func() *x509.Certificate { return &x509.Certificate{NotAfter: time.Unix(7, 0)} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	observe(m)
+	rec := httptest.NewRecorder()
+	m.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if rec.Code != http.StatusOK {
+		t.Fatalf("status %d: %s", rec.Code, rec.Body)
+	}
+	return rec.Body.String()
+}
+
+func TestFigures(t *testing.T) {
+	w := storestest.New(t, "main")
+	w.Back(t, "main", storestest.Backup{Snapshot: "host/a/2023-11-14T22:13:20Z", Owner: "root@pam", Files: []storestest.File{{Name: "a.img.fidx", Content: make([]byte, 5<<20)}}})
+	text := served(t, w, func(m *Metrics) {
+		m.Observe(http.MethodGet, "/backup", http.StatusSwitchingProtocols, 9*time.Hour)
+		m.Observe(http.MethodGet, "/ping", http.StatusOK, 3*time.Millisecond)
+		m.Observe("BREW", "/ping", http.StatusNotFound, time.Minute)
+	})
+	for _, want := range []string{
+		`holdfast_ready 0`,
+		`holdfast_build_info{name="home",site="here",version="v1"} 1`,
+		`holdfast_connections 5`,
+		`holdfast_connections_refused_total 6`,
+		`holdfast_certificate_not_after_timestamp_seconds 7`,
+		`holdfast_sessions{kind="reader",store="main"} 4`,
+		`holdfast_sessions_begun_total{kind="backup"} 1`,
+		`holdfast_datastore_up{store="main"} 1`,
+		`holdfast_datastore_up{store="lost"} 0`,
+		`holdfast_datastore_chunks{store="main"} 2`,
+		`holdfast_datastore_quarantined_chunks{store="main"} 0`,
+		`holdfast_tasks_running{store="main",type="backup"} 1`,
+		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.001"} 0`,
+		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.005"} 1`,
+		`holdfast_http_request_duration_seconds_count{method="other",path="/ping",status="404"} 1`,
+	} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no line %q", want)
+		}
+	}
+	for _, not := range []string{`status="101"`, `BREW`, `holdfast_datastore_chunks{store="lost"}`} {
+		if strings.Contains(text, not) {
+			t.Errorf("there is %q", not)
+		}
+	}
+	if !regexp.MustCompile(`holdfast_task_last_end_timestamp_seconds\{state="ok",store="main",type="verify"\} [1-9]`).MatchString(text) {
+		t.Error("when the last verification ended is not told")
+	}
+}
+
+// The names and labels are a contract, so what docs/monitoring.md lists is what
+// is served, no more and no less.
+func TestDocumentedIsServed(t *testing.T) {
+	text := served(t, storestest.New(t, "main"), func(m *Metrics) {
+		m.Observe(http.MethodGet, "/reader", http.StatusSwitchingProtocols, time.Hour)
+		m.Observe(http.MethodGet, "/ping", http.StatusOK, time.Millisecond)
+	})
+	name := regexp.MustCompile(`(?m)^(holdfast_[a-z_]+)(?:\{(.*)\})? `)
+	label := regexp.MustCompile(`([a-z]+)="`)
+	histogram := regexp.MustCompile(`_(bucket|sum|count)$`)
+	got := map[string]string{}
+	for _, m := range name.FindAllStringSubmatch(text, -1) {
+		labels := map[string]bool{}
+		for _, l := range label.FindAllStringSubmatch(m[2], -1) {
+			labels[l[1]] = l[1] != "le"
+		}
+		maps.DeleteFunc(labels, func(_ string, ours bool) bool { return !ours })
+		got[histogram.ReplaceAllString(m[1], "")] = strings.Join(slices.Sorted(maps.Keys(labels)), " ")
+	}
+	doc, err := os.ReadFile("../../docs/monitoring.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for line := range strings.Lines(string(doc)) {
+		cells := strings.Split(line, "|")
+		if len(cells) < 4 || !strings.HasPrefix(cells[1], " `holdfast_") {
+			continue
+		}
+		labels := strings.FieldsFunc(cells[2], func(c rune) bool { return c == ',' || c == ' ' })
+		slices.Sort(labels)
+		for _, n := range regexp.MustCompile("`(holdfast_[a-z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+			want[n[1]] = strings.Join(labels, " ")
+		}
+	}
+	if len(want) < 15 {
+		t.Fatalf("only %d names were found in the page", len(want))
+	}
+	for name, labels := range want {
+		if is, ok := got[name]; !ok {
+			t.Errorf("%s is documented, and not served", name)
+		} else if is != labels {
+			t.Errorf("%s has labels %q, documented are %q", name, is, labels)
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok {
+			t.Errorf("%s is served, and not documented", name)
+		}
+	}
+}

@@ -1,0 +1,242 @@
+package peers
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/mesh/host"
+	"github.com/holdfast-mesh/holdfast/mesh/invite"
+	"github.com/holdfast-mesh/holdfast/mesh/join"
+	"github.com/holdfast-mesh/holdfast/mesh/record"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/tunnel"
+)
+
+func timeNow() time.Time { return time.Now() }
+
+// admitter is the cluster, for machines that want to join.
+type admitter struct{ l *Link }
+
+// Greet returns the chain, unless the token is known to be of no use. A member
+// that lags does not know new tokens: it asks the leader first.
+func (a admitter) Greet(ctx context.Context, token [8]byte) ([][]byte, error) {
+	c := a.l.cluster
+	if _, is := ledger.Invites.Get(c.View(), ledger.TokenKey(token)); !is {
+		short, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		_ = c.Group().Linear(short) // without a quorum, what is known here counts
+	}
+	if err := useless(c.View(), token); err != nil {
+		return nil, err
+	}
+	return c.Roster().Links(0), nil
+}
+
+// useless says why a token cannot be used, by the ledger of this node.
+func useless(v ledger.View, token [8]byte) error {
+	row, is := ledger.Invites.Get(v, ledger.TokenKey(token))
+	i := row.Body
+	switch {
+	case !is:
+		return &join.Error{Kind: join.ErrUnknown}
+	case i.Failed >= 5:
+		return &join.Error{Kind: join.ErrBurnt}
+	case i.Uses < 1 && len(i.Used) > 0:
+		return nil // it may be the same machine again, which is told the same
+	case i.Uses < 1:
+		return &join.Error{Kind: join.ErrRevoked}
+	case time.Now().Unix() >= i.Expires+int64(invite.Skew/time.Second):
+		return &join.Error{Kind: join.ErrExpired}
+	}
+	return nil
+}
+
+// Admit has the leader consume the token and add the machine, in one entry.
+func (a admitter) Admit(ctx context.Context, in join.Admission) (join.Admitted, error) {
+	c := a.l.cluster
+	body := ledger.Join{Statement: in.Statement, Seed: in.Seed, Node: in.Node, Record: in.Record.Body, RecordSig: in.Record.Sig}
+	_, err := c.Client().Do(ctx, "node", "", ledger.KindJoin, body)
+	var refused *ledger.Error
+	switch {
+	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrUnknown), errors.Is(err, consensus.ErrStopped):
+		return join.Admitted{}, &join.Error{Kind: join.ErrNoQuorum, Detail: err.Error()}
+	case errors.As(err, &refused):
+		return join.Admitted{}, whyNot(c.View(), in, refused)
+	case err != nil:
+		return join.Admitted{}, err
+	}
+	if _, err := a.l.records.Put(in.Record); err != nil && !errors.Is(err, record.ErrOld) {
+		return join.Admitted{}, err
+	}
+	m, _ := ledger.Members.Get(c.View(), in.Joiner.NodeID())
+	a.l.kick()
+	return join.Admitted{Pending: m.Body.State == ledger.Pending, Links: c.Roster().Links(0), Records: a.l.records.All()}, nil
+}
+
+// whyNot says in the words of joining what the ledger said.
+func whyNot(v ledger.View, in join.Admission, refused *ledger.Error) error {
+	detail := refused.Result.Text
+	s, err := authority.ParseStatement(in.Statement)
+	if err != nil {
+		return &join.Error{Kind: join.ErrProtocol, Detail: err.Error()}
+	}
+	if m, is := ledger.Members.Get(v, in.Joiner.NodeID()); is {
+		kind := join.ErrTaken
+		if m.Body.State == ledger.Removed {
+			kind = join.ErrRemoved
+		}
+		return &join.Error{Kind: kind, Detail: detail}
+	}
+	row, is := ledger.Invites.Get(v, ledger.TokenKey(in.Token))
+	i := row.Body
+	if err := useless(v, in.Token); err != nil {
+		return err
+	}
+	switch {
+	case is && i.Uses < 1:
+		return &join.Error{Kind: join.ErrUsedUp}
+	case v.At().Unix() >= i.Expires:
+		return &join.Error{Kind: join.ErrExpired}
+	case !ed25519.Verify(i.Key[:], in.Statement, in.Seed[:]):
+		return &join.Error{Kind: join.ErrSignature, Detail: detail}
+	case s.Role != i.Role || i.Site != "" && s.Site != i.Site:
+		return &join.Error{Kind: join.ErrRole, Detail: detail}
+	}
+	for _, m := range ledger.Members.All(v) {
+		if m.Body.Name == s.Name && m.Body.State != ledger.Removed {
+			return &join.Error{Kind: join.ErrTaken, Detail: fmt.Sprintf("there is a node %q", s.Name)}
+		}
+	}
+	return &join.Error{Kind: join.ErrRefused, Detail: detail}
+}
+
+// Joining says who joins a cluster.
+type Joining struct {
+	Dir        string             // of the cluster, to be made
+	Key        ed25519.PrivateKey // of this node
+	Token      string
+	Name, Site string
+	Listen     string // the mesh port
+	Version    string
+	Log        *slog.Logger
+}
+
+// A Joined is what came of it.
+type Joined struct {
+	Member  string // who let it in
+	Role    string
+	Pending bool // an operator has yet to approve it
+}
+
+// Join makes this node one of the cluster that a token is for.
+func Join(ctx context.Context, j Joining) (Joined, error) {
+	token, err := invite.Parse(j.Token)
+	if err != nil {
+		return Joined{}, err
+	}
+	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
+		return Joined{}, err
+	}
+	private, err := wireGuardKey(filepath.Join(j.Dir, wireGuardFile))
+	if err != nil {
+		return Joined{}, err
+	}
+	listen, err := parseListen(j.Listen)
+	if err != nil {
+		return Joined{}, err
+	}
+	h, err := host.New(host.Config{Key: j.Key, Roster: nobody{}, Version: j.Version, Strangers: -1, Relay: host.RelayNever, Log: j.Log})
+	if err != nil {
+		return Joined{}, err
+	}
+	life, end := context.WithCancel(ctx)
+	ran := make(chan error, 1)
+	go func() { ran <- h.Run(life, listen) }()
+	defer func() {
+		end()
+		<-ran
+	}()
+	select {
+	case <-h.Running():
+	case err := <-ran:
+		ran <- nil
+		return Joined{}, err
+	}
+	store, signed, err := ownRecord(j, token, private, h.Addrs())
+	if err != nil {
+		return Joined{}, err
+	}
+	result, err := join.Join(ctx, join.Config{
+		Key: j.Key, Token: token, Record: signed, Site: j.Site, Name: j.Name,
+		Open: func(ctx context.Context, m invite.Member) (join.Stream, error) {
+			return h.OpenTo(ctx, m.Node, m.Addrs, join.Protocol)
+		},
+		SomeoneElse: func(err error) bool { return errors.Is(err, host.ErrSomeoneElse) },
+		Verify:      verify,
+	})
+	if err != nil {
+		return Joined{}, err
+	}
+	return Joined{result.Member, token.Role, result.Pending}, enter(j, store, result)
+}
+
+// ownRecord returns what this machine says of itself. When it asks again, since
+// an answer was lost, it has to say the same.
+func ownRecord(j Joining, token invite.Token, private tunnel.PrivateKey, addrs []record.Addr) (*record.Store, record.Signed, error) {
+	store, err := record.Open(filepath.Join(j.Dir, recordsFile), token.Cluster)
+	if err != nil {
+		return nil, record.Signed{}, err
+	}
+	if said, is := store.Signed(record.KeyOf(j.Key)); is {
+		return store, said, nil
+	}
+	signed, err := store.Renew(record.Record{WireGuard: [][32]byte{private.Public()}, Addrs: addrs, Version: j.Version}, j.Key, time.Now())
+	return store, signed, err
+}
+
+// enter writes down what a machine knows that was let in.
+func enter(j Joining, store *record.Store, result join.Result) error {
+	chain, err := authority.Read(result.Links)
+	if err != nil {
+		return err
+	}
+	for _, r := range result.Records {
+		if _, err := store.Put(r); err != nil && !errors.Is(err, record.ErrOld) {
+			return err
+		}
+	}
+	return cluster.Enter(cluster.Config{Dir: j.Dir, Key: j.Key, Log: j.Log}, chain)
+}
+
+// verify says whether links are the chain of a token, with a member in it.
+func verify(links [][]byte, t invite.Token, member record.Key) error {
+	chain, err := authority.Read(links)
+	if err != nil {
+		return err
+	}
+	if chain.GenesisHash() != t.Genesis || chain.Cluster() != t.Cluster {
+		return errors.New("its genesis is another one")
+	}
+	if !cluster.Holds(chain, t.Head) {
+		return errors.New("what the operator saw when the token was made is not in it")
+	}
+	if _, is := chain.Node(authority.Key(member)); !is {
+		return errors.New("the member is not in it, or was removed")
+	}
+	return nil
+}
+
+// nobody is the roster of a machine that is in no cluster yet.
+type nobody struct{}
+
+func (nobody) Member(string) bool  { return false }
+func (nobody) Removed(string) bool { return true }

@@ -1,0 +1,273 @@
+// Package peers is how a node is linked to the others of its cluster: the tunnel,
+// through which all traffic between nodes goes; libp2p beside it on the same
+// port, for joining, for the roster, and for packets that UDP does not carry;
+// and the gossip. Whoever the roster drops is cut off from all of it at once.
+//
+// What it keeps, in the directory of the cluster:
+//
+//	wireguard.key  of the tunnel
+//	records        where members are, as they have signed it
+package peers
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/mesh/gossip"
+	"github.com/holdfast-mesh/holdfast/mesh/host"
+	"github.com/holdfast-mesh/holdfast/mesh/join"
+	"github.com/holdfast-mesh/holdfast/mesh/record"
+	"github.com/holdfast-mesh/holdfast/mesh/roster"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/tunnel"
+)
+
+// The names in the directory of the cluster.
+const (
+	wireGuardFile = "wireguard.key"
+	recordsFile   = "records"
+)
+
+// Config says what is linked.
+type Config struct {
+	Dir      string             // of the cluster; required
+	Key      ed25519.PrivateKey // of this node; required
+	Cluster  [16]byte           // required
+	Listen   string             // the mesh port: ADDRESS:PORT, or :PORT for all addresses; required
+	Version  string
+	NoUDPGSO bool         // see [tunnel.Config]
+	Log      *slog.Logger // default: discard
+}
+
+// A Link is this node among the others, while [Link.Run] runs.
+type Link struct {
+	cfg     Config
+	self    record.Key
+	tunnel  *tunnel.Tunnel
+	records *record.Store
+	private tunnel.PrivateKey
+
+	cluster *cluster.Cluster // from Attach on, as those below
+	host    *host.Host
+	syncer  *roster.Syncer
+	gossip  *gossip.Gossip
+	changed chan struct{} // the roster or a record has changed
+
+	mu   sync.Mutex
+	seen map[string]string // where members see this node, by member
+}
+
+// New opens what a node needs to be linked, and starts nothing.
+func New(cfg Config) (*Link, error) {
+	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	listen, err := parseListen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), changed: make(chan struct{}, 1), seen: map[string]string{}}
+	if l.records, err = record.Open(filepath.Join(cfg.Dir, recordsFile), cfg.Cluster); err != nil {
+		return nil, err
+	}
+	if l.private, err = wireGuardKey(filepath.Join(cfg.Dir, wireGuardFile)); err != nil {
+		return nil, err
+	}
+	l.tunnel, err = tunnel.New(tunnel.Config{
+		Self: tunnel.NodeID(l.self.NodeID()), PrivateKey: l.private, Address: record.Address(cfg.Cluster, l.self),
+		Listen: listen, Relay: carrier{l}, NoUDPGSO: cfg.NoUDPGSO, Log: cfg.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// parseListen reads ADDRESS:PORT.
+func parseListen(text string) (netip.AddrPort, error) {
+	host, port, err := net.SplitHostPort(text)
+	if err == nil && host == "" {
+		text = net.JoinHostPort("0.0.0.0", port)
+	}
+	at, err2 := netip.ParseAddrPort(text)
+	if err := errors.Join(err, err2); err != nil {
+		return at, fmt.Errorf("mesh-listen is %q, want ADDRESS:PORT or :PORT: %w", text, err)
+	}
+	return at, nil
+}
+
+// wireGuardKey reads the key of the tunnel, or makes it.
+func wireGuardKey(path string) (tunnel.PrivateKey, error) {
+	b, err := statefile.ReadSecret(path, 1024)
+	if errors.Is(err, fs.ErrNotExist) {
+		key := tunnel.NewPrivateKey()
+		if _, err := statefile.WriteSecret(path, key[:], true); err != nil {
+			return key, fmt.Errorf("make the key of the tunnel: %w", err)
+		}
+		return key, nil
+	}
+	if err == nil && len(b) != len(tunnel.PrivateKey{}) {
+		err = fmt.Errorf("%s has %d bytes", path, len(b))
+	}
+	if err != nil {
+		return tunnel.PrivateKey{}, fmt.Errorf("read the key of the tunnel: %w", err)
+	}
+	return tunnel.PrivateKey(b), nil
+}
+
+// carrier opens streams for packets that UDP does not carry.
+type carrier struct{ l *Link }
+
+func (c carrier) Open(ctx context.Context, node tunnel.NodeID) (io.ReadWriteCloser, error) {
+	if c.l.host == nil {
+		return nil, errors.New("not linked yet")
+	}
+	return c.l.host.Carry(ctx, string(node))
+}
+
+// Network is what everything between nodes goes over.
+func (l *Link) Network() Network { return NewNetwork(l.tunnel) }
+
+// Attach says which cluster it is, and makes the rest. It is to be called once,
+// before Run.
+func (l *Link) Attach(c *cluster.Cluster) error {
+	l.cluster = c
+	var err error
+	l.host, err = host.New(host.Config{Key: l.cfg.Key, Roster: members{c}, QUIC: l.tunnel.QUICConn, Version: l.cfg.Version, Log: l.cfg.Log})
+	if err != nil {
+		return err
+	}
+	l.syncer, err = roster.New(roster.Config{
+		Chain: c.Roster(), Records: l.records, Member: members{c}.Member, Peers: l.connected,
+		Open: func(ctx context.Context, node string) (roster.Stream, error) {
+			return l.host.Open(ctx, node, roster.Protocol)
+		},
+		Where:   l.where,
+		Changed: func() { l.kick(); c.Group().Recheck() }, Seen: l.sawUs, Log: l.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	server, err := join.NewServer(join.ServerConfig{Key: l.cfg.Key, Cluster: l.cfg.Cluster, Admitter: admitter{l}, Log: l.cfg.Log})
+	if err != nil {
+		return err
+	}
+	l.host.Handle(join.Protocol, true, func(ctx context.Context, in host.Inbound) {
+		_ = server.Serve(ctx, in.Node, in.From, in.Seen, in) // it logs
+	})
+	l.host.Handle(roster.Protocol, false, func(ctx context.Context, in host.Inbound) {
+		if err := l.syncer.Serve(ctx, in.Node, in.Seen, in); err != nil && ctx.Err() == nil {
+			l.cfg.Log.Debug("roster not compared", "node", in.Node, "err", err)
+		}
+	})
+	l.host.Handle(host.WireGuard, false, func(ctx context.Context, in host.Inbound) {
+		_ = l.tunnel.ServeStream(ctx, tunnel.NodeID(in.Node), in) // ends as streams end
+	})
+	l.gossip, err = gossip.New(gossip.Config{Self: l.self.NodeID(), Key: l.cfg.Key, Network: l.Network(), Log: l.cfg.Log})
+	if err != nil {
+		return err
+	}
+	c.Watch(l.kick)
+	return l.apply()
+}
+
+// members is the roster as libp2p asks for it.
+type members struct{ c *cluster.Cluster }
+
+func (m members) Member(node string) bool { return m.c.Roster().Member(node) == nil }
+
+func (m members) Removed(node string) bool { return m.c.Removed(node) }
+
+func (l *Link) kick() {
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// connected are the members that libp2p has a connection to.
+func (l *Link) connected() (nodes []string) {
+	for _, p := range l.host.Peers() {
+		if p.Path != host.PathNone {
+			nodes = append(nodes, p.Node)
+		}
+	}
+	return nodes
+}
+
+// where is the address at which we see a member.
+func (l *Link) where(node string) string {
+	for _, p := range l.host.Peers() {
+		if p.Node == node && p.Path == host.PathDirect {
+			return p.Addr
+		}
+	}
+	return ""
+}
+
+// Close frees a link that was never run.
+func (l *Link) Close() error {
+	l.tunnel.Close()
+	return nil
+}
+
+// renewEvery is how often this node looks whether it is where it was.
+const renewEvery = 5 * time.Second
+
+// Run links this node to the others until ctx is done.
+func (l *Link) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.tunnel.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-l.tunnel.Running():
+		case <-ctx.Done():
+			return nil
+		}
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return l.host.Run(ctx, l.tunnel.LocalAddr()) })
+		g.Go(func() error { return l.syncer.Run(ctx) })
+		g.Go(func() error { return l.gossip.Run(ctx) })
+		g.Go(func() error { return l.tend(ctx) })
+		return g.Wait()
+	})
+	return g.Wait()
+}
+
+// tend keeps the tables of all parts as the roster has them, and the record of
+// this node as it is.
+func (l *Link) tend(ctx context.Context) error {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	select {
+	case <-l.host.Running():
+	case <-ctx.Done():
+		return nil
+	}
+	for ctx.Err() == nil {
+		if err := l.apply(); err != nil {
+			l.cfg.Log.Error("the tunnel does not follow the roster", "err", err)
+		}
+		if err := l.renew(); err != nil {
+			l.cfg.Log.Error("this node cannot say where it is", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		case <-l.changed:
+		}
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package peers
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/multiformats/go-multiaddr"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/mesh/gossip"
+	"github.com/holdfast-mesh/holdfast/mesh/host"
+	"github.com/holdfast-mesh/holdfast/mesh/record"
+	"github.com/holdfast-mesh/holdfast/tunnel"
+)
+
+// apply makes the tables of tunnel, libp2p and gossip what the roster says: who
+// is not in it is cut off when it returns.
+func (l *Link) apply() error {
+	l.learn()
+	var table []tunnel.Peer
+	var talk []gossip.Member
+	known := map[string]host.Known{}
+	for _, node := range l.cluster.Nodes() {
+		if node == l.self.NodeID() || !(members{l.cluster}).Member(node) {
+			continue
+		}
+		key, err := record.ParseNodeID(node)
+		if err != nil {
+			continue // IDs in the roster are checked
+		}
+		talk = append(talk, gossip.Member{Node: node, Key: ed25519.PublicKey(key[:])})
+		r, is := l.records.Get(key)
+		if !is {
+			known[node] = host.Known{}
+			continue
+		}
+		known[node] = host.Known{Addrs: r.Texts(), Relay: r.Relay}
+		peer := tunnel.Peer{ID: tunnel.NodeID(node), Address: record.Address(l.cfg.Cluster, key), Endpoints: r.Endpoints()}
+		for _, k := range r.WireGuard {
+			peer.Keys = append(peer.Keys, tunnel.PublicKey(k))
+		}
+		table = append(table, peer)
+	}
+	l.host.SetPeers(known)
+	l.gossip.SetMembers(talk)
+	return l.setPeers(table)
+}
+
+// setPeers gives the tunnel its table. A node that claims a key of another is
+// left out, and the rest stays linked.
+func (l *Link) setPeers(table []tunnel.Peer) error {
+	err := l.tunnel.SetPeers(table)
+	if err == nil {
+		return nil
+	}
+	good := []tunnel.Peer{}
+	for _, p := range table {
+		if l.tunnel.SetPeers(append(slices.Clone(good), p)) == nil {
+			good = append(good, p)
+		}
+	}
+	return errors.Join(err, l.tunnel.SetPeers(good))
+}
+
+// learn takes over the records that machines showed when they joined.
+func (l *Link) learn() {
+	for id, row := range ledger.Members.All(l.cluster.View()) {
+		if len(row.Body.Record) == 0 || row.Body.State == ledger.Removed {
+			continue
+		}
+		_, err := l.records.Put(record.Signed{Body: row.Body.Record, Sig: row.Body.RecordSig})
+		if err != nil && !errors.Is(err, record.ErrOld) {
+			l.cfg.Log.Warn("a node's record in the ledger is of no use", "node", id, "err", err)
+		}
+	}
+}
+
+// renew signs a new record of this node if it is not where the last one says.
+func (l *Link) renew() error {
+	now := record.Record{WireGuard: [][32]byte{l.private.Public()}, Addrs: l.addrs(), Version: l.cfg.Version, Relay: l.host.Relays()}
+	if is, known := l.records.Get(l.self); known && is.Version == now.Version && is.Relay == now.Relay &&
+		slices.Equal(is.WireGuard, now.WireGuard) && slices.Equal(is.Addrs, now.Addrs) {
+		return nil
+	}
+	if _, err := l.records.Renew(now, l.cfg.Key, timeNow()); err != nil {
+		return err
+	}
+	l.syncer.Push()
+	return nil
+}
+
+// addrs are where this node can be reached: what it knows by itself, and what
+// the others see.
+func (l *Link) addrs() []record.Addr {
+	all := l.host.Addrs()
+	add := func(text string) {
+		if len(all) < record.MaxAddrs && !slices.ContainsFunc(all, func(a record.Addr) bool { return a.Text == text }) {
+			all = append(all, record.Addr{Text: text, Origin: record.Observed})
+		}
+	}
+	for _, at := range l.tunnel.Observed() {
+		add(quicAt(at))
+	}
+	return all
+}
+
+func quicAt(at netip.AddrPort) string {
+	family := "ip4"
+	if at.Addr().Unmap().Is6() {
+		family = "ip6"
+	}
+	return fmt.Sprintf("/%s/%s/udp/%d/quic-v1", family, at.Addr().Unmap(), at.Port())
+}
+
+// sawUs notes where a member sees this node.
+func (l *Link) sawUs(by, address string) {
+	if _, err := multiaddr.NewMultiaddr(address); err != nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen[by] = address
+}

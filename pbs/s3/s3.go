@@ -1,0 +1,180 @@
+// Package s3 has the S3 clients of a node: how each store is reached, with the
+// secrets that the configuration does not have, and one account for all buckets
+// of a client, so that limits and counters hold for them together.
+//
+// The secrets lie in a file of the mode 0600 that nothing prints. It has the
+// node's own key too, with which the keys of encrypted stores are opened.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"filippo.io/age"
+
+	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// secrets are what must not be in the configuration.
+type secrets struct {
+	NodeKey string            `json:"node-key,omitempty"`
+	Clients map[string]string `json:"clients"` // secret keys by the ID of the client
+}
+
+var kind = statefile.Kind[secrets]{
+	Name: "S3 secrets", Version: 1, Limit: 1 << 20,
+	New: func() *secrets { return &secrets{Clients: map[string]string{}} },
+	Clone: func(s *secrets) *secrets {
+		c := &secrets{NodeKey: s.NodeKey, Clients: map[string]string{}}
+		for k, v := range s.Clients {
+			c.Clients[k] = v
+		}
+		return c
+	},
+	Tidy: func(s *secrets) {
+		if s.Clients == nil {
+			s.Clients = map[string]string{}
+		}
+	},
+	Check: func(*secrets) error { return nil },
+	Loss:  "set the secret key of each S3 client again; datastores in buckets are opened with their recovery keys: remove and create them with --reuse-datastore",
+}
+
+// Clients are the S3 clients of a node. Methods may be called concurrently.
+type Clients struct {
+	settings settings.Store
+	secrets  *statefile.File[secrets]
+
+	mu   sync.Mutex
+	open map[string]account
+}
+
+// An account was made of a client as it was then.
+type account struct {
+	*bucket.Account
+	of     settings.S3Client
+	secret string
+}
+
+// Open returns the clients of the settings, with the secrets of a file.
+func Open(state settings.Store, file string) (*Clients, error) {
+	f, err := statefile.Open(file, kind)
+	if err != nil {
+		return nil, err
+	}
+	return &Clients{settings: state, secrets: f, open: map[string]account{}}, nil
+}
+
+// Close closes connections that are idle.
+func (c *Clients) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.open {
+		a.Close()
+	}
+	clear(c.open)
+	return nil
+}
+
+// SetSecret keeps the secret key of a client; "" forgets it.
+func (c *Clients) SetSecret(ctx context.Context, id, secret string) error {
+	return c.secrets.Update(ctx, func(s *secrets) error {
+		if s.Clients[id] = secret; secret == "" {
+			delete(s.Clients, id)
+		}
+		return nil
+	})
+}
+
+// Key returns the node's key, and makes it if there is none.
+func (c *Clients) Key(ctx context.Context) (*age.X25519Identity, error) {
+	if c.secrets.State().NodeKey == "" {
+		err := c.secrets.Update(ctx, func(s *secrets) error {
+			if s.NodeKey != "" {
+				return nil
+			}
+			key, err := seal.NewIdentity()
+			if err == nil {
+				s.NodeKey = key.String()
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return seal.ParseIdentity(c.secrets.State().NodeKey)
+}
+
+// account returns the account of a client.
+func (c *Clients) account(id string) (account, error) {
+	client, ok := c.settings.State().S3Client(id)
+	if !ok {
+		return account{}, upgrade.Errorf(http.StatusBadRequest, "no such s3 client '%s'", id)
+	}
+	secret := c.secrets.State().Clients[id]
+	if secret == "" {
+		return account{}, fmt.Errorf("S3 client %s has no secret key", id)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if a, ok := c.open[id]; ok && a.of == client && a.secret == secret {
+		return a, nil
+	}
+	in, err1 := rate(client.RateIn)
+	out, err2 := rate(client.RateOut)
+	made, err := bucket.NewAccount(bucket.AccountConfig{
+		Key: client.AccessKey, Secret: secret, Requests: float64(client.PutRateLimit), BytesIn: in, BytesOut: out, DeniedMeansSlow: client.DeniedMeansSlow,
+	})
+	if err := errors.Join(err1, err2, err); err != nil {
+		return account{}, fmt.Errorf("S3 client %s: %w", id, err)
+	}
+	c.open[id] = account{made, client, secret}
+	return c.open[id], nil
+}
+
+func rate(text string) (float64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := settings.ParseSize(text)
+	return float64(n), err
+}
+
+// Bucket returns a bucket, or the part of one below a prefix.
+func (c *Clients) Bucket(id, name, prefix string) (*bucket.Bucket, error) {
+	a, err := c.account(id)
+	if err != nil {
+		return nil, err
+	}
+	region := a.of.Region
+	if region == "" {
+		region = "us-east-1"
+	}
+	return bucket.New(bucket.Config{
+		Endpoint: endpoint(a.of), Region: region, Bucket: name, Prefix: prefix, PathStyle: a.of.PathStyle, Account: a.Account,
+	})
+}
+
+// endpoint puts the port into the endpoint, which has no path behind it then.
+func endpoint(c settings.S3Client) string {
+	if c.Port == 0 {
+		return c.Endpoint
+	}
+	return strings.TrimSuffix(c.Endpoint, "/") + ":" + strconv.Itoa(c.Port)
+}
+
+// Version tells whether a client has changed since somebody asked before.
+func (c *Clients) Version(id string) string {
+	client, _ := c.settings.State().S3Client(id)
+	return settings.Digest([]any{client, c.secrets.State().Clients[id]})
+}

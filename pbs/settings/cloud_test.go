@@ -1,0 +1,52 @@
+package settings
+
+import (
+	"testing"
+	"time"
+)
+
+func TestBackend(t *testing.T) {
+	const text = "type=s3,client=near,bucket=b,prefix=a/b,max-cache-size=68719476736,cache-dir=/c,offload-after=168h0m0s,read-only=1"
+	var b Backend
+	if err := b.UnmarshalText([]byte("s3,client=near,bucket=b,prefix=/a/b/,max-cache-size=64GiB,cache-dir=/c,offload-after=7d,read-only=1,single-writer=0")); err != nil {
+		t.Fatal(err)
+	}
+	if b.CacheSize != 64<<30 || b.After != 7*24*time.Hour || !b.ReadOnly || b.SingleWriter {
+		t.Errorf("read as %+v", b)
+	}
+	if got, _ := b.MarshalText(); string(got) != text {
+		t.Errorf("written as %s", got)
+	}
+	for _, bad := range []string{"type=nfs", "type=s3,client=a", "type=s3,bucket=a", "s3,client=a,bucket=b,x=1", "s3,client=a,bucket=b,cache-dir=c", "s3,client=a,bucket=b,offload-after=-1h", "s3,client=a,bucket=b,max-cache-size=x"} {
+		if new(Backend).UnmarshalText([]byte(bad)) == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "12": 12, "1KiB": 1024, "2 kB": 2000, "1.5MiB": 3 << 19, "3T": 3e12, "64gib": 64 << 30} {
+		if got, err := ParseSize(text); err != nil || got != want {
+			t.Errorf("ParseSize(%q) = %d, %v", text, got, err)
+		}
+	}
+	for _, bad := range []string{"", "x", "-1", "1QiB", "1KM", "9999999P"} {
+		if got, err := ParseSize(bad); err == nil {
+			t.Errorf("ParseSize(%q) = %d", bad, got)
+		}
+	}
+}
+
+func FuzzBackend(f *testing.F) {
+	f.Add("type=s3,client=a,bucket=b,offload-after=7d")
+	f.Fuzz(func(t *testing.T, text string) {
+		var b, again Backend
+		if b.UnmarshalText([]byte(text)) != nil || b.IsZero() {
+			return
+		}
+		out, _ := b.MarshalText()
+		if err := again.UnmarshalText(out); err != nil || again != b {
+			t.Errorf("%q becomes %q, and is read as %+v, %v", text, out, again, err)
+		}
+	})
+}

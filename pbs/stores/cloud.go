@@ -1,0 +1,299 @@
+package stores
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// The types of tasks on datastores in buckets, and when they run unless the
+// settings say otherwise. An offload with nothing to do asks the bucket nothing.
+const (
+	offloadType = "offload"
+	auditType   = "audit"
+	refreshType = "s3-refresh"
+
+	offloadEvent = "*:0/15"
+	auditEvent   = "sun 05:30"
+)
+
+// A running tier keeps its bucket until it is stopped.
+type running struct {
+	*tier.Tier
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+}
+
+func (r *running) stop() {
+	if r != nil {
+		r.cancel()
+		r.done.Wait()
+	}
+}
+
+// NewCloud says how a datastore with a bucket is made.
+type NewCloud struct {
+	Encrypt  bool
+	Recovery string // the recovery key: of a new store, or of the one that is in the bucket
+	TakeOver bool   // from a node whose lease has not ended
+}
+
+// version tells whether what a datastore was opened with has changed.
+func (s *Set) version(d settings.Datastore) string {
+	if d.Backend.IsZero() || s.cfg.Clouds == nil {
+		return ""
+	}
+	b := d.Backend
+	b.After, b.Schedule, b.Audit = 0, "", "" // tasks look at them each time
+	return settings.Digest([]any{b, s.cfg.Clouds.Version(b.Client)})
+}
+
+// openOne opens a datastore, and its bucket if it has one.
+func (s *Set) openOne(ctx context.Context, st *store, want settings.Datastore) (*catalog.Datastore, error) {
+	log := s.cfg.Log.With("store", want.Name)
+	if want.Backend.IsZero() {
+		return catalog.Open(ctx, catalog.Config{Dir: want.Path, FS: s.cfg.FS, Log: log})
+	}
+	cfg, err := s.tierConfig(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	t, err := tier.Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // until shut
+	st.cloud = &running{Tier: t, cancel: cancel}
+	st.cloud.done.Go(func() {
+		if err := t.Run(run); err != nil {
+			log.Error("the bucket is not kept", "err", err)
+		}
+	})
+	return t.Datastore(), nil
+}
+
+func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Config, err error) {
+	if s.cfg.Clouds == nil {
+		return cfg, errors.New("this node has no S3 clients")
+	}
+	b := d.Backend
+	cfg = tier.Config{
+		Dir: d.Path, Node: s.cfg.Node, FS: s.cfg.FS, Log: s.cfg.Log.With("store", d.Name),
+		CacheDir: b.CacheDir, CacheBytes: b.CacheSize, ReadOnly: b.ReadOnly, SingleWriter: b.SingleWriter,
+	}
+	if cfg.Bucket, err = s.cfg.Clouds.Bucket(b.Client, b.Bucket, b.Prefix); err != nil {
+		return cfg, err
+	}
+	cfg.Key, err = s.cfg.Clouds.Key(ctx)
+	return cfg, err
+}
+
+// prepareCloud makes a store in the bucket, or finds the one that is there, and
+// a directory for it.
+func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
+	cfg, err := s.tierConfig(ctx, c.Datastore)
+	if err != nil {
+		return err
+	}
+	if c.Reuse {
+		t.Logf("reading the snapshots of the store in %s", cfg.Bucket)
+		return tier.Attach(ctx, cfg, c.Cloud.Recovery, c.Cloud.TakeOver)
+	}
+	t.Logf("trying out %s, and making a store in it", cfg.Bucket)
+	if err := tier.Create(ctx, cfg, c.Cloud.Encrypt, c.Cloud.Recovery); err != nil {
+		return err
+	}
+	t.Logf("the recovery key opens the store; it is kept nowhere here")
+	return nil
+}
+
+// useTier is Use for what is in a bucket.
+func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
+	if _, done, err = s.Use(name, false); err != nil {
+		return nil, nil, err
+	}
+	s.mu.Lock()
+	r := s.stores[name].cloud
+	s.mu.Unlock()
+	if r == nil {
+		done()
+		return nil, nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' has no bucket", name)
+	}
+	return r.Tier, done, nil
+}
+
+// Cloud returns what is known of a datastore's bucket; ok is false if it has none.
+func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
+	t, done, err := s.useTier(name)
+	if err != nil {
+		return st, false
+	}
+	defer done()
+	return t.Stats(), true
+}
+
+// collectOne collects garbage, in the bucket as well.
+func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *catalog.Datastore, opt gc.Options) (gc.Report, error) {
+	ti, done, err := s.useTier(name)
+	if err != nil {
+		return d.Collect(ctx, opt)
+	}
+	defer done()
+	r, err := ti.Collect(ctx, opt)
+	if r.Deleted > 0 {
+		t.Logf("%d objects were deleted in the bucket", r.Deleted)
+	}
+	logRequests(t, r.Requests)
+	return r.Report, err
+}
+
+// logRequests writes down what a task costs.
+func logRequests(t *jobs.Task, made tier.Requests) {
+	if len(made) == 0 {
+		t.Logf("requests to the store: none")
+		return
+	}
+	var parts []string
+	for _, class := range slices.Sorted(maps.Keys(made)) {
+		parts = append(parts, fmt.Sprintf("%d %s", made[class], class))
+	}
+	t.Logf("requests to the store: %s", strings.Join(parts, ", "))
+}
+
+// cloudSchedules are those of datastores in buckets.
+func (s *Set) cloudSchedules(state *settings.State) (list []jobs.Schedule) {
+	for _, d := range state.Datastores {
+		if d.Backend.IsZero() {
+			continue
+		}
+		add := func(typ, event string, work func(context.Context, *jobs.Task) error) {
+			if d.Backend.ReadOnly {
+				event = ""
+			}
+			list = append(list, jobs.Schedule{Name: typ + ":" + d.Name, Event: event, Type: typ, ID: d.Name, Auth: root, Work: work})
+		}
+		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.offload(d.Name))
+		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.audit(d.Name))
+	}
+	return list
+}
+
+// StartOffload begins an offload now, by the age that is set up.
+func (s *Set) StartOffload(name, auth string) (jobs.UPID, error) {
+	return s.trigger(offloadType, name, auth)
+}
+
+// StartAudit begins an audit of the bucket.
+func (s *Set) StartAudit(name, auth string) (jobs.UPID, error) {
+	return s.trigger(auditType, name, auth)
+}
+
+func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
+	_, done, err := s.useTier(name)
+	if err != nil {
+		return jobs.UPID{}, err
+	}
+	defer done()
+	u, err := s.cfg.Scheduler.Trigger(typ+":"+name, auth)
+	if errors.Is(err, jobs.ErrRunning) {
+		return u, upgrade.Errorf(http.StatusBadRequest, "%s of '%s' is running already", typ, name)
+	}
+	return u, err
+}
+
+func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
+	return func(ctx context.Context, t *jobs.Task) error {
+		ti, done, err := s.useTier(name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		d, _ := s.cfg.Settings.State().Datastore(name)
+		if d.Backend.After > 0 {
+			t.Logf("moving what has been here for %s", d.Backend.After)
+		}
+		r, err := ti.Offload(ctx, tier.OffloadOptions{After: d.Backend.After, Progress: func(p cloud.OffloadReport) {
+			if p.Packs%16 == 0 {
+				t.Logf("%d packs sent", p.Packs)
+			}
+		}})
+		t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, human(r.Bytes), r.Packs, r.Evicted)
+		t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
+			r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+		logRequests(t, r.Requests)
+		return err
+	}
+}
+
+func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
+	return func(ctx context.Context, t *jobs.Task) error {
+		ti, done, err := s.useTier(name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		r, made, err := ti.Audit(ctx)
+		t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
+			r.Objects, human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
+		logRequests(t, made)
+		if err == nil && len(r.Missing)+len(r.Wrong) > 0 {
+			err = errors.New("packs are lost: verify tells which snapshots are at risk, and another copy of their chunks heals them")
+		}
+		return err
+	}
+}
+
+// StartRefresh reads the snapshots of the bucket again.
+func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
+	_, done, err := s.useTier(name)
+	if err != nil {
+		return jobs.UPID{}, err
+	}
+	defer done()
+	return s.cfg.Tasks.Start(context.Background(), refreshType, name, auth, func(ctx context.Context, t *jobs.Task) error {
+		ti, done, err := s.useTier(name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		r, err := ti.Refresh(ctx)
+		t.Logf("the bucket has %d snapshots; %d files were written here, %d removed", r.Snapshots, r.Written, r.Removed)
+		logRequests(t, r.Requests)
+		return err
+	})
+}
+
+// StartTakeOver makes the bucket ours.
+func (s *Set) StartTakeOver(name, auth string, force bool) (jobs.UPID, error) {
+	_, done, err := s.useTier(name)
+	if err != nil {
+		return jobs.UPID{}, err
+	}
+	defer done()
+	return s.cfg.Tasks.Start(context.Background(), "take-over", name, auth, func(ctx context.Context, t *jobs.Task) error {
+		ti, done, err := s.useTier(name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		if err := ti.TakeOver(ctx, force); err != nil {
+			return err
+		}
+		t.Logf("the bucket is ours: %s", ti.Stats().Bucket)
+		return nil
+	})
+}
