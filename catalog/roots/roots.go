@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -36,23 +37,56 @@ const (
 	maxListings = 8  // before a tree counts as one that never holds still
 )
 
-// Each calls fn for every index file. It lists the tree until two listings
-// agree: a snapshot that is moved from a directory not read yet to one that
-// was read before is in neither's way. A directory that cannot be read is an
-// error: what is in it might be needed.
+// Each calls fn for every index file. The trash is listed last, so a snapshot
+// that is forgotten meanwhile is seen in one place or the other. Against moves
+// by hand the tree is listed until nothing has gone since the listing before:
+// what was moved from a directory not read yet to one that was read is in that
+// one the next time. What has come in between is no reason to list again; it
+// belongs to sessions that keep its chunks. A directory that cannot be read is
+// an error: what is in it might be needed.
 func (r Roots) Each(ctx context.Context, fn func(gc.Root) error) error {
 	last, err := r.list(ctx)
-	for range maxListings {
-		if err != nil {
+	for pause := firstPause; err == nil && pause < firstPause<<maxListings; pause *= 2 {
+		var next []string
+		if next, err = r.list(ctx); err != nil {
 			return err
 		}
-		var next []string
-		if next, err = r.list(ctx); err == nil && slices.Equal(last, next) {
-			return r.each(last, fn)
+		if !gone(last, next) {
+			return r.each(next, fn)
 		}
 		last = next
+		if err := wait(ctx, pause); err != nil {
+			return err
+		}
 	}
-	return fmt.Errorf("list index files of %s: they change faster than they can be listed; try again", r.Dir)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("list index files of %s: they go faster than they can be listed; try again", r.Dir)
+}
+
+// firstPause is how long a tree that changes is left alone before it is listed
+// again; the last of the pauses is two seconds.
+const firstPause = 16 * time.Millisecond
+
+// gone reports whether any of the names before is not among those after.
+func gone(before, after []string) bool {
+	there := make(map[string]bool, len(after))
+	for _, name := range after {
+		there[name] = true
+	}
+	return slices.ContainsFunc(before, func(name string) bool { return !there[name] })
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 func (r Roots) each(names []string, fn func(gc.Root) error) error {
@@ -79,6 +113,9 @@ func (r Roots) walk(ctx context.Context, dir string, depth int, names *[]string)
 		return fmt.Errorf("list index files: %s lies too deep; do links go round in a circle?", dir)
 	}
 	entries, err := r.FS.ReadDir(dir)
+	if depth == 0 {
+		entries = trashLast(entries)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && depth > 0:
 		return nil // forgotten, or moved: the next listing tells
@@ -102,6 +139,14 @@ func (r Roots) walk(ctx context.Context, dir string, depth int, names *[]string)
 		}
 	}
 	return nil
+}
+
+func trashLast(entries []fs.DirEntry) []fs.DirEntry {
+	i := slices.IndexFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "trash" })
+	if i < 0 {
+		return entries
+	}
+	return append(slices.Concat(entries[:i], entries[i+1:]), entries[i])
 }
 
 // isDir reports whether an entry is a directory, or a link to one. A link that

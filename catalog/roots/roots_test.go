@@ -3,6 +3,7 @@ package roots
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path"
@@ -177,5 +178,51 @@ func TestRootNamesItsChunks(t *testing.T) {
 	gone := &root{fs: disk.OS{}, name: filepath.Join(dir, "c.fidx"), rel: "c.fidx"}
 	if err := gone.Digests(t.Context(), func([]chunks.Digest) error { return nil }); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("an index that is gone: %v", err)
+	}
+}
+
+// maker finishes a backup, or forgets one, whenever the tree is listed.
+type maker struct {
+	disk.FS
+	n      int
+	change func(n int)
+}
+
+func (m *maker) ReadDir(name string) ([]fs.DirEntry, error) {
+	if path.Base(name) == "vm" {
+		m.n++
+		m.change(m.n)
+	}
+	return m.FS.ReadDir(name)
+}
+
+// Backups that never cease are no reason not to collect garbage.
+func TestBackupsMeanwhileAreNoHindrance(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "vm/1/2026-01-01T00:00:00Z/x.fidx", fixed(t, "x"))
+	m := &maker{FS: disk.OS{}, change: func(n int) {
+		write(t, dir, fmt.Sprintf("vm/1/2026-01-02T00:00:%02dZ/x.fidx", n), fixed(t, "y"))
+	}}
+	got, err := list(Roots{m, dir})
+	if err != nil || len(got) != 3 || m.n != 2 {
+		t.Errorf("roots are %q, %v after %d listings; want what the second one showed", got, err, m.n)
+	}
+}
+
+// A snapshot that is forgotten while the tree is listed is in the trash.
+func TestForgottenMeanwhileIsFound(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, "vm/1/2026-01-01T00:00:00Z/x.fidx", fixed(t, "x"))
+	write(t, dir, "trash/none", nil)
+	m := &maker{FS: disk.OS{}, change: func(n int) {
+		if n == 1 {
+			if err := os.Rename(dir+"/vm/1/2026-01-01T00:00:00Z", dir+"/trash/1"); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	got, err := list(Roots{m, dir})
+	if err != nil || len(got) != 1 || m.n != 2 {
+		t.Errorf("roots are %q, %v after %d listings; want the one in the trash", got, err, m.n)
 	}
 }
