@@ -92,7 +92,10 @@ func (s *site) open() {
 func (s *site) backUp(ns string, snap naming.Snapshot, who string, seeds ...uint64) {
 	s.t.Helper()
 	ctx := context.Background()
-	must(s.t, s.d.CreateNamespace(naming.Namespace(ns)))
+	parts := naming.Namespace(ns).Components()
+	for i := range parts {
+		must(s.t, s.d.CreateNamespace(naming.Namespace(strings.Join(parts[:i+1], "/"))))
+	}
 	w, err := s.d.Begin(ctx, naming.Namespace(ns), snap, who)
 	must(s.t, err)
 	var b chunks.DynamicBuilder
@@ -100,7 +103,7 @@ func (s *site) backUp(ns string, snap naming.Snapshot, who string, seeds ...uint
 		c := chunk(seed)
 		_, err := w.Session().Put(ctx, c.Digest, c.Blob)
 		must(s.t, err)
-		must(s.t, b.Append(b.End()+int64(len(c.Blob)), c.Digest))
+		must(s.t, b.Append(b.End()+int64(len(c.Blob)-chunks.PlainHeaderSize), c.Digest))
 	}
 	x, err := b.Finish(chunks.NewUUID(), time.Unix(1, 0))
 	must(s.t, err)
@@ -318,4 +321,19 @@ func digests(seeds ...uint64) (ds []chunks.Digest) {
 		ds = append(ds, chunk(seed).Digest)
 	}
 	return ds
+}
+
+// damage flips a bit of a blob wherever it lies on the disk.
+func (s *site) damage(b chunks.Blob) {
+	s.t.Helper()
+	for _, name := range s.mem.Names() {
+		if !strings.Contains(name, "/packs/") {
+			continue
+		}
+		if i := bytes.Index(s.mem.Bytes(name), b); i >= 0 {
+			s.mem.FlipBit(name, int64(i+len(b)/2))
+			return
+		}
+	}
+	s.t.Fatal("the blob is nowhere")
 }

@@ -6,10 +6,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/verify"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
+	"github.com/holdfast-mesh/holdfast/replication/rate"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
 )
 
@@ -69,9 +74,13 @@ func TestSeveralSourcesShareTheWork(t *testing.T) {
 	a, b := home.serve(nil), third.serve(nil)
 	defer a.close()
 	defer b.close()
-	p := puller(t, dc, &taskLog{}, home.source(a, nil), third.source(b, nil))
+	log := &taskLog{}
+	slow := func() *rate.Bucket { return rate.New(nil, rate.Fixed(rate.Limit{Rate: 2 << 20, Burst: 64 << 10})) }
+	p := puller(t, dc, log, home.source(a, slow()), third.source(b, slow()))
 	report, err := p.Run(t.Context(), job(plan.Options{}))
-	must(t, err)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, log)
+	}
 	dc.same("", home, "", at("vm/100", 0))
 	by := report.Swarm.BySource
 	if by[0].Chunks+by[1].Chunks != 400 || by[0].Chunks < 100 || by[1].Chunks == 0 || report.Swarm.Twice > 0 {
@@ -177,4 +186,186 @@ func TestPeerGivesNoMoreThanItMay(t *testing.T) {
 	if have, err = src.Have(t.Context(), digests(3)); err != nil || have[0] {
 		t.Errorf("peer still has what a forgotten snapshot named: %v %v", have, err)
 	}
+}
+
+// However often the link breaks, a pull ends, and what had arrived is not
+// fetched again but for what was under way.
+func TestPullGoesOnOverABrokenLink(t *testing.T) {
+	seeds := make([]uint64, 600)
+	for i := range seeds {
+		seeds[i] = uint64(3000 + i)
+	}
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, seeds...)
+	l := home.serve(nil)
+	defer l.close()
+	ctx, stop := context.WithCancel(t.Context())
+	cutting := make(chan struct{})
+	go func() {
+		defer close(cutting)
+		for range 5 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(150 * time.Millisecond):
+				l.cut()
+			}
+		}
+	}()
+	p := puller(t, dc, &taskLog{}, home.source(l, rate.New(nil, rate.Fixed(rate.Limit{Rate: 2 << 20, Burst: 64 << 10}))))
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	stop()
+	<-cutting
+	must(t, err)
+	dc.same("", home, "", at("vm/100", 0))
+	if report.Swarm.Fetched != 600 || report.Swarm.Twice > 0 {
+		t.Errorf("transfer was %+v, want each of 600 chunks once", report.Swarm)
+	}
+}
+
+// A pull that is cancelled, or whose process is killed, leaves no snapshot that
+// can be seen, and the next one goes on where it was.
+func TestPullGoesOnAfterACut(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		seeds := make([]uint64, 400)
+		for i := range seeds {
+			seeds[i] = uint64(5000 + i)
+		}
+		home, dc := newSite(t, "home"), newSite(t, "dc")
+		home.backUp("", at("vm/100", 0), owner, seeds...)
+		l := home.serve(nil)
+		slow := rate.New(nil, rate.Fixed(rate.Limit{Rate: 2 << 20, Burst: 64 << 10}))
+		ctx, stop := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		p := puller(t, dc, &taskLog{}, home.source(l, slow))
+		first, err := p.Run(ctx, job(plan.Options{}))
+		stop()
+		if err == nil || first.Swarm.Fetched == 0 || first.Swarm.Fetched == 400 {
+			t.Fatalf("the first pull was not cut: %v, %+v", err, first.Swarm)
+		}
+		if list, err := dc.d.List(t.Context(), catalog.ListOptions{Depth: -1}); err != nil || len(list) > 0 {
+			t.Errorf("%v can be seen (%v)", list, err)
+		}
+		if killed {
+			dc.mem = dc.mem.CrashLosing()
+			dc.open()
+			p = puller(t, dc, &taskLog{}, home.source(l, nil))
+		}
+		if _, err := dc.d.Collect(t.Context(), gc.Options{}); err != nil {
+			t.Error(err)
+		}
+		second, err := p.Run(t.Context(), job(plan.Options{}))
+		must(t, err)
+		dc.same("", home, "", at("vm/100", 0))
+		if n := first.Swarm.Fetched + second.Swarm.Fetched; n != 400 {
+			t.Errorf("killed %v: %d chunks were fetched by both pulls, want 400", killed, n)
+		}
+		l.close()
+		if leases := dc.d.Collector().Leases(); len(leases) > 0 {
+			t.Errorf("leases are left: %+v", leases)
+		}
+	}
+}
+
+func TestNotesComeLaterAndVerificationStays(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, 1, 2)
+	l := home.serve(nil)
+	defer l.close()
+	p := puller(t, dc, &taskLog{}, home.source(l, nil))
+	_, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	if _, err := verify.Run(t.Context(), dc.d, verify.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	must(t, home.d.SetNotes("", at("vm/100", 0), "before the upgrade"))
+	must(t, home.d.SetProtected("", at("vm/100", 0), true))
+	report, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	m, err := dc.d.Manifest("", at("vm/100", 0))
+	must(t, err)
+	if v, ok := m.VerifyState(); report.Renewed != 1 || m.Notes() != "before the upgrade" || !ok || !v.OK() {
+		t.Errorf("notes are %q, verification %v; report %+v", m.Notes(), v, report)
+	}
+	if on, err := dc.d.Protected("", at("vm/100", 0)); err != nil || on {
+		t.Errorf("the mark of protection was copied (%v)", err)
+	}
+}
+
+func TestCorruptCopyIsMended(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	for day := range 2 {
+		home.backUp("", at("vm/100", day), owner, 1, 2, uint64(70+day))
+	}
+	l := home.serve(nil)
+	defer l.close()
+	p := puller(t, dc, &taskLog{}, home.source(l, nil))
+	_, err := p.Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	must(t, dc.d.Close())
+	dc.damage(chunk(70).Blob)
+	dc.open()
+	found, err := verify.Run(t.Context(), dc.d, verify.Options{})
+	if err != nil || found.Failed != 1 {
+		t.Fatalf("verification found %d damaged snapshots (%v), want 1", found.Failed, err)
+	}
+	report, err := p2(t, dc, home, l).Run(t.Context(), job(plan.Options{ResyncCorrupt: true}))
+	must(t, err)
+	if report.Renewed != 1 || report.Swarm.Fetched != 1 {
+		t.Errorf("report is %+v, want one chunk fetched and one snapshot mended", report)
+	}
+	dc.same("", home, "", at("vm/100", 0))
+	m, err := dc.d.Manifest("", at("vm/100", 0))
+	must(t, err)
+	if v, _ := m.VerifyState(); !v.OK() {
+		t.Errorf("verification still says %q", v.State)
+	}
+}
+
+func p2(t *testing.T, dc, home *site, l *link) *replication.Puller {
+	return puller(t, dc, &taskLog{}, home.source(l, nil))
+}
+
+// What vanished at the source stays unless somebody vouches that it was pruned;
+// then it goes to the trash, and never much of it at once.
+func TestVanishedIsNoOrder(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	for day := range 40 {
+		home.backUp("", at("vm/100", day), owner, 1, uint64(100+day))
+	}
+	home.backUp("", at("ct/1", 0), owner, 1)
+	dc.backUp("", at("host/mine", 0), owner, 1)
+	l := home.serve(nil)
+	defer l.close()
+	_, err := p2(t, dc, home, l).Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	for day := range 20 {
+		must(t, home.d.Forget(t.Context(), "", at("vm/100", day)))
+	}
+	opt := plan.Options{RemoveVanished: true, Filters: filters(t, "type:vm", "type:ct")}
+	report, err := p2(t, dc, home, l).Run(t.Context(), job(opt))
+	must(t, err)
+	if report.Removed != 0 || report.Kept != 20 {
+		t.Errorf("without a word of anybody: %+v", report)
+	}
+	vouched := func(naming.Namespace, naming.Snapshot) (bool, string) { return true, "" }
+	p, err := replication.New(replication.Config{Local: dc.d, Sources: []replication.Source{home.source(l, nil)}, Vanished: vouched})
+	must(t, err)
+	report, err = p.Run(t.Context(), job(opt))
+	must(t, err)
+	if report.Removed != 4 || report.Kept != 16 {
+		t.Errorf("of 40 snapshots at most a tenth may go in one pass: %+v", report)
+	}
+	if list, err := dc.d.Trash(); err != nil || len(list) != 4 {
+		t.Errorf("the trash has %d (%v), want 4", len(list), err)
+	}
+	if list, _ := dc.d.Snapshots(t.Context(), "", group("host/mine")); len(list) != 1 {
+		t.Error("a group that the filters leave out was touched")
+	}
+}
+
+func filters(t *testing.T, list ...string) (f naming.Filters) {
+	for _, s := range list {
+		must(t, f.Set(s))
+	}
+	return f
 }

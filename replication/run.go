@@ -82,7 +82,7 @@ func (r *run) begin(ctx context.Context) error {
 	r.wanted, r.ahead = semaphore.NewWeighted(maxWanted), semaphore.NewWeighted(maxAhead)
 	r.cfg.Printf("pull job '%s': %s (%s) to %s", r.job.ID, r.cfg.Sources[r.first].Name(), shown(r.job.From), shown(r.job.To))
 	r.cfg.Printf("found %d groups to sync (out of %d total)", len(r.plan.Groups), r.plan.Total)
-	for _, ns := range append([]naming.Namespace{r.job.To}, r.plan.Create...) {
+	for _, ns := range append(above(r.job.To), r.plan.Create...) {
 		if err := r.cfg.Local.CreateNamespace(ns); err != nil {
 			return fmt.Errorf("make namespace %q: %w", ns, err)
 		}
@@ -98,6 +98,15 @@ func (r *run) begin(ctx context.Context) error {
 		r.report.Skipped += len(g.Skip)
 	}
 	return ctx.Err()
+}
+
+// above returns ns and the namespaces above it, those first.
+func above(ns naming.Namespace) []naming.Namespace {
+	up, ok := ns.Parent()
+	if !ok {
+		return nil
+	}
+	return append(above(up), ns)
 }
 
 func shown(ns naming.Namespace) string {

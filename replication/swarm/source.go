@@ -260,7 +260,7 @@ func (s *Swarm) more(l *line) []chunks.Digest {
 	if room < minAhead/2 && len(l.asked) > 0 {
 		return nil // not a question for every answer
 	}
-	for room > 0 && len(l.asked) < maxAsked {
+	for share := s.share(); room > 0 && len(l.asked) < maxAsked && len(ask) < share; {
 		it := s.queues.take(l.src.bit)
 		if it == nil && len(l.asked) == 0 {
 			it = s.second(l.src)
@@ -278,6 +278,18 @@ func (s *Swarm) more(l *line) []chunks.Digest {
 		ask = append(ask, it.digest)
 	}
 	return ask
+}
+
+// share is how many chunks one stream may take at once, so that there is
+// something left for the others: of little each gets a part.
+func (s *Swarm) share() int {
+	streams := 0
+	for _, src := range s.sources {
+		if !src.dropped {
+			streams += src.limit
+		}
+	}
+	return len(s.items)/max(streams, 1) + 1
 }
 
 // second finds the chunk that has been outstanding elsewhere for longest, when

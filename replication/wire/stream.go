@@ -57,6 +57,8 @@ type lender struct {
 	in   *bufio.Reader
 	out  *rate.Bucket
 
+	sending sync.Mutex // held for one answer: the store reads several chunks at a time
+
 	mu     sync.Mutex
 	more   sync.Cond
 	queued []chunks.Digest
@@ -164,6 +166,8 @@ func (l *lender) answers(ctx context.Context) error {
 }
 
 func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state uint8) error {
+	l.sending.Lock()
+	defer l.sending.Unlock()
 	head := appendAnswer(make([]byte, 0, answerSize), d, len(b), state)
 	if err := l.out.Wait(ctx, len(head)+len(b)); err != nil {
 		return err
