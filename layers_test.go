@@ -126,6 +126,15 @@ var insideConsensus = []rule{
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
+// insideReplication is the same for the packages of that folder.
+var insideReplication = []rule{
+	{"replication/plan", ""},
+	{"replication/rate", ""},
+	{"replication/swarm", ""},
+	{"replication/wire", "replication/plan replication/rate replication/swarm"},
+	{"replication", "replication/plan replication/swarm replication/wire"},
+}
+
 // insideMesh is the same for the packages of that folder.
 var insideMesh = []rule{
 	{"mesh/frame", ""},
@@ -188,7 +197,7 @@ var insideNode = []rule{
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"mesh": insideMesh, "cmd": insideCmd, "node": insideNode,
+	"mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

@@ -106,6 +106,7 @@ var officialDifferences = []difference{
 	{"101", "GET /admin", `{"subdir":"traffic-control"}`, moreBelow},
 	{"101", "GET /nodes/localhost", `{"subdir":"tasks"}`, moreBelow},
 	{"101", "GET /nodes", `200 {"data":[{"node":"localhost"}]}`, monitors},
+	{"101", "GET /status", `{"subdir":"metrics"}`, moreBelow},
 	{"101", "GET /", `{"subdir":"holdfast"}`, moreBelow},
 	{"102", "GET /admin/datastore/store1/snapshots?unknown=1", "200 ", unknown},
 	{"102", "POST /config/datastore name=st&path=rel", "- 'name': value must be at least 3 characters long", allWrong},
