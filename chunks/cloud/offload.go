@@ -2,11 +2,13 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
@@ -49,29 +51,45 @@ func (s *Store) Offload(ctx context.Context, opt OffloadOptions) (r OffloadRepor
 	if opt.Switchover == nil {
 		opt.Switchover = plainSwitch
 	}
-	if err := s.writable(); err != nil {
-		return r, err
-	}
-	if err := s.queue.SendAll(ctx); err != nil {
-		return r, err
-	}
-	plan, err := s.plan(ctx, opt.After)
-	if err != nil {
-		return r, err
-	}
-	r.Chunks, r.Bytes = len(plan.upload), plan.bytes
-	if err := s.settle(ctx, plan.settled, opt.Switchover); err != nil {
-		return r, err
-	}
-	if err := s.uploadAll(ctx, plan.upload, opt, &r); err != nil {
-		return r, err
-	}
-	evicted, err := s.commit(ctx, opt.Switchover)
-	r.Evicted += evicted + len(plan.settled)
+	err = behindItself(func() error { return s.offload(ctx, opt, &r) })
 	s.mu.Lock()
 	r.Root = s.head.Seq.String()
 	s.mu.Unlock()
 	return r, err
+}
+
+func (s *Store) offload(ctx context.Context, opt OffloadOptions, r *OffloadReport) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	if err := s.queue.SendAll(ctx); err != nil {
+		return err
+	}
+	plan, err := s.plan(ctx, opt.After)
+	if err != nil {
+		return err
+	}
+	r.Chunks, r.Bytes = r.Chunks+len(plan.upload), r.Bytes+plan.bytes
+	if err := s.settle(ctx, plan.settled, opt.Switchover); err != nil {
+		return err
+	}
+	if err := s.uploadAll(ctx, plan.upload, opt, r); err != nil {
+		return err
+	}
+	evicted, err := s.commit(ctx, opt.Switchover)
+	r.Evicted += evicted + len(plan.settled)
+	return err
+}
+
+// behindItself does work again that met a root of our own: one that an offload
+// wrote which was cancelled, or killed, before it heard so. That root has been
+// read by then, and the work comes behind it.
+func behindItself(work func() error) error {
+	err := work()
+	if errors.Is(err, bucket.ErrExists) {
+		err = work()
+	}
+	return err
 }
 
 // Flush makes a root of what waits: files, buried packs, uploaded packs.
@@ -84,11 +102,13 @@ func (s *Store) Flush(ctx context.Context, switchover func([]pack.Move, func()))
 	if err := s.writable(); err != nil {
 		return err
 	}
-	if err := s.queue.SendAll(ctx); err != nil {
+	return behindItself(func() error {
+		if err := s.queue.SendAll(ctx); err != nil {
+			return err
+		}
+		_, err := s.commit(ctx, switchover)
 		return err
-	}
-	_, err := s.commit(ctx, switchover)
-	return err
+	})
 }
 
 // plan finds what is old enough and is not on its way already.

@@ -338,3 +338,28 @@ func TestCancelledOffload(t *testing.T) {
 	}
 	wantAll(t, st, cs)
 }
+
+// A root that was written though its offload never heard so is no reason for
+// the next offload to fail: it reads that root and comes behind it.
+func TestOffloadComesBehindARootOfItsOwn(t *testing.T) {
+	s := newSite(t, false)
+	st := s.owner(t.TempDir())
+	all := put(t, st, 1000, 0, 10)
+	s.proxy.On(func(r cloudtest.Request) *cloudtest.Fault {
+		if r.Class == "put" && strings.Contains(r.Key, "/r/") {
+			return &cloudtest.Fault{Status: 403, Code: "AccessDenied", After: true}
+		}
+		return nil
+	})
+	if _, err := st.Offload(t.Context(), OffloadOptions{}); err == nil {
+		t.Fatal("an offload whose root was denied went well")
+	}
+	s.proxy.On(nil)
+	all = append(all, put(t, st, 1000, 100, 10)...)
+	r := offload(t, st)
+	wantAll(t, st, all)
+	if r.Chunks != 10 || st.Stats().Waiting != 0 {
+		t.Errorf("the offload after it did %+v, want the ten new chunks; %d packs wait", r, st.Stats().Waiting)
+	}
+	wantAll(t, s.owner(t.TempDir()), all) // and a new machine sees all of it
+}
