@@ -147,7 +147,6 @@ var insideMesh = []rule{
 	{"mesh/network", ""},
 	{"mesh/facts", "mesh/feed"},
 	{"mesh/gossip", "mesh/network"},
-	{"mesh/health", "mesh/network"},
 	{"mesh/exchange", "mesh/network mesh/feed"},
 	{"mesh", "mesh/network"},
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,7 +17,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
-	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
 // publish makes snapshots of what arrived: some groups at a time, the
@@ -33,7 +33,7 @@ func (r *run) publish(ctx context.Context) error {
 func (r *run) publishGroup(ctx context.Context, g *groupRun) error {
 	out := &lines{to: r.cfg.Printf}
 	if r.job.Workers > 1 {
-		out.prefix = fmt.Sprintf("[%s] ", wire.Snapshot{Namespace: g.To, Snapshot: naming.Snapshot{Group: g.Group}}.Namespace.Path()+"/"+g.Group.String())
+		out.prefix = fmt.Sprintf("[%s] ", path.Join(string(g.To), g.Group.String()))
 	}
 	defer out.flush()
 	if g.Refused != "" {

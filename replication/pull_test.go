@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
+	"github.com/holdfast-mesh/holdfast/chunks/disk/disktest"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
@@ -134,7 +135,7 @@ func TestLiarAloneGivesNothing(t *testing.T) {
 	b.wrap = func(c net.Conn) net.Conn { return &lying{Conn: c} }
 	p := puller(t, dc, &taskLog{}, onlyChunks{good, home.source(b, nil)})
 	report, err := p.Run(t.Context(), job(plan.Options{}))
-	if err == nil || report.Pulled != 0 || report.Swarm.BySource[0].Bad != 3 || !report.Swarm.BySource[0].Dropped {
+	if err == nil || report.Pulled != 0 || report.Swarm.BySource[0].Bad < 3 || !report.Swarm.BySource[0].Dropped {
 		t.Errorf("pull from a liar: %v, %+v", err, report)
 	}
 	if list, _ := dc.d.Snapshots(t.Context(), "", group("vm/100")); len(list) > 0 {
@@ -266,14 +267,59 @@ func TestPullGoesOnAfterACut(t *testing.T) {
 	}
 }
 
+// A power cut takes what arrived in the last seconds and no more: what was made
+// durable is not fetched again.
+func TestPowerCutTakesLittle(t *testing.T) {
+	seeds := make([]uint64, 700)
+	for i := range seeds {
+		seeds[i] = uint64(7000 + i)
+	}
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("", at("vm/100", 0), owner, seeds...)
+	l := home.serve(nil)
+	defer l.close()
+	ctx, stop := context.WithCancel(t.Context())
+	var after *disktest.Mem
+	p, err := replication.New(replication.Config{
+		Local: dc.d, Sources: []replication.Source{home.source(l, rate.New(nil, rate.Fixed(rate.Limit{Rate: 2 << 20, Burst: 64 << 10})))},
+		Progress: func(p replication.Progress) {
+			if p.Chunks > 400 && after == nil {
+				after = dc.mem.CrashLosing()
+				stop()
+			}
+		},
+	})
+	must(t, err)
+	if _, err := p.Run(ctx, job(plan.Options{})); err == nil {
+		t.Fatal("the pull went well over a power cut")
+	}
+	stop()
+	dc.mem = after
+	dc.open()
+	second, err := puller(t, dc, &taskLog{}, home.source(l, nil)).Run(t.Context(), job(plan.Options{}))
+	must(t, err)
+	dc.same("", home, "", at("vm/100", 0))
+	if n := second.Swarm.Fetched; n > 700-256 {
+		t.Errorf("%d of 700 chunks were fetched again, though more than 400 had come", n)
+	}
+}
+
 func TestNotesComeLaterAndVerificationStays(t *testing.T) {
 	home, dc := newSite(t, "home"), newSite(t, "dc")
 	home.backUp("", at("vm/100", 0), owner, 1, 2)
+	if _, err := verify.Run(t.Context(), home.d, verify.Options{}); err != nil {
+		t.Fatal(err)
+	}
 	l := home.serve(nil)
 	defer l.close()
 	p := puller(t, dc, &taskLog{}, home.source(l, nil))
 	_, err := p.Run(t.Context(), job(plan.Options{}))
 	must(t, err)
+	if m, err := dc.d.Manifest("", at("vm/100", 0)); err != nil {
+		t.Fatal(err)
+	} else if v, ok := m.VerifyState(); ok {
+		t.Errorf("what home says of its copy, %q, is said of ours", v.State)
+	}
 	if _, err := verify.Run(t.Context(), dc.d, verify.Options{}); err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
@@ -310,7 +311,7 @@ func (f *fetch) read(files []wire.File) error {
 }
 
 func (f *fetch) file(file wire.File, want manifest.File, listed bool) error {
-	if isIndex(file.Name) {
+	if roots.IsIndex(file.Name) {
 		x, err := chunks.ParseIndex(file.Data)
 		if err != nil {
 			return err
@@ -440,10 +441,6 @@ func unwanted(m *manifest.Manifest, opt plan.Options) error {
 		}
 	}
 	return nil
-}
-
-func isIndex(name string) bool {
-	return len(name) > 5 && (name[len(name)-5:] == ".fidx" || name[len(name)-5:] == ".didx")
 }
 
 var _ wire.Store = (*catalog.Datastore)(nil)

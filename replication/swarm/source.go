@@ -260,7 +260,7 @@ func (s *Swarm) more(l *line) []chunks.Digest {
 	if room < minAhead/2 && len(l.asked) > 0 {
 		return nil // not a question for every answer
 	}
-	for share := s.share(); room > 0 && len(l.asked) < maxAsked && len(ask) < share; {
+	for share := s.share(l); room > 0 && len(l.asked) < share; {
 		it := s.queues.take(l.src.bit)
 		if it == nil && len(l.asked) == 0 {
 			it = s.second(l.src)
@@ -280,16 +280,21 @@ func (s *Swarm) more(l *line) []chunks.Digest {
 	return ask
 }
 
-// share is how many chunks one stream may take at once, so that there is
-// something left for the others: of little each gets a part.
-func (s *Swarm) share() int {
-	streams := 0
+// share is how many chunks a stream may be asked for ahead, so that all streams
+// end at about the same time: of what is left, as much as it carries of what
+// all carry. One that has shown nothing yet counts as much as this one.
+func (s *Swarm) share(l *line) int {
+	unknown := -s.known
 	for _, src := range s.sources {
 		if !src.dropped {
-			streams += src.limit
+			unknown += src.limit
 		}
 	}
-	return len(s.items)/max(streams, 1) + 1
+	part := 1 / float64(max(unknown+s.known, 1))
+	if l.rate > 0 {
+		part = l.rate / (s.rate + l.rate*float64(max(unknown, 0)))
+	}
+	return min(int(float64(len(s.items))*part)+1, maxAsked)
 }
 
 // second finds the chunk that has been outstanding elsewhere for longest, when
@@ -331,7 +336,12 @@ func (s *Swarm) arrived(ctx context.Context, l *line, a Answer, mem *loan) error
 	it.asked &^= l.src.bit
 	now := time.Now()
 	if gap := now.Sub(l.heard).Seconds(); gap > 0 {
-		l.rate += (float64(len(a.Blob))/gap - l.rate) * min(1, gap) // what is younger than a second counts most
+		if l.rate == 0 && len(a.Blob) > 0 {
+			s.known++
+		}
+		more := (float64(len(a.Blob))/gap - l.rate) * min(1, gap) // what is younger than a second counts most
+		l.rate += more
+		s.rate += more
 	}
 	l.heard = now
 	l.src.moved += int64(len(a.Blob))
@@ -358,6 +368,9 @@ func (s *Swarm) giveBack(l *line) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.src.streams--
+	if s.rate -= l.rate; l.rate > 0 {
+		s.known--
+	}
 	for _, it := range l.asked {
 		it.asked &^= l.src.bit
 		if !it.over && !it.checking && it.asked == 0 && it.holders != 0 {

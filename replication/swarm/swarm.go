@@ -126,6 +126,8 @@ type Swarm struct {
 	items   map[chunks.Digest]*item
 	queues  queues
 	sources []*source
+	known   int     // streams that have shown how fast they are
+	rate    float64 // bytes per second, of these together
 	ended   bool
 	stats   Stats
 }

@@ -3,16 +3,14 @@ package wire
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
-
-type packRef = pack.Ref
 
 // A reach is the set of chunks that a peer may be given: those that snapshots
 // name which it may read. A question for a chunk is else an oracle for what
@@ -105,12 +103,12 @@ func (r *reach) add(st Store, ch Chunks, s Snapshot) error {
 		return nil // it has just been removed
 	}
 	for _, name := range names {
-		if !isIndex(name) {
+		if !roots.IsIndex(name) {
 			continue
 		}
 		x, err := st.ReadIndex(s.Namespace, s.Snapshot, name)
 		if err != nil {
-			return fmt.Errorf("read %s of %s: %w", name, strings.TrimSpace(s.String()), err)
+			return fmt.Errorf("read %s of %s: %w", name, s, err)
 		}
 		var batch []chunks.Digest
 		flush := func() {

@@ -19,7 +19,9 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
 )
 
@@ -269,7 +271,7 @@ func readFiles(st Store, ns naming.Namespace, snap naming.Snapshot) ([]File, err
 	var list []File
 	for _, name := range names {
 		f := File{Name: name}
-		if isIndex(name) {
+		if roots.IsIndex(name) {
 			x, err := st.ReadIndex(ns, snap, name)
 			if err != nil {
 				return nil, err
@@ -293,10 +295,6 @@ func order(name string) int {
 	return 1
 }
 
-func isIndex(name string) bool {
-	return len(name) > 5 && (name[len(name)-5:] == ".fidx" || name[len(name)-5:] == ".didx")
-}
-
 // have answers with a bit for each digest.
 func (s *Server) have(w http.ResponseWriter, q request) error {
 	_, ch, err := s.open(q, "")
@@ -318,7 +316,7 @@ func (s *Server) have(w http.ResponseWriter, q request) error {
 
 // located calls fn for those of ds that are here and may be read.
 func located(ch Chunks, ds []chunks.Digest, may *reach, fn func(i int)) {
-	ch.LocateMany(ds, func(i int, ref packRef, held bool) {
+	ch.LocateMany(ds, func(i int, ref pack.Ref, held bool) {
 		if held && may.has(ref) {
 			fn(i)
 		}

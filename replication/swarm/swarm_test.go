@@ -1,0 +1,208 @@
+package swarm
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+)
+
+// A peer answers in virtual time. Its blobs are eight bytes and count for size.
+type peer struct {
+	name   string
+	each   time.Duration // for one chunk on one stream
+	shared chan struct{} // if set, held for that time: all streams together are one line
+	broken atomic.Int64  // so many streams fail after one answer
+	holds  func(chunks.Digest) bool
+
+	asked atomic.Int64
+	open  atomic.Int64
+}
+
+func (p *peer) Name() string { return p.name }
+
+func (p *peer) Open(ctx context.Context) (Stream, error) {
+	p.open.Add(1)
+	return &pipe{peer: p, ctx: ctx, closed: make(chan struct{})}, nil
+}
+
+type pipe struct {
+	*peer
+	ctx    context.Context
+	queue  []chunks.Digest
+	sent   int
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (s *pipe) Ask(ds []chunks.Digest) error {
+	s.asked.Add(int64(len(ds)))
+	s.queue = append(s.queue, ds...)
+	return nil
+}
+
+func (s *pipe) Close() error { s.once.Do(func() { close(s.closed); s.open.Add(-1) }); return nil }
+
+func (s *pipe) Next(get func(int) ([]byte, error)) (a Answer, err error) {
+	if s.shared != nil {
+		s.shared <- struct{}{}
+		defer func() { <-s.shared }()
+	}
+	select {
+	case <-time.After(s.each):
+	case <-s.closed:
+		return a, errors.New("closed")
+	}
+	if s.sent > 0 && s.broken.Add(-1) >= 0 {
+		return a, errors.New("broken")
+	}
+	a.Digest = s.queue[0]
+	s.queue = s.queue[1:]
+	s.sent++
+	if s.holds != nil && !s.holds(a.Digest) {
+		a.Err = chunks.ErrMissing
+		return a, nil
+	}
+	b, err := get(8)
+	if err != nil {
+		return a, err
+	}
+	copy(b, a.Digest[:8])
+	a.Blob = b
+	return a, nil
+}
+
+// fetch wants n chunks of some size of all sources, and returns how that went
+// when all of them have come or failed.
+func fetch(t *testing.T, n, size int, cfg Config, holders func(i int) uint64) (st Stats, failed int, took time.Duration) {
+	t.Helper()
+	put := map[chunks.Digest]int{}
+	var mu sync.Mutex
+	cfg.Put = func(_ context.Context, d chunks.Digest, _ chunks.Blob) error {
+		mu.Lock()
+		defer mu.Unlock()
+		put[d]++
+		return nil
+	}
+	cfg.Check = func(d chunks.Digest, b chunks.Blob) error {
+		if chunks.Digest(append(b[:8:8], d[8:]...)) != d {
+			return chunks.ErrCorrupt
+		}
+		return nil
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error)
+	go func() { ran <- s.Run(ctx) }()
+	var wg sync.WaitGroup
+	var lost atomic.Int64
+	var list []Chunk
+	for i := range n {
+		wg.Add(1)
+		list = append(list, Chunk{Digest: chunks.Digest{byte(i), byte(i >> 8), 1}, Size: size, Holders: holders(i), Done: func(err error) {
+			if err != nil {
+				lost.Add(1)
+			}
+			wg.Done()
+		}})
+	}
+	began := time.Now()
+	s.Want(list)
+	wg.Wait()
+	took = time.Since(began)
+	st = s.Stats()
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	for d, times := range put {
+		if times != 1 {
+			t.Errorf("chunk %s was put %d times", d.Short(), times)
+		}
+	}
+	return st, int(lost.Load()), took
+}
+
+func both(int) uint64 { return 3 }
+
+// A source that hangs keeps nobody waiting: what it was asked for and owes is
+// asked of another one.
+func TestHangingSourceIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		good, hangs := &peer{name: "good", each: 10 * time.Millisecond}, &peer{name: "hangs", each: time.Hour}
+		st, failed, took := fetch(t, 40, 100<<10, Config{Sources: []Source{good, hangs}}, both)
+		if failed > 0 || st.Fetched != 40 || took > 10*time.Second {
+			t.Errorf("%d chunks came and %d failed after %v: %+v", st.Fetched, failed, took, st)
+		}
+	})
+}
+
+// Where each stream is slow by itself, as on a line that loses packets, there
+// are more of them; where the line is full, there are not.
+func TestStreamsGrowWhereThatHelps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := func(int) uint64 { return 1 }
+		lossy := &peer{name: "lossy", each: 50 * time.Millisecond}
+		_, _, took := fetch(t, 4000, 64<<10, Config{Sources: []Source{lossy}}, one)
+		if four := 4000 / 4 * 50 * time.Millisecond; took > four/3 {
+			t.Errorf("it took %v; four streams take %v, and sixteen a quarter of that", took, four)
+		}
+		full := &peer{name: "full", each: 5 * time.Millisecond, shared: make(chan struct{}, 1)}
+		most := int64(0)
+		ctx, stop := context.WithCancel(t.Context())
+		watched := make(chan struct{})
+		go func() {
+			defer close(watched)
+			for ctx.Err() == nil {
+				time.Sleep(100 * time.Millisecond)
+				most = max(most, full.open.Load())
+			}
+		}()
+		fetch(t, 4000, 64<<10, Config{Sources: []Source{full}}, one)
+		stop()
+		<-watched
+		if most > 8 {
+			t.Errorf("%d streams were opened on a line that is full", most)
+		}
+	})
+}
+
+// What a broken stream owed is asked again, and a chunk that a source turns out
+// not to have comes from another, or is lost and said to be.
+func TestBrokenAndEmptySources(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		breaks := &peer{name: "breaks", each: time.Millisecond}
+		breaks.broken.Store(20)
+		half := &peer{name: "half", each: time.Millisecond, holds: func(d chunks.Digest) bool { return d[0]%2 == 0 }}
+		st, failed, _ := fetch(t, 200, 100<<10, Config{Sources: []Source{breaks, half}}, func(i int) uint64 {
+			if i < 100 {
+				return 3
+			}
+			return 2 // only half may have it
+		})
+		if failed != 50 || st.Fetched != 150 {
+			t.Errorf("%d came and %d are lost, want 150 and the 50 that nobody has", st.Fetched, failed)
+		}
+	})
+}
+
+// The faster of two sources gives more.
+func TestWorkIsSharedBySpeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fast := &peer{name: "fast", each: 10 * time.Millisecond, shared: make(chan struct{}, 1)}
+		slow := &peer{name: "slow", each: 40 * time.Millisecond, shared: make(chan struct{}, 1)}
+		st, _, took := fetch(t, 2000, 64<<10, Config{Sources: []Source{fast, slow}}, both)
+		alone := 2000 * 10 * time.Millisecond
+		if by := st.BySource; by[0].Chunks < 3*by[1].Chunks || took > alone*85/100 {
+			t.Errorf("fast gave %d, slow %d, in %v; fast alone takes %v", by[0].Chunks, by[1].Chunks, took, alone)
+		}
+	})
+}
