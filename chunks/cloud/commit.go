@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -149,12 +148,8 @@ func (s *Store) writeRoot(ctx context.Context, c *change) error {
 	key := layout.RootKey(h.Seq)
 	body := s.meta.Sealed(key, plain)
 	_, err = s.b.PutBytes(ctx, key, body, bucket.PutOption{New: s.b.Can().CreateOnce})
-	if errors.Is(err, bucket.ErrExists) {
-		// Ours, of before a crash; it is read, and this change comes behind it.
-		if rerr := s.refresh(ctx); rerr != nil {
-			return errors.Join(err, rerr)
-		}
-		return fmt.Errorf("step %s was written before a crash; do it again: %w", h.Seq, err)
+	if errors.Is(err, bucket.ErrExists) { // see behindItself
+		return errors.Join(err, s.refresh(ctx))
 	}
 	if err != nil {
 		return err

@@ -85,11 +85,10 @@ func (s *Store) offload(ctx context.Context, opt OffloadOptions, r *OffloadRepor
 // wrote which was cancelled, or killed, before it heard so. That root has been
 // read by then, and the work comes behind it.
 func behindItself(work func() error) error {
-	err := work()
-	if errors.Is(err, bucket.ErrExists) {
-		err = work()
+	if err := work(); !errors.Is(err, bucket.ErrExists) {
+		return err
 	}
-	return err
+	return work()
 }
 
 // Flush makes a root of what waits: files, buried packs, uploaded packs.
