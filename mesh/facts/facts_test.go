@@ -46,7 +46,7 @@ func say(t testing.TB, s *feed.Store, node int, at time.Time, facts ...Fact) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Append(nodeKey(node), at, st.Kind, st.Data); err != nil {
+		if _, err := s.Append(nodeKey(node), at, st); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,11 +131,11 @@ func TestWhoHoldsWhat(t *testing.T) {
 func TestUnknownIsSkipped(t *testing.T) {
 	s := open(t)
 	say(t, s, 0, began, Added{Snapshot: snap(1)})
-	if _, err := s.Append(nodeKey(0), began, 99, []byte("from the future")); err != nil {
+	if _, err := s.Append(nodeKey(0), began, feed.Statement{Kind: 99, Data: []byte("from the future")}); err != nil {
 		t.Fatal(err)
 	}
 	newer, _ := encoding.Marshal(map[int]any{1: snap(2), 3: [32]byte{}, 77: "more"})
-	if _, err := s.Append(nodeKey(0), began, KindAdded, newer); err != nil {
+	if _, err := s.Append(nodeKey(0), began, feed.Statement{Kind: KindAdded, Data: newer}); err != nil {
 		t.Fatal(err)
 	}
 	if v := load(t, s).Nodes(); v[0].Snapshots != 2 || v[0].Skipped != 1 {
