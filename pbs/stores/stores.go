@@ -46,7 +46,12 @@ type Config struct {
 	FS        disk.FS         // default: the machine's
 	Clouds    *s3.Clients     // default: no datastore has a bucket
 	Node      string          // our name, where a bucket says who owns it
-	Log       *slog.Logger    // default: discard
+
+	// Changed, if given, is called after a snapshot of a group in a datastore
+	// has come, has gone, or had its manifest changed. It must not wait.
+	Changed func(store string, ns catalog.Namespace, g catalog.Group)
+
+	Log *slog.Logger // default: discard
 }
 
 // A Set is the datastores of a node. Its methods may be called concurrently.
@@ -187,6 +192,9 @@ func (s *Set) open(ctx context.Context, want settings.Datastore) {
 	if st.err = err; err == nil {
 		st.d = d
 		st.gc = s.readGC(d)
+		if s.cfg.Changed != nil {
+			d.Watch(func(ns catalog.Namespace, g catalog.Group) { s.cfg.Changed(want.Name, ns, g) })
+		}
 	}
 	s.mu.Lock()
 	before := s.stores[want.Name]
