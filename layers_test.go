@@ -189,8 +189,9 @@ var insideNode = []rule{
 	{"node/cluster", ""},
 	{"node/operator", ""},
 	{"node/peers", "node/cluster"},
+	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -75,6 +75,7 @@ const (
 	clusterDir    = "cluster"
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
+	feedsFile     = "feeds.db"
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"
