@@ -211,7 +211,7 @@ func fits(o Origin, b *bolt.Bucket, r Record) (fresh bool, err error) {
 			err = &Fork{o, ours, r}
 		}
 		return false, err
-	case isBase(r) && h.Before(Head{Epoch: r.Epoch, Seq: r.Seq}) && r.Seq > h.Seq+1:
+	case isBase(r) && (r.Epoch > h.Epoch || r.Epoch == h.Epoch && r.Seq > h.Seq+1):
 		return true, nil // what is between was left out by the origin itself
 	case r.Epoch <= h.Epoch:
 		return false, invalid("record %d.%d does not stand behind %d.%d", r.Epoch, r.Seq, h.Epoch, h.Seq)

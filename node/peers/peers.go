@@ -40,6 +40,7 @@ func (l *Link) Peer(node string) Peer {
 			}
 		}
 	}
+	var seen time.Time
 	for _, h := range l.host.Peers() {
 		if h.Node != node {
 			continue
@@ -55,7 +56,7 @@ func (l *Link) Peer(node string) Peer {
 		if p.RTT == 0 {
 			p.RTT = h.RTT
 		}
-		p.Heard = latest(p.Heard, h.LastSeen)
+		seen = h.LastSeen
 	}
 	if key, err := record.ParseNodeID(node); err == nil {
 		if r, is := l.records.Get(key); is {
@@ -71,9 +72,11 @@ func (l *Link) Peer(node string) Peer {
 			p.Running = printable(g.Meta.Running)
 			if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
 				p.Path, p.RTT, p.Why, p.Running = PathNone, 0, "it has "+g.State.String(), nil
+				seen = time.Time{} // its stream stays until somebody misses an answer
 			}
 		}
 	}
+	p.Heard = latest(p.Heard, seen)
 	if p.Path != PathNone {
 		p.Why = ""
 	}

@@ -214,7 +214,7 @@ func (s status) printStores(w io.Writer, now time.Time) {
 				state = "maintenance: " + d.Maintenance
 			}
 			if !m.Reachable {
-				state = strings.TrimPrefix(state+", as it was "+ago(m.LastHeard, now), ", ")
+				state = strings.TrimPrefix(state+", as of "+ago(d.AsOf, now), ", ")
 			}
 			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%d\t%s\n", d.Store, m.Name, cli.Size(d.Avail), cli.Size(d.Total), d.Snapshots, state)
 		}
