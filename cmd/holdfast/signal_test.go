@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,8 +13,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/pbs/client"
 )
 
 // newDaemon makes a node with a datastore and runs it. Clients reach it at the
@@ -35,42 +37,46 @@ func newDaemon(t *testing.T) (d *daemon, address string) {
 	return d, address
 }
 
-// stopped begins a backup of a file and stops its process in the middle.
-func (d *daemon) stopped(file string) *exec.Cmd {
+// begun begins a backup of an image, and returns when all of it is stored and
+// nothing is finished.
+func (d *daemon) begun(content []byte) *client.Backup {
 	d.t.Helper()
-	used := func() (n int64) {
-		packs, _ := filepath.Glob(d.dir + ".store/packs/*")
-		for _, p := range packs {
-			var st unix.Stat_t
-			if unix.Stat(p, &st) == nil {
-				n += st.Blocks * 512
-			}
-		}
-		return n
+	ctx := d.t.Context()
+	c, err := client.New(client.Config{Repository: client.Repository{Store: "main"}, Socket: filepath.Join(d.dir, "admin.sock")})
+	if err != nil {
+		d.t.Fatal(err)
 	}
-	for range 20 {
-		cmd := exec.Command(os.Args[0], "backup", "disk.img:"+file, "--backup-id", "cut", "-q")
-		cmd.Env = append(os.Environ(), asHoldfast+"=1", "HOLDFAST_DATA="+d.dir, "PBS_REPOSITORY=")
-		before := used()
-		if err := cmd.Start(); err != nil {
+	d.t.Cleanup(c.Close)
+	b, err := c.Begin(ctx, "", naming.Snapshot{Group: naming.Group{Type: "host", ID: "cut"}, Time: 1_700_000_000}, nil)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(b.Abort)
+	const size = 4 << 20
+	s, err := b.Open(ctx, "disk.img.fidx", int64(len(content)))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	built, err := chunks.NewFixedBuilder(int64(len(content)), size)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for off := 0; off < len(content); off += size {
+		piece := content[off : off+size]
+		c := chunks.Stored{Offset: int64(off), Size: size, Digest: chunks.Sum(piece)}
+		blob, err := chunks.Encode(nil, piece, chunks.EncodeOptions{})
+		if err == nil {
+			_, err = s.Put(ctx, c.Digest, blob)
+		}
+		if err := errors.Join(err, s.Append(ctx, c), built.Put(c.Offset, size, c.Digest)); err != nil {
 			d.t.Fatal(err)
 		}
-		for began := time.Now(); used() < before+4<<20 && time.Since(began) < 20*time.Second; {
-			time.Sleep(time.Millisecond)
-		}
-		_ = cmd.Process.Signal(syscall.SIGSTOP) // it may have ended
-		if out := d.must("task", "list"); strings.Contains(out, "backup") {
-			return cmd
-		}
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // killed, or it has ended
-		if _, err := d.holdfast("snapshot", "list"); err != nil {
-			d.t.Fatal(err)
-		}
-		d.must("group", "forget", "host/cut")
 	}
-	d.t.Skip("this machine is too fast: every backup had ended before it could be stopped")
-	return nil
+	idx, err := built.Finish(chunks.NewUUID(), time.Now())
+	if err := errors.Join(err, s.Close(ctx, idx)); err != nil {
+		d.t.Fatal(err)
+	}
+	return b
 }
 
 // A daemon that is told to end does so, whatever runs: a backup is cut off and
@@ -79,14 +85,11 @@ func TestTermDuringBackupAndCollection(t *testing.T) {
 	t.Parallel()
 	d, _ := newDaemon(t)
 	file := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(file, chunktest.Random(1, 128<<20), 0o600); err != nil {
+	content := chunktest.Random(1, 32<<20)
+	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	client := d.stopped(file)
-	defer func() {
-		_ = client.Process.Kill()
-		_ = client.Wait() // killed
-	}()
+	running := d.begun(content)
 	collected := make(chan struct{})
 	go func() {
 		defer close(collected)
@@ -106,6 +109,9 @@ func TestTermDuringBackupAndCollection(t *testing.T) {
 		t.Errorf("it ended with %d: %s", code, log)
 	}
 	<-collected
+	if err := running.PutBlob(t.Context(), "late.blob", chunks.Blob("x")); err == nil {
+		t.Error("the backup goes on without a daemon")
+	}
 	if left, err := os.ReadDir(d.dir + ".store/running"); err == nil && len(left) > 0 {
 		t.Errorf("%d notes of running backups are left", len(left))
 	}
@@ -124,7 +130,9 @@ func TestTermDuringBackupAndCollection(t *testing.T) {
 	if err := errors.Join(json.Unmarshal([]byte(out), &all), json.Unmarshal(all.Archives[0], &made)); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Logf("of %d bytes %d were new", made.Bytes, made.New)
+	if made.Bytes != int64(len(content)) || made.New != 0 {
+		t.Errorf("of %d bytes %d were new: what was uploaded before is of no use", made.Bytes, made.New)
+	}
 	d.must("datastore", "verify", "main", "--ignore-verified=false", "-q")
 }
 
