@@ -158,6 +158,22 @@ func TestNewestRuns(t *testing.T) {
 	}
 }
 
+// Work that goes well every minute is not news every minute; that it fails is.
+func TestRuns(t *testing.T) {
+	said := map[[2]string]facts.Run{{"syncjob", "x"}: {OK: true, Ended: time.Unix(1000, 0)}}
+	for _, tt := range []struct {
+		after time.Duration
+		id    string
+		state jobs.State
+		said  bool
+	}{{time.Minute, "x", jobs.OK, false}, {time.Minute, "x", jobs.Failed, true}, {time.Minute, "y", jobs.OK, true}, {restEvery, "x", jobs.OK, true}} {
+		i := jobs.Info{UPID: jobs.UPID{Node: "a", Type: "syncjob", ID: tt.id, AuthID: "root@pam"}, State: tt.state, End: time.Unix(1000, 0).Add(tt.after)}
+		if got := len(runs(said, []jobs.Info{i})) == 1; got != tt.said {
+			t.Errorf("%+v: said is %v", tt, got)
+		}
+	}
+}
+
 // A crowd is nodes that talk, in virtual time.
 type crowd struct {
 	t      *testing.T

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
@@ -127,9 +128,7 @@ func (f *Feeds) plan(ctx context.Context, todo pending) (all []facts.Fact, err e
 	if todo.all {
 		all = append(all, newestRuns(f.lastRuns(), f.site.Ended())...)
 	} else {
-		for _, i := range todo.runs {
-			all = append(all, ended(i))
-		}
+		all = append(all, runs(f.lastRuns(), todo.runs)...)
 	}
 	return all, err
 }
@@ -246,6 +245,21 @@ func (f *Feeds) lastRuns() map[[2]string]facts.Run {
 			for _, r := range n.Last {
 				all[[2]string{r.Of, r.Job}] = r
 			}
+		}
+	}
+	return all
+}
+
+// restEvery is how often it is worth saying that the same work went well again:
+// what runs every minute would fill the feeds of all.
+const restEvery = 10 * time.Minute
+
+// runs returns what is worth saying of runs that have just ended.
+func runs(said map[[2]string]facts.Run, tasks []jobs.Info) (all []facts.Fact) {
+	for _, i := range tasks {
+		run := ended(i)
+		if last, is := said[[2]string{run.Of, run.Job}]; !is || !last.OK || !run.OK || i.End.Sub(last.Ended) >= restEvery {
+			all = append(all, run)
 		}
 	}
 	return all
