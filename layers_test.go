@@ -124,6 +124,7 @@ var insideConsensus = []rule{
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
+	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 

@@ -42,7 +42,7 @@ func main() {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // so that whoever asks a second time is not kept waiting
 	os.Exit(run(ctx, cli.Env{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: cli.IsTerminal(os.Stderr)}, os.Args[1:]))
 }
 
