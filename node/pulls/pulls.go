@@ -114,6 +114,7 @@ func (p *Pulls) Run(ctx context.Context) error {
 	g.Go(func() error { return p.serve(ctx) })
 	g.Go(func() error { return p.follow(ctx) })
 	g.Go(func() error { return p.watch(ctx) })
+	g.Go(func() error { return p.mounts(ctx) })
 	return g.Wait()
 }
 

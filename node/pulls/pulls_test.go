@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -17,19 +18,22 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
+	"github.com/holdfast-mesh/holdfast/pbs/traffic"
 )
 
 // A mesh is some nodes, each with a datastore main, in one process.
 type mesh struct {
 	net     *meshtest.Network
 	members []pulls.Member
+	traffic *traffic.Limiter
 }
 
 // A node is one of them.
 type node struct {
 	*storestest.World
 	*pulls.Pulls
-	t *testing.T
+	t       *testing.T
+	traffic *traffic.Limiter
 }
 
 // members are a full node called home, and one of each role.
@@ -45,7 +49,7 @@ func newMesh() *mesh {
 // node starts a node of the mesh.
 func (m *mesh) node(t *testing.T, name string) *node {
 	t.Helper()
-	n := &node{World: storestest.New(t, "main"), t: t}
+	n := &node{World: storestest.New(t, "main"), t: t, traffic: m.traffic}
 	var err error
 	n.Pulls, err = pulls.New(pulls.Config{
 		Self: "id-" + name, Settings: n.Settings, Stores: n.Set, Scheduler: n.Scheduler, Network: m.net.Node("id-" + name),
@@ -62,7 +66,9 @@ func (m *mesh) node(t *testing.T, name string) *node {
 			_, err := n.Accounts.User(id)
 			return n.Accounts.Privileges(id, "datastore", store, string(ns)).HasAny(access.PrivDatastoreRead), err == nil
 		},
-		May: func(owner, store string, ns naming.Namespace) bool { return owner == "root@pam" },
+		Traffic: m.traffic,
+		Where:   func(string) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
+		May:     func(owner, store string, ns naming.Namespace) bool { return owner == "root@pam" },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -342,6 +348,75 @@ func TestOnChange(t *testing.T) {
 	if n := runs(); n != 2 {
 		t.Errorf("it ran %d times", n)
 	}
+}
+
+// Jobs that wait for their datastore run when it is back, one after another, and
+// take it out of service again; a run by hand does not.
+func TestRunOnMount(t *testing.T) {
+	t.Parallel()
+	m := newMesh()
+	home, dc := m.node(t, "home"), m.node(t, "dc")
+	home.back(1000, "vm/1/1")
+	job := settings.SyncJob{ID: "b-job", Store: "main", Remote: "home", RemoteStore: "main", RunOnMount: yes(), UnmountOnDone: yes()}
+	dc.set(job)
+	job.ID, job.NS, job.UnmountOnDone = "a-job", "a", nil
+	dc.set(job)
+	if _, state := dc.do("b-job"); state != "OK" {
+		t.Fatal(state)
+	}
+	d, err := dc.Get("main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode := func() catalog.Mode { return d.Settings().Maintenance.Mode }
+	if mode() != catalog.InService {
+		t.Errorf("after a run by hand it is %q", mode())
+	}
+	set := func(mode catalog.Mode) {
+		if err := d.SetSettings(catalog.Settings{Maintenance: catalog.Maintenance{Mode: mode}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(catalog.Offline)
+	time.Sleep(4 * time.Second) // as long as a disk is away
+	home.back(1000, "vm/1/2")
+	set(catalog.InService)
+	until(t, "it is out of service again", func() bool { return mode() == catalog.Offline })
+	if got := dc.holds(); got != "a:vm/1/1 a:vm/1/2 vm/1/1 vm/1/2" {
+		t.Errorf("it holds %s", got)
+	}
+	list, _ := dc.Tasks.List(jobs.Filter{Type: "syncjob"})
+	if len(list) != 3 || !strings.HasSuffix(list[0].UPID.ID, "b-job") || !strings.HasSuffix(list[1].UPID.ID, "a-job") || list[1].End.Unix() > list[0].UPID.Start {
+		t.Errorf("ran: %v", list)
+	}
+}
+
+// Rules for traffic go by the account of the other node, on both ends.
+func TestTrafficRules(t *testing.T) {
+	t.Parallel()
+	m := newMesh()
+	m.traffic = traffic.New()
+	err := m.traffic.Set([]settings.TrafficRule{
+		{Name: "dc", Networks: []string{"0.0.0.0/0", "::/0"}, Users: []string{"dc@node"}, RateOut: "2 MiB", BurstOut: "1 MiB"},
+		{Name: "vault", Networks: []string{"0.0.0.0/0", "::/0"}, Users: []string{"vault@node"}, RateOut: "2 MiB", BurstOut: "1 MiB"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := m.node(t, "home")
+	m.traffic = nil
+	dc := m.node(t, "dc")
+	home.back(8<<20, "vm/1/1")
+	dc.set(settings.SyncJob{ID: "job", Store: "main", Remote: "home", RemoteStore: "main"})
+	if _, err := dc.Start("job", "root@pam"); err != nil {
+		t.Fatal(err)
+	}
+	rules := home.traffic
+	until(t, "bytes are counted for dc", func() bool { return rules.Rates()[0].Out > 1<<20 })
+	if n := rules.Rates()[1].Out; n != 0 {
+		t.Errorf("%d bytes are counted for vault", n)
+	}
+	until(t, "the backup is there", func() bool { return dc.holds() == "vm/1/1" })
 }
 
 // What fails says what to do: no such node, a node that is away, a namespace
