@@ -158,7 +158,7 @@ func newRun(o *cli.Options) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return daemon.Watch(cmd.Context(), o, c, r)
+		return daemon.WatchBar(cmd.Context(), o, c, f.text("id"), r)
 	})
 	cmd.Long = "It fails if the job does. Interrupted, it leaves the job running: `holdfast job stop ID` stops it."
 	return cmd
