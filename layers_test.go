@@ -193,8 +193,9 @@ var insideNode = []rule{
 	{"node/operator", ""},
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
+	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -78,6 +78,7 @@ const (
 	clusterDir    = "cluster"
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
+	feedsFile     = "feeds.db"
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"

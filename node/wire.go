@@ -11,6 +11,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
@@ -51,12 +52,14 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
+		Changed: n.feeds.Changed,
 	})
 	if err != nil {
 		return err
 	}
 	n.keep(closer(n.stores.Close))
 	n.keep(closer(func() error { return n.endTasks(context.Background()) })) // before datastores are closed
+	n.feeds.Attach(feeds.Here{Set: n.stores, Tasks: n.tasks})
 	l := n.cfg.Limits
 	n.sessions, err = sessions.New(sessions.Config{
 		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},

@@ -302,3 +302,6 @@ func cut(s string) string {
 	}
 	return string(clean)
 }
+
+// Clean makes a text of any origin one that a fact can hold.
+func Clean(s string) string { return cut(s) }

@@ -26,11 +26,20 @@ func Open(path string) (*Store, error) {
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = errors.New("another process has it open")
 	}
+	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
+		err = &DamagedError{err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open feeds %s: %w", path, err)
 	}
 	return &Store{db, path}, nil
 }
+
+// A DamagedError says that a file is none of feeds, or not any more.
+type DamagedError struct{ Err error }
+
+func (e *DamagedError) Error() string { return "the file is damaged: " + e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
 
 func (s *Store) String() string { return "feeds " + s.path }
 
