@@ -131,8 +131,10 @@ var insideReplication = []rule{
 	{"replication/plan", ""},
 	{"replication/rate", ""},
 	{"replication/swarm", ""},
-	{"replication/wire", "replication/plan replication/rate replication/swarm"},
-	{"replication", "replication/plan replication/swarm replication/wire"},
+	{"replication/vouch", ""},
+	{"replication/vanish", ""},
+	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
 // insideMesh is the same for the packages of that folder.

@@ -29,6 +29,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
@@ -80,6 +81,13 @@ type Config struct {
 	// without its key, is what its origin stored. Default: such a chunk counts
 	// when its CRC is right, and is counted as unproven.
 	Proven func(d chunks.Digest, b chunks.Blob) (proven bool, err error)
+
+	// Sums, if given, has the sums that origins of snapshots signed, and decides
+	// instead of Proven: an encrypted snapshot is pulled only if its origin has
+	// signed what its chunks are, and an encrypted chunk counts only if its bytes
+	// are those. It is that of Local; sources hand the sums on if their servers
+	// have a wire.ServerConfig.Vouch.
+	Sums *vouch.Keeper
 
 	// Vanished says whether a snapshot that the source has no more may be
 	// removed here. Default: it never may, and is only named.

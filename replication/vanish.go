@@ -114,6 +114,11 @@ func (r *run) summary() {
 			r.cfg.Printf("WARNING: %s sent %d chunks that were not what they had to be; they were refused", s.Name, s.Bad)
 		}
 	}
+	for _, s := range st.BySource {
+		if s.Doubts > 0 {
+			r.cfg.Printf("WARNING: %s sent %d encrypted chunks that their origin has not signed; they were refused", s.Name, s.Doubts)
+		}
+	}
 	if r.report.Unproven > 0 {
 		r.cfg.Printf("%d encrypted chunks could be checked by their checksums only", r.report.Unproven)
 	}

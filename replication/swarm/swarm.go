@@ -69,8 +69,10 @@ type Config struct {
 	// called by several goroutines. If it fails, the swarm does.
 	Put func(ctx context.Context, d chunks.Digest, b chunks.Blob) error // required
 
-	// Check says whether a blob is what it has to be. Default: Blob.Verify,
-	// which of an encrypted chunk can only tell that it arrived as it was sent.
+	// Check says whether a blob is what it has to be. If it fails, the chunk
+	// counts against its source, unless the error is ErrDoubt. Default:
+	// Blob.Verify, which of an encrypted chunk can only tell that it arrived as
+	// it was sent.
 	Check func(d chunks.Digest, b chunks.Blob) error
 
 	// Known, if given, says whether a chunk is here already. It is asked once a
@@ -110,8 +112,9 @@ type SourceStat struct {
 	Chunks  int64  `json:"chunks"`
 	Bytes   int64  `json:"bytes"`
 	Streams int    `json:"streams"`
-	Bad     int    `json:"bad"`            // chunks that were not what they had to be
-	Last    string `json:"last,omitempty"` // what went wrong last
+	Bad     int    `json:"bad"`              // chunks that were not what they had to be
+	Doubts  int    `json:"doubts,omitempty"` // that nobody could say this of: see ErrDoubt
+	Last    string `json:"last,omitempty"`   // what went wrong last
 	Dropped bool   `json:"dropped,omitempty"`
 }
 
@@ -324,10 +327,14 @@ func (s *Swarm) settle(a arrival, bad error) {
 		tell = append(tell, s.finish(it, nil))
 	} else {
 		it.checking = false
-		a.src.stat.Bad++
 		a.src.stat.Last = bad.Error()
+		if errors.Is(bad, ErrDoubt) {
+			a.src.stat.Doubts++
+		} else {
+			a.src.stat.Bad++
+		}
 		s.cfg.Log.Warn("source sent a bad chunk", "source", a.src.Name(), "digest", a.d, "err", bad)
-		tell = append(tell, s.refuse(it, a.src, fmt.Errorf("%s sent it damaged: %w", a.src.Name(), bad)))
+		tell = append(tell, s.refuse(it, a.src, fmt.Errorf("what %s sent is refused: %w", a.src.Name(), bad)))
 		if a.src.stat.Bad >= maxBad && !a.src.dropped {
 			tell = append(tell, s.drop(a.src)...)
 		}
@@ -341,6 +348,10 @@ func run(list []func()) {
 		f()
 	}
 }
+
+// ErrDoubt is of a chunk that is refused, though its source need not have lied:
+// it is fetched elsewhere.
+var ErrDoubt = errors.New("chunk cannot be believed")
 
 // maxBad is how many bad chunks a source may send in one run. One may be a bit
 // that flipped on its disk; three are no accident.
