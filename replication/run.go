@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -389,14 +390,14 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	holders := r.holders(ctx, missing)
+	masks := holders(ctx, r.cfg.Sources, r.first, missing, r.cfg.Log)
 	if err := r.wanted.Acquire(ctx, int64(len(missing))); err != nil {
 		return err
 	}
 	r.book.Add(sums, missing)
 	want := make([]swarm.Chunk, len(missing))
 	for i, d := range missing {
-		want[i] = swarm.Chunk{Digest: d, Size: sizes[d], Holders: holders[i], Done: func(err error) {
+		want[i] = swarm.Chunk{Digest: d, Size: sizes[d], Holders: masks[i], Done: func(err error) {
 			r.wanted.Release(1)
 			r.book.Remove(d)
 			f.arrived(err)
@@ -407,20 +408,19 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums
 	return nil
 }
 
-// holders asks all sources which of ds they have. The one that has the
-// snapshot is asked for all of them in any case.
-func (r *run) holders(ctx context.Context, ds []chunks.Digest) []uint64 {
+// holders asks all sources which of ds they have; the one at the place first,
+// which has the snapshot, is taken to have all of them.
+func holders(ctx context.Context, sources []Source, first int, ds []chunks.Digest, log *slog.Logger) []uint64 {
 	masks := make([]uint64, len(ds))
-	for i := range masks {
-		masks[i] = 1 << r.first
-	}
-	if len(r.cfg.Sources) == 1 {
-		return masks
+	if first >= 0 {
+		for i := range masks {
+			masks[i] = 1 << first
+		}
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for n, src := range r.cfg.Sources {
-		if n == r.first {
+	for n, src := range sources {
+		if n == first {
 			continue
 		}
 		wg.Go(func() {
@@ -428,7 +428,7 @@ func (r *run) holders(ctx context.Context, ds []chunks.Digest) []uint64 {
 			defer cancel()
 			have, err := src.Have(ctx, ds)
 			if err != nil {
-				r.cfg.Log.Debug("source does not say what it has", "source", src.Name(), "err", err)
+				log.Debug("source does not say what it has", "source", src.Name(), "err", err)
 				return
 			}
 			mu.Lock()

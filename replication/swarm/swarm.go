@@ -80,6 +80,10 @@ type Config struct {
 	// again. It must not wait for the swarm.
 	Known func(d chunks.Digest) bool
 
+	// Got, if given, is told which source a chunk came from that was put. It
+	// must not wait.
+	Got func(d chunks.Digest, source string)
+
 	Streams    int          // of each source, to begin with; default 4
 	MaxStreams int          // of each source, if more of them carry more; default 16
 	Memory     int64        // bytes of blobs that are under way in this process; default 256 MiB
@@ -340,6 +344,9 @@ func (s *Swarm) settle(a arrival, bad error) {
 		}
 	}
 	s.mu.Unlock()
+	if bad == nil && s.cfg.Got != nil {
+		s.cfg.Got(a.d, a.src.Name())
+	}
 	run(tell)
 }
 
