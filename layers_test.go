@@ -36,7 +36,7 @@ var layers = []rule{
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
 	{"cmd", "chunks access jobs catalog pbs node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks access jobs tunnel catalog pbs node"},
+	{"bench", "chunks access jobs tunnel catalog replication pbs node"},
 }
 
 // insideChunks is the same for the packages of that folder.
