@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -211,7 +212,7 @@ func (s *Swarm) widen(it *item, holders uint64) {
 		s.queues.remove(it)
 	}
 	it.holders |= more
-	if queued || it.asked == 0 {
+	if queued || len(it.by) == 0 && !it.checking {
 		s.queues.add(it)
 	}
 }
@@ -385,13 +386,13 @@ func (s *Swarm) refuse(it *item, src *source, why error) func() {
 	}
 	it.holders &^= src.bit
 	it.refused |= src.bit
-	it.asked &^= src.bit
+	it.by = slices.DeleteFunc(it.by, func(l *line) bool { return l.src == src })
 	it.why = errors.Join(it.why, why)
 	switch {
 	case it.checking:
 	case it.holders == 0:
 		return s.finish(it, it.failure())
-	case it.asked == 0 || queued:
+	case len(it.by) == 0 || queued:
 		s.queues.add(it)
 		s.work.Broadcast()
 	}
