@@ -13,8 +13,8 @@ import (
 type item struct {
 	digest  chunks.Digest
 	size    int
-	holders uint64 // who may have it
-	refused uint64 // who said or showed that it has not
+	holders uint64  // who may have it
+	refused uint64  // who said or showed that it has not
 	by      []*line // of which it is outstanding
 	since   time.Time
 	done    []func(error)
