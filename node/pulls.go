@@ -28,8 +28,11 @@ func (n *Node) openPulls() (err error) {
 	if c.Out, err = limit("pull-rate-out", n.cfg.Limits.PullRateOut); err != nil {
 		return err
 	}
-	n.pulls, err = pulls.New(c)
-	return err
+	if n.pulls, err = pulls.New(c); err != nil {
+		return err
+	}
+	n.feeds.OnNews(func(node, _ string) { n.pulls.News(node) }) // for as long as the node lives
+	return nil
 }
 
 // members are the nodes that belong to the cluster.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/jobs"
@@ -19,6 +20,8 @@ import (
 
 // A watched is what is known of the source of a job that runs on change.
 type watched struct {
+	news atomic.Bool // somebody says that there is some
+
 	mu      sync.Mutex
 	tag     string    // of its catalogue, when a run was started last
 	next    time.Time // not before, unless somebody says that there is news
@@ -42,10 +45,7 @@ const (
 func (p *Pulls) News(node string) {
 	for _, j := range p.cfg.Settings.State().SyncJobs {
 		if m, err := p.Resolve(j.Remote); j.OnChange && err == nil && m.ID == node {
-			w := &p.job(j.ID).watched
-			w.mu.Lock()
-			w.next = time.Time{}
-			w.mu.Unlock()
+			p.job(j.ID).watched.news.Store(true)
 		}
 	}
 }
@@ -77,13 +77,14 @@ func (p *Pulls) watch(ctx context.Context) error {
 // look starts a job if its source is not as it was when it was started last, or
 // if that run failed.
 func (p *Pulls) look(ctx context.Context, j settings.SyncJob, w *watched) {
-	if time.Now().Before(w.next) {
+	if time.Now().Before(w.next) && !w.news.Load() {
 		return
 	}
 	s, err := p.Schedule(j.ID)
 	if err != nil || s.Running {
 		return // it has just been made, or runs
 	}
+	w.news.Store(false)
 	began := time.Now()
 	tag, err := p.tag(ctx, j, w.tag)
 	w.next = time.Now().Add(max(watchEvery, watchShare*time.Since(began)))
