@@ -36,7 +36,7 @@ var layers = []rule{
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
 	{"cmd", "chunks access jobs catalog pbs node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks access jobs tunnel catalog pbs node"},
+	{"bench", "chunks access jobs tunnel catalog replication pbs node"},
 }
 
 // insideChunks is the same for the packages of that folder.
@@ -133,8 +133,10 @@ var insideReplication = []rule{
 	{"replication/plan", ""},
 	{"replication/rate", ""},
 	{"replication/swarm", ""},
-	{"replication/wire", "replication/plan replication/rate replication/swarm"},
-	{"replication", "replication/plan replication/swarm replication/wire"},
+	{"replication/vouch", ""},
+	{"replication/vanish", ""},
+	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
 // insideMesh is the same for the packages of that folder.

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
 // openPulls makes what pulls from other nodes, and gives them what is here.
@@ -27,8 +28,11 @@ func (n *Node) openPulls() (err error) {
 	if c.Out, err = limit("pull-rate-out", n.cfg.Limits.PullRateOut); err != nil {
 		return err
 	}
-	n.pulls, err = pulls.New(c)
-	return err
+	if n.pulls, err = pulls.New(c); err != nil {
+		return err
+	}
+	n.feeds.OnNews(func(node, _ string) { n.pulls.News(node) }) // for as long as the node lives
+	return nil
 }
 
 // members are the nodes that belong to the cluster.
@@ -74,6 +78,15 @@ func limit(option, text string) (l pulls.Limit, err error) {
 		err = fmt.Errorf("limits: %s: %w", option, err)
 	}
 	return l, err
+}
+
+// settingsOf returns what another node has set up.
+func (n *Node) settingsOf(node string) (settings.Store, error) {
+	m, err := n.pulls.Resolve(node)
+	if err != nil {
+		return nil, err
+	}
+	return n.cluster.SettingsOf(m.ID), nil
 }
 
 // syncRunner runs sync jobs for the API.

@@ -99,7 +99,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
 		traffic.Endpoints(n.settings, n.traffic),
-		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls}}),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls}, Of: n.settingsOf}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)

@@ -118,9 +118,13 @@ func TestPullBetweenProcesses(t *testing.T) {
 	}
 
 	// c pulls from b by itself, when something is new there.
-	c.must("job", "create", "pull", "b-to-c", "--remote", "b", "--remote-store", "main", "--remote-ns", "a", "--store", "main", "--ns", "deep", "--schedule", "on-change", "--sources", "any", "--worker-threads", "4")
+	// The job is made at a, for c.
+	a.must("job", "create", "pull", "b-to-c", "--on-node", "c", "--remote", "b", "--remote-store", "main", "--remote-ns", "a", "--store", "main", "--ns", "deep", "--schedule", "on-change", "--sources", "any", "--worker-threads", "4")
 	c.wait(90*time.Second, "c has what b has", func() bool { return len(c.snapshots("deep")) == 2 })
 
+	if out := a.must("job", "list", "--on-node", "c"); !strings.Contains(out, "b-to-c") {
+		t.Errorf("a lists of c's jobs\n%s", out)
+	}
 	// a and b are gone. c gives all back.
 	a.kill(syscall.SIGKILL)
 	b.kill(syscall.SIGKILL)

@@ -17,8 +17,8 @@ import (
 
 // A job is what is kept of a sync job between its runs.
 type job struct {
-	last atomic.Pointer[Last]
-	seen tags // what the source looked like when it was last watched
+	last    atomic.Pointer[Last]
+	watched watched
 }
 
 // Last is what the last run of a job in this process did.
@@ -82,11 +82,20 @@ func progressOf(pr replication.Progress) (done float64, doing string) {
 	if pr.SnapshotsTotal > 0 {
 		done = float64(pr.Snapshots) / float64(pr.SnapshotsTotal)
 	}
-	doing = fmt.Sprintf("%d/%d groups, %d/%d snapshots, %d chunks, %d bytes fetched", pr.Groups, pr.GroupsTotal, pr.Snapshots, pr.SnapshotsTotal, pr.Chunks, pr.Bytes)
+	doing = fmt.Sprintf("%d/%d groups, %d/%d snapshots, %d chunks, %s fetched", pr.Groups, pr.GroupsTotal, pr.Snapshots, pr.SnapshotsTotal, pr.Chunks, size(pr.Bytes))
 	if pr.Waiting > 0 {
 		doing += fmt.Sprintf(", %d chunks to come", pr.Waiting)
 	}
 	return done, doing
+}
+
+// size prints bytes for people.
+func size(n int64) string {
+	f, unit := float64(n), 0
+	for f >= 1024 && unit < 4 {
+		f, unit = f/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %s", f, [...]string{"B", "KiB", "MiB", "GiB", "TiB"}[unit])
 }
 
 // work is a run of a job, as it is set up when the run begins.

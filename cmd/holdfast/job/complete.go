@@ -18,7 +18,7 @@ func completeIDs(o *cli.Options) cobra.CompletionFunc {
 		}
 		c := daemon.Client(o)
 		defer c.Close()
-		list, err := all(cmd.Context(), c)
+		list, err := all(cmd.Context(), c, where(cmd))
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

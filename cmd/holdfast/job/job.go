@@ -41,7 +41,24 @@ func New(o *cli.Options) *cobra.Command {
 		create.AddCommand(k.create(o))
 	}
 	return cli.Group("job", "what this node does by itself: pull copies from other sites, prune, verify",
-		create, newList(o), newShow(o), newUpdate(o), newRemove(o), newRun(o), newPlan(o), newLog(o), newStop(o))
+		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newLog(o), newStop(o))
+}
+
+// onNode is the flag, and the parameter, that names the node whose pull jobs are
+// meant.
+const onNode = "on-node"
+
+func elsewhere(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().String(onNode, "", "the node whose pull jobs are meant; default: this one")
+	return cmd
+}
+
+// where returns the parameters that name that node.
+func where(cmd *cobra.Command) url.Values {
+	if f := cmd.Flags().Lookup(onNode); f != nil && f.Changed {
+		return url.Values{onNode: {f.Value.String()}}
+	}
+	return url.Values{}
 }
 
 func (k kind) create(o *cli.Options) *cobra.Command {
@@ -54,6 +71,7 @@ func (k kind) create(o *cli.Options) *cobra.Command {
 		Args: []string{"id"}, Flags: flags, Done: k.name + " job {id} is made",
 	}
 	if k.name == "pull" {
+		v.Flags = append(v.Flags, daemon.Flag{Name: onNode, Usage: "the node whose job it is to be, where --store is; default: this one"})
 		v.Example = "  holdfast job create pull home-to-dc --remote home --remote-store main --store main --ns home --schedule '05:00' --rate-in 20MiB"
 	}
 	cmd := v.Command(o)
@@ -74,10 +92,13 @@ func (f found) text(name string) string {
 }
 
 // all returns the jobs of all kinds that the caller may see.
-func all(ctx context.Context, c *admin.Client) ([]found, error) {
+func all(ctx context.Context, c *admin.Client, where url.Values) ([]found, error) {
 	var list []found
 	for _, k := range kinds {
-		r, err := daemon.Call(ctx, c, http.MethodGet, "/admin/"+k.path, nil)
+		if where.Has(onNode) && k.name != "pull" {
+			continue
+		}
+		r, err := daemon.Call(ctx, c, http.MethodGet, "/admin/"+k.path, where)
 		if err != nil {
 			return nil, err
 		}
@@ -97,8 +118,8 @@ func all(ctx context.Context, c *admin.Client) ([]found, error) {
 }
 
 // find returns the job of that ID, "pull:ID" if there are several.
-func find(ctx context.Context, c *admin.Client, id string) (found, error) {
-	list, err := all(ctx, c)
+func find(ctx context.Context, c *admin.Client, id string, where url.Values) (found, error) {
+	list, err := all(ctx, c, where)
 	if err != nil {
 		return found{}, err
 	}
@@ -123,7 +144,11 @@ func find(ctx context.Context, c *admin.Client, id string) (found, error) {
 }
 
 // args are the parameters that name a job.
-func (f found) args() url.Values { return url.Values{"id": {f.text("id")}} }
+func (f found) args(cmd *cobra.Command) url.Values {
+	params := where(cmd)
+	params.Set("id", f.text("id"))
+	return params
+}
 
 // verb makes a command about one job of any kind.
 func verb(o *cli.Options, use, short string, do func(cmd *cobra.Command, c *admin.Client, f found) error) *cobra.Command {
@@ -132,7 +157,7 @@ func verb(o *cli.Options, use, short string, do func(cmd *cobra.Command, c *admi
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := daemon.Client(o)
 			defer c.Close()
-			f, err := find(cmd.Context(), c, args[0])
+			f, err := find(cmd.Context(), c, args[0], where(cmd))
 			if err != nil {
 				return err
 			}

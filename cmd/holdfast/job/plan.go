@@ -51,7 +51,7 @@ func newPlan(o *cli.Options) *cobra.Command {
 		if f.name != "pull" {
 			return cli.Usage(fmt.Errorf("%s is a %s job, which has no plan", f.text("id"), f.name))
 		}
-		r, err := daemon.Call(cmd.Context(), c, http.MethodGet, "/holdfast/sync/{id}/plan", f.args())
+		r, err := daemon.Call(cmd.Context(), c, http.MethodGet, "/holdfast/sync/{id}/plan", f.args(cmd))
 		if err != nil {
 			return err
 		}

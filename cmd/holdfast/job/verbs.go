@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ func newList(o *cli.Options) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := daemon.Client(o)
 			defer c.Close()
-			list, err := all(cmd.Context(), c)
+			list, err := all(cmd.Context(), c, where(cmd))
 			if err != nil {
 				return err
 			}
@@ -130,7 +131,7 @@ func newUpdate(o *cli.Options) *cobra.Command {
 				return cli.Usage(fmt.Errorf("%s jobs have no --%s", f.name, name))
 			}
 		}
-		params.Set("id", f.text("id"))
+		maps.Copy(params, f.args(cmd))
 		r, err := daemon.Call(cmd.Context(), c, http.MethodPut, "/config/"+f.path+"/{id}", params)
 		if err != nil {
 			return err
@@ -144,7 +145,7 @@ func newUpdate(o *cli.Options) *cobra.Command {
 
 func newRemove(o *cli.Options) *cobra.Command {
 	return verb(o, "remove ID", "remove a job; what it copied stays", func(cmd *cobra.Command, c *admin.Client, f found) error {
-		r, err := daemon.Call(cmd.Context(), c, http.MethodDelete, "/config/"+f.path+"/{id}", f.args())
+		r, err := daemon.Call(cmd.Context(), c, http.MethodDelete, "/config/"+f.path+"/{id}", f.args(cmd))
 		if err != nil {
 			return err
 		}
@@ -154,11 +155,11 @@ func newRemove(o *cli.Options) *cobra.Command {
 
 func newRun(o *cli.Options) *cobra.Command {
 	cmd := verb(o, "run ID", "run a job now, and print its log until it ends", func(cmd *cobra.Command, c *admin.Client, f found) error {
-		r, err := daemon.Call(cmd.Context(), c, http.MethodPost, "/admin/"+f.path+"/{id}/run", f.args())
+		r, err := daemon.Call(cmd.Context(), c, http.MethodPost, "/admin/"+f.path+"/{id}/run", f.args(cmd))
 		if err != nil {
 			return err
 		}
-		return daemon.Watch(cmd.Context(), o, c, r)
+		return daemon.WatchBar(cmd.Context(), o, c, f.text("id"), r)
 	})
 	cmd.Long = "It fails if the job does. Interrupted, it leaves the job running: `holdfast job stop ID` stops it."
 	return cmd

@@ -39,6 +39,11 @@ type Runner interface {
 type Config struct {
 	Settings settings.Store // required
 	Runner   Runner         // required
+
+	// Of returns the settings of another node, for the parameter on-node, which
+	// is ours: jobs can be made where one is and run where they belong. Default:
+	// there is no other.
+	Of func(node string) (settings.Store, error)
 }
 
 type api struct{ Config }
@@ -110,6 +115,22 @@ func withDigest(data any, all []settings.SyncJob) rest.Answer {
 	return rest.Answer{Data: data, Beside: map[string]any{"digest": settings.Digest(all)}}
 }
 
+// on returns the settings of the node that a call is about.
+func (a *api) on(c *rest.Call) (settings.Store, error) {
+	if !c.Has("on-node") {
+		return a.Settings, nil
+	}
+	node := c.Text("on-node")
+	if a.Of == nil {
+		return nil, upgrade.Errorf(http.StatusBadRequest, "there is no node '%s'", node)
+	}
+	s, err := a.Of(node)
+	if err != nil {
+		return nil, upgrade.Errorf(http.StatusBadRequest, "%w", err)
+	}
+	return s, nil
+}
+
 func noSuch(id string) error {
 	return upgrade.Errorf(http.StatusBadRequest, "no such sync '%s'", id)
 }
@@ -118,19 +139,23 @@ func jobID(c *rest.Call) string { return upgrade.Parsed(c.Params, "id", upgrade.
 
 // visible returns the jobs that the caller may look at, of one datastore if
 // that is asked for.
-func (a *api) visible(c *rest.Call) (list, all []settings.SyncJob) {
-	all, list = a.Settings.State().SyncJobs, []settings.SyncJob{}
+func (a *api) visible(c *rest.Call) (list, all []settings.SyncJob, err error) {
+	s, err := a.on(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	all, list = s.State().SyncJobs, []settings.SyncJob{}
 	for _, j := range all {
 		if sees(c, j) && (!c.Has("store") || c.Text("store") == j.Store) {
 			list = append(list, j)
 		}
 	}
-	return list, all
+	return list, all, nil
 }
 
 func (a *api) list(_ context.Context, c *rest.Call) (any, error) {
-	list, all := a.visible(c)
-	return withDigest(list, all), nil
+	list, all, err := a.visible(c)
+	return withDigest(list, all), err
 }
 
 // A status is a job with its runs.
@@ -143,11 +168,14 @@ type status struct {
 }
 
 func (a *api) status(_ context.Context, c *rest.Call) (any, error) {
-	visible, all := a.visible(c)
+	visible, all, err := a.visible(c)
+	if err != nil {
+		return nil, err
+	}
 	list := []status{}
 	for _, j := range visible {
 		s := status{SyncJob: j}
-		if runs, err := a.Runner.Schedule(j.ID); err == nil { // else it has just been made
+		if runs, err := a.Runner.Schedule(j.ID); err == nil && !c.Has("on-node") { // else it has just been made
 			if !runs.Next.IsZero() {
 				s.Next = runs.Next.Unix()
 			}
@@ -167,7 +195,11 @@ func (a *api) find(c *rest.Call) (settings.SyncJob, error) {
 	if err := c.Err(); err != nil {
 		return settings.SyncJob{}, err
 	}
-	j, is := a.Settings.State().SyncJob(id)
+	s, err := a.on(c)
+	if err != nil {
+		return settings.SyncJob{}, err
+	}
+	j, is := s.State().SyncJob(id)
 	if !is {
 		return j, noSuch(id)
 	}
@@ -188,7 +220,11 @@ func (a *api) show(_ context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withDigest(j, a.Settings.State().SyncJobs), nil
+	s, err := a.on(c)
+	if err != nil {
+		return nil, err
+	}
+	return withDigest(j, s.State().SyncJobs), nil
 }
 
 func (a *api) run(_ context.Context, c *rest.Call) (any, error) {
@@ -197,6 +233,9 @@ func (a *api) run(_ context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	if err := require(c, j); err != nil {
+		return nil, err
+	}
+	if err := onlyHere(c); err != nil {
 		return nil, err
 	}
 	u, err := a.Runner.Start(j.ID, string(c.Who))
@@ -208,7 +247,18 @@ func (a *api) plan(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := onlyHere(c); err != nil {
+		return nil, err
+	}
 	return a.Runner.Plan(ctx, j.ID)
+}
+
+// onlyHere refuses what another node would have to do.
+func onlyHere(c *rest.Call) error {
+	if c.Has("on-node") {
+		return upgrade.Errorf(http.StatusBadRequest, "a job is run and planned on its own node: say so there")
+	}
+	return nil
 }
 
 func (a *api) add(ctx context.Context, c *rest.Call) (any, error) {
@@ -222,7 +272,7 @@ func (a *api) add(ctx context.Context, c *rest.Call) (any, error) {
 	if err := require(c, j); err != nil {
 		return nil, err
 	}
-	return nil, a.update(ctx, func(s *settings.State) error {
+	return nil, a.update(ctx, c, func(s *settings.State) error {
 		if _, ok := s.Datastore(j.Store); !ok {
 			return upgrade.Errorf(http.StatusBadRequest, "no such datastore '%s'", j.Store)
 		}
@@ -242,8 +292,8 @@ func (a *api) check(c *rest.Call, j settings.SyncJob) error {
 	if err := j.Check(); err != nil {
 		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
 	}
-	if j.Remote == "" {
-		return nil
+	if _, err := a.on(c); err != nil || j.Remote == "" {
+		return err
 	}
 	if err := a.Runner.Known(j.Remote); err != nil {
 		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
@@ -267,7 +317,7 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if err := require(c, j); err != nil { // what it is to be
 		return nil, err
 	}
-	return nil, a.update(ctx, func(s *settings.State) error {
+	return nil, a.update(ctx, c, func(s *settings.State) error {
 		if err := settings.CheckDigest(s.SyncJobs, strings.ToLower(digest)); err != nil {
 			return err
 		}
@@ -292,7 +342,7 @@ func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
 	if err := require(c, j); err != nil {
 		return nil, err
 	}
-	return nil, a.update(ctx, func(s *settings.State) error {
+	return nil, a.update(ctx, c, func(s *settings.State) error {
 		if err := settings.CheckDigest(s.SyncJobs, strings.ToLower(digest)); err != nil {
 			return err
 		}
@@ -302,8 +352,12 @@ func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
 }
 
 // update changes the settings, and makes the schedules follow.
-func (a *api) update(ctx context.Context, change func(*settings.State) error) error {
-	if err := a.Settings.Update(ctx, change); err != nil {
+func (a *api) update(ctx context.Context, c *rest.Call, change func(*settings.State) error) error {
+	s, err := a.on(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Update(ctx, change); err != nil {
 		return err
 	}
 	return a.Runner.Sync(ctx)
