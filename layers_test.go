@@ -183,6 +183,7 @@ var insideNode = []rule{
 	{"node/admin", ""},
 	{"node/certificate", ""},
 	{"node/front", ""},
+	{"node/memory", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
@@ -190,7 +191,7 @@ var insideNode = []rule{
 	{"node/operator", ""},
 	{"node/peers", "node/cluster"},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/memory node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

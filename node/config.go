@@ -19,6 +19,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/memory"
 )
 
 // Config is what the operator has written into node.toml, which nothing but
@@ -61,6 +62,16 @@ type Limits struct {
 	Backups              int `toml:"backups"`            // sessions at the same time
 	Restores             int `toml:"restores"`           // likewise
 	SessionMemory        int `toml:"session-memory-mib"` // of all sessions together
+}
+
+// memory is how many bytes all sessions together may take: half of what this
+// process may have, unless it is set. The other half is for what is not counted
+// and for the cache of the disk, without which everything is slow.
+func (l Limits) memory() int64 {
+	if l.SessionMemory > 0 {
+		return int64(l.SessionMemory) << 20
+	}
+	return memory.Limit(os.DirFS("/")) / 2
 }
 
 // The names in the directory of a node.
@@ -228,7 +239,7 @@ mesh-listen = MESH
 #connections-per-source = 1024
 #backups = 128             # sessions at the same time
 #restores = 512
-#session-memory-mib = 8192 # of all sessions together
+#session-memory-mib = 4096 # of all sessions together; default: half of the machine's
 `
 
 // text returns a new file for c.
