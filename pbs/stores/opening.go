@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -79,6 +80,9 @@ func (s *Set) open(ctx context.Context, want settings.Datastore, place, before *
 	if st.err = err; err == nil {
 		st.d = d
 		st.gc = s.readGC(d)
+		if s.cfg.Changed != nil {
+			d.Watch(func(ns catalog.Namespace, g catalog.Group) { s.cfg.Changed(want.Name, ns, g) })
+		}
 	}
 	log := s.cfg.Log.With("store", want.Name, "dir", want.Path)
 	s.mu.Lock()

@@ -46,11 +46,16 @@ type Config struct {
 	FS        disk.FS         // default: the machine's
 	Clouds    *s3.Clients     // default: no datastore has a bucket
 	Node      string          // our name, where a bucket says who owns it
-	Log       *slog.Logger    // default: discard
 
 	// Patience is how long Open waits for datastores; default 15 s. One that
 	// takes longer is used when it is open, and holds up nobody.
 	Patience time.Duration
+
+	// Changed, if given, is called after a snapshot of a group in a datastore
+	// has come, has gone, or had its manifest changed. It must not wait.
+	Changed func(store string, ns catalog.Namespace, g catalog.Group)
+
+	Log *slog.Logger // default: discard
 }
 
 // A Set is the datastores of a node. Its methods may be called concurrently.
