@@ -188,6 +188,7 @@ var insideNode = []rule{
 	{"node/admin", ""},
 	{"node/certificate", ""},
 	{"node/front", ""},
+	{"node/memory", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
@@ -197,7 +198,7 @@ var insideNode = []rule{
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory"},
 }
 
 // inside are the policies of folders with packages of their own.

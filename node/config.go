@@ -19,6 +19,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/memory"
 )
 
 // Config is what the operator has written into node.toml, which nothing but
@@ -64,6 +65,16 @@ type Limits struct {
 
 	PullRateIn  string `toml:"pull-rate-in"`  // bytes a second of all sync jobs: "20MiB"
 	PullRateOut string `toml:"pull-rate-out"` // of all that other nodes pull from this one
+}
+
+// memory is how many bytes all sessions together may take: half of what this
+// process may have, unless it is set. The other half is for what is not counted
+// and for the cache of the disk, without which everything is slow.
+func (l Limits) memory() int64 {
+	if l.SessionMemory > 0 {
+		return int64(l.SessionMemory) << 20
+	}
+	return memory.Limit(os.DirFS("/")) / 2
 }
 
 // The names in the directory of a node.
@@ -237,7 +248,7 @@ mesh-listen = MESH
 #connections-per-source = 1024
 #backups = 128             # sessions at the same time
 #restores = 512
-#session-memory-mib = 8192 # of all sessions together
+#session-memory-mib = 4096 # of all sessions together; default: half of the machine's
 #pull-rate-in = "20MiB"    # a second, of all copies that come from other sites
 #pull-rate-out = "20MiB"   # a second, of all copies that other sites fetch here
 `

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -63,7 +62,7 @@ func (n *Node) openServices() error {
 	l := n.cfg.Limits
 	n.sessions, err = sessions.New(sessions.Config{
 		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},
-		Backups: l.Backups, Readers: l.Restores, Memory: int64(cmp.Or(l.SessionMemory, 8192)) << 20,
+		Backups: l.Backups, Readers: l.Restores, Memory: l.memory(),
 	})
 	if err != nil {
 		return err

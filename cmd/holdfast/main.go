@@ -81,5 +81,6 @@ func newRoot(e cli.Env) *cobra.Command {
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
 	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o),
 		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o))
+	addExamples(root)
 	return root
 }

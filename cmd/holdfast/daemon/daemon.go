@@ -33,7 +33,7 @@ type Verb struct {
 
 	Show   []string // what of the answer is printed as text, in order; none: all of an object
 	Task   bool     // the answer is the name of a task, which is watched
-	Done   string   // else what is printed as text, with {PARAMETER}: "user {userid} is made"
+	Done   string   // else what is printed as text but for -q, with {PARAMETER}: "user {userid} is made"
 	Before func(cmd *cobra.Command, params url.Values) error
 }
 
@@ -137,7 +137,11 @@ func (v Verb) run(ctx context.Context, o *cli.Options, params url.Values) error 
 	case v.Task:
 		return Watch(ctx, o, c, r)
 	case v.Done != "":
-		return o.Print(r.Data, func(w io.Writer) { fmt.Fprintln(w, fill(v.Done, params)) })
+		return o.Print(r.Data, func(w io.Writer) {
+			if !o.Quiet {
+				fmt.Fprintln(w, fill(v.Done, params))
+			}
+		})
 	}
 	return Print(o, r, v.Show)
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,8 +22,8 @@ const (
 	logPause   = 200 * time.Millisecond // before a task that is silent is asked again, at first
 )
 
-// A line of a task's log.
-type line struct {
+// A Line of a task's log.
+type Line struct {
 	N    int    `json:"n"`
 	Text string `json:"t"`
 }
@@ -133,11 +134,26 @@ func Follow(ctx context.Context, c *admin.Client, upid string, out io.Writer) er
 	}
 }
 
+// Log returns what there is of the log of a task by now.
+func Log(ctx context.Context, c *admin.Client, upid string) ([]Line, error) {
+	all := []Line{}
+	for {
+		lines, _, err := logFrom(ctx, c, upid, len(all)+1)
+		if all = append(all, lines...); err != nil || len(lines) < logPage {
+			return all, err
+		}
+	}
+}
+
 // logFrom returns lines of a log, and whether there will be more.
-func logFrom(ctx context.Context, c *admin.Client, upid string, start int) (lines []line, active bool, err error) {
+func logFrom(ctx context.Context, c *admin.Client, upid string, start int) (lines []Line, active bool, err error) {
 	r, err := Call(ctx, c, http.MethodGet, logPath, url.Values{
 		"upid": {upid}, "start": Number(int64(start)), "limit": Number(logPage), "test-status": {"1"},
 	})
+	var refusal *admin.Refusal
+	if errors.As(err, &refusal) && strings.HasPrefix(refusal.Text, "No such file") { // as PBS says it
+		err = cli.Hint(fmt.Errorf("there is no such task: %s", upid), "list them: holdfast task list --all")
+	}
 	if err != nil {
 		return nil, false, err
 	}
