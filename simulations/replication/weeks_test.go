@@ -119,6 +119,7 @@ func (w *world) live() {
 		for _, s := range []*site{w.home, w.dc, w.mirror, w.cheat} {
 			s.close()
 		}
+		time.Sleep(time.Minute) // connections end
 		if w.t.Failed() {
 			w.t.Log(strings.Join(w.story, "\n"))
 		}

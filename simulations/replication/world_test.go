@@ -41,6 +41,8 @@ type site struct {
 	srv   *http.Server
 	wire  *wire.Server
 	ended chan struct{}
+
+	clients []*wire.Client
 }
 
 func newSite(t *testing.T, name string) *site {
@@ -86,6 +88,9 @@ func (s *site) close() {
 	s.cut()
 	<-s.ended
 	s.wire.Wait()
+	for _, c := range s.clients {
+		c.Close()
+	}
 	s.d.Close()
 }
 
@@ -104,8 +109,9 @@ func (s *site) Addr() net.Addr { return &net.UnixAddr{Name: s.name} }
 
 func (s *site) dial(ctx context.Context) (net.Conn, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.down {
+	down := s.down
+	s.mu.Unlock()
+	if down {
 		return nil, errors.New("unreachable")
 	}
 	near, far := net.Pipe()
@@ -117,6 +123,8 @@ func (s *site) dial(ctx context.Context) (net.Conn, error) {
 	if s.wrap != nil {
 		near = s.wrap(near)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.conns = append(s.conns, near, far)
 	return near, nil
 }
@@ -145,6 +153,7 @@ func (s *site) source(in *rate.Bucket) *wire.Client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.clients = append(s.clients, c)
 	return c
 }
 
