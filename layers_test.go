@@ -135,6 +135,14 @@ var insideReplication = []rule{
 	{"replication", "replication/plan replication/swarm replication/wire"},
 }
 
+// insideNotify is the same for the packages of that folder.
+var insideNotify = []rule{
+	{"notify", ""},
+	{"notify/mail", "notify"},
+	{"notify/webhook", "notify"},
+	{"notify/push", "notify"},
+}
+
 // insideMesh is the same for the packages of that folder.
 var insideMesh = []rule{
 	{"mesh/frame", ""},
@@ -196,7 +204,7 @@ var insideNode = []rule{
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
+	"notify": insideNotify, "mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.
