@@ -96,6 +96,7 @@ var insidePBS = []rule{
 	{"pbs/bulk", ""},
 	{"pbs/upgrade", "pbs/h2 pbs/bulk"},
 	{"pbs/settings", ""},
+	{"pbs/secrets", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
 	{"pbs/client/wire", "pbs/bulk"},
@@ -106,6 +107,7 @@ var insidePBS = []rule{
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/api/notifications", "pbs/rest pbs/upgrade pbs/settings pbs/secrets"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
@@ -198,7 +200,8 @@ var insideNode = []rule{
 	{"node/operator", ""},
 	{"node/peers", "node/cluster"},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node/notices", "node/cluster"},
+	{"node", "node/keyfile node/cluster node/peers node/members node/notices node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

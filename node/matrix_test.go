@@ -95,6 +95,30 @@ const matrix = `
 	DELETE /config/datastore/{name} 403 by Datastore.Allocate
 	GET /config/datastore/{name} 403 by Datastore.Audit
 	PUT /config/datastore/{name} 403 by Datastore.Modify
+	GET /config/notifications/endpoints/gotify 403 by Sys.Audit
+	POST /config/notifications/endpoints/gotify 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/gotify/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/smtp 403 by Sys.Audit
+	POST /config/notifications/endpoints/smtp 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/smtp/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/smtp/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/smtp/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/webhook 403 by Sys.Audit
+	POST /config/notifications/endpoints/webhook 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/webhook/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/webhook/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/webhook/{name} 403 by Sys.Modify
+	GET /config/notifications/matchers 403 by Sys.Audit
+	POST /config/notifications/matchers 403 by Sys.Modify
+	DELETE /config/notifications/matchers/{name} 403 by Sys.Modify
+	GET /config/notifications/matchers/{name} 403 by Sys.Audit
+	PUT /config/notifications/matchers/{name} 403 by Sys.Modify
+	GET /config/notifications/matcher-fields 403 by Sys.Audit
+	GET /config/notifications/matcher-field-values 403 by Sys.Audit
+	GET /config/notifications/targets 403 by Sys.Audit
+	POST /config/notifications/targets/{name}/test 403 by Sys.Modify
 	GET /config/prune 200
 	POST /config/prune 403 by Datastore.Modify
 	DELETE /config/prune/{id} 403 by Datastore.Modify
@@ -134,6 +158,17 @@ const matrix = `
 	PUT /holdfast/members/{member} 403 by Sys.Modify
 	DELETE /holdfast/members/{member} 403 by Sys.Modify
 	POST /holdfast/members/{member}/block 403 by Sys.Modify
+	GET /holdfast/notifications/deliveries 403 by Sys.Audit
+	GET /holdfast/notifications/ntfy 403 by Sys.Audit
+	POST /holdfast/notifications/ntfy 403 by Sys.Modify
+	DELETE /holdfast/notifications/ntfy/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/ntfy/{name} 403 by Sys.Audit
+	PUT /holdfast/notifications/ntfy/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/service 403 by Sys.Audit
+	POST /holdfast/notifications/service 403 by Sys.Modify
+	DELETE /holdfast/notifications/service/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
+	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit

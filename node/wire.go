@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
+	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
 	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
@@ -47,7 +48,7 @@ func (n *Node) openServices() error {
 	}
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
-		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
+		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Corrupt: n.notices.Corrupt, Log: n.log,
 	})
 	if err != nil {
 		return err
@@ -89,6 +90,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			GCStatus:    func(store string) (any, error) { return n.stores.GCStatus(store) },
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
+		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
@@ -129,6 +131,7 @@ func (n *Node) shownCertificate() host.Certificate {
 func allAbsent() map[string]string {
 	all := setup.Absent()
 	maps.Copy(all, absent)
+	maps.Copy(all, notifications.Absent())
 	return all
 }
 
@@ -143,7 +146,6 @@ var absent = map[string]string{
 	"/config/media-pool":           "Tapes are not offered",
 	"/config/tape-backup-job":      "Tapes are not offered",
 	"/config/tape-encryption-keys": "Tapes are not offered",
-	"/config/notifications":        "Notifications are not offered yet",
 	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
 	"/tape":                        "Tapes are not offered",
 	"/admin/metrics":               "Metrics are not sent anywhere: have Prometheus fetch /metrics",

@@ -44,7 +44,7 @@ func ParseFieldRule(s string) (FieldRule, error) {
 		}
 		return FieldRule{Field: field, Regex: re}, nil
 	}
-	return FieldRule{}, fmt.Errorf("%.80q begins with neither exact: nor regex:", s)
+	return FieldRule{}, fmt.Errorf("%.80q is no rule for a field: it begins with neither exact nor regex", s)
 }
 
 // ParseSeverities reads a list with commas: "warning,error".

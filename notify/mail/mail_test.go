@@ -29,7 +29,6 @@ type server struct {
 	mails []string
 	to    []string
 	tls   []bool
-	login string
 	deny  bool // every recipient
 }
 

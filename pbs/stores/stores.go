@@ -47,6 +47,10 @@ type Config struct {
 	Clouds    *s3.Clients     // default: no datastore has a bucket
 	Node      string          // our name, where a bucket says who owns it
 	Log       *slog.Logger    // default: discard
+
+	// Corrupt is told of chunks that a verification has found damaged or missing,
+	// and must not wait; default: nobody is.
+	Corrupt func(store string, damaged, missing int)
 }
 
 // A Set is the datastores of a node. Its methods may be called concurrently.
