@@ -215,11 +215,11 @@ func (m *Manager) end(ctx context.Context, t *Task, err error) {
 	m.record(i)
 	close(t.done)
 	m.tell(i)
-	if m.cfg.Ended != nil {
-		m.cfg.Ended(i)
-	}
 	if t.onEnd != nil {
 		t.onEnd(i)
+	}
+	if m.cfg.Ended != nil {
+		m.cfg.Ended(i)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

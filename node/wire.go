@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
@@ -20,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
+	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
 	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/history"
@@ -37,6 +39,7 @@ type services struct {
 	machine  *history.Machine
 	history  *history.Recorder
 	traffic  *traffic.Limiter
+	pulls    *pulls.Pulls
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -73,6 +76,9 @@ func (n *Node) openServices() error {
 	if err := n.traffic.Follow(n.settings); err != nil {
 		n.log.Warn("traffic rules are not in force", "err", err)
 	}
+	if err := n.openPulls(); err != nil {
+		return err
+	}
 	return n.stores.Open(context.Background())
 }
 
@@ -92,6 +98,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		}),
 		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls}}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -99,7 +106,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.
