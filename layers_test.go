@@ -181,6 +181,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
@@ -188,7 +189,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify"},
 }
 
 // insideNode is the same for the packages of the node.
