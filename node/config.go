@@ -159,6 +159,11 @@ func (c *Config) check() error {
 	case min(l.Connections, l.ConnectionsPerSource, l.Backups, l.Restores, l.SessionMemory) < 0:
 		return errors.New("limits: none can be negative")
 	}
+	for option, text := range map[string]string{"pull-rate-in": c.Limits.PullRateIn, "pull-rate-out": c.Limits.PullRateOut} {
+		if _, err := limit(option, text); err != nil {
+			return err
+		}
+	}
 	return new(slog.LevelVar).UnmarshalText([]byte(c.Logging.Level))
 }
 

@@ -17,8 +17,8 @@ import (
 
 // A job is what is kept of a sync job between its runs.
 type job struct {
-	last atomic.Pointer[Last]
-	seen tags // what the source looked like when it was last watched
+	last    atomic.Pointer[Last]
+	watched watched
 }
 
 // Last is what the last run of a job in this process did.

@@ -103,12 +103,8 @@ func New(cfg Config) (*Pulls, error) {
 	return p, err
 }
 
-// How often Run looks for changes of the settings, and of the sources of jobs
-// that run on change.
-const (
-	lookEvery  = 2 * time.Second
-	watchEvery = 10 * time.Second
-)
+// lookEvery is how often Run looks for changes of the settings.
+const lookEvery = 2 * time.Second
 
 // Run answers other nodes and starts jobs until ctx is done. Jobs that run are
 // tasks: they end with the manager of tasks.
@@ -118,6 +114,7 @@ func (p *Pulls) Run(ctx context.Context) error {
 	g.Go(func() error { return p.serve(ctx) })
 	g.Go(func() error { return p.follow(ctx) })
 	g.Go(func() error { return p.watch(ctx) })
+	g.Go(func() error { return p.mounts(ctx) })
 	return g.Wait()
 }
 
@@ -168,7 +165,6 @@ func (p *Pulls) Sync(context.Context) error {
 	for name := range p.puts {
 		if !puts[name] {
 			p.cfg.Scheduler.Remove(name)
-			delete(p.jobs, name[len(jobType)+1:])
 		}
 	}
 	p.puts, p.seen = puts, state

@@ -152,12 +152,7 @@ func (p *Pulls) askStores(ctx context.Context, ask map[string]Member, note func(
 const maxStores = 1 << 20
 
 func (p *Pulls) storesOf(ctx context.Context, m Member) (list []string, err error) {
-	t := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return p.dial(ctx, m.ID) }}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://peer/v1/stores", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := t.RoundTrip(req)
+	resp, err := p.get(ctx, m, "stores", "")
 	if err != nil {
 		return nil, err
 	}
