@@ -107,6 +107,7 @@ var insidePBS = []rule{
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/api/remotes", "pbs/rest pbs/upgrade pbs/settings pbs/secrets pbs/client"},
 	{"pbs/api/notifications", "pbs/rest pbs/upgrade pbs/settings pbs/secrets"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
@@ -181,6 +182,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/remote", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
@@ -189,7 +191,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -206,7 +208,8 @@ var insideNode = []rule{
 	{"node/peers", "node/cluster"},
 	{"node/members", "node/cluster node/operator"},
 	{"node/notices", "node/cluster"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/pulls node/notices node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node/remotes", ""},
+	{"node", "node/keyfile node/cluster node/peers node/members node/pulls node/notices node/remotes node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -125,6 +125,14 @@ const matrix = `
 	DELETE /config/prune/{id} 403 by Datastore.Modify
 	GET /config/prune/{id} 403 by Datastore.Audit Datastore.Modify
 	PUT /config/prune/{id} 403 by Datastore.Modify
+	GET /config/remote 200
+	POST /config/remote 403 by Remote.Modify
+	DELETE /config/remote/{name} 403 by Remote.Modify
+	GET /config/remote/{name} 403 by Remote.Audit
+	PUT /config/remote/{name} 403 by Remote.Modify
+	GET /config/remote/{name}/scan 403 by Remote.Audit
+	GET /config/remote/{name}/scan/{store}/groups 403 by Remote.Read
+	GET /config/remote/{name}/scan/{store}/namespaces 403 by Remote.Read
 	GET /config/s3 403 by Sys.Audit
 	POST /config/s3 403 by Sys.Modify
 	DELETE /config/s3/{id} 403 by Sys.Modify
