@@ -96,6 +96,7 @@ var insidePBS = []rule{
 	{"pbs/bulk", ""},
 	{"pbs/upgrade", "pbs/h2 pbs/bulk"},
 	{"pbs/settings", ""},
+	{"pbs/secrets", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
 	{"pbs/client/wire", "pbs/bulk"},
@@ -106,6 +107,8 @@ var insidePBS = []rule{
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/api/remotes", "pbs/rest pbs/upgrade pbs/settings pbs/secrets pbs/client"},
+	{"pbs/api/notifications", "pbs/rest pbs/upgrade pbs/settings pbs/secrets"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
@@ -137,6 +140,14 @@ var insideReplication = []rule{
 	{"replication/vanish", ""},
 	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
 	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
+}
+
+// insideNotify is the same for the packages of that folder.
+var insideNotify = []rule{
+	{"notify", ""},
+	{"notify/mail", "notify"},
+	{"notify/webhook", "notify"},
+	{"notify/push", "notify"},
 }
 
 // insideMesh is the same for the packages of that folder.
@@ -173,6 +184,8 @@ var insideCmd = []rule{
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/remote", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
@@ -180,7 +193,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -198,13 +211,15 @@ var insideNode = []rule{
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes"},
+	{"node/notices", "node/cluster"},
+	{"node/remotes", ""},
 }
 
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
+	"notify": insideNotify, "mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

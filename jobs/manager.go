@@ -25,7 +25,7 @@ type Config struct {
 	LogBytes int64          // of one task's log, 4 KiB to 64 MiB; default 16 MiB, some 100,000 lines
 	StopWait time.Duration  // how long [Manager.Stop] waits; default 10 s
 	Location *time.Location // of the times in logs; default: of the machine
-	Ended    func(Info)     // is told of each task that has ended, and must not wait; default: nothing
+	Ended    func(Info)     // is told of each task that ends or has ended with an earlier process; must not wait
 }
 
 // withDefaults returns c completed, or says which field is wrong and why.

@@ -82,6 +82,8 @@ const (
 	ConfigFile    = "node.toml"
 	settingsFile  = "settings.json"
 	cloudFile     = "s3-secrets.json"
+	secretsFile   = "secrets.json"
+	noticesFile   = "notices"
 	accountsFile  = "accounts.json"
 	ticketKeyFile = "ticket.key"
 	identityFile  = "identity.key"

@@ -96,11 +96,43 @@ const matrix = `
 	DELETE /config/datastore/{name} 403 by Datastore.Allocate
 	GET /config/datastore/{name} 403 by Datastore.Audit
 	PUT /config/datastore/{name} 403 by Datastore.Modify
+	GET /config/notifications/endpoints/gotify 403 by Sys.Audit
+	POST /config/notifications/endpoints/gotify 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/gotify/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/smtp 403 by Sys.Audit
+	POST /config/notifications/endpoints/smtp 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/smtp/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/smtp/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/smtp/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/webhook 403 by Sys.Audit
+	POST /config/notifications/endpoints/webhook 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/webhook/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/webhook/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/webhook/{name} 403 by Sys.Modify
+	GET /config/notifications/matchers 403 by Sys.Audit
+	POST /config/notifications/matchers 403 by Sys.Modify
+	DELETE /config/notifications/matchers/{name} 403 by Sys.Modify
+	GET /config/notifications/matchers/{name} 403 by Sys.Audit
+	PUT /config/notifications/matchers/{name} 403 by Sys.Modify
+	GET /config/notifications/matcher-fields 403 by Sys.Audit
+	GET /config/notifications/matcher-field-values 403 by Sys.Audit
+	GET /config/notifications/targets 403 by Sys.Audit
+	POST /config/notifications/targets/{name}/test 403 by Sys.Modify
 	GET /config/prune 200
 	POST /config/prune 403 by Datastore.Modify
 	DELETE /config/prune/{id} 403 by Datastore.Modify
 	GET /config/prune/{id} 403 by Datastore.Audit Datastore.Modify
 	PUT /config/prune/{id} 403 by Datastore.Modify
+	GET /config/remote 200
+	POST /config/remote 403 by Remote.Modify
+	DELETE /config/remote/{name} 403 by Remote.Modify
+	GET /config/remote/{name} 403 by Remote.Audit
+	PUT /config/remote/{name} 403 by Remote.Modify
+	GET /config/remote/{name}/scan 403 by Remote.Audit
+	GET /config/remote/{name}/scan/{store}/groups 403 by Remote.Read
+	GET /config/remote/{name}/scan/{store}/namespaces 403 by Remote.Read
 	GET /config/s3 403 by Sys.Audit
 	POST /config/s3 403 by Sys.Modify
 	DELETE /config/s3/{id} 403 by Sys.Modify
@@ -135,6 +167,17 @@ const matrix = `
 	PUT /holdfast/members/{member} 403 by Sys.Modify
 	DELETE /holdfast/members/{member} 403 by Sys.Modify
 	POST /holdfast/members/{member}/block 403 by Sys.Modify
+	GET /holdfast/notifications/deliveries 403 by Sys.Audit
+	GET /holdfast/notifications/ntfy 403 by Sys.Audit
+	POST /holdfast/notifications/ntfy 403 by Sys.Modify
+	DELETE /holdfast/notifications/ntfy/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/ntfy/{name} 403 by Sys.Audit
+	PUT /holdfast/notifications/ntfy/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/service 403 by Sys.Audit
+	POST /holdfast/notifications/service 403 by Sys.Modify
+	DELETE /holdfast/notifications/service/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
+	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit

@@ -9,7 +9,11 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/remotes"
+	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/replication"
+	"github.com/holdfast-mesh/holdfast/replication/rate"
 )
 
 // openPulls makes what pulls from other nodes, and gives them what is here.
@@ -17,7 +21,7 @@ func (n *Node) openPulls() (err error) {
 	c := pulls.Config{
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Traffic: n.traffic, Log: n.log,
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where
@@ -33,6 +37,19 @@ func (n *Node) openPulls() (err error) {
 	}
 	n.feeds.OnNews(func(node, _ string) { n.pulls.News(node) }) // for as long as the node lives
 	return nil
+}
+
+// foreign opens a datastore of a remote.
+func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Source, bool, error) {
+	r, is := n.settings.State().Remote(remote)
+	if !is {
+		return nil, false, nil
+	}
+	s, err := remotes.New(remotes.Config{Remote: r, Password: n.secrets.Get(remoteapi.SecretOf(remote)), Store: store, In: in})
+	if err != nil {
+		return nil, true, err
+	}
+	return s, true, nil
 }
 
 // members are the nodes that belong to the cluster.
@@ -90,12 +107,18 @@ func (n *Node) settingsOf(node string) (settings.Store, error) {
 }
 
 // syncRunner runs sync jobs for the API.
-type syncRunner struct{ *pulls.Pulls }
+type syncRunner struct {
+	*pulls.Pulls
+	settings settings.Store
+}
 
 func (r syncRunner) Plan(ctx context.Context, id string) (any, error) { return r.Pulls.Plan(ctx, id) }
 
 func (r syncRunner) Known(node string) error {
 	_, err := r.Resolve(node)
+	if _, is := r.settings.State().Remote(node); is {
+		return nil
+	}
 	return err
 }
 

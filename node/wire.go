@@ -18,6 +18,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
+	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
+	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
@@ -51,7 +53,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.feeds.Changed,
+		Changed: n.feeds.Changed, Corrupt: n.notices.Corrupt,
 	})
 	if err != nil {
 		return err
@@ -97,8 +99,10 @@ func (n *Node) endpoints() []rest.Endpoint {
 			GCStatus:    func(store string) (any, error) { return n.stores.GCStatus(store) },
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
+		remoteapi.Endpoints(remoteapi.Config{Settings: n.settings, Secrets: n.secrets}),
+		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
-		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls}, Of: n.settingsOf}),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -138,6 +142,7 @@ func (n *Node) shownCertificate() host.Certificate {
 func allAbsent() map[string]string {
 	all := setup.Absent()
 	maps.Copy(all, absent)
+	maps.Copy(all, notifications.Absent())
 	return all
 }
 
@@ -152,7 +157,6 @@ var absent = map[string]string{
 	"/config/media-pool":           "Tapes are not offered",
 	"/config/tape-backup-job":      "Tapes are not offered",
 	"/config/tape-encryption-keys": "Tapes are not offered",
-	"/config/notifications":        "Notifications are not offered yet",
 	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
 	"/tape":                        "Tapes are not offered",
 	"/admin/metrics":               "Metrics are not sent anywhere: have Prometheus fetch /metrics",

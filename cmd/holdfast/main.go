@@ -22,6 +22,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/key"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/node"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/notify"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/remote"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/s3"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/schedule"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/snapshot"
@@ -80,7 +82,7 @@ func newRoot(e cli.Env) *cobra.Command {
 	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
 	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o),
-		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o))
+		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o), notify.New(o), remote.New(o))
 	addExamples(root)
 	return root
 }

@@ -8,11 +8,13 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
+	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
 // A job is what is kept of a sync job between its runs.
@@ -57,7 +59,13 @@ func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datas
 	if err != nil {
 		return nil, nil, err
 	}
-	puller, err = replication.New(replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Log: p.cfg.Log.With("job", j.ID)})
+	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Log: p.cfg.Log.With("job", j.ID)}
+	if _, ours := sources[0].(*wire.Client); !ours {
+		// A server outside the cluster signs nothing. What it has no more goes to the
+		// trash if the job says so, within the breaker.
+		c.Vanished = func(naming.Namespace, naming.Snapshot) (bool, string) { return true, "the remote has it no more" }
+	}
+	puller, err = replication.New(c)
 	return puller, func() {
 		for _, s := range sources {
 			s.(interface{ Close() }).Close()

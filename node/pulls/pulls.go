@@ -30,6 +30,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 	"github.com/holdfast-mesh/holdfast/pbs/traffic"
+	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
@@ -63,6 +64,10 @@ type Config struct {
 	// May tells whether the owner of a job may make namespaces below another
 	// one here. Default: yes.
 	May func(owner, store string, ns naming.Namespace) bool
+
+	// Foreign opens a datastore of a remote, which is a server outside the
+	// cluster; is tells whether there is one of that name. Default: there is none.
+	Foreign func(remote, store string, in *rate.Bucket) (s replication.Source, is bool, err error)
 
 	Traffic *traffic.Limiter             // rules for links; default: none
 	Where   func(node string) netip.Addr // the address that rules go by; default: that in the tunnel

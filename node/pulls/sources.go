@@ -77,14 +77,26 @@ func (p *Pulls) client(m Member, store string, in *rate.Bucket) (*wire.Client, e
 	})
 }
 
+// first returns the source that says what there is: a node of the cluster or,
+// if there is none of that name, a remote.
+func (p *Pulls) first(j settings.SyncJob, in *rate.Bucket) (Member, replication.Source, error) {
+	m, err := p.Resolve(j.Remote)
+	if err != nil && p.cfg.Foreign != nil {
+		if s, is, ferr := p.cfg.Foreign(j.Remote, j.RemoteStore, in); is {
+			return Member{}, s, ferr
+		}
+	}
+	if err != nil {
+		return m, nil, err
+	}
+	c, err := p.client(m, j.RemoteStore, in)
+	return m, c, err
+}
+
 // sources returns whom a job pulls from: first the one that says what there is,
 // then those that only give chunks. Who of these cannot be asked is left out.
 func (p *Pulls) sources(ctx context.Context, j settings.SyncJob, in *rate.Bucket, note func(string, ...any)) ([]replication.Source, error) {
-	first, err := p.Resolve(j.Remote)
-	if err != nil {
-		return nil, err
-	}
-	c, err := p.client(first, j.RemoteStore, in)
+	first, c, err := p.first(j, in)
 	if err != nil {
 		return nil, err
 	}

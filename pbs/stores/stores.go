@@ -55,6 +55,10 @@ type Config struct {
 	// has come, has gone, or had its manifest changed. It must not wait.
 	Changed func(store string, ns catalog.Namespace, g catalog.Group)
 
+	// Corrupt is told of chunks that a verification has found damaged or missing,
+	// and must not wait; default: nobody is.
+	Corrupt func(store string, damaged, missing int)
+
 	Log *slog.Logger // default: discard
 }
 

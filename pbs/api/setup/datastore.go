@@ -166,6 +166,12 @@ func change(p *upgrade.Params, d *stores.Described) {
 			*field = comment(p, name)
 		}
 	}
+	if p.Has("expected-age") { // ours
+		d.ExpectedAge = upgrade.Parsed(p, "expected-age", func(text string) (string, error) {
+			_, err := settings.ParseAge(text)
+			return text, err
+		})
+	}
 	if m := d.NotificationMode; m != "" && m != "legacy-sendmail" && m != "notification-system" {
 		p.Fail("notification-mode", "value '%s' is not defined in the enumeration.", m)
 	}
@@ -192,6 +198,8 @@ func reset(d *stores.Described, name string) bool {
 		d.Settings.Maintenance = catalog.Maintenance{}
 	case "gc-schedule":
 		d.GCSchedule = ""
+	case "expected-age":
+		d.ExpectedAge = ""
 	default:
 		field := kept(d)[name]
 		if field == nil {

@@ -81,14 +81,12 @@ func withDigest(data any, digest string) rest.Answer {
 // has not, for [rest.Config].
 func Absent() map[string]string {
 	const removable = "Removable datastores are not offered: set the maintenance mode to offline, and unmount the disk"
-	const remote = "Remotes are not offered: sites of a mesh know each other"
 	const once = "Nothing is copied without a job: make one, and run it"
 	return map[string]string{
 		"/admin/datastore/{store}/mount":   removable,
 		"/admin/s3/{id}/reset-counters":    "Counters of requests begin anew with the node, and each task has its own",
 		"/admin/datastore/{store}/unmount": removable,
 		"/config/encryption-keys":          "Encryption is that of clients and of buckets, each with keys of its own",
-		"/config/remote":                   remote,
 		"/pull":                            once,
 		"/push":                            once,
 	}
