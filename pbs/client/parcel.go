@@ -21,13 +21,20 @@ type parcel struct {
 	done   chan struct{}  // closed when the server has it
 }
 
-// pack copies a blob, unless the server has the chunk or will have it.
-func (b *Backup) pack(d chunks.Digest, blob chunks.Blob) (known bool) {
+// pack keeps a blob, unless the server has the chunk or will have it. A buffer
+// that is mostly empty goes back at once: as many bytes are on their way as
+// there may be, and their memory should not be much more.
+func (b *Backup) pack(d chunks.Digest, buf *chunks.Buffer) (known bool) {
 	if b.knows(d) {
+		buf.Free()
 		return true
 	}
-	buf := chunks.GetBuffer(len(blob))
-	buf.Bytes = append(buf.Bytes[:0], blob...)
+	if blob := buf.Bytes; len(blob) < cap(blob)/2 {
+		small := chunks.GetBuffer(len(blob))
+		small.Bytes = append(small.Bytes, blob...)
+		buf.Free()
+		buf = small
+	}
 	p := &parcel{digest: d, buf: buf, done: make(chan struct{})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
