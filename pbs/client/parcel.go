@@ -73,7 +73,7 @@ func (b *Backup) dispatch(ctx context.Context, s *sink, c chunks.Stored) (*parce
 	both, cancel := b.session.Both(ctx)
 	defer cancel()
 	// A small chunk counts as more than it is, which bounds the requests.
-	cost := max(int64(len(p.buf.Bytes)), b.c.cfg.InFlight/wire.Streams)
+	cost := b.near.cost(max(int64(len(p.buf.Bytes)), b.c.cfg.InFlight/wire.Streams))
 	if err := b.c.sending.Acquire(both, cost); err != nil {
 		err = context.Cause(both)
 		b.session.Fail(err) // others may wait for this parcel
