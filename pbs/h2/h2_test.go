@@ -298,7 +298,7 @@ func TestReadIsLongerThanTheWindow(t *testing.T) {
 				may, sent = may-1<<15, sent+1<<15
 			}
 			synctest.Wait()
-			for len(p.got) > 0 {
+			for sent < size && len(p.got) > 0 {
 				if f := <-p.got; f.typ == frameWindow && f.stream == 1 {
 					may += int(binary.BigEndian.Uint32(f.payload))
 				}
