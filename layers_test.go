@@ -108,6 +108,7 @@ var insidePBS = []rule{
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -123,6 +124,7 @@ var insideConsensus = []rule{
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
+	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
@@ -171,11 +173,12 @@ var insideCmd = []rule{
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -188,9 +191,10 @@ var insideNode = []rule{
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

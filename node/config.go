@@ -61,6 +61,9 @@ type Limits struct {
 	Backups              int `toml:"backups"`            // sessions at the same time
 	Restores             int `toml:"restores"`           // likewise
 	SessionMemory        int `toml:"session-memory-mib"` // of all sessions together
+
+	PullRateIn  string `toml:"pull-rate-in"`  // bytes a second of all sync jobs: "20MiB"
+	PullRateOut string `toml:"pull-rate-out"` // of all that other nodes pull from this one
 }
 
 // The names in the directory of a node.
@@ -229,6 +232,8 @@ mesh-listen = MESH
 #backups = 128             # sessions at the same time
 #restores = 512
 #session-memory-mib = 8192 # of all sessions together
+#pull-rate-in = "20MiB"    # a second, of all copies that come from other sites
+#pull-rate-out = "20MiB"   # a second, of all copies that other sites fetch here
 `
 
 // text returns a new file for c.

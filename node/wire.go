@@ -13,12 +13,14 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
+	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
 	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/history"
@@ -36,6 +38,7 @@ type services struct {
 	machine  *history.Machine
 	history  *history.Recorder
 	traffic  *traffic.Limiter
+	pulls    *pulls.Pulls
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -72,6 +75,9 @@ func (n *Node) openServices() error {
 	if err := n.traffic.Follow(n.settings); err != nil {
 		n.log.Warn("traffic rules are not in force", "err", err)
 	}
+	if err := n.openPulls(); err != nil {
+		return err
+	}
 	return n.stores.Open(context.Background())
 }
 
@@ -90,6 +96,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
 		traffic.Endpoints(n.settings, n.traffic),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls}}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -97,7 +104,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.
