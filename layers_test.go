@@ -58,6 +58,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
 	{"chunks/cloud/ahead", "chunks"},
+	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/notes", "chunks/pack/format"},
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},

@@ -92,7 +92,7 @@ func (a *api) newCloud(c *rest.Call, create *stores.Create) {
 	if _, ok := a.Settings.State().S3Client(create.Backend.Client); !ok {
 		c.Fail("backend", "no such s3 client '%s'", create.Backend.Client)
 	}
-	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), TakeOver: c.Bool("overwrite-in-use")}
+	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), TakeOver: c.Bool("overwrite-in-use"), Override: c.Texts("override")}
 	if c.Has("recovery-key") {
 		create.Cloud.Recovery = c.Text("recovery-key")
 	}
