@@ -58,10 +58,10 @@ var insideChunks = []rule{
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
 	{"chunks/cloud/ahead", "chunks"},
-	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/notes", "chunks/pack/format"},
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
 	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
@@ -212,9 +212,9 @@ var insideNode = []rule{
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes"},
 }
 
 // inside are the policies of folders with packages of their own.
