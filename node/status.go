@@ -20,6 +20,7 @@ type status struct {
 	Leader  string    `json:"leader"`        // name of a node; "": none is known
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice,omitempty"`
+	Alarms  []string  `json:"alarms"` // of this node: what somebody has to look at
 	Members []member  `json:"members"`
 }
 
@@ -63,7 +64,7 @@ func (n *Node) ownEndpoints() []rest.Endpoint {
 func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	group := n.cluster.Group().Status()
-	s := status{Quorum: group.Leader != "", AsOf: group.LeaderSeen.UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster)}
+	s := status{Quorum: group.Leader != "", AsOf: group.LeaderSeen.UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster), Alarms: n.alarms()}
 	switch {
 	case group.Stopped != nil:
 		s.Why = group.Stopped.Error()

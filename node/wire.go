@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
@@ -47,7 +48,7 @@ func (n *Node) openServices() error {
 	}
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
-		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
+		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log, Warden: n.warden,
 	})
 	if err != nil {
 		return err
@@ -90,6 +91,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
 		traffic.Endpoints(n.settings, n.traffic),
+		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)

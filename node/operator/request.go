@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -24,12 +25,29 @@ func ReadRequest(text string) (r guard.Request, err error) {
 	return r, nil
 }
 
+// Wanted is the request that the parameters of a call stand for.
+func Wanted(param func(string) string) guard.Request {
+	number := func(name string) int64 {
+		n, _ := strconv.ParseInt(param(name), 10, 64) // whoever signs has written it, or it is not there
+		return n
+	}
+	r := guard.Request{Reason: param("reason"), Unblock: param("block"), Sweep: param("trash") != ""}
+	if scope := param("scope"); scope != "" {
+		r.Floor = &guard.Floor{Scope: scope, MinAge: number("min-age"), MinCopies: int(number("min-copies")), LockUntil: number("lock-until")}
+	}
+	return r
+}
+
 // SignRequest returns a request for the API with the signatures of keys added to
-// those that it has, and says what it asks for.
-func SignRequest(text string, keys ...ed25519.PrivateKey) (signed, what string, err error) {
+// those that it has, and says what it asks for. It refuses one that asks for
+// something else than want does.
+func SignRequest(text string, want guard.Request, keys ...ed25519.PrivateKey) (signed, what string, err error) {
 	r, err := ReadRequest(text)
 	if err != nil {
 		return "", "", err
+	}
+	if Describe(r) != Describe(want) || r.Reason != want.Reason {
+		return "", "", fmt.Errorf("sign: the daemon's draft would %s, which was not asked for; is it yours?", Describe(r))
 	}
 	for _, k := range keys {
 		s := authority.Signature{Key: authority.PublicKey(k), Sig: [64]byte(ed25519.Sign(k, r.Signed()))}

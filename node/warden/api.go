@@ -142,6 +142,20 @@ func (a api) breaker(_ context.Context, c *rest.Call) (any, error) {
 	return nil, a.k.Guard().CloseBreaker(string(c.Who), reason)
 }
 
+// wanted reads what is to be loosened.
+func wanted(c *rest.Call) guard.Request {
+	r := guard.Request{Reason: c.Text("reason")}
+	if c.Has("scope") {
+		f := floor(c)
+		r.Floor = &f
+	}
+	if c.Has("block") {
+		r.Unblock = c.Text("block")
+	}
+	r.Sweep = c.Has("trash") && c.Bool("trash")
+	return r
+}
+
 // release loosens: with draft it answers what to sign, with request it takes
 // what was signed.
 func (a api) release(_ context.Context, c *rest.Call) (any, error) {
@@ -154,23 +168,16 @@ func (a api) release(_ context.Context, c *rest.Call) (any, error) {
 		if err := errors.Join(err, c.Err()); err != nil {
 			return nil, err
 		}
-		err = errors.Join(a.k.Guard().Ask(a.k.Chain(), self, r))
+		err = a.k.Guard().Ask(a.k.Chain(), self, r)
 		if err == nil {
 			err = a.k.Guard().Settle()
 		}
 		a.k.Release()
 		return See(a.k.Guard(), a.age()), err
 	}
-	r := guard.Request{Cluster: a.k.Chain().Cluster(), Node: self, Reason: c.Text("reason")}
+	r := wanted(c)
+	r.Cluster, r.Node = a.k.Chain().Cluster(), self
 	rand.Read(r.ID[:]) // never fails
-	if c.Has("scope") {
-		f := floor(c)
-		r.Floor = &f
-	}
-	if c.Has("block") {
-		r.Unblock = c.Text("block")
-	}
-	r.Sweep = c.Has("trash") && c.Bool("trash")
 	if err := c.Err(); err != nil {
 		return nil, err
 	}

@@ -213,7 +213,7 @@ func release(cmd *cobra.Command, o *cli.Options, files []string, params url.Valu
 	if err := r.Into(&draft); err != nil {
 		return err
 	}
-	signed, what, err := operator.SignRequest(draft.Request, keys...)
+	signed, what, err := operator.SignRequest(draft.Request, operator.Wanted(params.Get), keys...)
 	if err != nil {
 		return err
 	}

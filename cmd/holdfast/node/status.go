@@ -24,6 +24,7 @@ type status struct {
 	Leader  string    `json:"leader"`
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice"`
+	Alarms  []string  `json:"alarms"`
 	Members []struct {
 		Name, Site, Role, State, Version, Why, Path string
 		Voter, Reachable, Ready                     bool
@@ -88,6 +89,9 @@ func printStatus(ctx context.Context, o *cli.Options, c *admin.Client) error {
 
 func (s status) text(w io.Writer) {
 	fmt.Fprintln(w, s.quorum(time.Now()))
+	for _, a := range s.Alarms {
+		fmt.Fprintln(w, "alarm: "+a)
+	}
 	if s.Advice != "" {
 		fmt.Fprintln(w, "note: "+s.Advice)
 	}
