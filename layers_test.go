@@ -36,7 +36,7 @@ var layers = []rule{
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
 	{"cmd", "chunks access jobs catalog pbs node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks access jobs tunnel catalog pbs node"},
+	{"bench", "chunks access jobs tunnel catalog replication pbs node"},
 }
 
 // insideChunks is the same for the packages of that folder.
@@ -79,10 +79,11 @@ var insideCatalog = []rule{
 	{"catalog/pxar/tree", "catalog/pxar catalog/pxar/match catalog/pxar/tree/inode"},
 	{"catalog/compare", "catalog/pxar"},
 	{"catalog/roots", ""},
+	{"catalog/trylock", ""},
 	{"catalog/listing", "catalog/naming catalog/manifest"},
 	{"catalog/archive/content", "catalog/manifest"},
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
-	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots"},
+	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
 	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
@@ -108,6 +109,7 @@ var insidePBS = []rule{
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -132,8 +134,10 @@ var insideReplication = []rule{
 	{"replication/plan", ""},
 	{"replication/rate", ""},
 	{"replication/swarm", ""},
-	{"replication/wire", "replication/plan replication/rate replication/swarm"},
-	{"replication", "replication/plan replication/swarm replication/wire"},
+	{"replication/vouch", ""},
+	{"replication/vanish", ""},
+	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
 // insideMesh is the same for the packages of that folder.
@@ -173,11 +177,12 @@ var insideCmd = []rule{
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/guard", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/guard cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/guard cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -190,10 +195,12 @@ var insideNode = []rule{
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
+	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
 	{"node/warden", "node/operator"},
-	{"node", "node/warden node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/warden node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -61,6 +61,9 @@ type Limits struct {
 	Backups              int `toml:"backups"`            // sessions at the same time
 	Restores             int `toml:"restores"`           // likewise
 	SessionMemory        int `toml:"session-memory-mib"` // of all sessions together
+
+	PullRateIn  string `toml:"pull-rate-in"`  // bytes a second of all sync jobs: "20MiB"
+	PullRateOut string `toml:"pull-rate-out"` // of all that other nodes pull from this one
 }
 
 // The names in the directory of a node.
@@ -75,6 +78,7 @@ const (
 	clusterDir    = "cluster"
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
+	feedsFile     = "feeds.db"
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"
@@ -154,6 +158,11 @@ func (c *Config) check() error {
 	case min(l.Connections, l.ConnectionsPerSource, l.Backups, l.Restores, l.SessionMemory) < 0:
 		return errors.New("limits: none can be negative")
 	}
+	for option, text := range map[string]string{"pull-rate-in": c.Limits.PullRateIn, "pull-rate-out": c.Limits.PullRateOut} {
+		if _, err := limit(option, text); err != nil {
+			return err
+		}
+	}
 	return new(slog.LevelVar).UnmarshalText([]byte(c.Logging.Level))
 }
 
@@ -229,6 +238,8 @@ mesh-listen = MESH
 #backups = 128             # sessions at the same time
 #restores = 512
 #session-memory-mib = 8192 # of all sessions together
+#pull-rate-in = "20MiB"    # a second, of all copies that come from other sites
+#pull-rate-out = "20MiB"   # a second, of all copies that other sites fetch here
 `
 
 // text returns a new file for c.

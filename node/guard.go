@@ -12,11 +12,15 @@ func (n *Node) warden(store string) stores.Warden {
 	return warden.Config{Guard: n.cluster.Guard(), Age: n.cluster.LedgerAge, Room: n.stores.Room, Log: n.log}.Of(store)
 }
 
-// alarms are what somebody has to look at, the worst first.
-func (n *Node) alarms() []string {
-	all := []string{}
+// alarms are what somebody has to look at of the ledger and the guard of this
+// node, the worst first.
+func (n *Node) alarms() []warning {
+	list := []warning{}
 	if index := n.cluster.Diverged(); index > 0 {
-		all = append(all, fmt.Sprintf("CRITICAL: the ledger of this node is not that of the leader at index %d: keep both data directories, and see docs/consensus.md", index))
+		list = append(list, warning{"critical", n.cfg.Name, fmt.Sprintf("its ledger is not that of the leader at index %d", index), "keep both data directories, and see docs/consensus.md"})
 	}
-	return append(all, warden.See(n.cluster.Guard(), n.cluster.LedgerAge()).Warnings()...)
+	for _, text := range warden.See(n.cluster.Guard(), n.cluster.LedgerAge()).Warnings() {
+		list = append(list, warning{"warning", n.cfg.Name, text, "holdfast guard show"})
+	}
+	return list
 }

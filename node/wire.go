@@ -11,8 +11,10 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
@@ -20,6 +22,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
+	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
 	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/history"
@@ -37,6 +40,7 @@ type services struct {
 	machine  *history.Machine
 	history  *history.Recorder
 	traffic  *traffic.Limiter
+	pulls    *pulls.Pulls
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -48,13 +52,15 @@ func (n *Node) openServices() error {
 	}
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
-		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log, Warden: n.warden,
+		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
+		Changed: n.feeds.Changed, Warden: n.warden,
 	})
 	if err != nil {
 		return err
 	}
 	n.keep(closer(n.stores.Close))
 	n.keep(closer(func() error { return n.endTasks(context.Background()) })) // before datastores are closed
+	n.feeds.Attach(feeds.Here{Set: n.stores, Tasks: n.tasks})
 	l := n.cfg.Limits
 	n.sessions, err = sessions.New(sessions.Config{
 		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},
@@ -72,6 +78,9 @@ func (n *Node) openServices() error {
 	}
 	if err := n.traffic.Follow(n.settings); err != nil {
 		n.log.Warn("traffic rules are not in force", "err", err)
+	}
+	if err := n.openPulls(); err != nil {
+		return err
 	}
 	return n.stores.Open(context.Background())
 }
@@ -92,6 +101,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		}),
 		traffic.Endpoints(n.settings, n.traffic),
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls}, Of: n.settingsOf}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -99,7 +109,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.

@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/datastore"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/guard"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/job"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/key"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/node"
@@ -42,7 +43,7 @@ func main() {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // so that whoever asks a second time is not kept waiting
 	os.Exit(run(ctx, cli.Env{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: cli.IsTerminal(os.Stderr)}, os.Args[1:]))
 }
 
@@ -80,6 +81,6 @@ func newRoot(e cli.Env) *cobra.Command {
 	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
 	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o), guard.New(o),
-		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewTraffic(o), s3.New(o))
+		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o))
 	return root
 }

@@ -301,6 +301,15 @@ func (c *Cluster) Accounts() access.Store { return c.accounts }
 // Settings are those of this node.
 func (c *Cluster) Settings() settings.Store { return c.settings }
 
+// SettingsOf are those of any node, by its ID. It follows what is changed when
+// it hears of it.
+func (c *Cluster) SettingsOf(node string) settings.Store {
+	if node == c.Self() {
+		return c.settings
+	}
+	return newSettings(c.client, node)
+}
+
 // View is the state of the ledger as far as it is known here.
 func (c *Cluster) View() ledger.View { return c.ledger.View() }
 

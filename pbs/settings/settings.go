@@ -28,6 +28,7 @@ type State struct {
 	Datastores   []Datastore   `json:"datastores"`
 	PruneJobs    []PruneJob    `json:"prune-jobs"`
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
+	SyncJobs     []SyncJob     `json:"sync-jobs"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
 	S3Clients    []S3Client    `json:"s3-clients"`
 }
@@ -161,6 +162,7 @@ func (s *State) tidy() {
 	s.Datastores = sorted(s.Datastores, func(d Datastore) string { return d.Name })
 	s.PruneJobs = sorted(s.PruneJobs, func(j PruneJob) string { return j.ID })
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
+	s.SyncJobs = sorted(s.SyncJobs, func(j SyncJob) string { return j.ID })
 	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
 	s.TrafficRules = sorted(s.TrafficRules, func(r TrafficRule) string { return r.Name })
 }
@@ -189,6 +191,7 @@ func (s *State) Check() error {
 		distinct("datastore", s.Datastores, func(d Datastore) string { return d.Name }),
 		distinct("prune job", s.PruneJobs, func(j PruneJob) string { return j.ID }),
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
+		distinct("sync job", s.SyncJobs, func(j SyncJob) string { return j.ID }),
 		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
 		distinct("traffic rule", s.TrafficRules, func(r TrafficRule) string { return r.Name }),
 	)

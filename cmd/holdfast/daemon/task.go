@@ -56,6 +56,49 @@ func Watch(ctx context.Context, o *cli.Options, c *admin.Client, r admin.Result)
 	return nil
 }
 
+// WatchBar is [Watch] with a bar below the log, on a terminal, that says how far
+// the task is.
+func WatchBar(ctx context.Context, o *cli.Options, c *admin.Client, what string, r admin.Result) error {
+	m := o.Share(what)
+	defer m.End()
+	above := m.Above()
+	var upid string
+	if err := r.Into(&upid); above == nil || err != nil {
+		return Watch(ctx, o, c, r)
+	}
+	ctx2, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		follow(ctx2, c, upid, m)
+	}()
+	err := Follow(ctx, c, upid, above)
+	stop()
+	<-done
+	return err
+}
+
+// barPause is how often a bar moves.
+const barPause = 500 * time.Millisecond
+
+// follow moves a bar with a task until ctx is done.
+func follow(ctx context.Context, c *admin.Client, upid string, m *cli.Meter) {
+	for {
+		var s struct {
+			Progress float64 `json:"progress"`
+			Doing    string  `json:"doing"`
+		}
+		if err := Get(ctx, c, statusPath, url.Values{"upid": {upid}}, &s); err == nil {
+			m.Set(int64(s.Progress*1000), 1000, s.Doing)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(barPause):
+		}
+	}
+}
+
 // Follow writes the log of a task, without its times, until the task ends, and
 // fails if the task did.
 func Follow(ctx context.Context, c *admin.Client, upid string, out io.Writer) error {
