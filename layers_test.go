@@ -80,10 +80,11 @@ var insideCatalog = []rule{
 	{"catalog/pxar/tree", "catalog/pxar catalog/pxar/match catalog/pxar/tree/inode"},
 	{"catalog/compare", "catalog/pxar"},
 	{"catalog/roots", ""},
+	{"catalog/trylock", ""},
 	{"catalog/listing", "catalog/naming catalog/manifest"},
 	{"catalog/archive/content", "catalog/manifest"},
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
-	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots"},
+	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
 	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
@@ -189,12 +190,13 @@ var insideCmd = []rule{
 	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/guard", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -214,7 +216,8 @@ var insideNode = []rule{
 	{"node/members", "node/cluster node/operator"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes"},
+	{"node/warden", "node/operator"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden"},
 }
 
 // inside are the policies of folders with packages of their own.

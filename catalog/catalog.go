@@ -67,7 +67,8 @@ type Config struct {
 	AcceptLoss bool
 
 	// Above, if given, is a tier above the packs of Dir.
-	Above Above
+	Above  Above
+	Warden Warden // default: nobody
 }
 
 // A Datastore is a directory of backups with its store of chunks. One process
@@ -77,6 +78,7 @@ type Datastore struct {
 	packs     *pack.Store
 	chunks    Store
 	above     Above // nil: none
+	warden    Warden
 	collector *gc.Collector
 	log       *slog.Logger
 	now       func() time.Time
@@ -115,7 +117,7 @@ func Open(ctx context.Context, cfg Config) (*Datastore, error) {
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.Dir = path.Clean(cfg.Dir) // names below it are cut off by its length
-	d := &Datastore{Tree: Tree{FS: cfg.FS, Dir: cfg.Dir}, log: cfg.Log, now: cfg.Now}
+	d := &Datastore{Tree: Tree{FS: cfg.FS, Dir: cfg.Dir}, log: cfg.Log, now: cfg.Now, warden: cfg.Warden}
 	packs, err := pack.Open(ctx, pack.Config{FS: cfg.FS, Dir: cfg.Dir, Log: cfg.Log, AcceptLoss: cfg.AcceptLoss})
 	if err != nil {
 		return nil, err

@@ -21,6 +21,20 @@ type Guard struct {
 	Frozen Filters `json:"frozen,omitempty"`
 }
 
+// A Warden says what else stays, beside what the guard keeps: why, or "".
+type Warden interface {
+	Forbids(Namespace, Snapshot) string
+	// Keeps is asked before what is in the trash goes for good.
+	Keeps(d *Datastore, trash []Trashed, all bool) func(Trashed) string
+}
+
+func (d *Datastore) forbids(ns Namespace, s Snapshot) string {
+	if why := d.Guard().Forbids(s, d.now()); why != "" || d.warden == nil {
+		return why
+	}
+	return d.warden.Forbids(ns, s)
+}
+
 // Guard reads the guard file.
 func (t Tree) Guard() (Guard, error) {
 	var g Guard

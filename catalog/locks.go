@@ -2,55 +2,25 @@ package catalog
 
 import (
 	"fmt"
-	"sync"
+
+	"github.com/holdfast-mesh/holdfast/catalog/trylock"
 )
 
 // locks are those of groups and snapshots, by path. They are only tried: one
 // that is taken is an error and not a wait (PBS protocol notes §9.5). No file
 // locks are needed, for one process has the datastore open.
-type locks struct {
-	mu   sync.Mutex
-	held map[string]int // readers, or -1
-}
+type locks struct{ held trylock.Set }
 
-// exclusive takes what nobody holds; free gives it back.
 func (l *locks) exclusive(what string) (free func(), err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held[what] != 0 {
-		return nil, busy(what)
-	}
-	return l.take(what, -1), nil
+	return taken(what)(l.held.Exclusive(what))
 }
+func (l *locks) shared(what string) (free func(), err error) { return taken(what)(l.held.Shared(what)) }
 
-// shared takes what nobody holds alone.
-func (l *locks) shared(what string) (free func(), err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.held[what] < 0 {
-		return nil, busy(what)
-	}
-	return l.take(what, l.held[what]+1), nil
-}
-
-func (l *locks) take(what string, n int) (free func()) {
-	if l.held == nil {
-		l.held = map[string]int{}
-	}
-	l.held[what] = n
-	return sync.OnceFunc(func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.held[what]--; l.held[what] <= 0 {
-			delete(l.held, what)
+func taken(what string) func(free func(), ok bool) (func(), error) {
+	return func(free func(), ok bool) (func(), error) {
+		if ok {
+			return free, nil
 		}
-	})
-}
-
-func busy(what string) error {
-	return &opError{
-		msg:  fmt.Sprintf("lock %s: %v", what, ErrBusy),
-		cure: "wait until the backup, restore or verification that works on it has ended",
-		err:  ErrBusy,
+		return nil, &opError{fmt.Sprintf("lock %s: %v", what, ErrBusy), "wait until the backup, restore or verification that works on it has ended", ErrBusy}
 	}
 }

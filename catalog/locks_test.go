@@ -75,8 +75,8 @@ func TestWhoMayWorkBesideWhom(t *testing.T) {
 				t.Errorf("after %s, %s: %v", row.holder, row.what, err)
 			}
 		}
-		if len(d.locks.held) > 0 {
-			t.Errorf("after %s and %s there are locks: %v", row.holder, row.what, d.locks.held)
+		if d.locks.held.Len() > 0 {
+			t.Errorf("after %s and %s there are locks: %v", row.holder, row.what, d.locks.held.Len())
 		}
 	}
 }
@@ -101,8 +101,8 @@ func TestLocksAreGivenBackOnce(t *testing.T) {
 	three, err := l.shared("x")
 	must(t, err)
 	three()
-	if len(l.held) != 0 {
-		t.Errorf("held: %v", l.held)
+	if n := l.held.Len(); n != 0 {
+		t.Errorf("%d are held", n)
 	}
 }
 
@@ -229,7 +229,7 @@ func checkAll(t *testing.T, d *Datastore, content *sync.Map) {
 			t.Errorf("snapshot %s: %v", i.Snapshot(), err)
 		}
 	}
-	if len(list) < 6 || len(d.locks.held) > 0 || len(d.Collector().Leases()) > 0 {
-		t.Errorf("%d snapshots are left; locks %v, leases %v", len(list), d.locks.held, d.Collector().Leases())
+	if len(list) < 6 || d.locks.held.Len() > 0 || len(d.Collector().Leases()) > 0 {
+		t.Errorf("%d snapshots are left; locks %v, leases %v", len(list), d.locks.held.Len(), d.Collector().Leases())
 	}
 }

@@ -101,11 +101,10 @@ func (d *Datastore) planPrune(ctx context.Context, ns Namespace, g Group, opt Pr
 	if loc == nil {
 		loc = time.Local
 	}
-	guard, now := d.Guard(), d.now()
 	plan := make([]Pruned, 0, len(snaps))
 	for _, r := range retention.Plan(backups, opt.Keep, loc) {
 		p := Pruned{ns, g.Type, g.ID, r.Time, r.Keep(), r.Protected, r.Mark, r.Rule}
-		if why := guard.Forbids(p.Snapshot(), now); !p.Keep && r.Finished && why != "" {
+		if why := d.forbids(ns, p.Snapshot()); !p.Keep && r.Finished && why != "" {
 			p.Keep, p.Reason = true, "guard: "+why
 		}
 		plan = append(plan, p)

@@ -60,8 +60,8 @@ func (d *Datastore) Forget(ctx context.Context, ns Namespace, s Snapshot) error 
 	if _, err := d.FS.Stat(path.Join(d.snapDir(ns, s), manifestName)); errors.Is(err, fs.ErrNotExist) {
 		return d.removeDir(d.snapDir(ns, s))
 	}
-	if why := d.Guard().Forbids(s, d.now()); why != "" {
-		return &opError{fmt.Sprintf("forget %s: %v: %s", name(ns, s), ErrGuarded, why), "the guard is changed on this machine only: holdfast datastore guard", ErrGuarded}
+	if why := d.forbids(ns, s); why != "" {
+		return &opError{fmt.Sprintf("forget %s: %v: %s", name(ns, s), ErrGuarded, why), "the guard is changed on this machine only: holdfast datastore guard, holdfast guard show", ErrGuarded}
 	}
 	d.changing.Lock() // nobody is rewriting the manifest
 	defer d.changing.Unlock()
@@ -289,11 +289,15 @@ func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err 
 		return 0, err
 	}
 	list, failed := d.Trash() // what cannot be read must not keep all the others
+	keeps := func(Trashed) string { return "" }
+	if d.warden != nil {
+		keeps = d.warden.Keeps(d, list, all)
+	}
 	for _, t := range list {
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		if !all && d.now().Before(t.Until) {
+		if !all && d.now().Before(t.Until) || keeps(t) != "" {
 			continue
 		}
 		free, err := d.locks.exclusive(name(t.Namespace, t.Snapshot)) // not while it is taken back

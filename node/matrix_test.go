@@ -159,6 +159,11 @@ const matrix = `
 	GET /holdfast/datastore/{store}/cloud 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
+	GET /holdfast/guard 403 by Sys.Audit
+	PUT /holdfast/guard/breaker 403 by Sys.Modify
+	PUT /holdfast/guard/floor 403 by Sys.Modify
+	POST /holdfast/guard/release 403 by Sys.Modify
+	DELETE /holdfast/guard/release/{id} 403 by Sys.Modify
 	GET /holdfast/invites 403 by Sys.Audit
 	POST /holdfast/invites 403 by Sys.Modify
 	DELETE /holdfast/invites/{invite} 403 by Sys.Modify

@@ -108,7 +108,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = []member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = n.warnings(s.Members, s.Groups, now)
+	s.Warn = append(n.alarms(), n.warnings(s.Members, s.Groups, now)...)
 	s.age(now)
 	return s, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
@@ -53,7 +54,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.feeds.Changed, Corrupt: n.notices.Corrupt,
+		Changed: n.feeds.Changed, Corrupt: n.notices.Corrupt, Warden: n.warden,
 	})
 	if err != nil {
 		return err
@@ -102,6 +103,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		remoteapi.Endpoints(remoteapi.Config{Settings: n.settings, Secrets: n.secrets}),
 		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
+		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
 		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),

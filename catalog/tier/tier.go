@@ -56,6 +56,8 @@ type Config struct {
 	After        time.Duration // how long chunks stay on the disk, when they are moved by schedule
 	Lease, Grace time.Duration // see [cloud.Config]
 	Prices       prices.List
+
+	Warden catalog.Warden // see [catalog.Config]; default: nobody
 }
 
 // A state is what the directory remembers of its bucket.
@@ -118,7 +120,7 @@ func Open(ctx context.Context, cfg Config) (*Tier, error) {
 	if err := t.endRefresh(); err != nil {
 		return nil, err
 	}
-	t.d, err = catalog.Open(ctx, catalog.Config{Dir: cfg.Dir, FS: cfg.FS, Log: cfg.Log, Above: t})
+	t.d, err = catalog.Open(ctx, catalog.Config{Dir: cfg.Dir, FS: cfg.FS, Log: cfg.Log, Above: t, Warden: cfg.Warden})
 	if err != nil {
 		return nil, err
 	}

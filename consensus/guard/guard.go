@@ -153,6 +153,8 @@ type state struct {
 	blocks map[string]Block
 	fences map[string]Fence
 	trip   *Trip
+	looked int64 // the machine's clock when a person closed the breaker last
+	sweep  int64 // the guard's clock until which the trash may be emptied without a quorum
 	asked  map[[16]byte]Pending
 	done   map[[16]byte]bool // requests that were loosened or vetoed
 }
@@ -289,7 +291,7 @@ func (s *state) apply(e entry) error {
 	case kindTrip:
 		return body(e, func(t Trip) error {
 			if s.trip = &t; t.Close {
-				s.trip = nil
+				s.trip, s.looked = nil, e.Wall
 			}
 			return nil
 		})

@@ -10,8 +10,9 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
-// A Request asks a node to loosen its guard: to lower a floor to Floor, or to
-// lift the block of Unblock. Operators sign it for one node.
+// A Request asks a node to loosen its guard: to lower a floor to Floor, to lift
+// the block of Unblock, or to empty the trash for a day though the ledger was not
+// heard of for long. Operators sign it for one node.
 type Request struct {
 	ID      [16]byte              `cbor:"1,keyasint"`
 	Cluster [16]byte              `cbor:"2,keyasint"`
@@ -20,6 +21,7 @@ type Request struct {
 	Unblock string                `cbor:"5,keyasint,omitempty"`
 	Reason  string                `cbor:"6,keyasint"`
 	Sigs    []authority.Signature `cbor:"7,keyasint,omitempty"`
+	Sweep   bool                  `cbor:"8,keyasint,omitempty"`
 }
 
 // Signed is what operators sign of a request.
@@ -41,6 +43,19 @@ func (r Request) delay() time.Duration {
 	return BlockDelay
 }
 
+// wishes is for how many things a request is.
+func (r Request) wishes() (n int) {
+	for _, is := range []bool{r.Floor != nil, r.Unblock != "", r.Sweep} {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
+// SweepTime is how long the trash may be emptied after a request for it.
+const SweepTime = 24 * time.Hour
+
 // A Pending loosening waits until the guard's clock shows Due.
 type Pending struct {
 	Request Request
@@ -56,8 +71,8 @@ func (g *Guard) Ask(chain *authority.Chain, self authority.Key, r Request) error
 	switch {
 	case r.Cluster != chain.Cluster() || r.Node != self:
 		return held("", "the request is for another node or cluster")
-	case (r.Floor == nil) == (r.Unblock == ""):
-		return errors.New("loosen the guard: the request is for a floor or for a block, not for both or none")
+	case r.wishes() != 1:
+		return errors.New("loosen the guard: the request is for a floor, for a block or for the trash, and for one of them")
 	}
 	return g.add("operators", kindAsk, r)
 }
@@ -120,10 +135,13 @@ func (s *state) loosen(l Loosened, e entry) error {
 	if err := s.settle(l.ID); err != nil {
 		return err
 	}
-	if p.Request.Floor != nil {
-		s.floors[p.Request.Floor.Scope] = *p.Request.Floor
-	} else {
-		delete(s.blocks, p.Request.Unblock)
+	switch r := p.Request; {
+	case r.Floor != nil:
+		s.floors[r.Floor.Scope] = *r.Floor
+	case r.Sweep:
+		s.sweep = e.Clock + int64(SweepTime/time.Second)
+	default:
+		delete(s.blocks, r.Unblock)
 	}
 	return nil
 }

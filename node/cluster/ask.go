@@ -13,6 +13,7 @@ import (
 // know a kind refuses it, so that versions may differ.
 const (
 	askAlive = 1 // package claims: I live
+	askSums  = 2 // what does your ledger come to, and where
 )
 
 // answer answers a question of a member.
@@ -24,6 +25,8 @@ func (c *Cluster) answer(_ context.Context, node string, question []byte) ([]byt
 	switch kind {
 	case askAlive:
 		return c.claims.Answer(node, body)
+	case askSums:
+		return c.encodeSums(), nil
 	}
 	return nil, fmt.Errorf("a question of the kind %d is not known here", kind)
 }

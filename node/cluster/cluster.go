@@ -9,6 +9,7 @@
 //	guard.1 guard.2  what this node has promised, see package guard
 //	raft/            log, vote and snapshots of the ledger
 //	logins.json      second factors that were used here while there was no quorum
+//	heard            changed when the ledger was heard of last
 //	founding         there is one while the cluster is being made
 //
 // A cluster is made by [Found], with one node, which needs nobody else.
@@ -68,6 +69,8 @@ type Cluster struct {
 
 	mu       sync.Mutex
 	watchers []func() // are told when the ledger or the chain has changed
+	newest   sum      // of the ledger, at the index where it was asked for last
+	differs  uint64   // see Diverged
 }
 
 // ErrNone says that a node belongs to no cluster yet.
@@ -221,6 +224,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { c.accounts.run(ctx) })
 	tasks.Go(func() { c.offer(ctx) })
 	tasks.Go(func() { _ = c.claims.Run(ctx) }) // it ends with ctx
+	tasks.Go(func() { c.compare(ctx) })
 	return c.group.Run(ctx)
 }
 
@@ -353,6 +357,15 @@ func (c *Cluster) Removed(node string) bool {
 	}
 	m, is := ledger.Members.Get(c.ledger.View(), node)
 	return is && m.Body.State == ledger.Removed
+}
+
+// Chain is who belongs to the cluster, and who says so.
+func (c *Cluster) Chain() *authority.Chain { return c.keeper.Chain() }
+
+// Release has what the guard has let in again count at once.
+func (c *Cluster) Release() {
+	c.group.Recheck()
+	c.tell()
 }
 
 // Guard is what this node has promised.

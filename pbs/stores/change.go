@@ -184,7 +184,7 @@ func (s *Set) StartRemove(auth string, r Remove) (jobs.UPID, error) {
 
 func (s *Set) remove(ctx context.Context, t *jobs.Task, r Remove, dir string) error {
 	if r.Destroy {
-		if err := s.mayDestroy(r.Name, dir); err != nil {
+		if err := s.mayDestroy(ctx, r.Name, dir); err != nil {
 			return err
 		}
 	}
@@ -235,17 +235,25 @@ func (s *Set) forget(ctx context.Context, r Remove) error {
 }
 
 // mayDestroy fails if the directory is no datastore of ours, or if its guard,
-// which only the operator of this machine changes, keeps anything in it.
-func (s *Set) mayDestroy(name, dir string) error {
+// which only the operator of this machine changes, keeps anything in it, or if
+// the warden keeps it.
+func (s *Set) mayDestroy(ctx context.Context, name, dir string) error {
 	if _, err := identity.Read(s.cfg.FS, dir); err != nil {
 		return fmt.Errorf("the data of '%s' are not destroyed: %w", name, err)
 	}
-	g, err := catalog.Tree{FS: s.cfg.FS, Dir: dir}.Guard()
+	tree := catalog.Tree{FS: s.cfg.FS, Dir: dir}
+	g, err := tree.Guard()
 	if err != nil {
 		return err
 	}
 	if g.MinRetention != 0 || g.DeletionDelay != 0 || len(g.Frozen) > 0 {
 		return fmt.Errorf("the data of '%s' are not destroyed: %w", name, catalog.ErrGuarded)
+	}
+	if s.cfg.Warden == nil {
+		return nil
+	}
+	if err := s.cfg.Warden(name).MayDestroy(ctx, tree); err != nil {
+		return fmt.Errorf("the data of '%s' are not destroyed: %w", name, err)
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (s *Set) version(d settings.Datastore) string {
 func (s *Set) openOne(ctx context.Context, st *store, want settings.Datastore) (*catalog.Datastore, error) {
 	log := s.cfg.Log.With("store", want.Name)
 	if want.Backend.IsZero() {
-		return catalog.Open(ctx, catalog.Config{Dir: want.Path, FS: s.cfg.FS, Log: log})
+		return catalog.Open(ctx, catalog.Config{Dir: want.Path, FS: s.cfg.FS, Log: log, Warden: s.warden(want.Name)})
 	}
 	cfg, err := s.tierConfig(ctx, want)
 	if err != nil {
@@ -95,7 +95,7 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 	b := d.Backend
 	cfg = tier.Config{
 		Dir: d.Path, Node: s.cfg.Node, FS: s.cfg.FS, Log: s.cfg.Log.With("store", d.Name),
-		CacheDir: b.CacheDir, CacheBytes: b.CacheSize, ReadOnly: b.ReadOnly, SingleWriter: b.SingleWriter,
+		CacheDir: b.CacheDir, CacheBytes: b.CacheSize, Warden: s.warden(d.Name), ReadOnly: b.ReadOnly, SingleWriter: b.SingleWriter,
 	}
 	if cfg.Bucket, err = s.cfg.Clouds.Bucket(b.Client, b.Bucket, b.Prefix); err != nil {
 		return cfg, err

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
@@ -105,7 +106,34 @@ func (s *Set) collect(name string) func(context.Context, *jobs.Task) error {
 		}
 		status := gcStatus(t.UPID(), report)
 		logGC(t, status, report)
+		s.logKept(t, name, d)
 		return errors.Join(err, s.keepGC(name, d, status))
+	}
+}
+
+// warden returns who is asked about a datastore, nil if nobody is.
+func (s *Set) warden(name string) catalog.Warden {
+	if s.cfg.Warden == nil {
+		return nil
+	}
+	return s.cfg.Warden(name)
+}
+
+// logKept says what is in the trash for longer than its delay, and why.
+func (s *Set) logKept(t *jobs.Task, name string, d *catalog.Datastore) {
+	w := s.warden(name)
+	trash, _ := d.Trash() // the collection has said what cannot be read
+	if w == nil || len(trash) == 0 {
+		return
+	}
+	keeps, reasons := w.Keeps(d, trash, false), map[string]int{}
+	for _, e := range trash {
+		if why := keeps(e); why != "" && time.Now().After(e.Until) {
+			reasons[why]++
+		}
+	}
+	for why, n := range reasons {
+		t.Warnf("%d snapshots stay in the trash, with their chunks: %s", n, why)
 	}
 }
 

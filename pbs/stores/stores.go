@@ -60,6 +60,16 @@ type Config struct {
 	Corrupt func(store string, damaged, missing int)
 
 	Log *slog.Logger // default: discard
+
+	// Warden, if given, returns who is asked before anything of a datastore is
+	// removed.
+	Warden func(store string) Warden
+}
+
+// A Warden keeps what may not be removed, beside the guard file of a datastore.
+type Warden interface {
+	catalog.Warden
+	MayDestroy(ctx context.Context, t catalog.Tree) error // all of it
 }
 
 // A Set is the datastores of a node. Its methods may be called concurrently.

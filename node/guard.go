@@ -1,0 +1,26 @@
+package node
+
+import (
+	"fmt"
+
+	"github.com/holdfast-mesh/holdfast/node/warden"
+	"github.com/holdfast-mesh/holdfast/pbs/stores"
+)
+
+// warden returns who keeps what of a datastore may not be removed.
+func (n *Node) warden(store string) stores.Warden {
+	return warden.Config{Guard: n.cluster.Guard(), Age: n.cluster.LedgerAge, Room: n.stores.Room, Log: n.log}.Of(store)
+}
+
+// alarms are what somebody has to look at of the ledger and the guard of this
+// node, the worst first.
+func (n *Node) alarms() []warning {
+	list := []warning{}
+	if index := n.cluster.Diverged(); index > 0 {
+		list = append(list, warning{"critical", n.cfg.Name, fmt.Sprintf("its ledger is not that of the leader at index %d", index), "keep both data directories, and see docs/consensus.md"})
+	}
+	for _, text := range warden.See(n.cluster.Guard(), n.cluster.LedgerAge()).Warnings() {
+		list = append(list, warning{"warning", n.cfg.Name, text, "holdfast guard show"})
+	}
+	return list
+}
