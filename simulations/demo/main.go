@@ -4,7 +4,8 @@
 // protocol of PBS, changed, backed up again, encrypted, verified, pruned,
 // collected, damaged, healed and exported, and come back byte for byte. All of it
 // is done with the holdfast binary, as a person would. Two more sites join it with a
-// token each, and back up on when the one that leads is killed.
+// token each, and back up on when the one that leads is killed. A fourth keeps its
+// backups in a bucket, and when all sites are lost, that and a key bring all back.
 //
 //	go run ./simulations/demo -bin bin/holdfast [-dir DIR]
 package main
@@ -44,6 +45,7 @@ type demo struct {
 	last     string   // the last snapshot that was made
 	done     []string // the summary
 	sites    []*site  // that have joined
+	cloud    provider
 }
 
 func run(ctx context.Context, bin, dir string) error {
@@ -63,6 +65,7 @@ func run(ctx context.Context, bin, dir string) error {
 	d := &demo{bin: bin, dir: dir, began: time.Now()}
 	defer d.stop()
 	defer d.stopSites()
+	defer d.cloud.end()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -81,6 +84,9 @@ func run(ctx context.Context, bin, dir string) error {
 		{"restore everything and compare", d.restore},
 		{"export a snapshot, and restore it with tar and sha256sum alone", d.export},
 		{"three sites, and the one that leads is killed", d.withoutLeader},
+		{"a site more, which keeps its backups in a bucket", d.cloudSite},
+		{"every site is lost", d.allLost},
+		{"restore from the bucket alone, with the recovery key", d.fromBucket},
 	} {
 		fmt.Printf("\n== %s\n", step.what)
 		if err := step.do(ctx); err != nil {

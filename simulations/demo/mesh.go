@@ -36,35 +36,52 @@ func (d *demo) at(ctx context.Context, s *site, args ...string) *exec.Cmd {
 // linked to it by a tunnel of their own.
 func (d *demo) join(ctx context.Context) error {
 	for _, name := range []string{"dc", "vps"} {
-		port, err := freePort()
+		s, err := d.joinAs(ctx, name)
 		if err != nil {
-			return err
-		}
-		s := &site{name: name, dir: name, address: fmt.Sprintf("127.0.0.1:%d", port), log: filepath.Join(d.dir, name+".log")}
-		mesh, err := freePort()
-		if err != nil {
-			return err
-		}
-		token, err := d.must(d.operator(ctx, "invite", "create", "-q"))
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		if _, err := d.must(d.at(ctx, s, "node", "join", firstLine(token), "--name", name, "--site", name,
-			"--listen", s.address, "--mesh-listen", fmt.Sprintf("127.0.0.1:%d", mesh))); err != nil {
-			return err
-		}
-		fmt.Printf("  joined after %v\n", time.Since(began).Round(10*time.Millisecond))
-		if err := d.run(ctx, s); err != nil {
 			return err
 		}
 		if err := d.equip(ctx, s); err != nil {
 			return err
 		}
-		d.sites = append(d.sites, s)
 	}
 	d.say("two more sites joined with one command each; users, tokens and rights of the first are known there")
 	return nil
+}
+
+// newSite is a site that is not there yet.
+func (d *demo) newSite(name string) (*site, error) {
+	port, err := freePort()
+	return &site{name: name, dir: name, address: fmt.Sprintf("127.0.0.1:%d", port), log: filepath.Join(d.dir, name+".log")}, err
+}
+
+// joinAs makes a node that joins with a token, of a role if one is named.
+func (d *demo) joinAs(ctx context.Context, name string, role ...string) (*site, error) {
+	s, err := d.newSite(name)
+	if err != nil {
+		return nil, err
+	}
+	mesh, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	token, err := d.must(d.at(ctx, d.alive(), append([]string{"invite", "create", "-q", "--operator-key", filepath.Join(d.dir, "node", "operator.key")}, role...)...))
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if _, err := d.must(d.at(ctx, s, "node", "join", firstLine(token), "--name", name, "--site", name,
+		"--listen", s.address, "--mesh-listen", fmt.Sprintf("127.0.0.1:%d", mesh))); err != nil {
+		return nil, err
+	}
+	fmt.Printf("  joined after %v\n", time.Since(began).Round(10*time.Millisecond))
+	d.sites = append(d.sites, s)
+	return s, d.run(ctx, s)
+}
+
+// alive is a site whose node runs: the first, unless it was killed.
+func (d *demo) alive() *site {
+	all := append([]*site{{name: "home", dir: "node", node: d.node}}, d.sites...)
+	return all[slices.IndexFunc(all, func(s *site) bool { return s.node.ProcessState == nil })]
 }
 
 // firstLine is the token, which is the only line of standard output; what is
@@ -112,12 +129,15 @@ func (d *demo) equip(ctx context.Context, s *site) error {
 	if _, err := d.must(d.at(ctx, s, "datastore", "create", storeName, "--path", filepath.Join(d.dir, s.name+"-store"))); err != nil {
 		return err
 	}
+	s.client, err = d.mayBackUp(ctx, s, storeName)
+	return err
+}
+
+// mayBackUp is the environment of who backs up to a datastore of a site.
+func (d *demo) mayBackUp(ctx context.Context, s *site, store string) ([]string, error) {
 	var cert struct{ Fingerprint string }
-	if err := d.ask(d.at(ctx, s, "cert", "info", "--output-format", "json"), &cert); err != nil {
-		return err
-	}
-	s.client = []string{"PBS_REPOSITORY=" + tokenID + "@" + s.address + ":" + storeName, d.token[1], "PBS_FINGERPRINT=" + cert.Fingerprint}
-	return nil
+	err := d.ask(d.at(ctx, s, "cert", "info", "--output-format", "json"), &cert)
+	return []string{"PBS_REPOSITORY=" + tokenID + "@" + s.address + ":" + store, d.token[1], "PBS_FINGERPRINT=" + cert.Fingerprint}, err
 }
 
 // wait asks again and again until something is so.
