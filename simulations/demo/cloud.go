@@ -61,8 +61,11 @@ func (d *demo) cloudSite(ctx context.Context) error {
 	if err := d.rent(); err != nil {
 		return err
 	}
-	s, err := d.joinAs(ctx, "cloud", "--role", "cloud")
+	s, err := d.joinAs(ctx, "cloud")
 	if err != nil {
+		return err
+	}
+	if err := d.knows(ctx, s); err != nil {
 		return err
 	}
 	if err := d.inBucket(ctx, s, "--encrypt", "--offload-after", "0"); err != nil {

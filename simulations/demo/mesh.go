@@ -119,18 +119,23 @@ func (d *demo) run(ctx context.Context, s *site) error {
 
 // equip gives a site a datastore. The token of the first is good there, too.
 func (d *demo) equip(ctx context.Context, s *site) error {
-	err := d.wait(ctx, time.Minute, s.name+" knows the accounts", func() bool {
-		out, err := d.at(ctx, s, "user", "list").Output()
-		return err == nil && strings.Contains(string(out), user)
-	})
-	if err != nil {
+	if err := d.knows(ctx, s); err != nil {
 		return err
 	}
-	if _, err := d.must(d.at(ctx, s, "datastore", "create", storeName, "--path", filepath.Join(d.dir, s.name+"-store"))); err != nil {
+	_, err := d.must(d.at(ctx, s, "datastore", "create", storeName, "--path", filepath.Join(d.dir, s.name+"-store")))
+	if err != nil {
 		return err
 	}
 	s.client, err = d.mayBackUp(ctx, s, storeName)
 	return err
+}
+
+// knows waits until a site that has joined has heard what there is.
+func (d *demo) knows(ctx context.Context, s *site) error {
+	return d.wait(ctx, time.Minute, s.name+" knows the accounts", func() bool {
+		out, err := d.at(ctx, s, "user", "list").Output()
+		return err == nil && strings.Contains(string(out), user)
+	})
 }
 
 // mayBackUp is the environment of who backs up to a datastore of a site.
