@@ -36,7 +36,7 @@ var layers = []rule{
 	{"node", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard"},
 	{"cmd", "chunks access jobs catalog pbs node"},
 	{"simulations", "chunks access jobs notify tunnel mesh catalog consensus replication pbs dashboard node"},
-	{"bench", "chunks access jobs tunnel catalog pbs node"},
+	{"bench", "chunks access jobs tunnel catalog replication pbs node"},
 }
 
 // insideChunks is the same for the packages of that folder.
@@ -58,6 +58,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
 	{"chunks/cloud/ahead", "chunks"},
+	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/notes", "chunks/pack/format"},
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
@@ -97,6 +98,7 @@ var insidePBS = []rule{
 	{"pbs/bulk", ""},
 	{"pbs/upgrade", "pbs/h2 pbs/bulk"},
 	{"pbs/settings", ""},
+	{"pbs/secrets", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
 	{"pbs/client/wire", "pbs/bulk"},
@@ -107,8 +109,11 @@ var insidePBS = []rule{
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},
+	{"pbs/api/remotes", "pbs/rest pbs/upgrade pbs/settings pbs/secrets pbs/client"},
+	{"pbs/api/notifications", "pbs/rest pbs/upgrade pbs/settings pbs/secrets"},
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -124,6 +129,7 @@ var insideConsensus = []rule{
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
+	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
 }
 
@@ -132,8 +138,18 @@ var insideReplication = []rule{
 	{"replication/plan", ""},
 	{"replication/rate", ""},
 	{"replication/swarm", ""},
-	{"replication/wire", "replication/plan replication/rate replication/swarm"},
-	{"replication", "replication/plan replication/swarm replication/wire"},
+	{"replication/vouch", ""},
+	{"replication/vanish", ""},
+	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
+}
+
+// insideNotify is the same for the packages of that folder.
+var insideNotify = []rule{
+	{"notify", ""},
+	{"notify/mail", "notify"},
+	{"notify/webhook", "notify"},
+	{"notify/push", "notify"},
 }
 
 // insideMesh is the same for the packages of that folder.
@@ -170,13 +186,16 @@ var insideCmd = []rule{
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/remote", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -184,20 +203,25 @@ var insideNode = []rule{
 	{"node/admin", ""},
 	{"node/certificate", ""},
 	{"node/front", ""},
+	{"node/memory", ""},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
+	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/members node/admin node/certificate node/front node/metrics node/systemd"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes"},
+	{"node/notices", "node/cluster"},
+	{"node/remotes", ""},
 }
 
 // inside are the policies of folders with packages of their own.
 var inside = map[string][]rule{
 	"chunks": insideChunks, "tunnel": insideTunnel, "catalog": insideCatalog, "consensus": insideConsensus, "pbs": insidePBS,
-	"mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
+	"notify": insideNotify, "mesh": insideMesh, "replication": insideReplication, "cmd": insideCmd, "node": insideNode,
 }
 
 // A rule says what of ours one folder may import.

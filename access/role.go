@@ -63,6 +63,10 @@ type Realm struct {
 const (
 	realmPAM = "pam"
 	realmPBS = "pbs"
+
+	// RealmNode has the accounts of nodes, NAME@node, which say what another
+	// node may read here. Nobody logs in with one.
+	RealmNode = "node"
 )
 
 // Realms returns all realms, by name. PAM itself is not asked: the realm is

@@ -253,7 +253,7 @@ func (u User) check() error {
 			Kind: ErrInvalid, Param: "userid", Text: "realm 'pam' has no user but root@pam",
 			Cure: "make the user in the realm pbs: NAME@pbs",
 		}
-	case id.Realm() != realmPAM && id.Realm() != realmPBS:
+	case id.Realm() != realmPAM && id.Realm() != realmPBS && id.Realm() != RealmNode:
 		return invalid("userid", "there is no realm %s", singleQuote(id.Realm()))
 	case id == Root && (u.Disabled || u.Expire != 0):
 		return invalid("userid", "root@pam can be neither disabled nor expire")

@@ -30,6 +30,7 @@ import (
 	"log/slog"
 	"path"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
@@ -81,6 +82,7 @@ type Datastore struct {
 	now       func() time.Time
 	locks     locks
 	active    active
+	watch     atomic.Pointer[func(Namespace, Group)]
 
 	// changing is held by whoever changes a file of a group or of a finished
 	// snapshot, or moves one away; before mu.
@@ -90,6 +92,16 @@ type Datastore struct {
 
 	settings Settings // also of the file
 	guard    Guard    // also of the file
+}
+
+// Watch has f called after a snapshot of a group has come, has gone, or had its
+// manifest changed. f must not wait.
+func (d *Datastore) Watch(f func(Namespace, Group)) { d.watch.Store(&f) }
+
+func (d *Datastore) tell(ns Namespace, g Group) {
+	if f := d.watch.Load(); f != nil {
+		(*f)(ns, g)
+	}
 }
 
 // Open opens the datastore in cfg.Dir, removes what an interrupted backup left

@@ -43,6 +43,7 @@ func (d *Datastore) UpdateManifest(ns Namespace, s Snapshot, change func(*Manife
 	if err != nil {
 		return err
 	}
+	defer d.tell(ns, s.Group)
 	return d.replace(ns, s, manifestName, b)
 }
 

@@ -82,6 +82,7 @@ func (d *Datastore) toTrash(ns Namespace, s Snapshot) error {
 		return errors.Join(fmt.Errorf("forget %s: %w", name(ns, s), err), removeAll(d.FS, entry))
 	}
 	dir := d.snapDir(ns, s)
+	defer d.tell(ns, s.Group)
 	if err := d.FS.Rename(dir, path.Join(entry, trashed)); err != nil {
 		// On some disks it has happened all the same: the entry stays, and
 		// the next start clears it away if it is empty.
@@ -255,6 +256,7 @@ func (d *Datastore) undo(ctx context.Context, ns Namespace, s Snapshot, t Trashe
 		}
 		return errors.Join(d.FS.SyncDir(path.Dir(dir)), d.FS.SyncDir(entry))
 	}
+	defer d.tell(ns, s.Group)
 	err = session.Finish(ctx, indexes, move)
 	if errors.Is(err, chunks.ErrMissing) {
 		// So they were when it was forgotten. What is here is pinned by now.

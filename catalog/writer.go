@@ -307,6 +307,7 @@ func (w *Writer) Finish(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return fmt.Errorf("finish snapshot %s: %w", name(w.ns, w.snap), chunks.NoSpace(err))
 	}
+	w.d.tell(w.ns, w.snap.Group)
 	w.release()
 	return nil
 }

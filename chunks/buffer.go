@@ -1,11 +1,8 @@
 package chunks
 
-import (
-	"math/bits"
-	"sync"
-)
+import "math/bits"
 
-// A Buffer is memory for one chunk or one blob, lent by a pool, so that a
+// A Buffer is memory for one chunk or one blob, lent by a shelf, so that a
 // pipeline in steady state allocates nothing. Bytes may be grown and replaced
 // freely: what it holds when Free is called is what goes back.
 type Buffer struct {
@@ -21,18 +18,18 @@ const (
 	bufferSlack = 4096
 
 	// Buffers come in sizes of 128 KiB, 256 KiB, …, 16 MiB. Smaller ones are
-	// not worth a pool of their own; larger ones are too rare, and too much
+	// not worth a place of their own; larger ones are too rare, and too much
 	// memory, to be kept.
-	minBufferBits  = 17
-	maxBufferBits  = 24
-	bufferClasses  = maxBufferBits - minBufferBits + 1
-	largestPooled  = 1<<maxBufferBits + bufferSlack
-	smallestPooled = 1<<minBufferBits + bufferSlack
+	minBufferBits = 17
+	maxBufferBits = 24
+	bufferClasses = maxBufferBits - minBufferBits + 1
+	largestKept   = 1<<maxBufferBits + bufferSlack
+	smallestKept  = 1<<minBufferBits + bufferSlack
 )
 
-// bufferPools holds *Buffer; class k has at least 1<<(minBufferBits+k) bytes
-// and the slack.
-var bufferPools [bufferClasses]sync.Pool
+// buffers has those of the whole process; class k has at least
+// 1<<(minBufferBits+k) bytes and the slack.
+var buffers shelf
 
 // GetBuffer returns an empty buffer whose Bytes have room for n bytes of
 // content, and for the blob that [Encode] makes of them.
@@ -41,7 +38,7 @@ func GetBuffer(n int) *Buffer {
 		return &Buffer{Bytes: make([]byte, 0, n+bufferSlack)}
 	}
 	class := max(bits.Len(uint(max(n, 1)-1))-minBufferBits, 0)
-	if b, ok := bufferPools[class].Get().(*Buffer); ok {
+	if b := buffers.take(class); b != nil {
 		b.Bytes = b.Bytes[:0]
 		return b
 	}
@@ -64,11 +61,11 @@ func (b *Buffer) Free() {
 		b.Bytes, b.whole = b.whole, nil
 	}
 	size := cap(b.Bytes)
-	if size < smallestPooled || size >= 2*largestPooled {
+	if size < smallestKept || size >= 2*largestKept {
 		return
 	}
 	class := min(bits.Len(uint(size-bufferSlack))-1-minBufferBits, bufferClasses-1)
-	bufferPools[class].Put(b)
+	buffers.put(class, b)
 }
 
 // sized returns dst's memory, emptied, or new memory if that has no room for n

@@ -150,7 +150,9 @@ func (in *ingest) store(ctx context.Context, j *job) error {
 		if err != nil {
 			return err
 		}
-		return in.put(ctx, &j.stored, d, blob)
+		known, err := in.w.Put(ctx, d, blob)
+		j.stored.became(d, known, len(blob))
+		return err
 	}
 	d := Digest{}
 	if in.opt.Encode.Key != nil {
@@ -162,21 +164,22 @@ func (in *ingest) store(ctx context.Context, j *job) error {
 		j.stored.Digest = d
 		return nil
 	}
-	scratch := GetBuffer(len(p.Data))
-	defer scratch.Free()
-	blob, err := Encode(scratch.Bytes, p.Data, in.opt.Encode)
+	buf := GetBuffer(len(p.Data))
+	blob, err := Encode(buf.Bytes, p.Data, in.opt.Encode)
 	if err != nil {
+		buf.Free()
 		return err
 	}
-	scratch.Bytes = blob
-	return in.put(ctx, &j.stored, d, blob)
+	buf.Bytes = blob
+	known, err := PutBuffer(ctx, in.w, d, buf)
+	j.stored.became(d, known, len(blob))
+	return err
 }
 
-func (in *ingest) put(ctx context.Context, s *Stored, d Digest, blob Blob) (err error) {
-	s.Digest = d
-	s.Known, err = in.w.Put(ctx, d, blob)
-	if !s.Known {
-		s.Blob = len(blob)
+// became notes what a piece is called, and the length of its blob.
+func (s *Stored) became(d Digest, known bool, blob int) {
+	s.Digest, s.Known = d, known
+	if !known {
+		s.Blob = blob
 	}
-	return err
 }

@@ -61,6 +61,21 @@ type Writer interface {
 	Commit(ctx context.Context) error
 }
 
+// A Taker is a writer that can keep borrowed memory, so that a copy is saved.
+type Taker interface {
+	// Take is Put of the blob in a buffer, which the taker frees.
+	Take(ctx context.Context, d Digest, b *Buffer) (known bool, err error)
+}
+
+// PutBuffer puts the blob in a buffer, which is not the caller's any more.
+func PutBuffer(ctx context.Context, w Writer, d Digest, b *Buffer) (known bool, err error) {
+	if t, ok := w.(Taker); ok {
+		return t.Take(ctx, d, b)
+	}
+	defer b.Free()
+	return w.Put(ctx, d, b.Bytes)
+}
+
 // A BatchSource hands out many chunks in the order that is cheapest to read.
 type BatchSource interface {
 	Source

@@ -99,19 +99,20 @@ type Machine interface {
 
 // Config says how a [Group] works.
 type Config struct {
-	Self    string                    // this node; required
-	Cluster [16]byte                  // required
-	Dir     string                    // of the files; required, unless Stores are given
-	Stores  *Stores                   // for tests; default: files in Dir
-	Network Network                   // required
-	Machine Machine                   // required
-	Roster  Roster                    // required
-	Members func() []placement.Member // who should be in the group; default: nothing is changed
-	Profile Profile                   // default [WAN]
-	Version string                    // of this program, for the status of others
-	Log     *slog.Logger              // default: discard
-	Now     func() time.Time          // the clock that stamps commands; default time.Now
-	Found   bool                      // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
+	Self    string                                                                  // this node; required
+	Cluster [16]byte                                                                // required
+	Dir     string                                                                  // of the files; required, unless Stores are given
+	Stores  *Stores                                                                 // for tests; default: files in Dir
+	Network Network                                                                 // required
+	Machine Machine                                                                 // required
+	Roster  Roster                                                                  // required
+	Members func() []placement.Member                                               // who should be in the group; default: nothing is changed
+	Profile Profile                                                                 // default [WAN]
+	Version string                                                                  // of this program, for the status of others
+	Log     *slog.Logger                                                            // default: discard
+	Now     func() time.Time                                                        // the clock that stamps commands; default time.Now
+	Answer  func(ctx context.Context, node string, question []byte) ([]byte, error) // of members, see [Group.Ask]; default: refuses
+	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
 
 // Stores are where a group keeps its log and its snapshots.

@@ -15,6 +15,7 @@ const (
 	opSubmit = 1 // have a command applied
 	opIndex  = 2 // a linear read
 	opStats  = 3 // how far are you
+	opAsk    = 4 // a question for [Config.Answer]
 )
 
 type request struct {
@@ -104,15 +105,19 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), readFrame(conn, &req, maxFrame)); err != nil {
 		return
 	}
-	err := errors.Join(conn.SetWriteDeadline(time.Now().Add(g.cfg.Profile.Forward)), writeFrame(conn, g.do(ctx, l, req), maxFrame))
+	err := errors.Join(conn.SetWriteDeadline(time.Now().Add(g.cfg.Profile.Forward)), writeFrame(conn, g.do(ctx, l, c.RemoteNode(), req), maxFrame))
 	if err != nil {
 		g.cfg.Log.Debug("a node did not wait for its answer", "node", c.RemoteNode(), "err", err)
 	}
 }
 
-func (g *Group) do(ctx context.Context, l *life, req request) response {
-	if req.Op == opStats {
+func (g *Group) do(ctx context.Context, l *life, node string, req request) response {
+	switch req.Op {
+	case opStats:
 		return response{Stats: l.stats(g.cfg.Version)}
+	case opAsk:
+		value, err := g.reply(ctx, node, req.Command)
+		return respond(Result{Value: value}, err)
 	}
 	if req.Incarnation != l.gate.incarnation {
 		return response{Code: codeRefused, Text: fmt.Sprintf("you are in incarnation %d of the cluster, this node is in %d", req.Incarnation, l.gate.incarnation)}
@@ -129,6 +134,36 @@ func (g *Group) do(ctx context.Context, l *life, req request) response {
 		return respond(Result{Index: index}, err)
 	}
 	return response{Code: codeRefused, Text: fmt.Sprintf("a request of the kind %d is not known here", req.Op)}
+}
+
+// reply answers a question of a node, which may be this one.
+func (g *Group) reply(ctx context.Context, node string, question []byte) ([]byte, error) {
+	if g.cfg.Answer == nil {
+		return nil, fmt.Errorf("%w: this node answers no questions", ErrRefused)
+	}
+	value, err := g.cfg.Answer(ctx, node, question)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return value, err
+}
+
+// Ask puts a question to a node's [Config.Answer]; "" is whoever leads, which
+// may be this node, and is an error if nobody is known to. It asks once. The
+// name that it returns is who answered.
+func (g *Group) Ask(ctx context.Context, node string, question []byte) (answer []byte, by string, err error) {
+	if by = node; by == "" {
+		by = g.Status().Leader
+	}
+	switch by {
+	case "":
+		return nil, "", noLeader("none is known")
+	case g.cfg.Self:
+		answer, err = g.reply(ctx, by, question)
+		return answer, by, err
+	}
+	r, err := g.ask(ctx, by, request{Op: opAsk, Command: question})
+	return r.Value, by, err
 }
 
 func respond(r Result, err error) response {

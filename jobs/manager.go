@@ -25,6 +25,7 @@ type Config struct {
 	LogBytes int64          // of one task's log, 4 KiB to 64 MiB; default 16 MiB, some 100,000 lines
 	StopWait time.Duration  // how long [Manager.Stop] waits; default 10 s
 	Location *time.Location // of the times in logs; default: of the machine
+	Ended    func(Info)     // is told of each task that ends or has ended with an earlier process; must not wait
 }
 
 // withDefaults returns c completed, or says which field is wrong and why.
@@ -216,6 +217,9 @@ func (m *Manager) end(ctx context.Context, t *Task, err error) {
 	m.tell(i)
 	if t.onEnd != nil {
 		t.onEnd(i)
+	}
+	if m.cfg.Ended != nil {
+		m.cfg.Ended(i)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

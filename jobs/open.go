@@ -86,6 +86,9 @@ func (m *Manager) matchLogs(tasks []Info) ([]Info, error) {
 		}
 		i.logBytes = size
 		tasks = append(tasks, i)
+		if m.cfg.Ended != nil && i.State == Unknown { // it ended with the process before
+			m.cfg.Ended(i)
+		}
 	}
 	return tasks, nil
 }

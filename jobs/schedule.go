@@ -81,6 +81,8 @@ type verdict struct {
 	run  bool
 	base time.Time // count from here on
 	next time.Time // zero: never
+
+	missed time.Time // when it should have run and did not; zero: nothing was missed
 }
 
 // decide says what becomes of a schedule that counts from base: its last run,
@@ -96,9 +98,12 @@ func decide(e Event, base, now time.Time, rule CatchUp) verdict {
 	}
 	late := now.Sub(next)
 	if late >= missedAfter && rule == CatchUpSkip {
-		base = now
-		next, _ = e.Next(base) // zero: never
-		return verdict{base: base, next: next}
+		missed := next
+		next, _ = e.Next(now) // zero: never
+		return verdict{base: now, next: next, missed: missed}
+	}
+	if late >= missedAfter {
+		return verdict{run: true, base: now, next: next, missed: next}
 	}
 	if late >= 0 {
 		return verdict{run: true, base: now, next: next}

@@ -19,6 +19,10 @@ type SchedulerConfig struct {
 	File     string         // required; where the last runs are remembered
 	Log      *slog.Logger   // default: discard
 	Location *time.Location // in which events without UTC are meant; default: of the machine
+
+	// Missed is told of a schedule that did not run when it was due, and must not
+	// wait. It may be told again while the schedule cannot be started.
+	Missed func(s Schedule, due time.Time)
 }
 
 // A Scheduler starts schedules as tasks when it is time. A schedule never runs
@@ -144,7 +148,12 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // Timers do not notice when the wall clock jumps or the machine sleeps, so it
 // is never longer than a minute.
 func (s *Scheduler) pass() time.Duration {
-	due, wait := s.due()
+	due, missed, wait := s.due()
+	for _, m := range missed {
+		if s.cfg.Missed != nil {
+			s.cfg.Missed(m.Schedule, m.due)
+		}
+	}
 	for _, e := range due {
 		if _, err := s.launch(e, ""); err != nil {
 			s.cfg.Log.Error("scheduled task cannot be started", "err", err, "retry_in", lookEvery)
@@ -153,9 +162,15 @@ func (s *Scheduler) pass() time.Duration {
 	return wait
 }
 
-// due returns the schedules that are due now, marked as running, and how long
-// to wait for the next.
-func (s *Scheduler) due() (due []*entry, wait time.Duration) {
+// A missed is a schedule that did not run when it was due.
+type missed struct {
+	Schedule
+	due time.Time
+}
+
+// due returns the schedules that are due now, marked as running, those that are
+// late, and how long to wait for the next.
+func (s *Scheduler) due() (due []*entry, late []missed, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now().In(s.cfg.Location)
@@ -166,6 +181,9 @@ func (s *Scheduler) due() (due []*entry, wait time.Duration) {
 			continue
 		}
 		v := decide(e.event, r.Base.In(s.cfg.Location), now, e.CatchUp)
+		if !v.missed.IsZero() {
+			late = append(late, missed{e.Schedule, v.missed})
+		}
 		if v.run {
 			e.running = true
 			due = append(due, e)
@@ -177,5 +195,5 @@ func (s *Scheduler) due() (due []*entry, wait time.Duration) {
 			wait = min(wait, v.next.Sub(now))
 		}
 	}
-	return due, max(wait, 0)
+	return due, late, max(wait, 0)
 }

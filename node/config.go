@@ -19,6 +19,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/memory"
 )
 
 // Config is what the operator has written into node.toml, which nothing but
@@ -61,6 +62,19 @@ type Limits struct {
 	Backups              int `toml:"backups"`            // sessions at the same time
 	Restores             int `toml:"restores"`           // likewise
 	SessionMemory        int `toml:"session-memory-mib"` // of all sessions together
+
+	PullRateIn  string `toml:"pull-rate-in"`  // bytes a second of all sync jobs: "20MiB"
+	PullRateOut string `toml:"pull-rate-out"` // of all that other nodes pull from this one
+}
+
+// memory is how many bytes all sessions together may take: half of what this
+// process may have, unless it is set. The other half is for what is not counted
+// and for the cache of the disk, without which everything is slow.
+func (l Limits) memory() int64 {
+	if l.SessionMemory > 0 {
+		return int64(l.SessionMemory) << 20
+	}
+	return memory.Limit(os.DirFS("/")) / 2
 }
 
 // The names in the directory of a node.
@@ -68,6 +82,8 @@ const (
 	ConfigFile    = "node.toml"
 	settingsFile  = "settings.json"
 	cloudFile     = "s3-secrets.json"
+	secretsFile   = "secrets.json"
+	noticesFile   = "notices"
 	accountsFile  = "accounts.json"
 	ticketKeyFile = "ticket.key"
 	identityFile  = "identity.key"
@@ -75,6 +91,7 @@ const (
 	clusterDir    = "cluster"
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
+	feedsFile     = "feeds.db"
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"
@@ -154,6 +171,11 @@ func (c *Config) check() error {
 	case min(l.Connections, l.ConnectionsPerSource, l.Backups, l.Restores, l.SessionMemory) < 0:
 		return errors.New("limits: none can be negative")
 	}
+	for option, text := range map[string]string{"pull-rate-in": c.Limits.PullRateIn, "pull-rate-out": c.Limits.PullRateOut} {
+		if _, err := limit(option, text); err != nil {
+			return err
+		}
+	}
 	return new(slog.LevelVar).UnmarshalText([]byte(c.Logging.Level))
 }
 
@@ -228,7 +250,9 @@ mesh-listen = MESH
 #connections-per-source = 1024
 #backups = 128             # sessions at the same time
 #restores = 512
-#session-memory-mib = 8192 # of all sessions together
+#session-memory-mib = 4096 # of all sessions together; default: half of the machine's
+#pull-rate-in = "20MiB"    # a second, of all copies that come from other sites
+#pull-rate-out = "20MiB"   # a second, of all copies that other sites fetch here
 `
 
 // text returns a new file for c.

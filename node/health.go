@@ -23,7 +23,7 @@ func (n *Node) ready() error {
 	}
 	if closed > 0 {
 		// Whoever asks need not be known, so datastores have no names here.
-		return fmt.Errorf("%d of %d datastores cannot be opened: see the log", closed, len(names))
+		return fmt.Errorf("%d of %d datastores are not open: see the log", closed, len(names))
 	}
 	return nil
 }

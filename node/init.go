@@ -105,7 +105,7 @@ func mayInit(dir string) error {
 	if err != nil {
 		return err
 	}
-	ours := []string{"lost+found", settingsFile, cloudFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, filepath.Dir(certFile), tasksDir, historyDir, lockFile}
+	ours := []string{"lost+found", settingsFile, cloudFile, secretsFile, noticesFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, filepath.Dir(certFile), tasksDir, historyDir, lockFile}
 	for _, e := range entries {
 		switch {
 		case e.Name() == ConfigFile:

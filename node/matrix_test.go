@@ -22,7 +22,8 @@ import (
 // privilege, whether the world may ask, and which privileges open it, each by
 // itself. Lists are open to all who are known, and empty or about the caller
 // alone. Changes of the ACL and of second factors ask the accounts themselves,
-// not the gate, so that no row here opens them. Whoever adds an endpoint adds a
+// not the gate, so that no row here opens them, and what concerns sync jobs takes
+// two privileges, on two paths. Whoever adds an endpoint adds a
 // row, and says with it who may call it.
 const matrix = `
 	GET /access/acl 200
@@ -85,7 +86,7 @@ const matrix = `
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
 	GET /admin/sync 200
-	POST /admin/sync/{id}/run 400
+	POST /admin/sync/{id}/run 403
 	GET /admin/traffic-control 403 by Sys.Audit
 	GET /admin/verify 200
 	POST /admin/verify/{id}/run 403 by Datastore.Verify
@@ -95,21 +96,53 @@ const matrix = `
 	DELETE /config/datastore/{name} 403 by Datastore.Allocate
 	GET /config/datastore/{name} 403 by Datastore.Audit
 	PUT /config/datastore/{name} 403 by Datastore.Modify
+	GET /config/notifications/endpoints/gotify 403 by Sys.Audit
+	POST /config/notifications/endpoints/gotify 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/gotify/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/smtp 403 by Sys.Audit
+	POST /config/notifications/endpoints/smtp 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/smtp/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/smtp/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/smtp/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/webhook 403 by Sys.Audit
+	POST /config/notifications/endpoints/webhook 403 by Sys.Modify
+	DELETE /config/notifications/endpoints/webhook/{name} 403 by Sys.Modify
+	GET /config/notifications/endpoints/webhook/{name} 403 by Sys.Audit
+	PUT /config/notifications/endpoints/webhook/{name} 403 by Sys.Modify
+	GET /config/notifications/matchers 403 by Sys.Audit
+	POST /config/notifications/matchers 403 by Sys.Modify
+	DELETE /config/notifications/matchers/{name} 403 by Sys.Modify
+	GET /config/notifications/matchers/{name} 403 by Sys.Audit
+	PUT /config/notifications/matchers/{name} 403 by Sys.Modify
+	GET /config/notifications/matcher-fields 403 by Sys.Audit
+	GET /config/notifications/matcher-field-values 403 by Sys.Audit
+	GET /config/notifications/targets 403 by Sys.Audit
+	POST /config/notifications/targets/{name}/test 403 by Sys.Modify
 	GET /config/prune 200
 	POST /config/prune 403 by Datastore.Modify
 	DELETE /config/prune/{id} 403 by Datastore.Modify
 	GET /config/prune/{id} 403 by Datastore.Audit Datastore.Modify
 	PUT /config/prune/{id} 403 by Datastore.Modify
+	GET /config/remote 200
+	POST /config/remote 403 by Remote.Modify
+	DELETE /config/remote/{name} 403 by Remote.Modify
+	GET /config/remote/{name} 403 by Remote.Audit
+	PUT /config/remote/{name} 403 by Remote.Modify
+	GET /config/remote/{name}/scan 403 by Remote.Audit
+	GET /config/remote/{name}/scan/{store}/groups 403 by Remote.Read
+	GET /config/remote/{name}/scan/{store}/namespaces 403 by Remote.Read
 	GET /config/s3 403 by Sys.Audit
 	POST /config/s3 403 by Sys.Modify
 	DELETE /config/s3/{id} 403 by Sys.Modify
 	GET /config/s3/{id} 403 by Sys.Audit
 	PUT /config/s3/{id} 403 by Sys.Modify
 	GET /config/sync 200
-	POST /config/sync 501
-	DELETE /config/sync/{id} 501
-	GET /config/sync/{id} 400
-	PUT /config/sync/{id} 501
+	POST /config/sync 403
+	DELETE /config/sync/{id} 403
+	GET /config/sync/{id} 403
+	PUT /config/sync/{id} 403
 	GET /config/traffic-control 403 by Sys.Audit
 	POST /config/traffic-control 403 by Sys.Modify
 	DELETE /config/traffic-control/{name} 403 by Sys.Modify
@@ -134,9 +167,21 @@ const matrix = `
 	PUT /holdfast/members/{member} 403 by Sys.Modify
 	DELETE /holdfast/members/{member} 403 by Sys.Modify
 	POST /holdfast/members/{member}/block 403 by Sys.Modify
+	GET /holdfast/notifications/deliveries 403 by Sys.Audit
+	GET /holdfast/notifications/ntfy 403 by Sys.Audit
+	POST /holdfast/notifications/ntfy 403 by Sys.Modify
+	DELETE /holdfast/notifications/ntfy/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/ntfy/{name} 403 by Sys.Audit
+	PUT /holdfast/notifications/ntfy/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/service 403 by Sys.Audit
+	POST /holdfast/notifications/service 403 by Sys.Modify
+	DELETE /holdfast/notifications/service/{name} 403 by Sys.Modify
+	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
+	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit
+	GET /holdfast/sync/{id}/plan 403
 	GET /nodes 403 by Sys.Audit
 	GET /nodes/{node}/certificates/info 403 by Sys.Audit
 	GET /nodes/{node}/identity 200
@@ -187,7 +232,7 @@ func filled(path string) string {
 // of one before privileges are looked at.
 const parameters = "?store=main&ns=&parent=&name=main&backup-type=host&backup-id=h&backup-time=1&file-name=index.json.blob&filepath=Lw==" +
 	"&new-owner=admin@pbs&userid=root@pam&password=secret12345&type=totp&role=Admin&auth-id=nobody@pbs!tok&id=job1&network=10.0.0.0/8" +
-	"&schedule=daily&keep-last=1&notes=x&protected=1"
+	"&schedule=daily&keep-last=1&notes=x&protected=1&remote-store=other"
 
 // noDigest makes every change of the configuration fail that is let in.
 const noDigest = "0000000000000000000000000000000000000000000000000000000000000000"
@@ -221,6 +266,7 @@ func newGateTest(t *testing.T) *gateTest {
 	}
 	err = n.settings.Update(t.Context(), func(s *settings.State) error {
 		s.PruneJobs = append(s.PruneJobs, settings.PruneJob{ID: "job1", Store: "main", Schedule: "daily", Keep: retention.Keep{Last: 1}})
+		s.SyncJobs = append(s.SyncJobs, settings.SyncJob{ID: "job1", Store: "main", Remote: "elsewhere", RemoteStore: "other"})
 		s.VerifyJobs = append(s.VerifyJobs, settings.VerifyJob{ID: "job1", Store: "main"})
 		return nil
 	})
@@ -382,7 +428,7 @@ func TestWhatAPrivilegeOpens(t *testing.T) {
 		for _, e := range r.Endpoints() {
 			endpoint := e.Method + " " + e.Path
 			row := table[endpoint]
-			if len(row) == 0 || row[0] == "200" || row[0] == "501" || e.Need.World || e.Path == "/access/acl" || strings.Contains(e.Path, "/sync/") {
+			if len(row) == 0 || row[0] == "200" || row[0] == "501" || e.Need.World || e.Path == "/access/acl" {
 				continue // open to all who are known, who see what they may; or there is nothing to be opened
 			}
 			asked.Go(func() {

@@ -50,6 +50,8 @@ func (n *Node) statusOfPeer(m *member) {
 	m.RTT = float64(p.RTT.Microseconds()) / 1000
 	m.Ready = m.Reachable
 	m.Why = p.Why
+	m.Running = append(m.Running, p.Running...)
+	m.Tasks = max(m.Tasks, len(p.Running))
 }
 
 // Join makes the directory of a node, as Init does, and puts it into a cluster

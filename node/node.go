@@ -7,7 +7,10 @@
 //
 //	node.toml       the configuration, written by the operator
 //	cluster/        the ledger: accounts, datastores, jobs, members; see package cluster
+//	feeds.db        what this node and the others say that they hold and ran
 //	operator.key    signs who belongs to the cluster, until its owner takes it away
+//	secrets.json    passwords and tokens of notification targets
+//	notices         what people are still to be told
 //	s3-secrets.json secret keys of S3 stores, and the key that opens encrypted ones
 //	identity.key    whom other sites know the node by
 //	ticket.key      signs the tickets of users
@@ -36,9 +39,12 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
+	"github.com/holdfast-mesh/holdfast/node/notices"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/systemd"
+	"github.com/holdfast-mesh/holdfast/pbs/secrets"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -53,10 +59,13 @@ type Node struct {
 	key         ed25519.PrivateKey // whom others know the node by
 	link        *peers.Link        // nil: the node is linked to no other
 	cluster     *cluster.Cluster
+	feeds       *feeds.Feeds
 	settings    settings.Store
 	access      *access.Service
 	certificate *certificate.Keeper
 	identity    string // see identityName
+	secrets     *secrets.Secrets
+	notices     *notices.Notices
 	tasks       *jobs.Manager
 	schedules   *jobs.Scheduler
 	services
@@ -79,7 +88,7 @@ func New(cfg Config) (*Node, error) {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, started: time.Now(), notifier: systemd.New(cfg.Getenv, cfg.Log)}
-	for _, step := range []func() error{n.openDir, n.openCluster, n.openState, n.openTasks, n.openServices, n.openDoors} {
+	for _, step := range []func() error{n.openDir, n.openCluster, n.openFeeds, n.openState, n.openNotices, n.openTasks, n.openServices, n.openDoors} {
 		if err := step(); err != nil {
 			return nil, errors.Join(fmt.Errorf("node %s: %w", cfg.Dir, err), n.Close())
 		}
@@ -136,11 +145,15 @@ func (n *Node) openState() error {
 
 func (n *Node) openTasks() error {
 	var err error
-	if n.tasks, err = jobs.New(jobs.Config{Dir: n.cfg.at(tasksDir), Node: jobs.NodeName(n.cfg.Name), Log: n.log}); err != nil {
+	ended := func(i jobs.Info) {
+		n.feeds.Ended(i)
+		n.notices.TaskEnded(i)
+	}
+	if n.tasks, err = jobs.New(jobs.Config{Dir: n.cfg.at(tasksDir), Node: jobs.NodeName(n.cfg.Name), Ended: ended, Log: n.log}); err != nil {
 		return err
 	}
 	n.keep(closer(func() error { return n.endTasks(context.Background()) }))
-	n.schedules, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: n.tasks, File: n.cfg.at(schedulesFile), Log: n.log})
+	n.schedules, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: n.tasks, File: n.cfg.at(schedulesFile), Missed: n.notices.Missed, Log: n.log})
 	return err
 }
 
@@ -181,6 +194,8 @@ func (n *Node) parts() []part {
 		{"admin socket", n.admin.Run},
 		{"certificate", n.certificate.Run},
 		{"schedules", n.schedules.Run},
+		{"feeds", n.feeds.Run},
+		{"notifications", n.notices.Run},
 		{"watchdog", func(ctx context.Context) error { return n.notifier.Run(ctx, n.alive) }},
 	}
 	if n.link != nil {

@@ -20,7 +20,11 @@ type status struct {
 	Leader  string    `json:"leader"`        // name of a node; "": none is known
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice,omitempty"`
+	Facts   time.Time `json:"facts_as_of"` // when the site was heard of that was not for longest
+	Oldest  string    `json:"facts_oldest,omitempty"`
 	Members []member  `json:"members"`
+	Groups  []group   `json:"groups"`
+	Warn    []warning `json:"warnings"`
 }
 
 // A member is a node as others know it. What only it knows of itself is missing
@@ -41,6 +45,14 @@ type member struct {
 	Why       string        `json:"why,omitempty"` // it is not
 	Sessions  int           `json:"sessions"`      // of backups and restores
 	Tasks     int           `json:"tasks"`         // that run
+	Running   []string      `json:"running"`       // some of them, in short
+	Failed    []run         `json:"failed"`        // work whose last run failed
+	Snapshots int           `json:"snapshots"`
+	Groups    int           `json:"groups"`
+	Behind    int           `json:"behind"` // groups of which others have newer snapshots
+	Lag       int64         `json:"lag_s"`  // how much newer they are, at most, in seconds
+	Damaged   int           `json:"damaged"`
+	Said      time.Time     `json:"said"` // when it last said what it holds; zero: never
 	Stores    []storeStatus `json:"stores"`
 }
 
@@ -51,6 +63,10 @@ type storeStatus struct {
 	Avail       int64  `json:"avail"`
 	Maintenance string `json:"maintenance,omitempty"`
 	Error       string `json:"error,omitempty"`
+
+	Snapshots int       `json:"snapshots"`
+	Damaged   uint64    `json:"damaged"` // chunks in quarantine
+	AsOf      time.Time `json:"as_of"`   // when the node said so
 }
 
 // ownEndpoints are those that PBS does not have.
@@ -70,11 +86,14 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	case !s.Quorum:
 		s.Why = "no leader is known"
 	}
+	facts := n.feeds.Nodes()
 	for _, m := range members.All(n.cluster, false) {
 		if m.Leader {
 			s.Leader = m.Name
 		}
-		own := member{Name: m.Name, ID: m.ID, Site: m.Site, Role: m.Role, State: m.State, Voter: m.Voter, Path: "none", Stores: []storeStatus{}}
+		own := newMember(m.Name, m.ID, m.Site)
+		own.Role, own.State, own.Voter = m.Role, m.State, m.Voter
+		n.statusOfFeed(&own, facts[m.ID], c)
 		if m.Self {
 			n.statusOfSelf(&own, now, c)
 		} else {
@@ -83,11 +102,19 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = append(s.Members, own)
 	}
 	if s.Members == nil { // the ledger was never heard of, or cannot be read
-		own := member{Name: n.cfg.Name, ID: n.cluster.Self(), Site: n.cfg.Site, Stores: []storeStatus{}}
+		own := newMember(n.cfg.Name, n.cluster.Self(), n.cfg.Site)
+		n.statusOfFeed(&own, facts[own.ID], c)
 		n.statusOfSelf(&own, now, c)
 		s.Members = []member{own}
 	}
+	s.Groups = n.statusOfGroups(s.Members, c)
+	s.Warn = n.warnings(s.Members, s.Groups, now)
+	s.age(now)
 	return s, nil
+}
+
+func newMember(name, id, site string) member {
+	return member{Name: name, ID: id, Site: site, Path: "none", Running: []string{}, Failed: []run{}, Stores: []storeStatus{}}
 }
 
 // statusOfSelf fills in what this node knows of itself, as far as the caller may.
@@ -99,9 +126,19 @@ func (n *Node) statusOfSelf(m *member, now time.Time, c *rest.Call) {
 	backups, readers := n.sessions.Active("")
 	m.Sessions = backups + readers
 	_, m.Tasks = n.tasks.List(jobs.Filter{Running: true})
+	m.Running = append(m.Running, n.running()...)
+	said := m.Stores
+	m.Stores = []storeStatus{}
 	for _, name := range n.stores.Names() {
 		if c.MayBelow(access.PrivDatastoreAudit|access.PrivDatastoreBackup, "datastore", name) {
-			m.Stores = append(m.Stores, n.storeStatus(name))
+			s := n.storeStatus(name)
+			s.AsOf = now
+			for _, k := range said {
+				if k.Store == name {
+					s.Snapshots, s.Damaged = k.Snapshots, k.Damaged
+				}
+			}
+			m.Stores = append(m.Stores, s)
 		}
 	}
 }

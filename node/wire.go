@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"encoding/pem"
 	"errors"
@@ -11,14 +10,19 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
+	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
+	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
+	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
 	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/history"
@@ -36,6 +40,7 @@ type services struct {
 	machine  *history.Machine
 	history  *history.Recorder
 	traffic  *traffic.Limiter
+	pulls    *pulls.Pulls
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -48,16 +53,18 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
+		Changed: n.feeds.Changed, Corrupt: n.notices.Corrupt,
 	})
 	if err != nil {
 		return err
 	}
 	n.keep(closer(n.stores.Close))
 	n.keep(closer(func() error { return n.endTasks(context.Background()) })) // before datastores are closed
+	n.feeds.Attach(feeds.Here{Set: n.stores, Tasks: n.tasks})
 	l := n.cfg.Limits
 	n.sessions, err = sessions.New(sessions.Config{
 		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},
-		Backups: l.Backups, Readers: l.Restores, Memory: int64(cmp.Or(l.SessionMemory, 8192)) << 20,
+		Backups: l.Backups, Readers: l.Restores, Memory: l.memory(),
 	})
 	if err != nil {
 		return err
@@ -71,6 +78,9 @@ func (n *Node) openServices() error {
 	}
 	if err := n.traffic.Follow(n.settings); err != nil {
 		n.log.Warn("traffic rules are not in force", "err", err)
+	}
+	if err := n.openPulls(); err != nil {
+		return err
 	}
 	return n.stores.Open(context.Background())
 }
@@ -89,7 +99,10 @@ func (n *Node) endpoints() []rest.Endpoint {
 			GCStatus:    func(store string) (any, error) { return n.stores.GCStatus(store) },
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
+		remoteapi.Endpoints(remoteapi.Config{Settings: n.settings, Secrets: n.secrets}),
+		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -97,7 +110,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.
@@ -129,6 +142,7 @@ func (n *Node) shownCertificate() host.Certificate {
 func allAbsent() map[string]string {
 	all := setup.Absent()
 	maps.Copy(all, absent)
+	maps.Copy(all, notifications.Absent())
 	return all
 }
 
@@ -143,7 +157,6 @@ var absent = map[string]string{
 	"/config/media-pool":           "Tapes are not offered",
 	"/config/tape-backup-job":      "Tapes are not offered",
 	"/config/tape-encryption-keys": "Tapes are not offered",
-	"/config/notifications":        "Notifications are not offered yet",
 	"/config/metrics":              "Metrics are not sent anywhere: have Prometheus fetch /metrics",
 	"/tape":                        "Tapes are not offered",
 	"/admin/metrics":               "Metrics are not sent anywhere: have Prometheus fetch /metrics",

@@ -49,4 +49,4 @@ Description: replicated backups for Proxmox VE, from many sites to many sites
  and a client for it and for Proxmox Backup Servers.
 CONTROL
 mkdir -p "$out"
-dpkg-deb --root-owner-group -Zxz --build "$root" "$out/holdfast_${version}_$arch.deb"
+dpkg-deb --root-owner-group -Z"${DEB_COMPRESSION:-xz}" --build "$root" "$out/holdfast_${version}_$arch.deb"

@@ -25,6 +25,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
@@ -178,12 +179,24 @@ type link struct {
 }
 
 // serve lets a site serve a peer that may read what may says; nil means all.
-func (s *site) serve(may func(naming.Namespace) bool) *link {
+func (s *site) serve(may func(naming.Namespace) bool) *link { return s.serveWith(may, nil) }
+
+// serveSums lets it hand on signed sums as well.
+func (s *site) serveSums(k *vouch.Keeper) *link { return s.serveWith(nil, k) }
+
+func (s *site) serveWith(may func(naming.Namespace) bool, k *vouch.Keeper) *link {
 	s.t.Helper()
 	if may == nil {
 		may = func(naming.Namespace) bool { return true }
 	}
+	var sums func(context.Context, string, naming.Namespace, naming.Snapshot) ([]vouch.File, error)
+	if k != nil {
+		sums = func(ctx context.Context, _ string, ns naming.Namespace, snap naming.Snapshot) ([]vouch.File, error) {
+			return k.Files(ctx, ns, snap)
+		}
+	}
 	server, err := wire.NewServer(wire.ServerConfig{
+		Vouch: sums,
 		Names: func() []string { return []string{storeName} },
 		Store: func(string) (wire.Store, wire.Chunks, error) { return s.d, s.d.Chunks(), nil },
 		Who:   func(*http.Request) (string, bool) { return "puller", true },

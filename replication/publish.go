@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 )
 
 // publish makes snapshots of what arrived: some groups at a time, the
@@ -65,7 +66,7 @@ func (r *run) publishOne(ctx context.Context, f *fetch, out *lines) error {
 		if f.slot {
 			r.ahead.Release(1)
 		}
-		f.files, f.indexes = nil, nil // the memory is for others
+		f.files, f.indexes, f.vouched = nil, nil, nil // the memory is for others
 	}()
 	if f.group.failed.Load() {
 		return nil
@@ -230,7 +231,7 @@ func (e *differs) Hint() string {
 func (r *run) mend(ctx context.Context, f *fetch) error {
 	whole := true
 	for _, file := range f.files {
-		if file.Name == manifest.LogName {
+		if file.Name == manifest.LogName || vouch.Is(file.Name) {
 			continue
 		}
 		if _, ok := f.indexes[file.Name]; ok {

@@ -25,10 +25,13 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/retention"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
+	"github.com/holdfast-mesh/holdfast/replication/vanish"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
@@ -55,6 +58,11 @@ type Job struct {
 	ID string
 	plan.Options
 	Workers int // groups at the same time, 1 to 32; default 1
+
+	// For RemoveVanished with Config.Pruned: how long a snapshot must be absent
+	// and how much may go at once, and what this site keeps in any case.
+	Vanish vanish.Rules
+	Floor  retention.Keep
 }
 
 // Check refuses a job that makes no sense.
@@ -81,14 +89,30 @@ type Config struct {
 	// when its CRC is right, and is counted as unproven.
 	Proven func(d chunks.Digest, b chunks.Blob) (proven bool, err error)
 
-	// Vanished says whether a snapshot that the source has no more may be
-	// removed here. Default: it never may, and is only named.
+	// Sums, if given, has the sums that origins of snapshots signed, and decides
+	// instead of Proven: an encrypted snapshot is pulled only if its origin has
+	// signed what its chunks are, and an encrypted chunk counts only if its bytes
+	// are those. It is that of Local; sources hand the sums on if their servers
+	// have a wire.ServerConfig.Vouch.
+	Sums *vouch.Keeper
+
+	// Pruned returns what the source has signed of a snapshot that it has no
+	// more, named as it is there; nil if it signed nothing. In a mesh that is a
+	// Pruned fact of the source's feed, later than the last fact that it added
+	// the snapshot. With it a job that wants RemoveVanished follows the rules of
+	// package vanish. Default: nothing is signed.
+	Pruned func(ctx context.Context, s wire.Snapshot) (*Prune, error)
+
+	// Vanished, in the place of Pruned, says whether a snapshot that the source
+	// has no more may be removed here, whatever the passes. Default: it never
+	// may, and is only named.
 	Vanished func(ns naming.Namespace, s naming.Snapshot) (ok bool, why string)
 
 	Streams  int                           // to each source to begin with; see swarm.Config
 	Printf   func(format string, a ...any) // lines of the task log; default: none
 	Progress func(Progress)                // called at times; never twice at the same time
 	Log      *slog.Logger                  // default: discard
+	Now      func() time.Time              // default: time.Now
 }
 
 // Progress says how far a pull is.
@@ -131,6 +155,9 @@ func New(cfg Config) (*Puller, error) {
 	}
 	if cfg.Printf == nil {
 		cfg.Printf = func(string, ...any) {}
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	return &Puller{cfg: cfg}, nil
@@ -259,7 +286,7 @@ func (r *run) run(ctx context.Context) (err error) {
 	err = g.Wait()
 	r.report.Swarm = r.swarm.Stats()
 	r.report.Unproven = r.unproven.Load()
-	if err == nil {
+	if err == nil && len(r.report.Errors) == 0 { // a pass that is not complete says nothing about absence
 		err = r.vanish(context.WithoutCancel(ctx))
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
@@ -34,6 +36,7 @@ type run struct {
 	wanted  *semaphore.Weighted // chunks that the swarm is told of
 	ahead   *semaphore.Weighted // snapshots that are prepared and not published
 
+	book     vouch.Book // of encrypted chunks that are wanted
 	unproven atomic.Int64
 	fresh    atomic.Int64 // chunks put since the last commit
 
@@ -68,6 +71,7 @@ type fetch struct {
 	manifest *manifest.Manifest
 	files    []wire.File // without the manifest
 	indexes  map[string]chunks.Index
+	vouched  []chunks.Blob // those of files that are signed sums
 
 	pending atomic.Int64  // chunks to come, and one while they are being counted
 	whole   chan struct{} // closed when pending is 0
@@ -133,6 +137,12 @@ func (r *run) check(d chunks.Digest, b chunks.Blob) error {
 	kind, err := b.Kind()
 	if err != nil || !kind.IsEncrypted() {
 		return err
+	}
+	if r.cfg.Sums != nil {
+		if err := r.book.Check(d, b); err != nil {
+			return fmt.Errorf("%w: %w", swarm.ErrDoubt, err)
+		}
+		return nil
 	}
 	proven := false
 	if r.cfg.Proven != nil {
@@ -270,12 +280,29 @@ func (r *run) prepareOne(ctx context.Context, f *fetch, files []wire.File) error
 	for _, file := range files {
 		r.report.FilesSize += int64(len(file.Data)) // only here until the run has ended
 	}
-	for _, x := range f.indexes {
-		if f.err = r.want(ctx, f, x); f.err != nil {
+	for name, x := range f.indexes {
+		var sums map[chunks.Digest]vouch.Sum
+		if sums, f.err = r.signed(f, name, x); f.err == nil {
+			f.err = r.want(ctx, f, x, sums)
+		}
+		if f.err != nil {
 			return ctx.Err()
 		}
 	}
 	return nil
+}
+
+// signed returns what the origin of a snapshot says of the chunks of an index.
+func (r *run) signed(f *fetch, name string, x chunks.Index) (map[chunks.Digest]vouch.Sum, error) {
+	file, _ := f.manifest.File(name)
+	if r.cfg.Sums == nil || !vouch.Needs(file) {
+		return nil, nil
+	}
+	sums, err := r.cfg.Sums.Check(f.manifest, x, f.vouched)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return sums, nil
 }
 
 // read checks the files of a snapshot against its manifest.
@@ -294,7 +321,7 @@ func (f *fetch) read(files []wire.File) error {
 	f.manifest, f.indexes = m, map[string]chunks.Index{}
 	for _, file := range files[1:] {
 		want, listed := m.File(file.Name)
-		if !listed && file.Name != manifest.LogName {
+		if !listed && file.Name != manifest.LogName && !vouch.Is(file.Name) {
 			continue // nobody vouches for it
 		}
 		if err := f.file(file, want, listed); err != nil {
@@ -322,13 +349,15 @@ func (f *fetch) file(file wire.File, want manifest.File, listed bool) error {
 		f.indexes[file.Name] = x
 	} else if err := checkBlob(file.Data, want, listed); err != nil {
 		return err
+	} else if vouch.Is(file.Name) {
+		f.vouched = append(f.vouched, file.Data)
 	}
 	f.files = append(f.files, file)
 	return nil
 }
 
 // want tells the swarm of the chunks of an index that are missing here.
-func (r *run) want(ctx context.Context, f *fetch, x chunks.Index) error {
+func (r *run) want(ctx context.Context, f *fetch, x chunks.Index, sums map[chunks.Digest]vouch.Sum) error {
 	seen := make(map[chunks.Digest]bool)
 	var block []swarm.Chunk
 	for i, d := range x.All() {
@@ -339,19 +368,19 @@ func (r *run) want(ctx context.Context, f *fetch, x chunks.Index) error {
 		start, end := x.Range(i)
 		block = append(block, swarm.Chunk{Digest: d, Size: int(end - start)})
 		if len(block) == maxBlock {
-			if err := r.wantBlock(ctx, f, block); err != nil {
+			if err := r.wantBlock(ctx, f, block, sums); err != nil {
 				return err
 			}
 			block = block[:0]
 		}
 	}
-	return r.wantBlock(ctx, f, block)
+	return r.wantBlock(ctx, f, block, sums)
 }
 
 // maxBlock is how many chunks are looked up, and asked of all sources, at once.
 const maxBlock = 8192
 
-func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk) error {
+func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums map[chunks.Digest]vouch.Sum) error {
 	ds := make([]chunks.Digest, len(block))
 	sizes := make(map[chunks.Digest]int, len(block))
 	for i, c := range block {
@@ -361,14 +390,16 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk) erro
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	holders := r.holders(ctx, missing)
+	masks := holders(ctx, r.cfg.Sources, r.first, missing, r.cfg.Log)
 	if err := r.wanted.Acquire(ctx, int64(len(missing))); err != nil {
 		return err
 	}
+	r.book.Add(sums, missing)
 	want := make([]swarm.Chunk, len(missing))
 	for i, d := range missing {
-		want[i] = swarm.Chunk{Digest: d, Size: sizes[d], Holders: holders[i], Done: func(err error) {
+		want[i] = swarm.Chunk{Digest: d, Size: sizes[d], Holders: masks[i], Done: func(err error) {
 			r.wanted.Release(1)
+			r.book.Remove(d)
 			f.arrived(err)
 		}}
 	}
@@ -377,20 +408,19 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk) erro
 	return nil
 }
 
-// holders asks all sources which of ds they have. The one that has the
-// snapshot is asked for all of them in any case.
-func (r *run) holders(ctx context.Context, ds []chunks.Digest) []uint64 {
+// holders asks all sources which of ds they have; the one at the place first,
+// which has the snapshot, is taken to have all of them.
+func holders(ctx context.Context, sources []Source, first int, ds []chunks.Digest, log *slog.Logger) []uint64 {
 	masks := make([]uint64, len(ds))
-	for i := range masks {
-		masks[i] = 1 << r.first
-	}
-	if len(r.cfg.Sources) == 1 {
-		return masks
+	if first >= 0 {
+		for i := range masks {
+			masks[i] = 1 << first
+		}
 	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for n, src := range r.cfg.Sources {
-		if n == r.first {
+	for n, src := range sources {
+		if n == first {
 			continue
 		}
 		wg.Go(func() {
@@ -398,7 +428,7 @@ func (r *run) holders(ctx context.Context, ds []chunks.Digest) []uint64 {
 			defer cancel()
 			have, err := src.Have(ctx, ds)
 			if err != nil {
-				r.cfg.Log.Debug("source does not say what it has", "source", src.Name(), "err", err)
+				log.Debug("source does not say what it has", "source", src.Name(), "err", err)
 				return
 			}
 			mu.Lock()

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,15 +31,16 @@ func (c costs) processors(mib int) (total, server float64) {
 	return float64((least.client + least.server).Microseconds()) / 1000 / per, float64(least.server.Microseconds()) / 1000 / per
 }
 
-// timed notes what do costs, after the disk has settled. The server may be nil.
-func timed(into *costs, s *server, do func() error) error {
+// timed notes what a command costs, and a node meanwhile, after the disk has
+// settled. The node may be nil.
+func timed(into *costs, n *node, cmd *exec.Cmd) error {
 	unix.Sync()
-	client, there := used(), s.used()
-	began := time.Now()
-	if err := do(); err != nil {
-		return err
+	there, began := n.used(), time.Now()
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("holdfast %v: %w: %s", cmd.Args[1:], err, text)
 	}
-	*into = append(*into, cost{time.Since(began), used() - client, s.used() - there})
+	wall := time.Since(began)
+	*into = append(*into, cost{wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), n.used() - there})
 	return nil
 }
 
@@ -54,16 +53,12 @@ func used() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// used returns the processor time of a server, to a hundredth of a second.
-func (s *server) used() time.Duration {
-	if s == nil {
+// used returns the processor time of a node, to a hundredth of a second.
+func (n *node) used() time.Duration {
+	if n == nil {
 		return 0
 	}
-	return usedBy(s.cmd)
-}
-
-func usedBy(cmd *exec.Cmd) time.Duration {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.cmd.Process.Pid))
 	if err != nil {
 		return 0
 	}
@@ -77,21 +72,17 @@ func usedBy(cmd *exec.Cmd) time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
-// profiled writes a CPU profile of this process into dir, if there is one,
-// until the result is called.
-func profiled(dir, name string) (stop func(), err error) {
-	if dir == "" {
-		return func() {}, nil
-	}
-	f, err := os.Create(filepath.Join(dir, name+".cpu"))
+// memory returns a figure of the node's memory in bytes: VmRSS or VmHWM.
+func (n *node) memory(figure string) (int64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.cmd.Process.Pid))
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, err
+	for line := range strings.Lines(string(text)) {
+		if v, ok := strings.CutPrefix(line, figure+":"); ok {
+			kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 10, 64)
+			return kib << 10, err
+		}
 	}
-	return func() {
-		pprof.StopCPUProfile()
-		f.Close()
-	}, nil
+	return 0, fmt.Errorf("no %s", figure)
 }

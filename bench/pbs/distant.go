@@ -7,31 +7,43 @@ import (
 	"time"
 )
 
-// A distant connection delivers everything later, in both directions, and as
-// much of it as there is: a long, wide line. What is under way is bounded, as
-// it is by the windows of TCP.
-type distant struct {
-	net.Conn
-	in, out *pipe
-}
+// A line is a way to a server that delivers everything later, in both
+// directions, and as much of it as there is: it is long and wide. What is under
+// way is bounded, as it is by the windows of TCP.
+type line struct{ net.Listener }
 
 // lineBytes is what the line holds in one direction.
 const lineBytes = 256 << 20
 
-func newDistant(conn net.Conn, delay time.Duration) *distant {
-	d := &distant{conn, newPipe(delay), newPipe(delay)}
-	go d.in.fill(conn)
-	go d.out.drain(conn)
-	return d
-}
-
-func (d *distant) Read(p []byte) (int, error)  { return d.in.Read(p) }
-func (d *distant) Write(p []byte) (int, error) { return d.out.Write(p) }
-
-func (d *distant) Close() error {
-	d.in.fail(net.ErrClosed)
-	d.out.fail(net.ErrClosed)
-	return d.Conn.Close()
+// newLine returns where clients find the near end.
+func newLine(server string, delay time.Duration) (line, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return line{}, err
+	}
+	go func() { // until the listener is closed
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", server)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			for _, way := range [][2]net.Conn{{near, far}, {far, near}} {
+				p := newPipe(delay)
+				go p.fill(way[0])
+				go func() {
+					p.drain(way[1])
+					near.Close()
+					far.Close()
+				}()
+			}
+		}
+	}()
+	return line{l}, nil
 }
 
 // A pipe holds bytes until it is time.

@@ -63,6 +63,13 @@ func (w watched) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (bool,
 	return known, err
 }
 
+// Take stores a chunk in a buffer, which it frees.
+func (w watched) Take(ctx context.Context, d chunks.Digest, b *chunks.Buffer) (bool, error) {
+	known, err := chunks.PutBuffer(ctx, w.Sink, d, b)
+	w.tell(err)
+	return known, err
+}
+
 // Append says where a chunk belongs.
 func (w watched) Append(ctx context.Context, s chunks.Stored) error {
 	err := w.Sink.Append(ctx, s)

@@ -73,6 +73,9 @@ type Manifest struct {
 	// Signature is that of Canonical; nil if the manifest is not signed.
 	Signature *[SignatureSize]byte
 
+	// foreign is what stands there instead and is no signature. Some clients
+	// write such, and PBS keeps it; it fits no key.
+	foreign     string
 	unprotected object
 	unknown     object
 	unknownFile map[string]object // unknown members of files, by filename
@@ -113,7 +116,7 @@ func (m *Manifest) Add(f File) error {
 	case f.Name == LogName:
 		err = errors.New("the log of a client is not part of its backup")
 	default:
-		m.Files, m.Signature = append(m.Files, f), nil
+		m.Files, m.Signature, m.foreign = append(m.Files, f), nil, ""
 		return nil
 	}
 	return fmt.Errorf("add %.100q to the manifest of %s: %w", f.Name, m.Snapshot(), err)

@@ -68,11 +68,11 @@ func parse(text []byte) (*Manifest, error) {
 	}
 	top := takeObject(v)
 	m := &Manifest{
-		Type:      naming.Type(top.text("backup-type")),
-		ID:        top.text("backup-id"),
-		Time:      top.time("backup-time"),
-		Signature: top.signature("signature"),
+		Type: naming.Type(top.text("backup-type")),
+		ID:   top.text("backup-id"),
+		Time: top.time("backup-time"),
 	}
+	m.Signature, m.foreign = top.signature("signature")
 	files := top.list("files")
 	m.unprotected = top.optionalObject("unprotected")
 	m.unknown = top.members
@@ -203,18 +203,25 @@ func (t *taker) cryptMode(name string) CryptMode {
 	return c
 }
 
-func (t *taker) signature(name string) *[SignatureSize]byte {
+// maxForeign bounds in bytes what stands where a signature should.
+const maxForeign = 1024
+
+// signature returns a signature, or what stands there and is none.
+func (t *taker) signature(name string) (sum *[SignatureSize]byte, foreign string) {
 	if t.members[name] == nil {
 		t.take(name)
-		return nil
+		return nil, ""
 	}
 	s := t.text(name)
 	raw, err := hex.DecodeString(s)
-	if err != nil || len(raw) != SignatureSize || hex.EncodeToString(raw) != s {
+	switch {
+	case len(s) > maxForeign || s == "":
 		t.fail(name, fmt.Errorf("is %.80q, want %d small hexadecimal digits", s, 2*SignatureSize))
-		return nil
+		return nil, ""
+	case err != nil || len(raw) != SignatureSize || hex.EncodeToString(raw) != s:
+		return nil, s
 	}
-	return (*[SignatureSize]byte)(raw)
+	return (*[SignatureSize]byte)(raw), ""
 }
 
 func (t *taker) list(name string) []any {

@@ -49,13 +49,14 @@ func (m *Manifest) Sign(key *chunks.Key) error {
 		return fmt.Errorf("sign manifest of %s: %w: it has a null", m.Snapshot(), ErrInvalid)
 	}
 	sum := key.Sign(text)
-	m.Signature = &sum
+	m.Signature, m.foreign = &sum, ""
 	m.setUnprotected(fingerprintName, key.Fingerprint().String())
 	return nil
 }
 
-// Signed reports whether the manifest has a signature, whoever made it.
-func (m *Manifest) Signed() bool { return m.Signature != nil }
+// Signed reports whether the manifest has a signature, whoever made it, or
+// something else in its place.
+func (m *Manifest) Signed() bool { return m.Signature != nil || m.foreign != "" }
 
 // Check checks the manifest with the key that the backup was made with, nil if
 // there is none. The error is a [*KeyError] of
@@ -106,7 +107,7 @@ func (m *Manifest) checkSignature(key *chunks.Key) error {
 		return err
 	}
 	want := key.Sign(text)
-	if hasNull(m.signed()) || !hmac.Equal(want[:], m.Signature[:]) {
+	if m.Signature == nil || hasNull(m.signed()) || !hmac.Equal(want[:], m.Signature[:]) {
 		return m.keyError(ErrSignature, "signature does not fit: the manifest was changed, or signed with another key",
 			"do not trust this copy of the snapshot; restore from another copy of it, or another snapshot")
 	}

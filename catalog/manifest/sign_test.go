@@ -130,3 +130,30 @@ func TestSign(t *testing.T) {
 		t.Errorf("signed with a null in it: %v", err)
 	}
 }
+
+// Some clients write something else in place of a signature. PBS keeps that, and
+// so do we; but it fits no key, and is not taken for the lack of one.
+func TestForeignSignatureFitsNoKey(t *testing.T) {
+	for _, foreign := range []string{"AA:22:66:21:27:8A:F9:06", "ab", strings.ToUpper(csum), "\u2028"} {
+		m, err := Parse([]byte(text(file("a.blob", ""), `,"signature":"`+foreign+`"`)))
+		if err != nil {
+			t.Fatalf("%q: %v", foreign, err)
+		}
+		again, err := m.JSON()
+		if err == nil {
+			m, err = Parse(again)
+		}
+		if err != nil || !m.Signed() || !strings.Contains(string(again), `"signature": "`+foreign+`"`) {
+			t.Fatalf("%q: written as %s, %v", foreign, again, err)
+		}
+		if err := m.Check(ourKey); !errors.Is(err, ErrSignature) {
+			t.Errorf("%q with a key: %v, want %v", foreign, err, ErrSignature)
+		}
+		if err := m.Check(nil); !errors.Is(err, ErrMissingKey) {
+			t.Errorf("%q without a key: %v, want %v", foreign, err, ErrMissingKey)
+		}
+		if err := m.Sign(ourKey); err != nil || m.Check(ourKey) != nil {
+			t.Errorf("%q: signed in earnest: %v, %v", foreign, err, m.Check(ourKey))
+		}
+	}
+}

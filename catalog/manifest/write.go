@@ -58,6 +58,8 @@ func (m *Manifest) JSON() ([]byte, error) {
 	o["signature"] = nil
 	if m.Signature != nil {
 		o["signature"] = hex.EncodeToString(m.Signature[:])
+	} else if m.foreign != "" {
+		o["signature"] = m.foreign
 	}
 	return m.checked(appendPretty(nil, o))
 }

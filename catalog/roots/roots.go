@@ -33,34 +33,33 @@ type Roots struct {
 var own = map[string]bool{"packs": true, "index": true, "gc": true, "cloud": true}
 
 const (
-	maxDepth    = 40 // of directories: 7 namespaces take 14, and links could go round
-	maxListings = 8  // before a tree counts as one that never holds still
+	maxDepth = 40 // of directories: 7 namespaces take 14, and links could go round
+	maxTries = 8  // before a tree counts as one that never holds still
 )
 
 // Each calls fn for every index file. The trash is listed last, so a snapshot
 // that is forgotten meanwhile is seen in one place or the other. Against moves
-// by hand the tree is listed until nothing has gone since the listing before:
+// by hand the tree is listed twice, until nothing has gone in between:
 // what was moved from a directory not read yet to one that was read is in that
 // one the next time. What has come in between is no reason to list again; it
 // belongs to sessions that keep its chunks. A directory that cannot be read is
 // an error: what is in it might be needed.
 func (r Roots) Each(ctx context.Context, fn func(gc.Root) error) error {
-	last, err := r.list(ctx)
-	for pause := firstPause; err == nil && pause < firstPause<<maxListings; pause *= 2 {
-		var next []string
-		if next, err = r.list(ctx); err != nil {
+	for pause := firstPause; pause < firstPause<<maxTries; pause *= 2 {
+		last, err := r.list(ctx)
+		if err != nil {
+			return err
+		}
+		next, err := r.list(ctx) // at once: the less time, the less goes
+		if err != nil {
 			return err
 		}
 		if !gone(last, next) {
 			return r.each(next, fn)
 		}
-		last = next
 		if err := wait(ctx, pause); err != nil {
 			return err
 		}
-	}
-	if err != nil {
-		return err
 	}
 	return fmt.Errorf("list index files of %s: they go faster than they can be listed; try again", r.Dir)
 }

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -225,4 +227,43 @@ func TestForgottenMeanwhileIsFound(t *testing.T) {
 	if err != nil || len(got) != 1 || m.n != 2 {
 		t.Errorf("roots are %q, %v after %d listings; want the one in the trash", got, err, m.n)
 	}
+}
+
+// Snapshots that go all the time, though not while the tree is being read, are
+// no reason to give up.
+func TestRemovalsMeanwhileAreNoHindrance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		name := func(n int) string { return fmt.Sprintf("vm/%d/2026-01-01T00:00:00Z/x.fidx", n) }
+		const many = 10_000
+		for n := range 50 {
+			write(t, dir, name(n), fixed(t, "x"))
+		}
+		var mu sync.Mutex
+		gone := 0
+		remove := func() {
+			mu.Lock()
+			defer mu.Unlock()
+			if gone < many {
+				os.Remove(path.Join(dir, name(gone%50)))
+				write(t, dir, name((gone+49)%50), fixed(t, "x"))
+				gone++
+			}
+		}
+		ctx, done := context.WithCancel(t.Context())
+		defer done()
+		m := &maker{FS: disk.OS{}, change: func(n int) {
+			if n == 2 {
+				remove()
+			}
+		}}
+		go func() {
+			for wait(ctx, 5*time.Millisecond) == nil {
+				remove()
+			}
+		}()
+		if _, err := list(Roots{m, dir}); err != nil {
+			t.Errorf("after %d listings, and %d that went: %v", m.n, gone, err)
+		}
+	})
 }

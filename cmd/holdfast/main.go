@@ -18,9 +18,12 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/account"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/datastore"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/job"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/key"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/node"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/notify"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/remote"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/s3"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/schedule"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/snapshot"
@@ -41,7 +44,7 @@ func main() {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // so that whoever asks a second time is not kept waiting
 	os.Exit(run(ctx, cli.Env{Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Terminal: cli.IsTerminal(os.Stderr)}, os.Args[1:]))
 }
 
@@ -79,6 +82,7 @@ func newRoot(e cli.Env) *cobra.Command {
 	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
 	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o),
-		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewTraffic(o), s3.New(o))
+		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o), notify.New(o), remote.New(o))
+	addExamples(root)
 	return root
 }

@@ -404,6 +404,16 @@ func (g *Guard) CloseBreaker(actor, reason string) error {
 	return g.add(actor, kindTrip, Trip{reason, true})
 }
 
+// Breaker tells whether the breaker is open, and why.
+func (g *Guard) Breaker() (open bool, why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.s.trip == nil {
+		return false, ""
+	}
+	return true, g.s.trip.Reason
+}
+
 // MayDelete returns nil if a snapshot of an age with so many proven copies
 // elsewhere may be deleted.
 func (g *Guard) MayDelete(scope string, age time.Duration, copies int) error {

@@ -122,23 +122,26 @@ func New(cfg Config) (*Exchange, error) {
 	return e, nil
 }
 
-// Append adds a record to our own feed and returns when it is durable. If a
-// peer has more of our feed than we have, the record begins a new epoch.
-func (e *Exchange) Append(kind uint16, data []byte) (feed.Head, error) {
+// Append adds records to our own feed, all or none, and returns when they are
+// durable. If somebody has more of our feed than we have, they begin a new epoch.
+func (e *Exchange) Append(records ...feed.Statement) (feed.Head, error) {
 	e.append.Lock()
 	defer e.append.Unlock()
+	return e.add(records)
+}
+
+func (e *Exchange) add(records []feed.Statement) (h feed.Head, err error) {
 	e.mu.Lock()
 	lost, ours := e.lost, e.heads[e.self]
 	e.mu.Unlock()
-	add := func() (feed.Record, error) { return e.cfg.Store.Append(e.cfg.Key, time.Now(), kind, data) }
 	if ours.Before(lost) {
-		add = func() (feed.Record, error) { return e.cfg.Store.NewEpoch(e.cfg.Key, time.Now(), kind, data, lost) }
+		h, err = e.cfg.Store.NewEpoch(e.cfg.Key, time.Now(), lost, records...)
+	} else {
+		h, err = e.cfg.Store.Append(e.cfg.Key, time.Now(), records...)
 	}
-	r, err := add()
 	if err != nil {
 		return feed.Head{}, err
 	}
-	h := feed.Head{Epoch: r.Epoch, Seq: r.Seq, Hash: r.Hash(e.self)}
 	e.moved(e.self, h)
 	return h, nil
 }
@@ -147,13 +150,27 @@ func (e *Exchange) Append(kind uint16, data []byte) (feed.Head, error) {
 func (e *Exchange) Rebase(records []feed.Statement) error {
 	e.append.Lock()
 	defer e.append.Unlock()
-	h, err := e.cfg.Store.Rebase(e.cfg.Key, time.Now(), records)
+	all, err := feed.Base(records)
 	if err != nil {
 		return err
 	}
-	e.moved(e.self, h)
+	if _, err := e.add(all); err != nil {
+		return err
+	}
 	_, err = e.cfg.Store.Compact(e.self)
 	return err
+}
+
+// Lost says that our own feed was longer once: the ledger has a checkpoint of
+// it. It tells whether that is news.
+func (e *Exchange) Lost(known feed.Head) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fresh := e.heads[e.self].Before(known) && e.lost.Before(known)
+	if fresh {
+		e.lost = known
+	}
+	return fresh
 }
 
 func (e *Exchange) moved(o feed.Origin, h feed.Head) {

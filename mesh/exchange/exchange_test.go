@@ -102,7 +102,7 @@ func (c *crowd) run(nodes ...*node) {
 func (x *node) say(t *testing.T, n int) {
 	t.Helper()
 	for i := range n {
-		if _, err := x.Append(7, fmt.Appendf(nil, "%s says %d", x.name, i)); err != nil {
+		if _, err := x.Append(feed.Statement{Kind: 7, Data: fmt.Appendf(nil, "%s says %d", x.name, i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestPullGoesOn(t *testing.T) {
 		a, b := c.nodes[0], c.nodes[1]
 		big := make([]byte, 60<<10)
 		for range 30 { // some batches
-			if _, err := a.Append(7, big); err != nil {
+			if _, err := a.Append(feed.Statement{Kind: 7, Data: big}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -306,7 +306,7 @@ func TestBudget(t *testing.T) {
 		a, b := c.nodes[0], c.nodes[1]
 		b.budget = newBudget(600 << 10)
 		for range 40 {
-			if _, err := a.Append(7, make([]byte, 60<<10)); err != nil {
+			if _, err := a.Append(feed.Statement{Kind: 7, Data: make([]byte, 60<<10)}); err != nil {
 				t.Fatal(err)
 			}
 		}

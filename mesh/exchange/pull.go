@@ -221,13 +221,7 @@ func (e *Exchange) pullOwn(s session, theirs placed) error {
 		return err
 	}
 	known := feed.Head{Epoch: r.Epoch, Seq: r.Seq, Hash: r.Hash(e.self)}
-	e.mu.Lock()
-	fresh := e.heads[e.self].Before(known) && e.lost.Before(known)
-	if fresh {
-		e.lost = known
-	}
-	e.mu.Unlock()
-	if fresh {
+	if e.Lost(known) {
 		e.cfg.Log.Warn("peers know more of this node than it does: its disk went back", "node", s.node, "epoch", known.Epoch, "seq", known.Seq)
 		if e.cfg.Behind != nil {
 			e.cfg.Behind(known)

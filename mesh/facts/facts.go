@@ -28,6 +28,8 @@ const (
 	KindRunStarted  = 6
 	KindRunEnded    = 7
 	KindHeld        = 8 // many of the above in one, in a base
+	KindKept        = 9
+	KindDropped     = 10
 )
 
 // A Group is what snapshots of one guest or host belong to.
@@ -101,6 +103,18 @@ type (
 		Group  Group  `cbor:"2,keyasint"`
 		Copies []Copy `cbor:"3,keyasint"`
 	}
+	// Kept says that the node has a datastore, and how it is.
+	Kept struct {
+		Store   string `cbor:"1,keyasint"`
+		Size    uint64 `cbor:"2,keyasint,omitempty"` // of its disk, in bytes
+		Free    uint64 `cbor:"3,keyasint,omitempty"`
+		Damaged uint64 `cbor:"4,keyasint,omitempty"` // chunks in quarantine
+		State   string `cbor:"5,keyasint,omitempty"` // why it is not in service; "": it is
+	}
+	// Dropped says that the node has a datastore no more, and nothing in it.
+	Dropped struct {
+		Store string `cbor:"1,keyasint"`
+	}
 )
 
 // A Copy is what is known of one snapshot of a group in one datastore of one
@@ -129,6 +143,8 @@ func (Released) kind() uint16    { return KindReleased }
 func (RunStarted) kind() uint16  { return KindRunStarted }
 func (RunEnded) kind() uint16    { return KindRunEnded }
 func (Held) kind() uint16        { return KindHeld }
+func (Kept) kind() uint16        { return KindKept }
+func (Dropped) kind() uint16     { return KindDropped }
 
 const (
 	maxText = 256 // bytes of any text
@@ -170,6 +186,9 @@ func Encode(f Fact) (feed.Statement, error) {
 	case RunEnded:
 		v.Text = cut(v.Text)
 		f = v
+	case Kept:
+		v.State = cut(v.State)
+		f = v
 	}
 	if err := check(f); err != nil {
 		return feed.Statement{}, err
@@ -198,6 +217,10 @@ func Parse(kind uint16, data []byte) (Fact, error) {
 		return parse[RunEnded](data)
 	case KindHeld:
 		return parse[Held](data)
+	case KindKept:
+		return parse[Kept](data)
+	case KindDropped:
+		return parse[Dropped](data)
 	}
 	return nil, fmt.Errorf("kind %d: %w", kind, ErrUnknown)
 }
@@ -243,6 +266,10 @@ func check(f Fact) error {
 		for _, c := range v.Copies {
 			texts = append(texts, c.From, c.Why)
 		}
+	case Kept:
+		texts = append(texts, v.Store, v.State)
+	case Dropped:
+		texts = append(texts, v.Store)
 	}
 	for _, t := range texts {
 		if len(t) > maxText || !printable(t) {
@@ -275,3 +302,6 @@ func cut(s string) string {
 	}
 	return string(clean)
 }
+
+// Clean makes a text of any origin one that a fact can hold.
+func Clean(s string) string { return cut(s) }

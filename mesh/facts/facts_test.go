@@ -2,6 +2,7 @@ package facts
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +46,7 @@ func say(t testing.TB, s *feed.Store, node int, at time.Time, facts ...Fact) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Append(nodeKey(node), at, st.Kind, st.Data); err != nil {
+		if _, err := s.Append(nodeKey(node), at, st); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -64,7 +66,7 @@ func snap(at int64) Snapshot { return Snapshot{"main", guest, at} }
 func TestWhoHoldsWhat(t *testing.T) {
 	s := open(t)
 	say(t, s, 0, began, Added{Snapshot: snap(100), Size: 7, Manifest: [32]byte{1}}, Added{Snapshot: snap(200), Size: 8}, Added{Snapshot: snap(300)})
-	say(t, s, 1, began, Added{Snapshot: snap(100), Manifest: [32]byte{1}, From: "alpha"}, Added{Snapshot: snap(200)})
+	say(t, s, 1, began, Added{Snapshot: snap(100), Manifest: [32]byte{1}, From: "alpha"}, Added{Snapshot: snap(200), From: "alpha"})
 	m := load(t, s)
 	say(t, s, 0, began.Add(time.Hour), Verified{snap(100), true}, Verified{snap(200), false}, Pruned{snap(300), "retention"},
 		RunStarted{"UPID:1", "nightly", "verify"}, RunEnded{Run: "UPID:1", Job: "nightly", Of: "verify", OK: true, Bytes: 15}, RunStarted{"UPID:2", "", "backup"})
@@ -88,14 +90,18 @@ func TestWhoHoldsWhat(t *testing.T) {
 	if len(m.Holders(guest, 300)) != 0 {
 		t.Error("what was pruned is held")
 	}
-	groups := m.Groups()
-	if len(groups) != 1 || groups[0].Count != 3 || groups[0].Newest != 200 {
+	main := func() []GroupView {
+		return slices.SortedFunc(slices.Values(m.Groups()), func(a, b GroupView) int { return cmp.Compare(b.Home.Store, a.Home.Store) })
+	}
+	groups := main()
+	if len(groups) != 2 || groups[0].Count != 2 || groups[0].Newest != 200 || groups[0].Home.Origin != origin(0) || groups[0].Copies() != 2 ||
+		len(groups[1].Places) != 1 || groups[1].Home.Store != "cold" {
 		t.Fatalf("%+v", groups)
 	}
-	for _, n := range groups[0].Nodes {
-		want := GroupAt{Origin: n.Origin, Count: 2, Newest: 200, Bad: 1, Checked: began.Add(time.Hour).Unix()}
+	for _, n := range groups[0].Places {
+		want := GroupAt{Origin: n.Origin, Store: "main", Group: guest, Count: 2, Newest: 200, Bad: 1, Checked: began.Add(time.Hour).Unix()}
 		if n.Origin == origin(1) {
-			want.Count, want.Checked = 3, 0
+			want.Checked = 0
 		}
 		if n != want {
 			t.Errorf("%+v, want %+v", n, want)
@@ -103,10 +109,13 @@ func TestWhoHoldsWhat(t *testing.T) {
 	}
 	say(t, s, 0, began, Added{Snapshot: snap(400)})
 	m.Load(s)
-	for _, n := range m.Groups()[0].Nodes {
-		if want := map[bool]int{true: 0, false: 1}[n.Origin == origin(0)]; n.Behind != want {
+	for _, n := range main()[0].Places {
+		if want := map[bool]int{true: 0, false: 1}[n.Origin == origin(0)]; n.Behind != want || main()[0].Lag(n) != time.Duration(want)*200*time.Second {
 			t.Errorf("behind by %d, want %d", n.Behind, want)
 		}
+	}
+	if n := main()[0].Copies(); n != 1 {
+		t.Errorf("%d copies of what only one has", n)
 	}
 	for _, v := range m.Nodes() {
 		if v.Origin != origin(0) {
@@ -122,11 +131,11 @@ func TestWhoHoldsWhat(t *testing.T) {
 func TestUnknownIsSkipped(t *testing.T) {
 	s := open(t)
 	say(t, s, 0, began, Added{Snapshot: snap(1)})
-	if _, err := s.Append(nodeKey(0), began, 99, []byte("from the future")); err != nil {
+	if _, err := s.Append(nodeKey(0), began, feed.Statement{Kind: 99, Data: []byte("from the future")}); err != nil {
 		t.Fatal(err)
 	}
 	newer, _ := encoding.Marshal(map[int]any{1: snap(2), 3: [32]byte{}, 77: "more"})
-	if _, err := s.Append(nodeKey(0), began, KindAdded, newer); err != nil {
+	if _, err := s.Append(nodeKey(0), began, feed.Statement{Kind: KindAdded, Data: newer}); err != nil {
 		t.Fatal(err)
 	}
 	if v := load(t, s).Nodes(); v[0].Snapshots != 2 || v[0].Skipped != 1 {
@@ -158,7 +167,13 @@ func TestTexts(t *testing.T) {
 // random says things of some snapshots at random.
 func random(rng *rand.Rand) Fact {
 	n := Snapshot{fmt.Sprint("store ", rng.IntN(2)), Group{Type: "vm", ID: fmt.Sprint(rng.IntN(3))}, int64(rng.IntN(10))}
-	switch rng.IntN(8) {
+	switch rng.IntN(10) {
+	case 8:
+		return Kept{n.Store, 100, uint64(rng.IntN(100)), 0, ""}
+	case 9:
+		if rng.IntN(4) == 0 {
+			return Dropped{n.Store}
+		}
 	case 0:
 		return Verified{n, rng.IntN(2) == 0}
 	case 1:
@@ -251,7 +266,7 @@ func TestHalfABase(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, fact := range []Fact{
-		Added{Snapshot: snap(1), Size: 1, From: "x"}, Verified{snap(1), true}, Pruned{snap(1), "why"}, Quarantined{snap(1), "why"}, Released{snap(1)},
+		Kept{"main", 10, 5, 1, "offline"}, Dropped{"main"}, Added{Snapshot: snap(1), Size: 1, From: "x"}, Verified{snap(1), true}, Pruned{snap(1), "why"}, Quarantined{snap(1), "why"}, Released{snap(1)},
 		RunStarted{"a", "b", "c"}, RunEnded{Run: "a", Of: "b", Text: "c"}, Held{"main", guest, []Copy{{Time: 1, Why: "x"}}},
 	} {
 		st, _ := Encode(fact)

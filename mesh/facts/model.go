@@ -19,6 +19,7 @@ import (
 type Model struct {
 	mu    sync.RWMutex
 	nodes map[feed.Origin]*state
+	told  []*func(News) // who wants to know
 }
 
 // A state is what one node says.
@@ -30,7 +31,8 @@ type state struct {
 	count   int
 	runs    map[string]Run // the last of each job, by kind and job
 	running map[string]Run // by UPID
-	skipped int            // records that were not understood
+	stores  map[string]StoreView
+	skipped int // records that were not understood
 
 	next    *state // under a base that is not complete
 	missing uint32 // records of it
@@ -59,7 +61,7 @@ type Run struct {
 func NewModel() *Model { return &Model{nodes: map[feed.Origin]*state{}} }
 
 func newState() *state {
-	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}}
+	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}}
 }
 
 // Load reads all feeds of a store.
@@ -76,8 +78,10 @@ func (m *Model) Load(s *feed.Store) error {
 	return nil
 }
 
-// Follow reads what is new in one feed.
+// Follow reads what is new in one feed, and tells who has subscribed.
 func (m *Model) Follow(s *feed.Store, o feed.Origin) error {
+	fresh := map[string]bool{}
+	defer func() { m.tell(o, fresh) }()
 	for {
 		m.mu.RLock()
 		var at feed.Head
@@ -106,6 +110,9 @@ func (m *Model) Follow(s *feed.Store, o feed.Origin) error {
 		for i, r := range records {
 			if at := (feed.Head{Epoch: r.Epoch, Seq: r.Seq}); st.at.Before(at) { // somebody else follows, too
 				st.take(o, r, facts[i])
+				if store, is := news(facts[i]); is {
+					fresh[store] = true
+				}
 			}
 		}
 		m.mu.Unlock()
@@ -134,7 +141,7 @@ func (s *state) take(o feed.Origin, r feed.Record, f Fact) {
 		s.apply(o, r, f)
 	}
 	if s.next != nil && s.missing == 0 {
-		s.copies, s.count, s.runs, s.running = s.next.copies, s.next.count, s.next.runs, s.next.running
+		s.copies, s.count, s.runs, s.running, s.stores = s.next.copies, s.next.count, s.next.runs, s.next.running, s.next.stores
 		s.records, s.next = s.next.records, nil
 	}
 }
@@ -169,6 +176,10 @@ func (s *state) apply(o feed.Origin, r feed.Record, f Fact) {
 		for _, c := range v.Copies {
 			s.put(Snapshot{v.Store, v.Group, c.Time}, c)
 		}
+	case Kept:
+		s.keep(v, r.At)
+	case Dropped:
+		s.drop(v.Store)
 	default:
 		s.skipped++
 	}
@@ -235,6 +246,13 @@ func (m *Model) Base(o feed.Origin) (all []feed.Statement, err error) {
 			}
 			all = append(all, st)
 		}
+	}
+	for _, v := range s.stores {
+		st, err := Encode(v.Kept)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
 	}
 	for _, r := range s.runs {
 		st, err := Encode(RunEnded{r.ID, r.Job, r.Of, r.OK, r.Text, r.Bytes})

@@ -53,82 +53,38 @@ func (m *Model) Held(o feed.Origin, yield func(Group, Holding) bool) {
 	}
 }
 
-// A GroupView is a group over all nodes.
-type GroupView struct {
-	Group  Group
-	Newest int64 // time of the newest snapshot that anybody holds
-	Count  int   // different times
-	Nodes  []GroupAt
-}
-
-// A GroupAt is what one node holds of a group.
-type GroupAt struct {
-	Origin  feed.Origin
-	Count   int   // snapshots, in any of its datastores
-	Newest  int64 // time of the newest
-	Behind  int   // how many snapshots are newer elsewhere
-	Bad     int   // damaged or in quarantine
-	Checked int64 // when the copy that was verified longest ago was, 0: one never was
-}
-
-// Lag is how much older the newest snapshot of a node is than that of all.
-func (v GroupView) Lag(n GroupAt) time.Duration {
-	return time.Duration(v.Newest-n.Newest) * time.Second
-}
-
-// Groups returns all groups, ordered by name, and who holds how much of each.
-func (m *Model) Groups() []GroupView {
+// Snapshots returns what a node holds in one of its datastores, ordered by
+// group and time.
+func (m *Model) Snapshots(o feed.Origin, store string) (all []Held) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	views := map[Group]*GroupView{}
-	times := map[Group][]int64{}
-	for _, o := range m.origins() {
-		for _, p := range m.nodes[o].places() {
-			copies := m.nodes[o].copies[p]
-			v := views[p.group]
-			if v == nil {
-				v = &GroupView{Group: p.group}
-				views[p.group] = v
-			}
-			v.add(o, copies)
-			for _, c := range copies {
-				times[p.group] = append(times[p.group], c.Time)
-			}
+	s := m.nodes[o]
+	if s == nil {
+		return nil
+	}
+	for _, p := range s.places() {
+		if p.store == store {
+			all = append(all, Held{store, p.group, slices.Clone(s.copies[p])})
 		}
 	}
-	all := make([]GroupView, 0, len(views))
-	for g, v := range views {
-		distinct := times[g]
-		slices.Sort(distinct)
-		distinct = slices.Compact(distinct)
-		v.Count, v.Newest = len(distinct), distinct[len(distinct)-1]
-		for i := range v.Nodes {
-			at, found := slices.BinarySearch(distinct, v.Nodes[i].Newest)
-			if found {
-				at++
-			}
-			v.Nodes[i].Behind = len(distinct) - at
-		}
-		all = append(all, *v)
-	}
-	slices.SortFunc(all, func(a, b GroupView) int { return a.Group.compare(b.Group) })
 	return all
 }
 
-// add counts the copies in one datastore of a node.
-func (v *GroupView) add(o feed.Origin, copies []Copy) {
-	if n := len(v.Nodes); n == 0 || v.Nodes[n-1].Origin != o {
-		v.Nodes = append(v.Nodes, GroupAt{Origin: o, Checked: copies[0].Verified})
-	}
-	at := &v.Nodes[len(v.Nodes)-1]
-	at.Count += len(copies)
-	at.Newest = max(at.Newest, copies[len(copies)-1].Time)
-	for _, c := range copies {
-		at.Checked = min(at.Checked, c.Verified)
-		if c.Damaged || c.Quarantined != 0 {
-			at.Bad++
+// Copies returns every copy of what a manifest is the sum of, wherever it is
+// and whatever its group is called there, ordered by node and datastore.
+func (m *Model) Copies(manifest [32]byte) (all []Holding) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, o := range m.origins() {
+		for _, p := range m.nodes[o].places() {
+			for _, c := range m.nodes[o].copies[p] {
+				if c.Manifest == manifest {
+					all = append(all, Holding{o, p.store, c})
+				}
+			}
 		}
 	}
+	return all
 }
 
 // A NodeView is what one node says, in short.
@@ -138,21 +94,23 @@ type NodeView struct {
 	Newest    time.Time // when that was written
 	Snapshots int
 	Groups    int
-	Bytes     uint64 // of the files of all snapshots, before deduplication
-	Bad       int    // damaged or in quarantine
-	Behind    int    // groups of which somebody else has a newer snapshot
-	Running   []Run  // oldest first
-	Last      []Run  // the last of each job, newest first
-	Skipped   int    // records that this version did not understand
+	Bytes     uint64        // of the files of all snapshots, before deduplication
+	Bad       int           // damaged or in quarantine
+	Behind    int           // groups of which somebody else has a newer snapshot
+	Lag       time.Duration // how much older its newest of one of them is, at most
+	Running   []Run         // oldest first
+	Last      []Run         // the last of each job, newest first
+	Skipped   int           // records that this version did not understand
 }
 
 // Nodes returns what each node says, ordered by origin.
 func (m *Model) Nodes() []NodeView {
-	behind := map[feed.Origin]int{}
+	behind, lag := map[feed.Origin]int{}, map[feed.Origin]time.Duration{}
 	for _, g := range m.Groups() {
-		for _, n := range g.Nodes {
+		for _, n := range g.Places {
 			if n.Behind > 0 {
 				behind[n.Origin]++
+				lag[n.Origin] = max(lag[n.Origin], g.Lag(n))
 			}
 		}
 	}
@@ -161,7 +119,7 @@ func (m *Model) Nodes() []NodeView {
 	all := make([]NodeView, 0, len(m.nodes))
 	for _, o := range m.origins() {
 		s := m.nodes[o]
-		v := NodeView{Origin: o, At: s.at, Newest: s.newest, Snapshots: s.count, Behind: behind[o], Skipped: s.skipped}
+		v := NodeView{Origin: o, At: s.at, Newest: s.newest, Snapshots: s.count, Behind: behind[o], Lag: lag[o], Skipped: s.skipped}
 		groups := map[Group]bool{}
 		for p, copies := range s.copies {
 			groups[p.group] = true

@@ -33,37 +33,21 @@ func BaseLength(r Record) (n uint32, ok bool) {
 
 // Rebase appends a base to this node's own feed: the records say all that
 // still holds. Either all of it is stored or nothing; it returns the new head.
-func (s *Store) Rebase(key ed25519.PrivateKey, at time.Time, records []Statement) (h Head, err error) {
-	if len(records) > maxBase {
-		return h, fmt.Errorf("a base of %d records, want at most %d", len(records), maxBase)
-	}
-	o := OriginOf(key)
-	all := append([]Statement{{KindBase, binary.BigEndian.AppendUint32(nil, uint32(len(records)))}}, records...)
-	err = s.db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(o[:])
-		if err != nil {
-			return err
-		}
-		if h, err = head(o, b); err != nil {
-			return err
-		}
-		for _, st := range all {
-			if len(st.Data) > MaxData {
-				return fmt.Errorf("a record of %d bytes, want at most %d", len(st.Data), MaxData)
-			}
-			r := Record{Epoch: max(h.Epoch, 1), Seq: h.Seq + 1, At: time.UnixMilli(at.UnixMilli()), Prev: h.Hash, Kind: st.Kind, Data: st.Data}
-			r.sign(key)
-			if err := b.Put(place(r.Epoch, r.Seq), r.Bytes()); err != nil {
-				return err
-			}
-			h = Head{r.Epoch, r.Seq, r.Hash(o)}
-		}
-		return nil
-	})
+func (s *Store) Rebase(key ed25519.PrivateKey, at time.Time, records []Statement) (Head, error) {
+	all, err := Base(records)
 	if err != nil {
-		return Head{}, fmt.Errorf("rebase %s: %w", s, err)
+		return Head{}, err
 	}
-	return h, nil
+	return s.append(key, at, all, 0)
+}
+
+// Base returns a base and the records that belong to it.
+func Base(records []Statement) ([]Statement, error) {
+	if len(records) > maxBase {
+		return nil, fmt.Errorf("a base of %d records, want at most %d", len(records), maxBase)
+	}
+	base := Statement{KindBase, binary.BigEndian.AppendUint32(nil, uint32(len(records)))}
+	return append([]Statement{base}, records...), nil
 }
 
 // A Statement is what a record says, before it is one.

@@ -28,9 +28,17 @@ func open(t testing.TB) *Store {
 
 func (s *Store) add(t testing.TB, text string) Record {
 	t.Helper()
-	r, err := s.Append(key, now, 7, []byte(text))
+	h, err := s.Append(key, now, Statement{7, []byte(text)})
 	if err != nil {
 		t.Fatal(err)
+	}
+	b, err := s.After(origin, h.Epoch, h.Seq-1, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Parse(origin, b[0])
+	if err != nil || r.Hash(origin) != h.Hash {
+		t.Fatalf("%+v, %v", r, err)
 	}
 	return r
 }
@@ -103,8 +111,11 @@ func TestWhatIsNotTaken(t *testing.T) {
 	if _, err := b.Take(Origin{9}, records); !errors.Is(err, ErrInvalid) {
 		t.Errorf("in the name of another: %v", err)
 	}
-	if _, err := a.Append(key, now, 1, make([]byte, MaxData+1)); err == nil {
+	if _, err := a.Append(key, now, Statement{1, nil}, Statement{1, make([]byte, MaxData+1)}); err == nil {
 		t.Error("a record of any length is written")
+	}
+	if h := must(a.Head(origin)); h.Seq != 4 {
+		t.Errorf("half of what was refused is there: %+v", h)
 	}
 }
 
@@ -150,7 +161,7 @@ func TestNewEpochBehindALostPart(t *testing.T) {
 	if behind, err := back.Check(origin, known); !behind || err != nil {
 		t.Fatalf("it does not notice: %v", err)
 	}
-	r, err := back.NewEpoch(key, now, 1, []byte("restored"), known)
+	r, err := back.NewEpoch(key, now, known, Statement{1, []byte("restored")})
 	if err != nil || r.Epoch != 2 || r.Seq != 3 {
 		t.Fatalf("%+v, %v", r, err)
 	}

@@ -26,11 +26,20 @@ func Open(path string) (*Store, error) {
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		err = errors.New("another process has it open")
 	}
+	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
+		err = &DamagedError{err}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open feeds %s: %w", path, err)
 	}
 	return &Store{db, path}, nil
 }
+
+// A DamagedError says that a file is none of feeds, or not any more.
+type DamagedError struct{ Err error }
+
+func (e *DamagedError) Error() string { return "the file is damaged: " + e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
 
 func (s *Store) String() string { return "feeds " + s.path }
 
@@ -42,41 +51,46 @@ func place(epoch, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, epoch), seq)
 }
 
-// Append signs and stores the next record of this node's own feed, and returns
-// when it is durable.
-func (s *Store) Append(key ed25519.PrivateKey, at time.Time, kind uint16, data []byte) (Record, error) {
-	return s.append(key, at, kind, data, 0)
+// Append signs and stores the next records of this node's own feed, all or
+// none, and returns where it ends when they are durable.
+func (s *Store) Append(key ed25519.PrivateKey, at time.Time, records ...Statement) (Head, error) {
+	return s.append(key, at, records, 0)
 }
 
-// NewEpoch begins a new epoch of this node's own feed with a record behind the
+// NewEpoch begins a new epoch of this node's own feed with records behind the
 // newest that is here. It is for a node that finds itself behind what others
 // have of it; known is the newest head that they have.
-func (s *Store) NewEpoch(key ed25519.PrivateKey, at time.Time, kind uint16, data []byte, known Head) (Record, error) {
-	return s.append(key, at, kind, data, known.Epoch+1)
+func (s *Store) NewEpoch(key ed25519.PrivateKey, at time.Time, known Head, records ...Statement) (Head, error) {
+	return s.append(key, at, records, known.Epoch+1)
 }
 
-func (s *Store) append(key ed25519.PrivateKey, at time.Time, kind uint16, data []byte, epoch uint64) (r Record, err error) {
-	if len(data) > MaxData {
-		return r, fmt.Errorf("a record of %d bytes, want at most %d", len(data), MaxData)
-	}
+func (s *Store) append(key ed25519.PrivateKey, at time.Time, records []Statement, epoch uint64) (h Head, err error) {
 	o := OriginOf(key)
 	err = s.db.Update(func(tx *bolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(o[:])
 		if err != nil {
 			return err
 		}
-		h, err := head(o, b)
-		if err != nil {
+		if h, err = head(o, b); err != nil {
 			return err
 		}
-		r = Record{Epoch: max(h.Epoch, epoch, 1), Seq: h.Seq + 1, At: time.UnixMilli(at.UnixMilli()), Prev: h.Hash, Kind: kind, Data: data}
-		r.sign(key)
-		return b.Put(place(r.Epoch, r.Seq), r.Bytes())
+		for _, st := range records {
+			if len(st.Data) > MaxData {
+				return fmt.Errorf("a record of %d bytes, want at most %d", len(st.Data), MaxData)
+			}
+			r := Record{Epoch: max(h.Epoch, epoch, 1), Seq: h.Seq + 1, At: time.UnixMilli(at.UnixMilli()), Prev: h.Hash, Kind: st.Kind, Data: st.Data}
+			r.sign(key)
+			if err := b.Put(place(r.Epoch, r.Seq), r.Bytes()); err != nil {
+				return err
+			}
+			h = Head{r.Epoch, r.Seq, r.Hash(o)}
+		}
+		return nil
 	})
 	if err != nil {
-		return Record{}, fmt.Errorf("append to %s: %w", s, err)
+		return Head{}, fmt.Errorf("append to %s: %w", s, err)
 	}
-	return r, nil
+	return h, nil
 }
 
 // head is where a stored feed ends.
@@ -197,7 +211,7 @@ func fits(o Origin, b *bolt.Bucket, r Record) (fresh bool, err error) {
 			err = &Fork{o, ours, r}
 		}
 		return false, err
-	case isBase(r) && h.Before(Head{Epoch: r.Epoch, Seq: r.Seq}) && r.Seq > h.Seq+1:
+	case isBase(r) && (r.Epoch > h.Epoch || r.Epoch == h.Epoch && r.Seq > h.Seq+1):
 		return true, nil // what is between was left out by the origin itself
 	case r.Epoch <= h.Epoch:
 		return false, invalid("record %d.%d does not stand behind %d.%d", r.Epoch, r.Seq, h.Epoch, h.Seq)

@@ -62,6 +62,7 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			s.inside.Add(1)
 			defer s.inside.Done()
+			r.RemoteAddr = "local" // a socket has no better name for its other end
 			s.cfg.Handler.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: 20 * time.Second, IdleTimeout: 2 * time.Minute,

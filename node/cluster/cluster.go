@@ -29,6 +29,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/claims"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
@@ -61,6 +62,7 @@ type Cluster struct {
 	ledger   *ledger.Ledger
 	group    *consensus.Group
 	client   *ledger.Client
+	claims   *claims.Claims
 	accounts *Accounts
 	settings *Settings
 
@@ -110,7 +112,7 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Blocked: c.blocked, Invited: c.invited})
 	c.group, err = consensus.New(consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding,
+		Members: c.placed, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer,
 	})
 	if err != nil {
 		return nil, err
@@ -119,6 +121,9 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 		r, err := c.group.Submit(ctx, command)
 		return r.Value, err
 	}}
+	if c.claims, err = c.newClaims(); err != nil {
+		return nil, err
+	}
 	if c.accounts, err = newAccounts(c); err != nil {
 		return nil, err
 	}
@@ -215,6 +220,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { c.keepTime(ctx) })
 	tasks.Go(func() { c.accounts.run(ctx) })
 	tasks.Go(func() { c.offer(ctx) })
+	tasks.Go(func() { _ = c.claims.Run(ctx) }) // it ends with ctx
 	return c.group.Run(ctx)
 }
 
@@ -290,6 +296,15 @@ func (c *Cluster) Accounts() access.Store { return c.accounts }
 
 // Settings are those of this node.
 func (c *Cluster) Settings() settings.Store { return c.settings }
+
+// SettingsOf are those of any node, by its ID. It follows what is changed when
+// it hears of it.
+func (c *Cluster) SettingsOf(node string) settings.Store {
+	if node == c.Self() {
+		return c.settings
+	}
+	return newSettings(c.client, node)
+}
 
 // View is the state of the ledger as far as it is known here.
 func (c *Cluster) View() ledger.View { return c.ledger.View() }

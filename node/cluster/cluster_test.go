@@ -19,6 +19,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -329,5 +330,29 @@ func TestBelieve(t *testing.T) {
 	}
 	if n, _ := c.View().Chain().Head(); n != 3 {
 		t.Errorf("the ledger has %d links, want 3", n)
+	}
+}
+
+// A node that is alone claims, under a fence that its guard remembers.
+func TestClaims(t *testing.T) {
+	cfg := made(t, Founding{})
+	c := opened(t, cfg)
+	stop := running(t, c)
+	var seen ledger.Fence
+	hold := func(c *Cluster) error {
+		return c.Claims().Hold(t.Context(), "bucket x", func(_ context.Context, f ledger.Fence) error { seen = f; return nil })
+	}
+	if err := hold(c); err != nil || seen.Index == 0 {
+		t.Fatalf("%+v, %v", seen, err)
+	}
+	first := seen
+	stop()
+	c = opened(t, cfg)
+	running(t, c)
+	if err := c.Guard().Pass(guard.Fence{Job: "bucket x", Incarnation: first.Incarnation, Index: first.Index - 1}); !errors.Is(err, guard.ErrHeld) {
+		t.Errorf("a smaller fence after a restart: %v", err)
+	}
+	if err := hold(c); err != nil || seen.Compare(first) <= 0 {
+		t.Errorf("%+v after %+v, %v", seen, first, err)
 	}
 }

@@ -22,7 +22,7 @@ type rows struct {
 // The lists that have tables, by their names in JSON.
 const datastoreList = "datastores"
 
-var jobKinds = map[string]string{"prune-jobs": "prune", "verify-jobs": "verify"}
+var jobKinds = map[string]string{"prune-jobs": "prune", "verify-jobs": "verify", "sync-jobs": "sync"}
 
 // An object is one of JSON, each field as its text.
 type object map[string]json.RawMessage

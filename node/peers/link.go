@@ -66,6 +66,7 @@ type Link struct {
 	syncer  *roster.Syncer
 	gossip  *gossip.Gossip
 	changed chan struct{} // the roster or a record has changed
+	also    []func(context.Context) error
 
 	mu   sync.Mutex
 	seen map[string]string // where members see this node, by member
@@ -183,6 +184,12 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 	return l.apply()
 }
 
+// Gossip is what nodes tell each other of themselves, from Attach on.
+func (l *Link) Gossip() *gossip.Gossip { return l.gossip }
+
+// Serve has f run while the network is up. It is to be called before Run.
+func (l *Link) Serve(f func(context.Context) error) { l.also = append(l.also, f) }
+
 // members is the roster as libp2p asks for it.
 type members struct{ c *cluster.Cluster }
 
@@ -241,6 +248,9 @@ func (l *Link) Run(ctx context.Context) error {
 		g.Go(func() error { return l.syncer.Run(ctx) })
 		g.Go(func() error { return l.gossip.Run(ctx) })
 		g.Go(func() error { return l.tend(ctx) })
+		for _, f := range l.also {
+			g.Go(func() error { return f(ctx) })
+		}
 		return g.Wait()
 	})
 	return g.Wait()

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/holdfast-mesh/holdfast/mesh/gossip"
 	"github.com/holdfast-mesh/holdfast/mesh/host"
@@ -25,6 +26,7 @@ type Peer struct {
 	Heard   time.Time     // zero: never
 	Version string        // of its program, as it said last
 	Why     string        // it is not reached
+	Running []string      // what it does now, in short
 }
 
 // Peer returns what is known of the way to a node.
@@ -38,6 +40,7 @@ func (l *Link) Peer(node string) Peer {
 			}
 		}
 	}
+	var seen time.Time
 	for _, h := range l.host.Peers() {
 		if h.Node != node {
 			continue
@@ -53,7 +56,7 @@ func (l *Link) Peer(node string) Peer {
 		if p.RTT == 0 {
 			p.RTT = h.RTT
 		}
-		p.Heard = latest(p.Heard, h.LastSeen)
+		seen = h.LastSeen
 	}
 	if key, err := record.ParseNodeID(node); err == nil {
 		if r, is := l.records.Get(key); is {
@@ -66,15 +69,28 @@ func (l *Link) Peer(node string) Peer {
 			if g.Meta.Version != "" {
 				p.Version = g.Meta.Version
 			}
+			p.Running = printable(g.Meta.Running)
 			if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
-				p.Path, p.RTT, p.Why = PathNone, 0, "it has "+g.State.String()
+				p.Path, p.RTT, p.Why, p.Running = PathNone, 0, "it has "+g.State.String(), nil
+				seen = time.Time{} // its stream stays until somebody misses an answer
 			}
 		}
 	}
+	p.Heard = latest(p.Heard, seen)
 	if p.Path != PathNone {
 		p.Why = ""
 	}
 	return p
+}
+
+// printable leaves out texts that would do more to a terminal than be shown.
+func printable(all []string) (good []string) {
+	for _, s := range all {
+		if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			good = append(good, s)
+		}
+	}
+	return good
 }
 
 func latest(a, b time.Time) time.Time {

@@ -92,6 +92,17 @@ func (l *Link) renew() error {
 	return nil
 }
 
+// Where returns the address at which a node is reached, if it is reached without
+// a relay.
+func (l *Link) Where(node string) netip.Addr {
+	for _, s := range l.tunnel.Stats() {
+		if string(s.ID) == node && s.Endpoint.IsValid() {
+			return s.Endpoint.Addr().Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
 // addrs are where this node can be reached: what it knows by itself, and what
 // the others see.
 func (l *Link) addrs() []record.Addr {

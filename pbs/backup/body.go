@@ -31,9 +31,12 @@ const (
 )
 
 // receive reads the body of r, which was announced to have size bytes. Its
-// memory grows as it comes.
+// memory grows as it comes, unless there is plenty.
 func (s *Session) receive(r *http.Request, size int64) (*upload, error) {
-	n := min(size, firstPiece)
+	n := size
+	if !s.budget.plenty(size) {
+		n = min(size, firstPiece)
+	}
 	memory, err := s.budget.reserve(r.Context(), n)
 	if err != nil {
 		return nil, fmt.Errorf("receive %d bytes: %w", size, err)

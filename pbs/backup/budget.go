@@ -9,7 +9,8 @@ import (
 
 // A budget bounds the memory for uploads of one session.
 //
-// A chunk reserves what it is read into, which grows with what has come of it:
+// A chunk reserves what it is read into. While less than half of the budget is
+// taken that is all of it at once; beyond, it grows with what has come, so that
 // what a client announces and does not send costs nothing. A body that waits is
 // held up by the flow control of HTTP/2, first its stream and then the whole
 // connection. That could be a deadlock: if the client interleaves more uploads
@@ -70,6 +71,13 @@ type reservation struct {
 func (b *budget) reserve(ctx context.Context, n int64) (*reservation, error) {
 	r := &reservation{b: b}
 	return r, r.grow(ctx, n)
+}
+
+// plenty reports whether n bytes would leave half of the budget free.
+func (b *budget) plenty(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held+n <= b.soft/2
 }
 
 // grow waits until there is room for n bytes more.

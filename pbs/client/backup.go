@@ -29,6 +29,7 @@ type Backup struct {
 	key      *chunks.Key
 	previous *manifest.Manifest // what the last backup consists of; may be nil
 	session  *wire.Session
+	near     nearness
 	work     sync.WaitGroup // uploads and appends
 
 	mu    sync.Mutex
@@ -70,7 +71,7 @@ func (c *Client) connect(ctx context.Context, ns naming.Namespace, s naming.Snap
 	if err != nil {
 		return nil, err
 	}
-	return &Backup{c: c, snapshot: s, session: session, held: map[chunks.Digest]*parcel{}}, nil
+	return &Backup{c: c, snapshot: s, session: session, near: c.near(session), held: map[chunks.Digest]*parcel{}}, nil
 }
 
 // Snapshot returns what is being made.

@@ -49,7 +49,7 @@ func (c *Client) Benchmark(ctx context.Context, d time.Duration) (bytesPerSecond
 	start := time.Now()
 	var sent atomic.Int64
 	g, gctx := errgroup.WithContext(ctx)
-	for range c.cfg.InFlight / chunks.SlotSize {
+	for range b.near.enough / chunks.SlotSize {
 		g.Go(func() error {
 			for time.Since(start) < d {
 				_, err := wire.Do[any](gctx, b.session, wire.Exchange{

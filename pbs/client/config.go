@@ -66,7 +66,7 @@ type Config struct {
 	// by keep-alive packets.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	InFlight int64        // bytes of chunks on their way at a time, in each direction, and three quarters as much again that was not asked for yet; default 96 MiB
+	InFlight int64        // bytes of chunks on their way at a time, in each direction, and three quarters as much again that was not asked for yet, where the server is far; default 96 MiB
 	Log      *slog.Logger // default: discard
 }
 

@@ -72,10 +72,11 @@ func (e *expected) next() {
 		}
 		p := &early{loan: loan{s: e.s, budget: e.budget}, done: make(chan struct{})}
 		n := e.s.guess()
-		if !e.acquire(n) && !(e.forget() && e.acquire(n)) {
+		cost := e.s.near.cost(n)
+		if !e.acquire(cost) && !(e.forget() && e.acquire(cost)) {
 			return
 		}
-		p.loan.bytes = n
+		p.loan.bytes, p.loan.cost = n, cost
 		e.queue = e.queue[1:]
 		e.held[d] = p
 		e.order = append(e.order, d)

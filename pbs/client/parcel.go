@@ -21,13 +21,20 @@ type parcel struct {
 	done   chan struct{}  // closed when the server has it
 }
 
-// pack copies a blob, unless the server has the chunk or will have it.
-func (b *Backup) pack(d chunks.Digest, blob chunks.Blob) (known bool) {
+// pack keeps a blob, unless the server has the chunk or will have it. A buffer
+// that is mostly empty goes back at once: as many bytes are on their way as
+// there may be, and their memory should not be much more.
+func (b *Backup) pack(d chunks.Digest, buf *chunks.Buffer) (known bool) {
 	if b.knows(d) {
+		buf.Free()
 		return true
 	}
-	buf := chunks.GetBuffer(len(blob))
-	buf.Bytes = append(buf.Bytes[:0], blob...)
+	if blob := buf.Bytes; len(blob) < cap(blob)/2 {
+		small := chunks.GetBuffer(len(blob))
+		small.Bytes = append(small.Bytes, blob...)
+		buf.Free()
+		buf = small
+	}
 	p := &parcel{digest: d, buf: buf, done: make(chan struct{})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -66,7 +73,7 @@ func (b *Backup) dispatch(ctx context.Context, s *sink, c chunks.Stored) (*parce
 	both, cancel := b.session.Both(ctx)
 	defer cancel()
 	// A small chunk counts as more than it is, which bounds the requests.
-	cost := max(int64(len(p.buf.Bytes)), b.c.cfg.InFlight/wire.Streams)
+	cost := b.near.cost(max(int64(len(p.buf.Bytes)), b.c.cfg.InFlight/wire.Streams))
 	if err := b.c.sending.Acquire(both, cost); err != nil {
 		err = context.Cause(both)
 		b.session.Fail(err) // others may wait for this parcel

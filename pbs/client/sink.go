@@ -16,6 +16,7 @@ import (
 var (
 	_ archive.Sink  = (*sink)(nil)
 	_ chunks.Knower = (*sink)(nil)
+	_ chunks.Taker  = (*sink)(nil)
 )
 
 const (
@@ -89,13 +90,25 @@ func (s *sink) Known(d chunks.Digest) bool { return s.b.knows(d) }
 
 // Put takes a chunk, to be sent when it is appended.
 func (s *sink) Put(ctx context.Context, d chunks.Digest, blob chunks.Blob) (known bool, err error) {
-	if err := s.b.session.Alive(ctx); err != nil {
+	if s.Known(d) {
+		return true, s.b.session.Alive(ctx)
+	}
+	buf := chunks.GetBuffer(len(blob))
+	buf.Bytes = append(buf.Bytes, blob...)
+	return s.Take(ctx, d, buf)
+}
+
+// Take is Put of what is in a buffer, which it frees.
+func (s *sink) Take(ctx context.Context, d chunks.Digest, buf *chunks.Buffer) (known bool, err error) {
+	err = s.b.session.Alive(ctx)
+	if n := len(buf.Bytes); err == nil && n > chunks.MaxBlob {
+		err = fmt.Errorf("chunk %s has %d bytes encoded, a PBS server takes %d", d.Short(), n, chunks.MaxBlob)
+	}
+	if err != nil {
+		buf.Free()
 		return false, err
 	}
-	if len(blob) > chunks.MaxBlob {
-		return false, fmt.Errorf("chunk %s has %d bytes encoded, a PBS server takes %d", d.Short(), len(blob), chunks.MaxBlob)
-	}
-	return s.b.pack(d, blob), nil
+	return s.b.pack(d, buf), nil
 }
 
 // Append says where a chunk belongs, and has it sent.

@@ -97,6 +97,10 @@ func (r *Snapshot) Blob(name string) (chunks.Blob, error) {
 	return r.download(name, chunks.MaxBlob)
 }
 
+// File downloads a file as it lies there. From an index on, the server gives
+// out its chunks.
+func (r *Snapshot) File(name string) ([]byte, error) { return r.download(name, chunks.MaxIndex) }
+
 func (r *Snapshot) download(name string, limit int64) ([]byte, error) {
 	if err := naming.CheckArchive(name); err != nil {
 		return nil, err

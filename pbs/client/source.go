@@ -30,6 +30,7 @@ var (
 // holds, and nobody waits for more while holding some.
 type source struct {
 	r        *Snapshot
+	near     nearness
 	expected expected
 
 	mu   sync.Mutex
@@ -40,7 +41,7 @@ type source struct {
 const firstGuess = 2 << 20
 
 func newSource(r *Snapshot) *source {
-	s := &source{r: r, mean: firstGuess}
+	s := &source{r: r, near: r.c.near(r.session), mean: firstGuess}
 	s.expected.s, s.expected.budget, s.expected.held = s, r.c.expecting, map[chunks.Digest]*early{}
 	return s
 }
@@ -128,17 +129,18 @@ func isOfChunk(err error) bool {
 
 // A loan is the part of the budget that a chunk has.
 type loan struct {
-	s      *source
-	budget *semaphore.Weighted
-	bytes  int64
+	s           *source
+	budget      *semaphore.Weighted
+	bytes, cost int64 // that it is for, and that were taken
 }
 
 // take waits for n bytes.
 func (l *loan) take(ctx context.Context, n int64) error {
-	if err := l.budget.Acquire(ctx, n); err != nil {
+	cost := l.s.near.cost(n)
+	if err := l.budget.Acquire(ctx, cost); err != nil {
 		return err
 	}
-	l.bytes = n
+	l.bytes, l.cost = n, cost
 	return nil
 }
 
@@ -146,19 +148,20 @@ func (l *loan) take(ctx context.Context, n int64) error {
 // at once.
 func (l *loan) fit(n int64) bool {
 	n = max(n, l.s.least())
+	cost := l.s.near.cost(n)
 	switch {
-	case n > l.bytes && !l.budget.TryAcquire(n-l.bytes):
+	case cost > l.cost && !l.budget.TryAcquire(cost-l.cost):
 		return false
-	case n < l.bytes:
-		l.budget.Release(l.bytes - n)
+	case cost < l.cost:
+		l.budget.Release(l.cost - cost)
 	}
-	l.bytes = n
+	l.bytes, l.cost = n, cost
 	return true
 }
 
 func (l *loan) giveBack() {
-	l.budget.Release(l.bytes)
-	l.bytes = 0
+	l.budget.Release(l.cost)
+	l.bytes, l.cost = 0, 0
 }
 
 // read reads a chunk and checks its frame.

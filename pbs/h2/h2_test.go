@@ -280,3 +280,37 @@ func TestEnd(t *testing.T) {
 		}
 	})
 }
+
+// A handler that wants more at once than the client may send ahead gets it: the
+// client is given room while the handler waits.
+func TestReadIsLongerThanTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, window = 2 * creditStep, creditStep
+		p := dial(t, func(w http.ResponseWriter, r *http.Request) {
+			n, err := r.Body.Read(make([]byte, size))
+			fmt.Fprint(w, n, err)
+		}, Config{MaxFrame: 1 << 16, Window: window})
+		p.write(request(1, false, ":method=POST", ":scheme=https", ":path=/x"))
+		may, sent := window, 0
+		for sent < size {
+			for may > 0 && sent < size {
+				p.write(frame(frameData, 0, 1, strings.Repeat("x", 1<<15)))
+				may, sent = may-1<<15, sent+1<<15
+			}
+			synctest.Wait()
+			for sent < size && len(p.got) > 0 {
+				if f := <-p.got; f.typ == frameWindow && f.stream == 1 {
+					may += int(binary.BigEndian.Uint32(f.payload))
+				}
+			}
+			if may == 0 && sent < size {
+				t.Fatalf("no room is given after %d bytes of %d", sent, size)
+			}
+		}
+		if status, body := p.answer(1); status != "200" || body != fmt.Sprint(size, nil) {
+			t.Errorf("got %s %q", status, body)
+		}
+		p.conn.Close()
+		<-p.ended
+	})
+}

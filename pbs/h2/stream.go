@@ -61,32 +61,31 @@ func (b *body) end(err error) {
 // bodyReader is a body as the handler sees it.
 type bodyReader struct{ s *stream }
 
-// Read waits for bytes, and returns as many as there are.
-func (r bodyReader) Read(p []byte) (int, error) {
+// Read waits until p is full or the body ends: most handlers know how much they
+// want, and need not be woken for every frame of it.
+func (r bodyReader) Read(p []byte) (n int, err error) {
 	b := &r.s.body
-	if len(p) == 0 {
-		return 0, nil
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for len(b.blocks) == 0 {
-		if b.err != nil {
+	for n < len(p) {
+		switch {
+		case len(b.blocks) > 0 && (b.err == nil || b.err == io.EOF):
+			n += r.unblock(p[n:])
+		case b.err != nil:
+			if n > 0 {
+				return n, nil // and the reason the next time
+			}
 			return 0, b.err
-		}
-		b.want, b.got = p, 0
-		b.arrived.Wait()
-		for b.filling {
-			b.arrived.Wait()
-		}
-		b.want = nil
-		if b.got > 0 {
-			r.s.took(b.got, 0)
-			return b.got, nil
+		default:
+			n += b.await(p[n:])
 		}
 	}
-	if b.err != nil && b.err != io.EOF {
-		return 0, b.err
-	}
+	return n, nil
+}
+
+// unblock takes what came before it was asked for. The caller holds mu.
+func (r bodyReader) unblock(p []byte) int {
+	b := &r.s.body
 	first := b.blocks[0]
 	n := copy(p, first.left)
 	if first.left = first.left[n:]; len(first.left) == 0 {
@@ -94,7 +93,18 @@ func (r bodyReader) Read(p []byte) (int, error) {
 		blocks.Put(first)
 	}
 	r.s.took(n, n)
-	return n, nil
+	return n
+}
+
+// await has p filled by the reader of the connection, as far as the body goes.
+// The caller holds mu.
+func (b *body) await(p []byte) int {
+	b.want, b.got = p, 0
+	for b.filling || b.got < len(p) && b.err == nil && len(b.blocks) == 0 {
+		b.arrived.Wait()
+	}
+	b.want = nil
+	return b.got
 }
 
 // Close says that the handler wants no more.
@@ -221,8 +231,11 @@ func (s *stream) receive(n int) (int, error) {
 		b.filling = false
 		if err == nil {
 			b.got += len(to)
+			s.took(len(to), 0)
 		}
-		b.arrived.Broadcast()
+		if b.got == len(b.want) || b.err != nil {
+			b.arrived.Broadcast()
+		}
 		return len(to), err
 	}
 	b.mu.Unlock()

@@ -28,8 +28,13 @@ type State struct {
 	Datastores   []Datastore   `json:"datastores"`
 	PruneJobs    []PruneJob    `json:"prune-jobs"`
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
+	SyncJobs     []SyncJob     `json:"sync-jobs"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
 	S3Clients    []S3Client    `json:"s3-clients"`
+
+	Remotes        []Remote        `json:"remotes"`
+	NotifyTargets  []NotifyTarget  `json:"notify-targets"`
+	NotifyMatchers []NotifyMatcher `json:"notify-matchers"`
 }
 
 // A Datastore says where a datastore is and what the node does for it.
@@ -40,7 +45,8 @@ type Datastore struct {
 	NotificationMode string `json:"notification-mode,omitempty"`
 	Notify           string `json:"notify,omitempty"`
 	NotifyUser       string `json:"notify-user,omitempty"`
-	Tuning           string `json:"tuning,omitempty"` // kept for clients; nothing here needs tuning
+	Tuning           string `json:"tuning,omitempty"`       // kept for clients; nothing here needs tuning
+	ExpectedAge      string `json:"expected-age,omitempty"` // ours: a group whose newest snapshot is older is reported
 
 	Backend Backend `json:"backend,omitzero"` // zero: the directory alone
 }
@@ -161,7 +167,11 @@ func (s *State) tidy() {
 	s.Datastores = sorted(s.Datastores, func(d Datastore) string { return d.Name })
 	s.PruneJobs = sorted(s.PruneJobs, func(j PruneJob) string { return j.ID })
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
+	s.SyncJobs = sorted(s.SyncJobs, func(j SyncJob) string { return j.ID })
 	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
+	s.Remotes = sorted(s.Remotes, func(r Remote) string { return r.Name })
+	s.NotifyTargets = sorted(s.NotifyTargets, func(t NotifyTarget) string { return t.Name })
+	s.NotifyMatchers = sorted(s.NotifyMatchers, func(m NotifyMatcher) string { return m.Name })
 	s.TrafficRules = sorted(s.TrafficRules, func(r TrafficRule) string { return r.Name })
 }
 
@@ -189,7 +199,11 @@ func (s *State) Check() error {
 		distinct("datastore", s.Datastores, func(d Datastore) string { return d.Name }),
 		distinct("prune job", s.PruneJobs, func(j PruneJob) string { return j.ID }),
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
+		distinct("sync job", s.SyncJobs, func(j SyncJob) string { return j.ID }),
 		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
+		distinct("remote", s.Remotes, func(r Remote) string { return r.Name }),
+		distinct("notification target", s.NotifyTargets, func(t NotifyTarget) string { return t.Name }),
+		distinct("notification matcher", s.NotifyMatchers, func(m NotifyMatcher) string { return m.Name }),
 		distinct("traffic rule", s.TrafficRules, func(r TrafficRule) string { return r.Name }),
 	)
 }

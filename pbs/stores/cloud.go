@@ -50,6 +50,8 @@ type NewCloud struct {
 	Encrypt  bool
 	Recovery string // the recovery key: of a new store, or of the one that is in the bucket
 	TakeOver bool   // from a node whose lease has not ended
+
+	Override []string // checks of the doctor whose critical findings are accepted
 }
 
 // version tells whether what a datastore was opened with has changed.
@@ -107,6 +109,9 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
 	cfg, err := s.tierConfig(ctx, c.Datastore)
 	if err != nil {
+		return err
+	}
+	if err := s.admit(ctx, t, cfg, c.Cloud.Override); err != nil {
 		return err
 	}
 	if c.Reuse {
@@ -188,6 +193,7 @@ func (s *Set) cloudSchedules(state *settings.State) (list []jobs.Schedule) {
 		}
 		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.offload(d.Name))
 		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.audit(d.Name))
+		add(doctorType, doctorEvent, s.examine(d.Name))
 	}
 	return list
 }

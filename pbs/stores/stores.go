@@ -46,7 +46,20 @@ type Config struct {
 	FS        disk.FS         // default: the machine's
 	Clouds    *s3.Clients     // default: no datastore has a bucket
 	Node      string          // our name, where a bucket says who owns it
-	Log       *slog.Logger    // default: discard
+
+	// Patience is how long Open waits for datastores; default 15 s. One that
+	// takes longer is used when it is open, and holds up nobody.
+	Patience time.Duration
+
+	// Changed, if given, is called after a snapshot of a group in a datastore
+	// has come, has gone, or had its manifest changed. It must not wait.
+	Changed func(store string, ns catalog.Namespace, g catalog.Group)
+
+	// Corrupt is told of chunks that a verification has found damaged or missing,
+	// and must not wait; default: nobody is.
+	Corrupt func(store string, damaged, missing int)
+
+	Log *slog.Logger // default: discard
 }
 
 // A Set is the datastores of a node. Its methods may be called concurrently.
@@ -59,6 +72,8 @@ type Set struct {
 	seen     *settings.State // what the set was last made equal to
 	puts     map[string]bool // schedules that were put
 
+	opener opener
+
 	mu     sync.Mutex
 	stores map[string]*store
 }
@@ -70,6 +85,7 @@ type store struct {
 	cloud     *running           // nil: it has no bucket
 	as        string             // of what it was opened with
 	err       error              // why it is not
+	opening   bool               // it is being opened, which takes its place
 	leaving   bool               // it is being removed or closed; nothing begins
 	reads     int                // of Use
 	writes    int
@@ -90,11 +106,15 @@ func New(cfg Config) (*Set, error) {
 		cfg.FS = disk.OS{}
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	return &Set{cfg: cfg, stores: map[string]*store{}, puts: map[string]bool{}}, nil
+	cfg.Patience = cmp.Or(cfg.Patience, 15*time.Second)
+	s := &Set{cfg: cfg, stores: map[string]*store{}, puts: map[string]bool{}}
+	s.opener.init()
+	return s, nil
 }
 
-// Open opens the datastores, a few at a time, and puts their schedules. That
-// one cannot be opened is logged, and no error.
+// Open opens the datastores, side by side, and puts their schedules. That one
+// cannot be opened is logged, and no error; one that is slow is opened while
+// others are served.
 func (s *Set) Open(ctx context.Context) error { return s.Sync(ctx) }
 
 // How often Run looks for changes of the settings, and tries again what could
@@ -146,15 +166,13 @@ func (s *Set) sync(ctx context.Context) error {
 		errs = append(errs, s.retire(short, st, settle))
 		cancel()
 	}
-	var work errgroup.Group
-	work.SetLimit(4)
+	var begun []<-chan struct{}
 	for _, want := range state.Datastores {
 		if s.lacks(want) {
-			work.Go(func() error { s.open(ctx, want); return nil })
+			begun = append(begun, s.begin(want))
 		}
 	}
-	errs = append(errs, work.Wait())
-	errs = append(errs, s.putSchedules(state))
+	errs = append(errs, s.await(ctx, begun), s.putSchedules(state))
 	s.seen = state
 	return errors.Join(errs...)
 }
@@ -176,28 +194,7 @@ func (s *Set) lacks(want settings.Datastore) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.stores[want.Name]
-	return st == nil || st.d == nil && !st.leaving
-}
-
-// open opens a datastore, or notes why it cannot.
-func (s *Set) open(ctx context.Context, want settings.Datastore) {
-	start := time.Now()
-	st := &store{name: want.Name, dir: want.Path, as: s.version(want)}
-	d, err := s.openOne(ctx, st, want)
-	if st.err = err; err == nil {
-		st.d = d
-		st.gc = s.readGC(d)
-	}
-	s.mu.Lock()
-	before := s.stores[want.Name]
-	s.stores[want.Name] = st
-	s.mu.Unlock()
-	switch {
-	case err == nil:
-		s.cfg.Log.Info("datastore is open", "store", want.Name, "dir", want.Path, "took", time.Since(start))
-	case before == nil || before.err.Error() != err.Error(): // not again every minute
-		s.cfg.Log.Error("datastore cannot be opened", "store", want.Name, "dir", want.Path, "err", err)
-	}
+	return st == nil || st.d == nil && !st.leaving && !st.opening
 }
 
 // retire closes a datastore that is not in the settings any more. While
@@ -215,6 +212,9 @@ func (s *Set) leave(st *store, on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st.leaving = on
+	if now := s.stores[st.name]; now != nil && now.dir == st.dir {
+		now.leaving = on // it may have been opened meanwhile
+	}
 }
 
 func (s *Set) drop(st *store) {
@@ -288,6 +288,9 @@ func (s *Set) at(st *store) (readers, writers int) {
 	return readers + reads, writers + writes
 }
 
+// openingTime is how long Close waits for what is still being opened.
+const openingTime = 5 * time.Second
+
 // Close closes all datastores when nobody works on them, at most after a
 // minute. What is still worked on then stays open; the next start finds it as
 // after a crash.
@@ -296,8 +299,11 @@ func (s *Set) Close() error {
 	defer cancel()
 	s.changing.Lock()
 	defer s.changing.Unlock()
+	short, stop := context.WithTimeout(ctx, openingTime)
+	defer stop()
+	errs := []error{s.opener.close(short)}
+	s.opener.init()
 	var work errgroup.Group
-	errs := make([]error, 0, 8)
 	var mu sync.Mutex
 	for _, st := range s.all() {
 		work.Go(func() error {
@@ -347,6 +353,8 @@ func (s *Set) find(name string) (*store, error) {
 		return nil, upgrade.Errorf(http.StatusBadRequest, "no such datastore '%s'", name)
 	case st.leaving:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' is being deleted", name)
+	case st.opening && st.err == errOpening:
+		return nil, upgrade.Errorf(http.StatusServiceUnavailable, "datastore '%s' is not available: %w", name, st.err)
 	case st.d == nil:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' is not available: %w", name, st.err)
 	default:

@@ -111,6 +111,9 @@ func (s *Set) verify(ctx context.Context, t *jobs.Task, name string, v Verify) e
 	}
 	if report.Damaged+report.Missing > 0 {
 		t.Logf("%d chunks are damaged, %d missing", report.Damaged, report.Missing)
+		if s.cfg.Corrupt != nil {
+			s.cfg.Corrupt(name, int(report.Damaged), int(report.Missing))
+		}
 	}
 	if report.Failed == 0 {
 		return nil

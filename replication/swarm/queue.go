@@ -3,6 +3,7 @@ package swarm
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -12,9 +13,9 @@ import (
 type item struct {
 	digest  chunks.Digest
 	size    int
-	holders uint64 // who may have it
-	refused uint64 // who said or showed that it has not
-	asked   uint64 // of whom it is outstanding
+	holders uint64  // who may have it
+	refused uint64  // who said or showed that it has not
+	by      []*line // of which it is outstanding
 	since   time.Time
 	done    []func(error)
 	why     error // what those who refused it said
@@ -24,6 +25,11 @@ type item struct {
 	mask     uint64 // its queue
 	checking bool   // it has arrived
 	over     bool
+}
+
+// leave notes that it is not outstanding of a stream any more.
+func (it *item) leave(l *line) {
+	it.by = slices.DeleteFunc(it.by, func(x *line) bool { return x == l })
 }
 
 func (it *item) failure() error {

@@ -194,7 +194,10 @@ func (s *Swarm) stream(ctx context.Context, src *source) (got int, err error) {
 			}
 		}
 		if len(l.asked) == 0 {
-			return got, nil
+			if !s.idle(ctx, l) {
+				return got, nil
+			}
+			continue
 		}
 		a, mem, err := s.next(ctx, st)
 		if err != nil {
@@ -207,6 +210,25 @@ func (s *Swarm) stream(ctx context.Context, src *source) (got int, err error) {
 			return got, err
 		}
 	}
+}
+
+// idleFor is how long a stream stays open with nothing to ask for: one that has
+// found out how fast it may be is worth more than a new one.
+const idleFor = 5 * time.Second
+
+// idle waits for something to ask for, and returns false if the stream is not
+// worth keeping.
+func (s *Swarm) idle(ctx context.Context, l *line) bool {
+	until := time.Now().Add(idleFor)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ctx.Err() == nil && !l.src.dropped && time.Now().Before(until) {
+		if s.queues.has(l.src.bit) || s.second(l.src) != nil {
+			return true
+		}
+		s.work.Wait() // somebody wakes us every second
+	}
+	return false
 }
 
 var errUnasked = errors.New("it sent a chunk that nobody asked for")
@@ -268,10 +290,8 @@ func (s *Swarm) more(l *line) []chunks.Digest {
 		if it == nil {
 			break
 		}
-		if it.asked == 0 {
-			it.since = time.Now()
-		}
-		it.asked |= l.src.bit
+		it.since = time.Now()
+		it.by = append(it.by, l)
 		l.asked[it.digest] = it
 		l.bytes += it.size
 		room -= it.size
@@ -297,15 +317,16 @@ func (s *Swarm) share(l *line) int {
 	return min(int(float64(len(s.items))*part)+1, maxAsked)
 }
 
-// second finds the chunk that has been outstanding elsewhere for longest, when
-// so little is left that the slowest source would be waited for.
+// second finds the chunk that has been outstanding for longest, when so little
+// is left that the slowest stream would be waited for. It is asked of another
+// source, or by another stream of the only one that has it.
 func (s *Swarm) second(src *source) *item {
 	if len(s.items) > endgame {
 		return nil
 	}
 	var best *item
 	for _, it := range s.items {
-		if it.holders&src.bit == 0 || it.asked&src.bit != 0 || it.asked == 0 || it.checking || it.asked&(it.asked-1) != 0 {
+		if it.holders&src.bit == 0 || len(it.by) != 1 || it.checking || it.by[0].src == src && it.holders != src.bit {
 			continue
 		}
 		if time.Since(it.since) > overdue && (best == nil || it.since.Before(best.since)) {
@@ -319,7 +340,7 @@ func (s *Swarm) second(src *source) *item {
 // second source. Nothing is as long on its way from one that works.
 const (
 	endgame = 64
-	overdue = 2 * ahead
+	overdue = 2 * time.Second
 )
 
 // arrived deals with an answer.
@@ -333,7 +354,7 @@ func (s *Swarm) arrived(ctx context.Context, l *line, a Answer, mem *loan) error
 	}
 	delete(l.asked, a.Digest)
 	l.bytes -= it.size
-	it.asked &^= l.src.bit
+	it.leave(l)
 	now := time.Now()
 	if gap := now.Sub(l.heard).Seconds(); gap > 0 {
 		if l.rate == 0 && len(a.Blob) > 0 {
@@ -372,8 +393,8 @@ func (s *Swarm) giveBack(l *line) {
 		s.known--
 	}
 	for _, it := range l.asked {
-		it.asked &^= l.src.bit
-		if !it.over && !it.checking && it.asked == 0 && it.holders != 0 {
+		it.leave(l)
+		if !it.over && !it.checking && len(it.by) == 0 && it.holders != 0 {
 			s.queues.add(it)
 		}
 	}

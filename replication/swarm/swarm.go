@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -69,14 +70,20 @@ type Config struct {
 	// called by several goroutines. If it fails, the swarm does.
 	Put func(ctx context.Context, d chunks.Digest, b chunks.Blob) error // required
 
-	// Check says whether a blob is what it has to be. Default: Blob.Verify,
-	// which of an encrypted chunk can only tell that it arrived as it was sent.
+	// Check says whether a blob is what it has to be. If it fails, the chunk
+	// counts against its source, unless the error is ErrDoubt. Default:
+	// Blob.Verify, which of an encrypted chunk can only tell that it arrived as
+	// it was sent.
 	Check func(d chunks.Digest, b chunks.Blob) error
 
 	// Known, if given, says whether a chunk is here already. It is asked once a
 	// chunk is wanted, and so that one which is just arriving is not fetched
 	// again. It must not wait for the swarm.
 	Known func(d chunks.Digest) bool
+
+	// Got, if given, is told which source a chunk came from that was put. It
+	// must not wait.
+	Got func(d chunks.Digest, source string)
 
 	Streams    int          // of each source, to begin with; default 4
 	MaxStreams int          // of each source, if more of them carry more; default 16
@@ -110,8 +117,9 @@ type SourceStat struct {
 	Chunks  int64  `json:"chunks"`
 	Bytes   int64  `json:"bytes"`
 	Streams int    `json:"streams"`
-	Bad     int    `json:"bad"`            // chunks that were not what they had to be
-	Last    string `json:"last,omitempty"` // what went wrong last
+	Bad     int    `json:"bad"`              // chunks that were not what they had to be
+	Doubts  int    `json:"doubts,omitempty"` // that nobody could say this of: see ErrDoubt
+	Last    string `json:"last,omitempty"`   // what went wrong last
 	Dropped bool   `json:"dropped,omitempty"`
 }
 
@@ -204,7 +212,7 @@ func (s *Swarm) widen(it *item, holders uint64) {
 		s.queues.remove(it)
 	}
 	it.holders |= more
-	if queued || it.asked == 0 {
+	if queued || len(it.by) == 0 && !it.checking {
 		s.queues.add(it)
 	}
 }
@@ -324,15 +332,22 @@ func (s *Swarm) settle(a arrival, bad error) {
 		tell = append(tell, s.finish(it, nil))
 	} else {
 		it.checking = false
-		a.src.stat.Bad++
 		a.src.stat.Last = bad.Error()
+		if errors.Is(bad, ErrDoubt) {
+			a.src.stat.Doubts++
+		} else {
+			a.src.stat.Bad++
+		}
 		s.cfg.Log.Warn("source sent a bad chunk", "source", a.src.Name(), "digest", a.d, "err", bad)
-		tell = append(tell, s.refuse(it, a.src, fmt.Errorf("%s sent it damaged: %w", a.src.Name(), bad)))
+		tell = append(tell, s.refuse(it, a.src, fmt.Errorf("what %s sent is refused: %w", a.src.Name(), bad)))
 		if a.src.stat.Bad >= maxBad && !a.src.dropped {
 			tell = append(tell, s.drop(a.src)...)
 		}
 	}
 	s.mu.Unlock()
+	if bad == nil && s.cfg.Got != nil {
+		s.cfg.Got(a.d, a.src.Name())
+	}
 	run(tell)
 }
 
@@ -341,6 +356,10 @@ func run(list []func()) {
 		f()
 	}
 }
+
+// ErrDoubt is of a chunk that is refused, though its source need not have lied:
+// it is fetched elsewhere.
+var ErrDoubt = errors.New("chunk cannot be believed")
 
 // maxBad is how many bad chunks a source may send in one run. One may be a bit
 // that flipped on its disk; three are no accident.
@@ -367,13 +386,13 @@ func (s *Swarm) refuse(it *item, src *source, why error) func() {
 	}
 	it.holders &^= src.bit
 	it.refused |= src.bit
-	it.asked &^= src.bit
+	it.by = slices.DeleteFunc(it.by, func(l *line) bool { return l.src == src })
 	it.why = errors.Join(it.why, why)
 	switch {
 	case it.checking:
 	case it.holders == 0:
 		return s.finish(it, it.failure())
-	case it.asked == 0 || queued:
+	case len(it.by) == 0 || queued:
 		s.queues.add(it)
 		s.work.Broadcast()
 	}

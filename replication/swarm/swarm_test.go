@@ -20,6 +20,9 @@ type peer struct {
 	broken atomic.Int64  // so many streams fail after one answer
 	holds  func(chunks.Digest) bool
 
+	slowFirst time.Duration // for one chunk on the first stream, in the place of each
+	opened    atomic.Int64
+
 	asked atomic.Int64
 	open  atomic.Int64
 }
@@ -28,13 +31,18 @@ func (p *peer) Name() string { return p.name }
 
 func (p *peer) Open(ctx context.Context) (Stream, error) {
 	p.open.Add(1)
-	return &pipe{peer: p, ctx: ctx, closed: make(chan struct{})}, nil
+	s := &pipe{peer: p, ctx: ctx, takes: p.each, closed: make(chan struct{})}
+	if p.opened.Add(1) == 1 && p.slowFirst > 0 {
+		s.takes = p.slowFirst
+	}
+	return s, nil
 }
 
 type pipe struct {
 	*peer
 	ctx    context.Context
 	queue  []chunks.Digest
+	takes  time.Duration
 	sent   int
 	once   sync.Once
 	closed chan struct{}
@@ -54,7 +62,7 @@ func (s *pipe) Next(get func(int) ([]byte, error)) (a Answer, err error) {
 		defer func() { <-s.shared }()
 	}
 	select {
-	case <-time.After(s.each):
+	case <-time.After(s.takes):
 	case <-s.closed:
 		return a, errors.New("closed")
 	}
@@ -203,6 +211,18 @@ func TestWorkIsSharedBySpeed(t *testing.T) {
 		alone := 2000 * 10 * time.Millisecond
 		if by := st.BySource; by[0].Chunks < 3*by[1].Chunks || took > alone*85/100 {
 			t.Errorf("fast gave %d, slow %d, in %v; fast alone takes %v", by[0].Chunks, by[1].Chunks, took, alone)
+		}
+	})
+}
+
+// With one source, the last chunks are not waited for on its slowest stream.
+func TestSlowStreamIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		uneven := &peer{name: "uneven", each: 50 * time.Millisecond}
+		uneven.slowFirst = time.Minute
+		st, failed, took := fetch(t, 100, 2<<20, Config{Sources: []Source{uneven}}, func(int) uint64 { return 1 })
+		if failed > 0 || took > 10*time.Second {
+			t.Errorf("%d failed after %v: %+v", failed, took, st)
 		}
 	})
 }

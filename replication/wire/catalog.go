@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 )
 
 // listing is a catalogue on the wire: JSON, zstd. Ten thousand snapshots are
@@ -93,7 +94,7 @@ func described(i catalog.Info) plan.Snapshot {
 func encrypted(files []catalog.File) bool {
 	some := false
 	for _, f := range files {
-		if f.Name == manifest.Name || f.Name == manifest.LogName {
+		if f.Name == manifest.Name || f.Name == manifest.LogName || vouch.Is(f.Name) {
 			continue
 		}
 		if f.CryptMode != manifest.Encrypt {

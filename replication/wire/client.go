@@ -188,10 +188,13 @@ func (c *Client) Files(ctx context.Context, list []Snapshot, fn func(i int, file
 // parseFiles reads the files of one snapshot.
 func parseFiles(r io.Reader) ([]File, error) {
 	var head [8]byte
-	if _, err := io.ReadFull(r, head[:4]); err != nil {
-		return nil, err
+	n := uint32(stillReading)
+	for n == stillReading {
+		if _, err := io.ReadFull(r, head[:4]); err != nil {
+			return nil, err
+		}
+		n = binary.LittleEndian.Uint32(head[:])
 	}
-	n := binary.LittleEndian.Uint32(head[:])
 	if n > maxFiles {
 		return nil, errFormat
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
+	"github.com/holdfast-mesh/holdfast/replication/vouch"
 )
 
 // ServerConfig says what a Server works with. The zero value of an optional
@@ -35,6 +36,10 @@ type ServerConfig struct {
 	// May says whether a peer may read a namespace of a datastore. It is asked
 	// for every request. Required.
 	May func(peer, store string, ns naming.Namespace) bool
+
+	// Vouch, if given, returns the signed sums that go along with a snapshot,
+	// as files of it: vouch.Keeper.Files of the datastore.
+	Vouch func(ctx context.Context, store string, ns naming.Namespace, s naming.Snapshot) ([]vouch.File, error)
 
 	// Out, if given, returns what limits the bytes sent to a peer.
 	Out func(peer string) *rate.Bucket
@@ -239,9 +244,12 @@ func (s *Server) files(w http.ResponseWriter, q request) error {
 	for _, n := range names {
 		var list []File
 		if s.may(q, n.NS) {
-			if list, err = readFiles(st, n.NS, n.Snap); err != nil {
+			if list, err = s.read(w, q, st, Snapshot{n.NS, n.Snap}); err != nil {
 				s.cfg.Log.Warn("snapshot cannot be sent", "peer", q.peer, "snapshot", n.Snap, "err", err)
 			}
+		}
+		if q.ctx().Err() != nil {
+			return nil
 		}
 		if err := s.send(w, q, binary.LittleEndian.AppendUint32(nil, uint32(len(list)))); err != nil {
 			return err
@@ -257,6 +265,47 @@ func (s *Server) files(w http.ResponseWriter, q request) error {
 	}
 	return nil
 }
+
+// read reads all files of a snapshot, and the signed sums that go along. While
+// these are made, which may take long, the peer is told to wait.
+func (s *Server) read(w http.ResponseWriter, q request, st Store, snap Snapshot) ([]File, error) {
+	list, err := readFiles(st, snap.Namespace, snap.Snapshot)
+	if err != nil || len(list) == 0 || s.cfg.Vouch == nil {
+		return list, err
+	}
+	var sums []vouch.File
+	ctx, cancel := context.WithCancel(q.ctx())
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		sums, err = s.cfg.Vouch(ctx, q.store, snap.Namespace, snap.Snapshot)
+	}()
+	tick := time.NewTicker(quiet / 3)
+	defer tick.Stop()
+	for waiting := true; waiting; {
+		select {
+		case <-done:
+			waiting = false
+		case <-tick.C:
+			if serr := s.send(w, q, binary.LittleEndian.AppendUint32(nil, stillReading)); serr != nil || q.ctx().Err() != nil {
+				cancel()
+			}
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
+	if err != nil { // the snapshot is sent all the same: whoever pulls it decides
+		s.cfg.Log.Warn("no sums were signed", "peer", q.peer, "snapshot", snap, "err", err)
+	}
+	for _, f := range sums {
+		list = append(list, File{f.Name, f.Blob})
+	}
+	return list, nil
+}
+
+// stillReading, in the place of a number of files, says that the peer has to
+// wait, and that the number is still to come.
+const stillReading = 1<<32 - 1
 
 // readFiles reads all files of a finished snapshot.
 func readFiles(st Store, ns naming.Namespace, snap naming.Snapshot) ([]File, error) {

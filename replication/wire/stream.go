@@ -41,7 +41,7 @@ func (s *Server) chunks(w http.ResponseWriter, q request) error {
 	_ = conn.SetDeadline(time.Time{})
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", Protocol)
 	if err == nil {
-		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer)}).run()
+		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer), size: 1 << 20}).run()
 	}
 	if err != nil {
 		s.cfg.Log.Debug("stream of chunks ended", "peer", q.peer, "err", err)
@@ -63,6 +63,7 @@ type lender struct {
 	more   sync.Cond
 	queued []chunks.Digest
 	ended  bool
+	size   int // of a chunk, lately
 }
 
 // run reads questions and answers them until the peer ends the stream.
@@ -114,9 +115,13 @@ func (l *lender) end() {
 	l.more.Signal()
 }
 
-// batch is how many chunks are read from the store together. A question that
-// comes meanwhile waits for no more than these.
-const batch = 256
+// batch is how many chunks are read from the store together, and batchBytes
+// about how much of them: a source may have hundreds of streams, and each of them
+// has that much in memory.
+const (
+	batch      = 256
+	batchBytes = 4 << 20
+)
 
 // take waits for questions and returns some of them; none at the end.
 func (l *lender) take() []chunks.Digest {
@@ -128,7 +133,7 @@ func (l *lender) take() []chunks.Digest {
 	if l.ended {
 		return nil
 	}
-	n := min(len(l.queued), batch)
+	n := min(len(l.queued), batch, max(1, batchBytes/max(l.size, 1)))
 	ds := l.queued[:n:n]
 	l.queued = l.queued[n:]
 	return ds
@@ -173,6 +178,11 @@ func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state ui
 		return err
 	}
 	_ = l.conn.SetWriteDeadline(time.Now().Add(quiet + time.Duration(len(b)>>14)*time.Second)) // 16 KiB/s is slow, not dead
+	if state == stateHeld {
+		l.mu.Lock()
+		l.size += (len(b) - l.size) / 2
+		l.mu.Unlock()
+	}
 	bufs := net.Buffers{head, b}
 	_, err := bufs.WriteTo(l.conn)
 	return err

@@ -61,6 +61,13 @@ func (d *demo) cloudSite(ctx context.Context) error {
 	if err := d.rent(); err != nil {
 		return err
 	}
+	for _, s := range d.sites {
+		if s.node.ProcessState != nil { // it led, and was killed
+			if err := d.run(ctx, s); err != nil {
+				return err
+			}
+		}
+	}
 	s, err := d.joinAs(ctx, "cloud")
 	if err != nil {
 		return err
@@ -179,8 +186,7 @@ func (d *demo) restoreTo(ctx context.Context, name string, as func(context.Conte
 // allLost kills every node and removes all that the sites had. The bucket and
 // the recovery key are left.
 func (d *demo) allLost(context.Context) error {
-	all := append([]*site{{name: "home", dir: "node", node: d.node}}, d.sites...)
-	for _, s := range all {
+	for _, s := range d.all() {
 		_ = s.node.Process.Kill() // one of them is dead already
 		_ = s.node.Wait()
 		for _, dir := range []string{s.dir, s.name + "-store"} {

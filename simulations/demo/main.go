@@ -4,8 +4,9 @@
 // protocol of PBS, changed, backed up again, encrypted, verified, pruned,
 // collected, damaged, healed and exported, and come back byte for byte. All of it
 // is done with the holdfast binary, as a person would. Two more sites join it with a
-// token each, and back up on when the one that leads is killed. A fourth keeps its
-// backups in a bucket, and when all sites are lost, that and a key bring all back.
+// token each, pull copies from each other, and back up on when the one that leads is
+// killed. The first site is destroyed, and its data come back from another. A fourth
+// keeps its backups in a bucket: when all sites are lost, that and a key bring all back.
 //
 //	go run ./simulations/demo -bin bin/holdfast [-dir DIR]
 package main
@@ -83,7 +84,11 @@ func run(ctx context.Context, bin, dir string) error {
 		{"a backup killed in the middle of its work, and the node after it", d.killed},
 		{"restore everything and compare", d.restore},
 		{"export a snapshot, and restore it with tar and sha256sum alone", d.export},
+		{"copies: dc pulls from home, vps from dc", d.copies},
+		{"the line between home and dc is cut in the middle of a pull", d.cut},
+		{"a flipped byte at dc, healed from home", d.heal},
 		{"three sites, and the one that leads is killed", d.withoutLeader},
+		{"home is destroyed, and everything is restored from dc", d.destroyed},
 		{"a site more, which keeps its backups in a bucket", d.cloudSite},
 		{"every site is lost", d.allLost},
 		{"restore from the bucket alone, with the recovery key", d.fromBucket},

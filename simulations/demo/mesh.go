@@ -35,6 +35,13 @@ func (d *demo) at(ctx context.Context, s *site, args ...string) *exec.Cmd {
 // join makes two more nodes, which join the first with a token each and are
 // linked to it by a tunnel of their own.
 func (d *demo) join(ctx context.Context) error {
+	key, err := os.ReadFile(filepath.Join(d.dir, "node", "operator.key"))
+	if err == nil {
+		err = os.WriteFile(d.operatorKey(), key, 0o600) // off the machine, as the node has advised
+	}
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{"dc", "vps"} {
 		s, err := d.joinAs(ctx, name)
 		if err != nil {
@@ -64,7 +71,7 @@ func (d *demo) joinAs(ctx context.Context, name string, role ...string) (*site, 
 	if err != nil {
 		return nil, err
 	}
-	token, err := d.must(d.at(ctx, d.alive(), append([]string{"invite", "create", "-q", "--operator-key", filepath.Join(d.dir, "node", "operator.key")}, role...)...))
+	token, err := d.must(d.at(ctx, d.alive(), append([]string{"invite", "create", "-q", "--operator-key", d.operatorKey()}, role...)...))
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +85,19 @@ func (d *demo) joinAs(ctx context.Context, name string, role ...string) (*site, 
 	return s, d.run(ctx, s)
 }
 
-// alive is a site whose node runs: the first, unless it was killed.
+func (d *demo) operatorKey() string { return filepath.Join(d.dir, "operator.key") }
+
+// all are the sites whose machines are there, home first.
+func (d *demo) all() []*site {
+	if d.node == nil {
+		return d.sites
+	}
+	return append([]*site{{name: "home", dir: "node", node: d.node}}, d.sites...)
+}
+
+// alive is the first site whose node runs.
 func (d *demo) alive() *site {
-	all := append([]*site{{name: "home", dir: "node", node: d.node}}, d.sites...)
+	all := d.all()
 	return all[slices.IndexFunc(all, func(s *site) bool { return s.node.ProcessState == nil })]
 }
 

@@ -90,7 +90,7 @@ func (d *demo) prune(ctx context.Context) error {
 // damage flips a byte in the middle of the longest pack, lets verify find it,
 // and heals it with the next backup.
 func (d *demo) damage(ctx context.Context) error {
-	name, n, err := d.longestPack()
+	name, n, err := longestPack(d.store())
 	if err != nil {
 		return err
 	}
@@ -114,8 +114,8 @@ func (d *demo) damage(ctx context.Context) error {
 	return nil
 }
 
-func (d *demo) longestPack() (name string, middle int64, err error) {
-	names, err := filepath.Glob(filepath.Join(d.store(), "packs", "*", "*.hfpk"))
+func longestPack(store string) (name string, middle int64, err error) {
+	names, err := filepath.Glob(filepath.Join(store, "packs", "*", "*.hfpk"))
 	if err != nil {
 		return "", 0, err
 	}

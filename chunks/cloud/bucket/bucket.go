@@ -10,6 +10,7 @@
 //	bucket.go   the configuration                limiter.go how fast we may be
 //	object.go   put, get, head, delete           list.go    listings
 //	retry.go    one attempt, and the next        probe.go   what the store can do
+//	policy.go   what the provider does by itself
 package bucket
 
 import (

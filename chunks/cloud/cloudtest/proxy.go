@@ -39,6 +39,8 @@ type Fault struct {
 	Shrink bool  // the cut body looks whole: its length is that of what is left
 
 	Empty   bool                     // 200 and nothing else
+	Reply   string                   // 200 and this body, of a store that knows such things
+	Header  map[string]string        // set in the answer, whatever it is
 	Rewrite func(body []byte) []byte // another body
 	Skew    time.Duration            // the store's clock
 	Ignore  bool                     // conditions are taken out of the request, as bad providers do
@@ -162,6 +164,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !p.pause(r, f.Delay) {
 		return
 	}
+	for k, v := range f.Header {
+		w.Header().Set(k, v)
+	}
 	switch {
 	case f.Hang:
 		p.pause(r, time.Hour)
@@ -172,6 +177,10 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !f.After && f.Status != 0:
 		_, _ = io.Copy(io.Discard, r.Body)
 		refuse(w, f)
+		return
+	case f.Reply != "":
+		w.Header().Set("Content-Type", "application/xml")
+		_, _ = io.WriteString(w, f.Reply)
 		return
 	case f.Empty:
 		w.WriteHeader(http.StatusOK)
@@ -210,6 +219,9 @@ func (p *Proxy) forward(r *http.Request, f Fault) (*http.Response, error) {
 // answer passes the reply on, with what is wrong with it.
 func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, resp *http.Response, f Fault) {
 	maps.Copy(w.Header(), resp.Header)
+	for k, v := range f.Header {
+		w.Header().Set(k, v)
+	}
 	if f.Skew != 0 {
 		w.Header().Set("Date", time.Now().Add(f.Skew).UTC().Format(http.TimeFormat))
 	}

@@ -87,6 +87,26 @@ func (o *Options) Meter(what string) *Meter {
 	return m
 }
 
+// Share is [Options.Meter] for work that only says which part of it is done, and
+// only on a terminal.
+func (o *Options) Share(what string) *Meter {
+	m := &Meter{what: what}
+	if o.Terminal && !o.Quiet && o.Format == "text" {
+		m.bars = mpb.New(mpb.WithOutput(o.Err), mpb.WithWidth(40))
+		m.bar = m.bars.AddBar(1000, mpb.PrependDecorators(decor.Name(what+" "), decor.Percentage(decor.WC{W: 5})), mpb.AppendDecorators(decor.Any(m.said)))
+	}
+	return m
+}
+
+// Above returns where lines are written that stand above the bar, nil if there
+// is none.
+func (m *Meter) Above() io.Writer {
+	if m.bars == nil {
+		return nil
+	}
+	return m.bars
+}
+
 // Scrub takes a new state of a scrub.
 func (m *Meter) Scrub(p pack.Progress) { m.Set(p.Bytes, p.BytesTotal, "") }
 

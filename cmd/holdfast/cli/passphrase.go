@@ -96,6 +96,9 @@ func (o *Options) NewPassphrase() ([]byte, error) {
 	return first, nil
 }
 
+// Asks reports whether there is a terminal to ask on.
+func (o *Options) Asks() bool { return term.IsTerminal(int(os.Stdin.Fd())) }
+
 // Ask reads a passphrase from the terminal without showing it.
 func (o *Options) Ask(what string) ([]byte, error) {
 	fd := int(os.Stdin.Fd())

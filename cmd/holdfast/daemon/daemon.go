@@ -33,7 +33,7 @@ type Verb struct {
 
 	Show   []string // what of the answer is printed as text, in order; none: all of an object
 	Task   bool     // the answer is the name of a task, which is watched
-	Done   string   // else what is printed as text, with {PARAMETER}: "user {userid} is made"
+	Done   string   // else what is printed as text but for -q, with {PARAMETER}: "user {userid} is made"
 	Before func(cmd *cobra.Command, params url.Values) error
 }
 
@@ -52,7 +52,8 @@ const (
 	Text Kind = iota
 	Bool
 	Int
-	List // given several times, or with commas
+	List   // given several times, or with commas
+	Repeat // given several times; commas are part of the text
 )
 
 // Command makes the command of a verb.
@@ -81,6 +82,8 @@ func AddFlags(cmd *cobra.Command, flags []Flag) {
 			cmd.Flags().Int64(f.Name, 0, f.Usage)
 		case List:
 			cmd.Flags().StringSlice(f.Name, nil, f.Usage)
+		case Repeat:
+			cmd.Flags().StringArray(f.Name, nil, f.Usage)
 		default:
 			cmd.Flags().String(f.Name, "", f.Usage)
 		}
@@ -98,6 +101,8 @@ func Given(cmd *cobra.Command, flags []Flag) (url.Values, error) {
 		case !given.Changed:
 		case f.Kind == List:
 			params[f.Name], _ = cmd.Flags().GetStringSlice(f.Name) // its kind is right
+		case f.Kind == Repeat:
+			params[f.Name], _ = cmd.Flags().GetStringArray(f.Name)
 		default:
 			params.Set(f.Name, given.Value.String())
 		}
@@ -132,7 +137,11 @@ func (v Verb) run(ctx context.Context, o *cli.Options, params url.Values) error 
 	case v.Task:
 		return Watch(ctx, o, c, r)
 	case v.Done != "":
-		return o.Print(r.Data, func(w io.Writer) { fmt.Fprintln(w, fill(v.Done, params)) })
+		return o.Print(r.Data, func(w io.Writer) {
+			if !o.Quiet {
+				fmt.Fprintln(w, fill(v.Done, params))
+			}
+		})
 	}
 	return Print(o, r, v.Show)
 }

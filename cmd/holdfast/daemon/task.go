@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,8 +22,8 @@ const (
 	logPause   = 200 * time.Millisecond // before a task that is silent is asked again, at first
 )
 
-// A line of a task's log.
-type line struct {
+// A Line of a task's log.
+type Line struct {
 	N    int    `json:"n"`
 	Text string `json:"t"`
 }
@@ -54,6 +55,49 @@ func Watch(ctx context.Context, o *cli.Options, c *admin.Client, r admin.Result)
 		return o.Print(upid, nil)
 	}
 	return nil
+}
+
+// WatchBar is [Watch] with a bar below the log, on a terminal, that says how far
+// the task is.
+func WatchBar(ctx context.Context, o *cli.Options, c *admin.Client, what string, r admin.Result) error {
+	m := o.Share(what)
+	defer m.End()
+	above := m.Above()
+	var upid string
+	if err := r.Into(&upid); above == nil || err != nil {
+		return Watch(ctx, o, c, r)
+	}
+	ctx2, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		follow(ctx2, c, upid, m)
+	}()
+	err := Follow(ctx, c, upid, above)
+	stop()
+	<-done
+	return err
+}
+
+// barPause is how often a bar moves.
+const barPause = 500 * time.Millisecond
+
+// follow moves a bar with a task until ctx is done.
+func follow(ctx context.Context, c *admin.Client, upid string, m *cli.Meter) {
+	for {
+		var s struct {
+			Progress float64 `json:"progress"`
+			Doing    string  `json:"doing"`
+		}
+		if err := Get(ctx, c, statusPath, url.Values{"upid": {upid}}, &s); err == nil {
+			m.Set(int64(s.Progress*1000), 1000, s.Doing)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(barPause):
+		}
+	}
 }
 
 // Follow writes the log of a task, without its times, until the task ends, and
@@ -90,11 +134,26 @@ func Follow(ctx context.Context, c *admin.Client, upid string, out io.Writer) er
 	}
 }
 
+// Log returns what there is of the log of a task by now.
+func Log(ctx context.Context, c *admin.Client, upid string) ([]Line, error) {
+	all := []Line{}
+	for {
+		lines, _, err := logFrom(ctx, c, upid, len(all)+1)
+		if all = append(all, lines...); err != nil || len(lines) < logPage {
+			return all, err
+		}
+	}
+}
+
 // logFrom returns lines of a log, and whether there will be more.
-func logFrom(ctx context.Context, c *admin.Client, upid string, start int) (lines []line, active bool, err error) {
+func logFrom(ctx context.Context, c *admin.Client, upid string, start int) (lines []Line, active bool, err error) {
 	r, err := Call(ctx, c, http.MethodGet, logPath, url.Values{
 		"upid": {upid}, "start": Number(int64(start)), "limit": Number(logPage), "test-status": {"1"},
 	})
+	var refusal *admin.Refusal
+	if errors.As(err, &refusal) && strings.HasPrefix(refusal.Text, "No such file") { // as PBS says it
+		err = cli.Hint(fmt.Errorf("there is no such task: %s", upid), "list them: holdfast task list --all")
+	}
 	if err != nil {
 		return nil, false, err
 	}

@@ -67,6 +67,7 @@ func updating[T any](o *cli.Options, use, short string, read func(catalog.Tree) 
 // nodeFlags are what can be said of a datastore of the node only.
 var nodeFlags = []daemon.Flag{
 	{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
+	{Name: "expected-age", Usage: "tell when a group's newest snapshot is older: 36h, 8d"},
 	{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
 	{Name: "delete", Usage: "settings to be set back to their default", Kind: daemon.List},
 	{Name: "digest", Usage: "fail if it was changed since this digest was shown"},

@@ -128,8 +128,10 @@ func newRun(o *cli.Options, version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "run the node of this machine until SIGTERM", Args: cli.NoArgs,
 		Long: `It answers clients until SIGTERM or SIGINT ends it, within seconds: backups that
-run are cut off, and leave nothing but chunks. SIGHUP has it read the certificate
-and the level of the log again.`,
+run are cut off, and leave nothing but chunks. A second one ends it at once, as a
+power cut would: no finished snapshot is lost by that either. SIGHUP has it read
+the certificate and the level of the log again.`,
+		Example: "  holdfast node run --data /srv/holdfast",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := filepath.Abs(o.Data)
 			if err != nil {
@@ -146,6 +148,9 @@ and the level of the log again.`,
 				// nothing else once there are some: sessions have bounds of their own.
 				debug.SetMemoryLimit(math.MaxInt64)
 			}
+			hup := make(chan os.Signal, 1) // from now on: a reload that comes early ends nothing
+			signal.Notify(hup, syscall.SIGHUP)
+			defer signal.Stop(hup)
 			n, err := node.New(c)
 			if err != nil {
 				return err
@@ -154,7 +159,7 @@ and the level of the log again.`,
 			reloads := make(chan struct{})
 			go func() {
 				defer close(reloads)
-				reloadOnHUP(ctx, n)
+				reloadAt(ctx, hup, n)
 			}()
 			err = n.Run(ctx)
 			end()
@@ -164,11 +169,8 @@ and the level of the log again.`,
 	}
 }
 
-// reloadOnHUP has the node read its files again at each SIGHUP, until ctx ends.
-func reloadOnHUP(ctx context.Context, n *node.Node) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+// reloadAt has the node read its files again at each signal, until ctx ends.
+func reloadAt(ctx context.Context, hup <-chan os.Signal, n *node.Node) {
 	for {
 		select {
 		case <-ctx.Done():

@@ -1,81 +1,123 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
-	"text/tabwriter"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 )
 
-// A status is what of the node's answer is printed as text.
-type status struct {
-	Quorum  bool      `json:"quorum"`
-	AsOf    time.Time `json:"as_of"`
-	Why     string    `json:"why"`
-	Leader  string    `json:"leader"`
-	Voters  int       `json:"voters"`
-	Advice  string    `json:"advice"`
-	Members []struct {
-		Name, Site, Role, State, Version, Why, Path string
-		Voter, Reachable, Ready                     bool
-		RTT                                         float64   `json:"rtt_ms"`
-		LastHeard                                   time.Time `json:"last_heard"`
-		Sessions, Tasks                             int
-		Stores                                      []struct {
-			Store, Maintenance, Error string
-			Total, Avail              int64
-		}
-	} `json:"members"`
-}
+// watchEvery is how often --watch looks.
+const watchEvery = 2 * time.Second
 
 // NewStatus returns the verb that shows how the mesh is.
 func NewStatus(o *cli.Options) *cobra.Command {
-	var watch bool
+	var watch, all bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "print how every site is: reachable, ready, space, running work", Args: cli.NoArgs,
-		Long: "It fails if a site is not ready.",
+		Use: "status", Short: "print how every site is: reached how, space, snapshots, lag, running work, warnings", Args: cli.NoArgs,
+		Long: "It works without a quorum, says in its first line whether there is one and how\nold the facts are, and fails if this site is not ready.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := daemon.Client(o)
 			defer c.Close()
-			for {
-				err := printStatus(cmd.Context(), o, c)
-				if !watch {
-					return err
-				}
-				if err != nil {
-					fmt.Fprintln(o.Err, err)
-				}
-				select {
-				case <-cmd.Context().Done():
-					return nil
-				case <-time.After(2 * time.Second):
-				}
+			v := &viewer{o: o, client: c, all: all}
+			if !watch {
+				return v.show(cmd.Context())
 			}
+			return v.watch(cmd.Context())
 		},
 	}
 	cmd.Flags().BoolVar(&watch, "watch", false, "again every two seconds, until interrupted")
+	cmd.Flags().BoolVar(&all, "all", false, "all groups and warnings, not only those that somebody should look at first")
 	return cmd
 }
 
-func printStatus(ctx context.Context, o *cli.Options, c *admin.Client) error {
+// A viewer shows the status.
+type viewer struct {
+	o      *cli.Options
+	client *admin.Client
+	all    bool
+}
+
+// size is that of the terminal; ok is false if it is none.
+func (v *viewer) size() (width, height int, ok bool) {
+	f, is := v.o.Out.(*os.File)
+	if !is || !term.IsTerminal(int(f.Fd())) {
+		return 0, 0, false
+	}
+	width, height, err := term.GetSize(int(f.Fd()))
+	return width, height, err == nil && width > 0
+}
+
+// watch shows it again and again: on a terminal in the same place.
+func (v *viewer) watch(ctx context.Context) error {
+	out := v.o.Out
+	defer func() { v.o.Out = out }()
+	for first := true; ; first = false {
+		width, height, terminal := v.size()
+		var page bytes.Buffer
+		v.o.Out = &page
+		err := v.showAt(ctx, width)
+		v.o.Out = out
+		if err != nil {
+			fmt.Fprintln(&page, err)
+		}
+		switch {
+		case terminal && v.o.Format == "text":
+			_, err = io.WriteString(out, redraw(page.String(), height))
+		case !first && v.o.Format == "text":
+			_, err = fmt.Fprintf(out, "\n%s\n%s", time.Now().Format(time.DateTime), page.Bytes())
+		default:
+			_, err = out.Write(page.Bytes())
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchEvery):
+		}
+	}
+}
+
+// redraw puts a page over the one before, without flicker: home, each line with
+// what was behind it removed, and then what was below.
+func redraw(page string, height int) string {
+	lines := strings.Split(strings.TrimSuffix(page, "\n"), "\n")
+	if height > 1 && len(lines) >= height {
+		lines = append(lines[:height-2], "…")
+	}
+	return "\x1b[H" + strings.Join(lines, "\x1b[K\n") + "\x1b[K\n\x1b[J"
+}
+
+func (v *viewer) show(ctx context.Context) error {
+	width, _, _ := v.size()
+	return v.showAt(ctx, width)
+}
+
+// showAt shows it in lines of at most width; 0: of any length.
+func (v *viewer) showAt(ctx context.Context, width int) error {
 	var raw json.RawMessage
-	if err := daemon.Get(ctx, c, "/holdfast/status", nil, &raw); err != nil {
+	if err := daemon.Get(ctx, v.client, "/holdfast/status", nil, &raw); err != nil {
 		return err
 	}
 	var s status
 	if err := json.Unmarshal(raw, &s); err != nil {
 		return fmt.Errorf("%s holdfast/status: %w", http.MethodGet, err)
 	}
-	if err := o.Print(raw, s.text); err != nil {
+	if err := v.o.Print(raw, func(w io.Writer) { s.print(w, time.Now(), width, v.all) }); err != nil {
 		return err
 	}
 	for _, m := range s.Members {
@@ -84,66 +126,4 @@ func printStatus(ctx context.Context, o *cli.Options, c *admin.Client) error {
 		}
 	}
 	return nil
-}
-
-func (s status) text(w io.Writer) {
-	fmt.Fprintln(w, s.quorum(time.Now()))
-	if s.Advice != "" {
-		fmt.Fprintln(w, "note: "+s.Advice)
-	}
-	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "\nnode\tsite\trole\treached\theard\tversion\tsessions\ttasks\t")
-	for _, m := range s.Members {
-		role := m.Role
-		if m.Voter {
-			role += ", votes"
-		}
-		if m.State != "" && m.State != "active" {
-			role += ", " + m.State
-		}
-		reached := m.Path
-		if m.RTT > 0 {
-			reached = fmt.Sprintf("%s, %.1f ms", m.Path, m.RTT)
-		}
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", m.Name, m.Site, role, reached, ago(m.LastHeard, time.Now()), m.Version, m.Sessions, m.Tasks, m.Why)
-	}
-	tab.Flush()
-	fmt.Fprintln(tab, "\ndatastore\tnode\tfree\tof\tstate")
-	for _, m := range s.Members {
-		for _, d := range m.Stores {
-			state := d.Error
-			if state == "" && d.Maintenance != "" {
-				state = "maintenance: " + d.Maintenance
-			}
-			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\n", d.Store, m.Name, cli.Size(d.Avail), cli.Size(d.Total), state)
-		}
-	}
-	tab.Flush()
-}
-
-// quorum says in a line whether anything can be changed now, and how old what
-// follows is.
-func (s status) quorum(now time.Time) string {
-	if s.Quorum {
-		return fmt.Sprintf("quorum: yes, %s leads, %d vote; facts of %s", s.Leader, s.Voters, ago(s.AsOf, now))
-	}
-	return fmt.Sprintf("quorum: NO, nothing can be changed (%s); backups and restores go on; facts of %s", s.Why, ago(s.AsOf, now))
-}
-
-// ago is how long it is since a time, for people.
-func ago(t, now time.Time) string {
-	switch d := now.Sub(t); {
-	case t.IsZero() || t.Unix() <= 0:
-		return "never"
-	case d < 10*time.Second:
-		return "now"
-	case d < 2*time.Minute:
-		return fmt.Sprintf("%d s ago", int(d.Seconds()))
-	case d < 2*time.Hour:
-		return fmt.Sprintf("%d min ago", int(d.Minutes()))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h ago", int(d.Hours()))
-	default:
-		return fmt.Sprintf("%d days ago", int(d.Hours()/24))
-	}
 }

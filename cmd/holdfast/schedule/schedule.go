@@ -87,12 +87,43 @@ func flags(lists ...[]daemon.Flag) []daemon.Flag {
 	return all
 }
 
+// The flags of the kinds of jobs.
+var (
+	PruneFlags  = flags(scope, Keep, []daemon.Flag{{Name: "disable", Usage: "do not run it by schedule", Kind: daemon.Bool}})
+	VerifyFlags = flags(scope, []daemon.Flag{
+		{Name: "ignore-verified", Usage: "leave out what was verified; default: yes", Kind: daemon.Bool},
+		{Name: "outdated-after", Usage: "days after which it is verified again all the same", Kind: daemon.Int},
+	})
+	SyncFlags = flags([]daemon.Flag{
+		{Name: "remote", Usage: "the node that has what is to be copied, by its name; default: this one"},
+		{Name: "remote-store", Usage: "the datastore there"},
+		{Name: "remote-ns", Usage: "the namespace there; default: the root"},
+	}, scope, []daemon.Flag{
+		{Name: "group-filter", Usage: "only such groups: type:vm, group:vm/100, regex:EXPRESSION; all but such with exclude: before it", Kind: daemon.Repeat},
+		{Name: "owner", Usage: "whose the copies are; default: root@pam"},
+		{Name: "remove-vanished", Usage: "remove copies of what was pruned at the source, as far as this site lets it", Kind: daemon.Bool},
+		{Name: "verified-only", Usage: "only snapshots whose last verification was fine", Kind: daemon.Bool},
+		{Name: "encrypted-only", Usage: "only snapshots that are encrypted", Kind: daemon.Bool},
+		{Name: "resync-corrupt", Usage: "fetch again what failed its verification here", Kind: daemon.Bool},
+		{Name: "transfer-last", Usage: "of each group only the newest so many", Kind: daemon.Int},
+		{Name: "worker-threads", Usage: "groups that are copied at the same time, 1 to 32; default 1", Kind: daemon.Int},
+		{Name: "rate-in", Usage: "bytes a second that it may fetch: 20MiB"},
+		{Name: "burst-in", Usage: "bytes that may come at once after a pause"},
+		{Name: "run-on-mount", Usage: "run it when its datastore becomes available", Kind: daemon.Bool},
+		{Name: "unmount-on-done", Usage: "take the datastore out of service after a run that began so", Kind: daemon.Bool},
+		{Name: "on-change", Usage: "run it when something is new at the source; --schedule on-change is the same", Kind: daemon.Bool},
+		{Name: "sources", Usage: "who else gives chunks: NODE, NODE:STORE, or any for all that have some", Kind: daemon.List},
+		{Name: "sync-direction", Usage: "pull"},
+		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
+	})
+)
+
 // NewPruneJob returns the verbs about prune jobs.
 func NewPruneJob(o *cli.Options) *cobra.Command {
 	c := config{
 		what: "prune job", article: "a", path: "/config/prune", id: "id",
 		show:     []string{"disable", "store", "ns", "schedule", "keep-last", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly", "comment"},
-		flags:    flags(scope, Keep, []daemon.Flag{{Name: "disable", Usage: "do not run it by schedule", Kind: daemon.Bool}}),
+		flags:    PruneFlags,
 		required: []string{"store", "schedule"},
 	}
 	run := daemon.Verb{Use: "run ID", Short: "run a prune job now", Method: post, Path: "/admin/prune/{id}/run", Args: []string{"id"}, Task: true}
@@ -103,15 +134,24 @@ func NewPruneJob(o *cli.Options) *cobra.Command {
 func NewVerifyJob(o *cli.Options) *cobra.Command {
 	c := config{
 		what: "verify job", article: "a", path: "/config/verify", id: "id",
-		show: []string{"store", "ns", "schedule", "ignore-verified", "outdated-after", "comment"},
-		flags: flags(scope, []daemon.Flag{
-			{Name: "ignore-verified", Usage: "leave out what was verified; default: yes", Kind: daemon.Bool},
-			{Name: "outdated-after", Usage: "days after which it is verified again all the same", Kind: daemon.Int},
-		}),
+		show:     []string{"store", "ns", "schedule", "ignore-verified", "outdated-after", "comment"},
+		flags:    VerifyFlags,
 		required: []string{"store"},
 	}
 	run := daemon.Verb{Use: "run ID", Short: "run a verify job now", Method: post, Path: "/admin/verify/{id}/run", Args: []string{"id"}, Task: true}
 	return group(o, "verify-job", "have snapshots read again by schedule", append(c.verbs(), run)...)
+}
+
+// NewSyncJob returns the verbs about sync jobs.
+func NewSyncJob(o *cli.Options) *cobra.Command {
+	c := config{
+		what: "sync job", article: "a", path: "/config/sync", id: "id",
+		show:     []string{"store", "ns", "remote", "remote-store", "remote-ns", "schedule", "rate-in", "comment"},
+		flags:    SyncFlags,
+		required: []string{"store", "remote-store"},
+	}
+	run := daemon.Verb{Use: "run ID", Short: "run a sync job now", Method: post, Path: "/admin/sync/{id}/run", Args: []string{"id"}, Task: true}
+	return group(o, "sync-job", "copy what other sites hold, by schedule; see also job", append(c.verbs(), run)...)
 }
 
 // NewTraffic returns the verbs about rules for traffic.

@@ -2,6 +2,8 @@
 package task
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -44,15 +46,31 @@ func newList(o *cli.Options) *cobra.Command {
 }
 
 func newLog(o *cli.Options) *cobra.Command {
-	return &cobra.Command{
+	follow := true
+	cmd := &cobra.Command{
 		Use: "log UPID", Short: "print the log of a task; of one that runs, until it ends", Args: cli.Exactly(1),
-		Long: "It fails if the task failed.",
+		Long: "It fails if the task failed. In JSON it is what there is by now, with the numbers\nof the lines.",
+		Example: `  holdfast task log "$(holdfast task list --all --output-format json | jq -r '.[0].upid')"
+  holdfast task log --follow=false UPID:home:…`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := daemon.Client(o)
 			defer c.Close()
-			return daemon.Follow(cmd.Context(), c, args[0], o.Out)
+			if follow && o.Format == "text" {
+				return daemon.Follow(cmd.Context(), c, args[0], o.Out)
+			}
+			lines, err := daemon.Log(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			return o.Print(lines, func(w io.Writer) {
+				for _, l := range lines {
+					fmt.Fprintln(w, l.Text)
+				}
+			})
 		},
 	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", true, "go on until the task ends; --follow=false: what there is by now, with times")
+	return cmd
 }
 
 func newStop(o *cli.Options) *cobra.Command {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -49,6 +50,8 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: post, Path: own + "/offload", Need: works, Handle: a.offload},
 		{Method: post, Path: own + "/audit", Need: works, Handle: a.audit},
 		{Method: post, Path: own + "/take-over", Need: rest.Any(access.PrivDatastoreAllocate, acl), Handle: a.takeOver},
+		{Method: post, Path: own + "/doctor", Need: works, Handle: a.examine},
+		{Method: get, Path: own + "/doctor", Need: rest.Any(access.PrivDatastoreAudit, acl), Handle: a.report},
 		{Method: get, Path: own + "/cloud", Need: rest.Any(access.PrivDatastoreAudit, acl), Handle: a.cloud},
 	}
 }
@@ -251,9 +254,10 @@ type checked struct {
 	Usable bool                `json:"usable"`
 	Fenced bool                `json:"fenced"` // it can keep two writers apart
 	Why    string              `json:"why,omitempty"`
+	Doctor *doctor.Report      `json:"doctor"`
 }
 
-// check tries out a bucket.
+// check tries out a bucket, and asks the doctor about it.
 func (a *api) check(ctx context.Context, c *rest.Call) (any, error) {
 	id, name, prefix := clientID(c), upgrade.Parsed(c.Params, "bucket", line), optional(c.Params, "store-prefix")
 	if err := c.Err(); err != nil {
@@ -263,11 +267,17 @@ func (a *api) check(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	can, err := b.Probe(ctx)
+	report, err := doctor.Examine(ctx, doctor.Config{Bucket: b})
 	if err != nil {
 		return nil, err
 	}
-	r := checked{Bucket: b.String(), Can: can, Usable: true, Fenced: can.Fenced()}
+	r := checked{Bucket: b.String(), Doctor: report}
+	can, err := b.Probe(ctx)
+	if err != nil {
+		r.Why = err.Error() // the doctor tells what is wrong
+		return r, nil
+	}
+	r = checked{Doctor: report, Bucket: b.String(), Can: can, Usable: true, Fenced: can.Fenced()}
 	if err := can.Usable(); err != nil {
 		r.Usable, r.Why = false, err.Error()
 	}
@@ -307,5 +317,21 @@ func (a *api) cloud(_ context.Context, c *rest.Call) (any, error) {
 			return nil, nil
 		}
 		return st, nil
+	})
+}
+
+// examine asks the doctor about a datastore's bucket.
+func (a *api) examine(_ context.Context, c *rest.Call) (any, error) {
+	return a.start(c, func(store, auth string) (any, error) { return a.Stores.StartDoctor(store, auth) })
+}
+
+// report is what the doctor said last; null if nobody asked.
+func (a *api) report(_ context.Context, c *rest.Call) (any, error) {
+	return a.start(c, func(store, _ string) (any, error) {
+		r, err := a.Stores.Doctor(store)
+		if err != nil || r == nil {
+			return nil, err
+		}
+		return r, nil
 	})
 }

@@ -92,7 +92,7 @@ func (a *api) newCloud(c *rest.Call, create *stores.Create) {
 	if _, ok := a.Settings.State().S3Client(create.Backend.Client); !ok {
 		c.Fail("backend", "no such s3 client '%s'", create.Backend.Client)
 	}
-	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), TakeOver: c.Bool("overwrite-in-use")}
+	create.Cloud = stores.NewCloud{Encrypt: c.Bool("encrypt"), TakeOver: c.Bool("overwrite-in-use"), Override: c.Texts("override")}
 	if c.Has("recovery-key") {
 		create.Cloud.Recovery = c.Text("recovery-key")
 	}
@@ -166,6 +166,12 @@ func change(p *upgrade.Params, d *stores.Described) {
 			*field = comment(p, name)
 		}
 	}
+	if p.Has("expected-age") { // ours
+		d.ExpectedAge = upgrade.Parsed(p, "expected-age", func(text string) (string, error) {
+			_, err := settings.ParseAge(text)
+			return text, err
+		})
+	}
 	if m := d.NotificationMode; m != "" && m != "legacy-sendmail" && m != "notification-system" {
 		p.Fail("notification-mode", "value '%s' is not defined in the enumeration.", m)
 	}
@@ -192,6 +198,8 @@ func reset(d *stores.Described, name string) bool {
 		d.Settings.Maintenance = catalog.Maintenance{}
 	case "gc-schedule":
 		d.GCSchedule = ""
+	case "expected-age":
+		d.ExpectedAge = ""
 	default:
 		field := kept(d)[name]
 		if field == nil {

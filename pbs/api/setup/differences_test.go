@@ -2,7 +2,6 @@ package setup_test
 
 // Why we differ from the server of the recordings.
 const (
-	noSync       = "there are no sync jobs: sites copy from each other in another way"
 	unknown      = "unknown parameters are ignored, so that newer clients work"
 	allWrong     = "all that is wrong is said at once"
 	ownWords     = "what is wrong with a calendar event is said so that people understand it"
@@ -13,12 +12,9 @@ const (
 // differences are the requests that we answer in another way than the server
 // of the recordings, and why.
 var differences = map[string]difference{
-	"GET /config":                          {why: noRemotes, text: `{"subdir":"datastore"},{"subdir":"prune"},{"subdir":"sync"},{"subdir":"verify"}`},
-	"GET /config/sync":                     {why: noSync, text: `"data":[]`},
-	"GET /config/sync/sync1":               {why: noSync, status: 400, text: "no such sync 'sync1'"},
-	"GET /admin/sync":                      {why: noSync, text: `"data":[]`},
-	"GET /admin/sync?store=store1":         {why: noSync, text: `"data":[]`},
-	"POST /config/sync id=s&store=nostore": {why: noSync, status: 501, text: "not offered"},
+	"GET /config": {why: noRemotes, text: `{"subdir":"datastore"},{"subdir":"prune"},{"subdir":"sync"},{"subdir":"verify"}`},
+	"POST /config/sync id=s&store=nostore": {why: allWrong,
+		text: "- 'id': value must be at least 3 characters long\n- 'remote-store': parameter is missing"},
 	"POST /config/datastore name=st&path=rel": {why: allWrong,
 		text: "- 'name': value must be at least 3 characters long\n- 'path': value does not match the regex pattern"},
 	"PUT /config/datastore/store1 gc-schedule=bogus+99":      {why: ownWords, text: `'gc-schedule': read "bogus 99": "bogus" is no day of the week`},

@@ -4,14 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
+	gosync "sync"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -21,6 +23,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
+	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
 )
@@ -38,7 +41,7 @@ type recorded struct {
 // purpose stands in the table of differences.
 func TestRecordedRequests(t *testing.T) {
 	all := readRecorded(t)
-	var runs sync.WaitGroup
+	var runs gosync.WaitGroup
 	for _, run := range []struct {
 		files string // prefixes, in order, of one server
 		state func(*testing.T, *storestest.World)
@@ -222,6 +225,7 @@ func newWorld(t *testing.T) *storestest.World {
 	w.Serve(t, slices.Concat(
 		content.Endpoints(content.Config{Stores: w.Set, Accounts: w.Accounts}),
 		setup.Endpoints(setup.Config{Settings: w.Settings, Stores: w.Set}),
+		sync.Endpoints(sync.Config{Settings: w.Settings, Runner: idle{w}}),
 	)...)
 	w.AddUser(t, "admin@pbs", "/ Admin")
 	w.AddUser(t, "admin@pbs!tok", "/ Admin")
@@ -232,6 +236,25 @@ func newWorld(t *testing.T) *storestest.World {
 	w.AddUser(t, "noacc@pbs", "/datastore/store1 NoAccess")
 	return w
 }
+
+// idle has the schedules of sync jobs, which package pulls of a node has else,
+// and runs none.
+type idle struct{ *storestest.World }
+
+func (i idle) Sync(context.Context) error {
+	for _, j := range i.Settings.State().SyncJobs {
+		never := func(context.Context, *jobs.Task) error { return errors.New("nothing runs here") }
+		if err := i.Scheduler.Put(jobs.Schedule{Name: j.ID, Event: j.Schedule, Type: "syncjob", ID: j.ID, Auth: "root@pam", Work: never}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (i idle) Start(id, auth string) (jobs.UPID, error)        { return i.Scheduler.Trigger(id, auth) }
+func (i idle) Schedule(id string) (jobs.ScheduleStatus, error) { return i.Scheduler.Status(id) }
+func (i idle) Plan(context.Context, string) (any, error)       { return nil, errors.New("nothing runs here") }
+func (i idle) Known(string) error                              { return nil }
 
 func empty(*testing.T, *storestest.World) {}
 
@@ -336,11 +359,12 @@ func configured(t *testing.T, w *storestest.World) {
 	verified, thirty := true, 30
 	err := w.Settings.Update(t.Context(), func(s *settings.State) error {
 		s.PruneJobs = []settings.PruneJob{{ID: "prune1", Store: "store1", Schedule: "daily", Keep: retention.Keep{Last: 3, Weekly: 2}}}
+		s.SyncJobs = []settings.SyncJob{{ID: "sync1", Store: "store1", Remote: "remote1", RemoteStore: "src", Schedule: "hourly", Comment: "c"}}
 		s.VerifyJobs = []settings.VerifyJob{{ID: "verify1", Store: "store1", Schedule: "sat 18:15", IgnoreVerified: &verified, OutdatedAfter: &thirty}}
 		return nil
 	})
 	if err == nil {
-		err = w.Sync(t.Context())
+		err = errors.Join(w.Sync(t.Context()), idle{w}.Sync(t.Context()))
 	}
 	if err != nil {
 		t.Fatal(err)

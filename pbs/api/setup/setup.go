@@ -2,14 +2,9 @@
 // and the jobs on them (/config/datastore, /config/prune, /config/verify), and
 // how these jobs stand (/admin/prune, /admin/verify, /admin/gc; PBS protocol
 // notes §7.3, §7.4).
-//
-// Sync jobs of PBS are not offered, since sites copy from each other in another
-// way; their lists are there and empty, so that clients and the web interface
-// of others find what they ask for.
 package setup
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -73,14 +68,6 @@ func Endpoints(cfg Config) []rest.Endpoint {
 
 		{Method: get, Path: "/admin/gc", Handle: a.gc},
 		{Method: get, Path: "/admin/gc/{store}", Handle: a.gc},
-
-		{Method: get, Path: "/config/sync", Handle: noSyncJobs},
-		{Method: post, Path: "/config/sync", Handle: notOffered},
-		{Method: get, Path: "/config/sync/{id}", Handle: noSyncJob},
-		{Method: put, Path: "/config/sync/{id}", Handle: notOffered},
-		{Method: del, Path: "/config/sync/{id}", Handle: notOffered},
-		{Method: get, Path: "/admin/sync", Handle: noSyncJobs},
-		{Method: post, Path: "/admin/sync/{id}/run", Handle: noSyncJob},
 	}
 }
 
@@ -90,40 +77,18 @@ func withDigest(data any, digest string) rest.Answer {
 	return rest.Answer{Data: data, Beside: map[string]any{"digest": digest}}
 }
 
-// noSyncJobs lists the sync jobs, of which there are none. The digest is that
-// of a file that is not there.
-func noSyncJobs(context.Context, *rest.Call) (any, error) {
-	sum := sha256.Sum256(nil)
-	return withDigest([]struct{}{}, hex.EncodeToString(sum[:])), nil
-}
-
-func noSyncJob(_ context.Context, c *rest.Call) (any, error) {
-	id := jobID(c)
-	if err := c.Err(); err != nil {
-		return nil, err
-	}
-	return nil, noSuch("sync", id)
-}
-
-const syncText = "Sync jobs are not offered: sites of a mesh copy from each other by themselves"
-
-func notOffered(context.Context, *rest.Call) (any, error) {
-	return nil, upgrade.Errorf(http.StatusNotImplemented, syncText)
-}
-
 // Absent returns what a Proxmox Backup Server has in these places and this one
 // has not, for [rest.Config].
 func Absent() map[string]string {
 	const removable = "Removable datastores are not offered: set the maintenance mode to offline, and unmount the disk"
-	const remote = "Remotes are not offered: sites of a mesh know each other"
+	const once = "Nothing is copied without a job: make one, and run it"
 	return map[string]string{
 		"/admin/datastore/{store}/mount":   removable,
 		"/admin/s3/{id}/reset-counters":    "Counters of requests begin anew with the node, and each task has its own",
 		"/admin/datastore/{store}/unmount": removable,
 		"/config/encryption-keys":          "Encryption is that of clients and of buckets, each with keys of its own",
-		"/config/remote":                   remote,
-		"/pull":                            syncText,
-		"/push":                            syncText,
+		"/pull":                            once,
+		"/push":                            once,
 	}
 }
 

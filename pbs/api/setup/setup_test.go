@@ -123,7 +123,4 @@ func TestAbsent(t *testing.T) {
 			t.Errorf("%s is absent (%q) and there", path, sentence)
 		}
 	}
-	for _, method := range []string{"PUT", "DELETE"} {
-		wants(t, w, "admin@pbs", method, "/config/sync/job1", "", 501, "Sync jobs are not offered")
-	}
 }

@@ -17,7 +17,8 @@ import (
 // both are the same.
 type link struct {
 	net.Conn
-	raw net.Conn
+	raw  net.Conn
+	trip time.Duration // at most, of one round trip
 }
 
 // dial connects to the server and checks who it is.
@@ -29,9 +30,9 @@ func (srv *Server) dial(ctx context.Context) (link, error) {
 		return link{}, &dialError{srv.name, srv.cfg.Socket, err}
 	}
 	if srv.isLocal() {
-		return link{raw, raw}, nil
+		return link{raw, raw, maxTrip}, nil
 	}
-	conn := tls.Client(bulk.Below(raw), srv.tlsConfig())
+	conn, began := tls.Client(bulk.Below(raw), srv.tlsConfig()), time.Now()
 	if err := conn.HandshakeContext(ctx); err != nil {
 		raw.Close()
 		if unknown := (*CertificateError)(nil); errors.As(err, &unknown) {
@@ -39,8 +40,11 @@ func (srv *Server) dial(ctx context.Context) (link, error) {
 		}
 		return link{}, &dialError{srv.name, "", fmt.Errorf("TLS: %w", err)}
 	}
-	return link{conn, raw}, nil
+	return link{conn, raw, time.Since(began)}, nil
 }
+
+// maxTrip is what a round trip is taken for of which nothing is known.
+const maxTrip = time.Second
 
 // drop closes the connection at once. Closing a TLS connection politely may
 // wait five seconds for a peer that does not read.

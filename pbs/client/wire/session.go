@@ -83,6 +83,10 @@ func newSession(ctx context.Context, server string, conn *upgraded) (*Session, e
 	return s, nil
 }
 
+// RoundTrip returns how long the server is away. It is an upper bound: the
+// server did something as well while that was measured.
+func (s *Session) RoundTrip() time.Duration { return s.conn.trip }
+
 // Context returns the context that ends with the session. Its cause says why it
 // did.
 func (s *Session) Context() context.Context { return s.ctx }

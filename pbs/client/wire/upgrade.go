@@ -69,6 +69,7 @@ func (srv *Server) shakeHands(ctx context.Context, conn link, req *http.Request)
 	lost := func(err error) error {
 		return &LostError{Server: srv.name, Doing: "GET " + req.URL.Path, Err: err}
 	}
+	asked := time.Now()
 	if err := req.Write(conn); err != nil {
 		return nil, lost(err)
 	}
@@ -85,6 +86,7 @@ func (srv *Server) shakeHands(ctx context.Context, conn link, req *http.Request)
 		}
 		return nil, refusal(srv.name, req, resp)
 	}
+	conn.trip = min(conn.trip, time.Since(asked))
 	conn.SetDeadline(time.Time{})
 	conn.Conn = bulk.Over(conn.Conn)
 	return &upgraded{conn, buffered}, nil

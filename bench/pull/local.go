@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// local compares a pull between two processes on loopback with what the tunnel
+// itself carries, and with a copy of the same bytes as files; and it looks at
+// memory. Sides that are compared take turns.
+func local(ctx context.Context, b *bench) error {
+	home, err := b.filled(ctx, "home", b.size)
+	if err != nil {
+		return err
+	}
+	home.close()
+	src, where, err := start(ctx, "source", b.dir, "home")
+	if err != nil {
+		return err
+	}
+	defer src.end()
+	bytes := int64(b.size) << 20
+	var over, files []float64
+	var mib int64
+	for range 3 {
+		a, err := b.part(ctx, "raw", where, bytes)
+		if err != nil {
+			return err
+		}
+		to, err := b.fresh(ctx, "to")
+		if err != nil {
+			return err
+		}
+		to.close()
+		p, err := b.part(ctx, "pull", where, b.dir, "to", 32)
+		if err != nil {
+			return err
+		}
+		dir := filepath.Join(b.dir, "files")
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		c, err := b.part(ctx, "files", where, bytes, dir)
+		if err != nil {
+			return err
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		speed := func(r result) float64 { return float64(r.Bytes) / r.Seconds / 1e6 }
+		fmt.Printf("loopback: tunnel %.0f MB/s, pull %.0f, files over HTTP %.0f\n", speed(a), speed(p), speed(c))
+		over, files = append(over, speed(p)/speed(a)), append(files, speed(p)/speed(c))
+		mib = max(mib, p.RSS>>20)
+	}
+	src.in.Close()
+	s, err := src.result()
+	if err != nil {
+		return err
+	}
+	v := median(over)
+	b.show("pull on loopback over what the tunnel carries", v, "", ">= 0.85", v >= 0.85)
+	v = median(files)
+	b.show("pull over files of 4 MiB by HTTP, 4 at a time, through the tunnel", v, "times", "> 1", v > 1)
+	b.show("resident memory of the puller, 32 workers", float64(mib), "MiB", "<= 400", mib <= 400)
+	b.show("resident memory of the source", float64(s.RSS>>20), "MiB", "<= 150", s.RSS>>20 <= 150)
+	return nil
+}
+
+func median(v []float64) float64 {
+	s := slices.Clone(v)
+	slices.Sort(s)
+	return s[len(s)/2]
+}
+
+// part runs a process to its end.
+func (b *bench) part(ctx context.Context, words ...any) (result, error) {
+	p, _, err := start(ctx, words...)
+	if err != nil {
+		return result{}, err
+	}
+	defer p.end()
+	return p.result()
+}
+
+// killed is a puller that is killed 20 times. What the source gave more than
+// once is counted there.
+func killed(ctx context.Context, b *bench) error {
+	home, err := b.filled(ctx, "home", b.size)
+	if err != nil {
+		return err
+	}
+	defer home.close()
+	to, err := b.fresh(ctx, "to")
+	if err != nil {
+		return err
+	}
+	to.close()
+	gate, err := newGate(ctx, home)
+	if err != nil {
+		return err
+	}
+	defer gate.close()
+	const perSecond = 40 // MiB: the puller is killed twenty times while it lasts
+	os.Setenv(slowed, fmt.Sprint(perSecond))
+	defer os.Unsetenv(slowed)
+	gap := time.Duration(float64(b.size) / perSecond / 21 * float64(time.Second))
+	for range 20 {
+		p, _, err := start(ctx, "pull", gate.where(), b.dir, "to", 8)
+		if err != nil {
+			return err
+		}
+		time.Sleep(gap/2 + time.Duration(rand.Int64N(int64(gap))))
+		_ = p.cmd.Process.Kill()
+		p.end()
+	}
+	os.Unsetenv(slowed)
+	if _, err := b.part(ctx, "pull", gate.where(), b.dir, "to", 8); err != nil {
+		return err
+	}
+	whole := int64(b.size) << 20
+	twice := float64(gate.sent.Load()-whole) / float64(whole)
+	fmt.Printf("killed 20 times during %d MiB: %.2f MiB sent in vain a kill\n", b.size, twice*float64(b.size)/20)
+	b.show("killed 20 times: bytes sent twice, of all", twice, "", "<= 0.01", twice <= 0.01)
+	return nil
+}

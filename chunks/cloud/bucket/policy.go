@@ -1,0 +1,348 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// A Rule is a lifecycle rule of a bucket: what the provider does to objects by
+// itself. The zero value of a number of days means never.
+type Rule struct {
+	ID         string
+	Enabled    bool
+	Prefix     string // whole keys, not those below the bucket's own prefix
+	Narrow     bool   // it asks for tags or sizes too, so it may not be about ours
+	Moves      []Move
+	Expires    int  // days until objects are deleted
+	ExpiresOn  bool // at a date
+	OldExpires int  // days until replaced and deleted versions go
+	AbortsMPU  int  // days until unfinished uploads go
+}
+
+// A Move takes objects to another storage class.
+type Move struct {
+	Days  int
+	Class string
+}
+
+// A Lock is the retention that every new object of a bucket gets.
+type Lock struct {
+	Mode string // GOVERNANCE, COMPLIANCE, or "" if objects get none by default
+	Days int
+}
+
+// An Upload was begun and neither finished nor given up. Its parts are billed.
+type Upload struct {
+	Key   string
+	Began time.Time
+}
+
+// Policies are what the owner of a bucket told the provider to do with it.
+// What could not be found out is in Failed, by the name of the field.
+type Policies struct {
+	Region     string // where the bucket says it is; "" if the store does not tell
+	Rules      []Rule
+	Archives   []string // archive tiers that are switched on for intelligent tiering
+	Versioning string   // Enabled, Suspended, or ""
+	Lock       *Lock    // nil: the bucket has none
+	Public     bool     // its policy lets anybody in
+	Blocked    bool     // whatever policies say, nobody is let in
+	Encrypted  bool     // the provider encrypts at rest
+	Uploads    []Upload // at most a thousand
+	Failed     map[string]error
+}
+
+// Unknown reports whether the field could not be found out because the store
+// has no such thing, or will not tell this key.
+func (p *Policies) Unknown(field string) bool { return p.Failed[field] != nil }
+
+// ErrUnsupported means that a store has no such thing.
+var ErrUnsupported = errors.New("the store does not know this request")
+
+// Policies asks for everything there is to know about the bucket; 9 requests.
+// It fails only if ctx ends: what a store does not tell is in Failed.
+func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
+	p := &Policies{Failed: map[string]error{}}
+	twice := *b
+	twice.cfg.Attempts = min(b.cfg.Attempts, 2)
+	b = &twice
+	for _, q := range []struct {
+		field  string
+		absent string // the code by which a store says that there is none
+		ask    func(context.Context, *Policies) error
+	}{
+		{"region", "", b.askRegion},
+		{"rules", "NoSuchLifecycleConfiguration", b.askRules},
+		{"archives", "NoSuchConfiguration", b.askArchives},
+		{"versioning", "", b.askVersioning},
+		{"lock", "ObjectLockConfigurationNotFoundError", b.askLock},
+		{"public", "NoSuchBucketPolicy", b.askPublic},
+		{"blocked", "NoSuchPublicAccessBlockConfiguration", b.askBlocked},
+		{"encrypted", "ServerSideEncryptionConfigurationNotFoundError", b.askEncryption},
+		{"uploads", "", b.askUploads},
+	} {
+		err := b.try(ctx, "ask for "+q.field, "", func(ctx context.Context, _ *watch) error { return q.ask(ctx, p) })
+		if cause := context.Cause(ctx); cause != nil {
+			return nil, cause
+		}
+		if err = answered(err, q.absent); err != nil {
+			p.Failed[q.field] = err
+		}
+	}
+	return p, nil
+}
+
+// answered says whether an error is an answer: that there is no such policy.
+func answered(err error, absent string) error {
+	var api smithy.APIError
+	if err == nil || !errors.As(err, &api) {
+		return err
+	}
+	switch api.ErrorCode() {
+	case absent:
+		return nil
+	case "NotImplemented", "MethodNotAllowed", "NoSuchKey":
+		return errors.Join(ErrUnsupported, err)
+	}
+	return err
+}
+
+// askRegion believes the header, which comes with refusals and redirects too.
+func (b *Bucket) askRegion(ctx context.Context, p *Policies) error {
+	out, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: b.name()})
+	if err == nil && aws.ToString(out.BucketRegion) != "" {
+		p.Region = *out.BucketRegion
+		return nil
+	}
+	var resp *smithyhttp.ResponseError
+	if errors.As(err, &resp) && resp.Response != nil {
+		if p.Region = resp.Response.Header.Get("x-amz-bucket-region"); p.Region != "" {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	where, err := b.client.GetBucketLocation(ctx, &s3.GetBucketLocationInput{Bucket: b.name()})
+	if err != nil {
+		return err
+	}
+	switch p.Region = string(where.LocationConstraint); p.Region {
+	case "":
+		p.Region = "us-east-1" // it is where S3 began, and says so by saying nothing
+	case "EU":
+		p.Region = "eu-west-1"
+	}
+	return nil
+}
+
+func (b *Bucket) askRules(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetBucketLifecycleConfiguration(ctx, &s3.GetBucketLifecycleConfigurationInput{Bucket: b.name()})
+	if err != nil {
+		return err
+	}
+	p.Rules = nil // an earlier attempt may have got here
+	for _, r := range out.Rules {
+		p.Rules = append(p.Rules, ruleOf(r))
+	}
+	return nil
+}
+
+func ruleOf(r types.LifecycleRule) Rule {
+	rule := Rule{ID: aws.ToString(r.ID), Enabled: r.Status == types.ExpirationStatusEnabled}
+	//lint:ignore SA1019 rules written long ago have it here
+	rule.Prefix = aws.ToString(r.Prefix)
+	if f := r.Filter; f != nil {
+		rule.Prefix = aws.ToString(f.Prefix)
+		rule.Narrow = f.Tag != nil || f.ObjectSizeGreaterThan != nil || f.ObjectSizeLessThan != nil
+		if a := f.And; a != nil {
+			rule.Prefix, rule.Narrow = aws.ToString(a.Prefix), len(a.Tags) > 0 || a.ObjectSizeGreaterThan != nil || a.ObjectSizeLessThan != nil
+		}
+	}
+	for _, t := range r.Transitions {
+		rule.Moves = append(rule.Moves, Move{Days: int(aws.ToInt32(t.Days)), Class: string(t.StorageClass)})
+	}
+	slices.SortFunc(rule.Moves, func(a, b Move) int { return a.Days - b.Days })
+	if e := r.Expiration; e != nil {
+		rule.Expires, rule.ExpiresOn = int(aws.ToInt32(e.Days)), e.Date != nil
+	}
+	if n := r.NoncurrentVersionExpiration; n != nil {
+		rule.OldExpires = int(aws.ToInt32(n.NoncurrentDays))
+	}
+	if a := r.AbortIncompleteMultipartUpload; a != nil {
+		rule.AbortsMPU = int(aws.ToInt32(a.DaysAfterInitiation))
+	}
+	return rule
+}
+
+func (b *Bucket) askArchives(ctx context.Context, p *Policies) error {
+	out, err := b.client.ListBucketIntelligentTieringConfigurations(ctx, &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: b.name()})
+	if err != nil {
+		return err
+	}
+	p.Archives = nil
+	for _, c := range out.IntelligentTieringConfigurationList {
+		about := ""
+		if f := c.Filter; f != nil {
+			about = aws.ToString(f.Prefix)
+			if f.And != nil {
+				about = aws.ToString(f.And.Prefix)
+			}
+		}
+		if c.Status != types.IntelligentTieringStatusEnabled || !b.mine(about) {
+			continue
+		}
+		for _, t := range c.Tierings {
+			if tier := string(t.AccessTier); !slices.Contains(p.Archives, tier) {
+				p.Archives = append(p.Archives, tier)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *Bucket) askVersioning(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: b.name()})
+	if err == nil {
+		p.Versioning = string(out.Status)
+	}
+	return err
+}
+
+func (b *Bucket) askLock(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetObjectLockConfiguration(ctx, &s3.GetObjectLockConfigurationInput{Bucket: b.name()})
+	if err != nil || out.ObjectLockConfiguration == nil || out.ObjectLockConfiguration.ObjectLockEnabled != types.ObjectLockEnabledEnabled {
+		return err
+	}
+	p.Lock = &Lock{}
+	if r := out.ObjectLockConfiguration.Rule; r != nil && r.DefaultRetention != nil {
+		p.Lock.Mode = string(r.DefaultRetention.Mode)
+		p.Lock.Days = int(aws.ToInt32(r.DefaultRetention.Days)) + 365*int(aws.ToInt32(r.DefaultRetention.Years))
+	}
+	return nil
+}
+
+func (b *Bucket) askPublic(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetBucketPolicyStatus(ctx, &s3.GetBucketPolicyStatusInput{Bucket: b.name()})
+	if err == nil && out.PolicyStatus != nil {
+		p.Public = aws.ToBool(out.PolicyStatus.IsPublic)
+	}
+	return err
+}
+
+func (b *Bucket) askBlocked(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetPublicAccessBlock(ctx, &s3.GetPublicAccessBlockInput{Bucket: b.name()})
+	if err == nil && out.PublicAccessBlockConfiguration != nil {
+		c := out.PublicAccessBlockConfiguration
+		p.Blocked = aws.ToBool(c.RestrictPublicBuckets) && aws.ToBool(c.BlockPublicPolicy) && aws.ToBool(c.IgnorePublicAcls) && aws.ToBool(c.BlockPublicAcls)
+	}
+	return err
+}
+
+func (b *Bucket) askEncryption(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetBucketEncryption(ctx, &s3.GetBucketEncryptionInput{Bucket: b.name()})
+	if err == nil && out.ServerSideEncryptionConfiguration != nil {
+		p.Encrypted = len(out.ServerSideEncryptionConfiguration.Rules) > 0
+	}
+	return err
+}
+
+func (b *Bucket) askUploads(ctx context.Context, p *Policies) error {
+	in := &s3.ListMultipartUploadsInput{Bucket: b.name()}
+	if b.cfg.Prefix != "" {
+		in.Prefix = b.key("")
+	}
+	out, err := b.client.ListMultipartUploads(ctx, in)
+	if err != nil {
+		return err
+	}
+	p.Uploads = nil
+	for _, u := range out.Uploads {
+		p.Uploads = append(p.Uploads, Upload{Key: aws.ToString(u.Key), Began: aws.ToTime(u.Initiated)})
+	}
+	return nil
+}
+
+// mine reports whether something about keys that begin with prefix is about
+// keys of ours.
+func (b *Bucket) mine(prefix string) bool {
+	return strings.HasPrefix(b.cfg.Prefix, prefix) || strings.HasPrefix(prefix, b.cfg.Prefix)
+}
+
+// Ours reports whether the rule is about objects of this bucket, or of this
+// part of one.
+func (b *Bucket) Ours(r Rule) bool { return r.Enabled && b.mine(r.Prefix) }
+
+// Place tells how the bucket is reached.
+func (b *Bucket) Place() (endpoint, region, name, prefix string, pathStyle bool) {
+	return b.host, b.cfg.Region, b.cfg.Bucket, b.cfg.Prefix, b.cfg.PathStyle
+}
+
+// Styled is the same bucket with its name in the path, or in the host.
+func (b *Bucket) Styled(path bool) (*Bucket, error) {
+	cfg := b.cfg
+	cfg.PathStyle = path
+	return New(cfg)
+}
+
+// Reach asks once whether the bucket is there and lets us in, and tells what
+// the connection was like. Unlike all others it is tried once.
+func (b *Bucket) Reach(ctx context.Context) (Connection, error) {
+	var c Connection
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { c.look(i.Conn) }})
+	began := time.Now()
+	_, err := b.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: b.name()})
+	c.Took = time.Since(began)
+	var resp *smithyhttp.ResponseError
+	if errors.As(err, &resp) && resp.Response != nil {
+		c.Status = resp.HTTPStatusCode()
+	} else if err == nil {
+		c.Status = http.StatusOK
+	}
+	return c, err
+}
+
+// A Connection is what one request found on its way.
+type Connection struct {
+	Took      time.Duration
+	Status    int // of the reply; 0: there was none
+	TLS       bool
+	KeepAlive KeepAlive
+}
+
+// KeepAlive is how soon a connection notices that nobody is at the other end.
+type KeepAlive struct {
+	Known          bool // on this system it can be found out
+	On             bool
+	Idle, Interval time.Duration
+	Count          int
+}
+
+// Within is when a dead connection is noticed at the latest; 0: never.
+func (k KeepAlive) Within() time.Duration {
+	if !k.On {
+		return 0
+	}
+	return k.Idle + time.Duration(k.Count)*k.Interval
+}
+
+func (c *Connection) look(conn net.Conn) {
+	if t, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		c.TLS, conn = true, t.NetConn()
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		c.KeepAlive = keepAliveOf(tcp)
+	}
+}

@@ -1,0 +1,233 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+)
+
+// status is the HTTP status of an error; 0 if there was no reply.
+func status(err error) int {
+	var resp *smithyhttp.ResponseError
+	if errors.As(err, &resp) {
+		return resp.HTTPStatusCode()
+	}
+	return 0
+}
+
+// endpoint finds out whether the bucket can be reached, and how it should be.
+func endpoint(ctx context.Context, x *exam) {
+	conn, err := x.b.Reach(ctx)
+	x.conn = conn
+	if policy, perr := x.b.Policies(ctx); perr == nil {
+		x.policy = policy
+	} else {
+		x.policy = &bucket.Policies{Failed: map[string]error{}}
+	}
+	switch {
+	case conn.Status == 0:
+		x.stop = "the endpoint cannot be reached"
+		x.find(Critical, fmt.Sprintf("%s cannot be reached: %v", x.endpoint, err), "Nothing can be uploaded or restored.",
+			"check the name of the endpoint, DNS, the firewall and the certificate: curl -v https://"+x.endpoint)
+		return
+	case conn.Status == http.StatusNotFound:
+		x.stop = "there is no such bucket"
+		x.find(Critical, fmt.Sprintf("there is no bucket %s at %s", x.name, x.endpoint), "Nothing can be uploaded or restored.",
+			fmt.Sprintf("aws s3api create-bucket --bucket %s --region %s, or correct the name", x.name, x.region))
+		return
+	}
+	if conn.TLS || loopback(x.endpoint) {
+		x.style(ctx)
+		return
+	}
+	x.find(Warning, "the endpoint is reached without TLS", "Whoever is on the way reads and changes what is not encrypted at the tier.", "use an https:// endpoint")
+	x.style(ctx)
+}
+
+// style compares the two ways to name a bucket.
+func (x *exam) style(ctx context.Context) {
+	if !x.pathStyle {
+		return
+	}
+	other, err := x.b.Styled(false)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	if conn, _ := other.Reach(ctx); conn.Status == 0 || conn.Status == http.StatusNotFound {
+		return // the store has only the one
+	}
+	legacy := "Both styles work; the bucket in the host goes straight to its region."
+	if strings.HasSuffix(x.endpoint, "amazonaws.com") {
+		legacy = "Path style is legacy on AWS, and takes a detour to the bucket's region."
+	}
+	x.find(Warning, "the bucket is named in the path, though it could be in the host", legacy,
+		"holdfast s3 endpoint update ID --path-style=false")
+}
+
+func loopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// region compares where the bucket is with where we ask.
+func region(_ context.Context, x *exam) {
+	is := x.policy.Region
+	switch {
+	case is == "" && x.conn.Status == http.StatusMovedPermanently:
+		x.stop = "the bucket is in another region"
+		x.find(Critical, "the store sends us elsewhere and does not say where: the bucket is in another region", "No request is answered.",
+			"aws s3api get-bucket-location --bucket "+x.name)
+	case is == "":
+		x.skip("the store does not say where the bucket is")
+	case is != x.region && x.region != "auto":
+		s, cost := Warning, "Every request crosses regions: it takes longer, and AWS bills traffic between regions."
+		if x.conn.Status >= 300 {
+			s, x.stop, cost = Critical, "the bucket is in another region", "The store refuses every request."
+		}
+		x.find(s, fmt.Sprintf("the bucket is in %s, but we ask in %s (a request took %s)", is, x.region, round(x.conn.Took)), cost,
+			fmt.Sprintf("holdfast s3 endpoint update ID --region %s%s; or move the bucket's content nearer", is, x.regionalHost(is)))
+	}
+}
+
+// regionalHost is the part of the cure that names another endpoint.
+func (x *exam) regionalHost(is string) string {
+	if strings.Contains(x.endpoint, x.region) {
+		return " --endpoint " + strings.ReplaceAll(strings.TrimPrefix(x.endpoint, x.name+"."), x.region, is)
+	}
+	return ""
+}
+
+// clock compares the store's clock with ours.
+func clock(_ context.Context, x *exam) {
+	skew := x.b.Account().Skew()
+	far := skew.Abs()
+	if far <= 30*time.Second {
+		return
+	}
+	s, what := Warning, "ahead of"
+	if far > 5*time.Minute {
+		s = Critical
+	}
+	if skew > 0 {
+		what = "behind"
+	}
+	x.find(s, fmt.Sprintf("our clock is %s %s the store's", far.Round(time.Second), what), "At 15 minutes the store refuses every request; leases and ages of objects are judged wrongly before.",
+		"timedatectl set-ntp true")
+}
+
+const probeSize = 1 << 20
+
+// keys finds out whether the key may do what is needed.
+func keys(ctx context.Context, x *exam) {
+	dir := "probe/" + rand.Text() + "/"
+	body := bytes.Repeat([]byte("holdfast"), probeSize/8)
+	for _, step := range []struct {
+		may  string // the permission
+		need Severity
+		do   func() error
+	}{
+		{"s3:PutObject", Critical, func() error { _, err := x.b.PutBytes(ctx, dir+"key", body, bucket.PutOption{}); return err }},
+		{"s3:GetObject", Critical, func() error {
+			got, _, err := x.b.Get(ctx, dir+"key", probeSize)
+			if err == nil && !bytes.Equal(got, body) {
+				err = errors.New("what was written does not come back")
+			}
+			return err
+		}},
+		{"s3:ListBucket", Critical, func() error {
+			found := false
+			err := x.b.List(ctx, dir, func(p []bucket.Info) error { found = found || len(p) == 1; return nil })
+			if err == nil && !found {
+				err = errors.New("what was just written is not in the listing")
+			}
+			return err
+		}},
+	} {
+		if err := step.do(); err != nil {
+			x.find(step.need, fmt.Sprintf("the key fails at %s: %v", step.may, err), "Backups cannot be kept in this bucket.", x.policyCure())
+			break
+		}
+	}
+	x.speed(ctx, dir+"key")
+	err := x.b.Delete(ctx, dir+"key")
+	if err == nil {
+		_, err = x.b.Head(ctx, dir+"key")
+		if err == nil {
+			err = errors.New("what was deleted is still there")
+		} else if errors.Is(err, bucket.ErrNotFound) {
+			err = nil
+		}
+	}
+	if err != nil {
+		x.find(Critical, fmt.Sprintf("the key fails at s3:DeleteObject: %v", err), "Garbage collection can free nothing, and the bucket grows for ever.", x.policyCure())
+	}
+}
+
+// policyCure is a policy that allows just what is needed.
+func (x *exam) policyCure() string {
+	return fmt.Sprintf(`give the key this policy: {"Version":"2012-10-17","Statement":[`+
+		`{"Effect":"Allow","Action":["s3:ListBucket","s3:ListBucketMultipartUploads","s3:GetBucketLocation","s3:GetLifecycleConfiguration","s3:GetBucketVersioning","s3:GetBucketObjectLockConfiguration","s3:GetIntelligentTieringConfiguration","s3:GetBucketPolicyStatus","s3:GetBucketPublicAccessBlock","s3:GetEncryptionConfiguration"],"Resource":"arn:aws:s3:::%s"},`+
+		`{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject","s3:DeleteObject"],"Resource":"arn:aws:s3:::%s/%s*"}]}`, x.name, x.name, x.prefix)
+}
+
+// speed measures small requests, and the reading of a mebibyte.
+func (x *exam) speed(ctx context.Context, key string) {
+	var small []time.Duration
+	for range 20 {
+		began := time.Now()
+		if _, err := x.b.Head(ctx, key); err != nil {
+			return
+		}
+		small = append(small, time.Since(began))
+	}
+	slices.Sort(small)
+	x.report.Typical, x.report.Slow = small[len(small)/2], small[len(small)-1]
+	began := time.Now()
+	const reads = 4
+	for range reads {
+		if _, _, err := x.b.Get(ctx, key, probeSize); err != nil {
+			return
+		}
+	}
+	if took := time.Since(began).Seconds(); took > 0 {
+		x.report.Speed = reads * probeSize / took
+	}
+	// Enough transfers at the same time that the way to the store and back
+	// is hidden behind the time that 16 MiB take.
+	x.report.Streams = min(64, max(4, int(x.report.Typical/(5*time.Millisecond))))
+}
+
+// latency judges what keys measured.
+func latency(_ context.Context, x *exam) {
+	if x.report.Typical == 0 {
+		x.skip("nothing could be measured")
+		return
+	}
+	if x.report.Typical > 100*time.Millisecond {
+		x.find(Warning, fmt.Sprintf("a small request takes %s, the slowest of 20 took %s", round(x.report.Typical), round(x.report.Slow)),
+			fmt.Sprintf("One stream reads %.1f MiB/s; restores use %d of them.", x.report.Speed/(1<<20), x.report.Streams), "use a bucket in a region near this site")
+	}
+}
+
+func round(d time.Duration) time.Duration {
+	if d > 10*time.Millisecond {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(10 * time.Microsecond)
+}

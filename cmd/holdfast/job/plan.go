@@ -1,0 +1,106 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/node/admin"
+)
+
+// A plan is what the node answers, as far as it is printed as text.
+type plan struct {
+	Job       string   `json:"id"`
+	Source    string   `json:"source"`
+	Snapshots int      `json:"snapshots"`
+	Bytes     int64    `json:"bytes"`
+	Create    []string `json:"create-namespaces"`
+	Groups    []group  `json:"groups"`
+	Total     int      `json:"total-groups"`
+	Vanished  []group  `json:"vanished-groups"`
+	Empty     []string `json:"vanished-namespaces"`
+}
+
+type group struct {
+	From    string `json:"from-ns"`
+	To      string `json:"ns"`
+	Group   string `json:"group"`
+	Refused string `json:"refused"`
+	Fetch   []struct {
+		Time int64
+		Size int64
+		Why  string `json:"why"`
+	} `json:"fetch"`
+	Skip []struct {
+		Time   int64  `json:"backup-time"`
+		Reason string `json:"reason"`
+	} `json:"skip"`
+	Gone []struct{ Time int64 } `json:"gone"`
+}
+
+func newPlan(o *cli.Options) *cobra.Command {
+	cmd := verb(o, "plan ID", "print what a pull job would do now, and why", func(cmd *cobra.Command, c *admin.Client, f found) error {
+		if f.name != "pull" {
+			return cli.Usage(fmt.Errorf("%s is a %s job, which has no plan", f.text("id"), f.name))
+		}
+		r, err := daemon.Call(cmd.Context(), c, http.MethodGet, "/holdfast/sync/{id}/plan", f.args(cmd))
+		if err != nil {
+			return err
+		}
+		var p plan
+		if err := json.Unmarshal(r.Data, &p); err != nil {
+			return fmt.Errorf("the plan makes no sense: %w", err)
+		}
+		return o.Print(r.Data, p.text)
+	})
+	cmd.Long = "Nothing is changed, and nothing but catalogues is fetched. The bytes are those of the snapshots; chunks of them that are here are not fetched."
+	return cmd
+}
+
+func (p plan) text(w io.Writer) {
+	fmt.Fprintf(w, "job %s from %s: %d of %d groups, %d snapshots to fetch or to look at again, %s\n", p.Job, p.Source, len(p.Groups), p.Total, p.Snapshots, cli.Size(p.Bytes))
+	if len(p.Create) > 0 {
+		fmt.Fprintf(w, "namespaces to be made: %s\n", strings.Join(p.Create, ", "))
+	}
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, g := range p.Groups {
+		g.text(tab)
+	}
+	for _, g := range p.Vanished {
+		fmt.Fprintf(tab, "%s\tthe source has no such group\n", place("", g.To)+" "+g.Group)
+		g.text(tab)
+	}
+	tab.Flush()
+	for _, ns := range p.Empty {
+		fmt.Fprintf(w, "namespace %s is not there at the source; it stays\n", ns)
+	}
+}
+
+func (g group) text(w io.Writer) {
+	name := g.Group
+	if g.To != "" {
+		name = g.To + ":" + name
+	}
+	if g.Refused != "" {
+		fmt.Fprintf(w, "refuse\t%s\t%s\n", name, g.Refused)
+	}
+	for _, f := range g.Fetch {
+		fmt.Fprintf(w, "fetch\t%s/%s\t%s\t%s\n", name, at(f.Time), cli.Size(f.Size), f.Why)
+	}
+	for _, s := range g.Skip {
+		fmt.Fprintf(w, "skip\t%s/%s\t\t%s\n", name, at(s.Time), s.Reason)
+	}
+	for _, s := range g.Gone {
+		fmt.Fprintf(w, "vanished\t%s/%s\n", name, at(s.Time))
+	}
+}
+
+func at(unix int64) string { return time.Unix(unix, 0).UTC().Format(time.RFC3339) }

@@ -1,0 +1,69 @@
+package node
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+const answer = `{"quorum": true, "leader": "home", "voters": 3, "facts_as_of": "2026-11-28T09:00:00Z", "facts_oldest": "nas",
+"members": [
+ {"name": "home", "site": "h", "role": "full", "voter": true, "path": "local", "reachable": true, "ready": true, "last_heard": "2026-11-28T12:00:00Z", "version": "1.0",
+  "snapshots": 4, "sessions": 1, "tasks": 2, "running": ["backup main:vm/101 40%"], "stores": [{"store": "main", "total": 1073741824, "avail": 536870912, "snapshots": 4, "as_of": "2026-11-28T12:00:00Z"}]},
+ {"name": "nas", "site": "n", "role": "replica", "path": "none", "why": "it has failed", "last_heard": "2026-11-28T09:00:00Z", "version": "1.0",
+  "snapshots": 1, "behind": 1, "lag_s": 172800, "stores": [{"store": "copies", "total": 1073741824, "avail": 1048576, "snapshots": 1, "as_of": "2026-11-28T08:00:00Z"}]}],
+"groups": [
+ {"group": "vm/101", "home": "home", "newest": 1795867200, "count": 3, "copies": 1, "places": [{"node": "home"}, {"node": "nas", "behind": 2, "lag_s": 172800, "damaged": 1}]},
+ {"group": "vm/102", "home": "home", "newest": 1795867200, "count": 1, "copies": 2, "places": [{"node": "home"}, {"node": "nas"}]}],
+"warnings": [{"level": "critical", "node": "nas", "text": "its disk went back", "hint": "look at it, and let it not vote before it has caught up with all the others"}]}`
+
+func page(t *testing.T, text string, width int, all bool) string {
+	t.Helper()
+	var s status
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	s.print(&out, time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC), width, all)
+	return out.String()
+}
+
+func TestStatusText(t *testing.T) {
+	got := page(t, answer, 90, false)
+	for _, want := range []string{
+		"quorum: yes, home leads, 3 vote; facts of 3 h ago at nas, and newer of others\nCRITICAL: nas: its disk went back\n  hint: look",
+		"home  h     full, votes  local    now      4          -          1 session, 2 tasks\n",
+		"nas   n     replica      none     3 h ago  1          1, 2 days  it has failed\n",
+		"backup main:vm/101 40%  home\n", "copies     nas   1.00 MiB   1.00 GiB  1          as of 4 h ago\n",
+		"2 groups, the newest snapshot of 1 is at two nodes or more\n", "nas by 2, 2 days; nas has",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "vm/102") || !strings.Contains(page(t, answer, 0, true), "vm/102") {
+		t.Error("a group that is as it should be is shown, or is not with --all")
+	}
+	for _, width := range []int{20, 40, 80, 120} {
+		for line := range strings.Lines(page(t, answer, width, true)) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width && !strings.HasPrefix(line, "    ") {
+				t.Errorf("%d columns in %d: %s", n, width, line)
+			}
+		}
+	}
+	no := page(t, strings.Replace(answer, `"quorum": true`, `"quorum": false, "why": "no leader is known", "as_of": "2026-11-28T11:00:00Z"`, 1), 0, false)
+	if !strings.HasPrefix(no, "quorum: NO since 60 min ago, nothing can be changed (no leader is known); backups and restores go on; facts of") {
+		t.Errorf("%.150s", no)
+	}
+}
+
+func TestRedraw(t *testing.T) {
+	if got := redraw("a\nb\n", 24); got != "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J" {
+		t.Errorf("%q", got)
+	}
+	if got := redraw("1\n2\n3\n4\n5\n", 4); got != "\x1b[H1\x1b[K\n2\x1b[K\n…\x1b[K\n\x1b[J" {
+		t.Errorf("what is higher than the terminal scrolls: %q", got)
+	}
+}

@@ -1,0 +1,85 @@
+// Package remote has the verbs about servers outside the cluster that this node
+// may read from. They take what proxmox-backup-manager takes.
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+)
+
+// flags are what can be said of a remote.
+var flags = []daemon.Flag{
+	{Name: "host", Usage: "its name or address"},
+	{Name: "port", Usage: "default: 8007", Kind: daemon.Int},
+	{Name: "auth-id", Usage: "the user or API token there: sync@pbs, sync@pbs!copy"},
+	{Name: "password", Usage: "or the token's secret; better in a file, or in HOLDFAST_REMOTE_PASSWORD"},
+	{Name: "fingerprint", Usage: "of its certificate, as `cert info` prints it there; default: authorities have to vouch for it"},
+	{Name: "comment", Usage: "what it is for, in one line"},
+}
+
+// New returns the verbs.
+func New(o *cli.Options) *cobra.Command {
+	const all, one, name = "/config/remote", "/config/remote/{name}", "name"
+	create := daemon.Verb{
+		Use: "create NAME", Short: "name a server, and who reads there", Method: http.MethodPost, Path: all, Args: []string{name}, Flags: required("host", "auth-id"),
+		Done:    "remote {name} is made; see what it has with: holdfast remote scan {name}",
+		Example: "  HOLDFAST_REMOTE_PASSWORD=… holdfast remote create office --host pbs.example.org --auth-id 'sync@pbs!copy' --fingerprint 64:d3:…",
+	}
+	update := daemon.Verb{
+		Use: "update NAME", Short: "change what is said of a remote", Method: http.MethodPut, Path: one, Args: []string{name}, Done: "remote {name} is changed",
+		Flags: append([]daemon.Flag{
+			{Name: "delete", Usage: "options to be set back to their default", Kind: daemon.List},
+			{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
+		}, flags...),
+	}
+	return cli.Group("remote", "servers outside the cluster that this node reads from",
+		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: all, Show: []string{name, "host", "port", "auth-id", "fingerprint", "comment"}}.Command(o),
+		daemon.Verb{Use: "show NAME", Short: "print one", Method: http.MethodGet, Path: one, Args: []string{name}}.Command(o),
+		withPassword(o, create, true), withPassword(o, update, false),
+		daemon.Verb{Use: "remove NAME", Short: "forget one, and its password", Method: http.MethodDelete, Path: one, Args: []string{name}, Flags: update.Flags[1:2], Done: "remote {name} is removed"}.Command(o),
+		daemon.Verb{Use: "scan NAME", Short: "list the datastores there", Method: http.MethodGet, Path: one + "/scan", Args: []string{name}, Show: []string{"store", "comment", "maintenance"}}.Command(o))
+}
+
+func required(names ...string) []daemon.Flag {
+	out := make([]daemon.Flag, len(flags))
+	for i, f := range flags {
+		out[i] = f
+		for _, n := range names {
+			out[i].Required = out[i].Required || n == f.Name
+		}
+	}
+	return out
+}
+
+// withPassword adds the ways to give a password that no list of processes shows.
+func withPassword(o *cli.Options, v daemon.Verb, need bool) *cobra.Command {
+	var file string
+	v.Before = func(_ *cobra.Command, params url.Values) error {
+		switch {
+		case params.Get("password") != "":
+		case file != "":
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("read the password: %w", err)
+			}
+			params.Set("password", strings.TrimSpace(string(text)))
+		case o.Getenv("HOLDFAST_REMOTE_PASSWORD") != "":
+			params.Set("password", o.Getenv("HOLDFAST_REMOTE_PASSWORD"))
+		case need:
+			return cli.Usage(errors.New("the password is missing: --password-file, or HOLDFAST_REMOTE_PASSWORD"))
+		}
+		return nil
+	}
+	cmd := v.Command(o)
+	cmd.Flags().StringVar(&file, "password-file", "", "file with the password, or with the token's secret")
+	return cmd
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A node pulls from a server of another cluster over the protocol of PBS: all
+// that it has, once, and the same to the byte; with a wrong fingerprint nothing.
+func TestPullFromARemote(t *testing.T) {
+	t.Parallel()
+	root, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	there, here := &daemon{t: t, name: "there", dir: filepath.Join(root, "t")}, &daemon{t: t, name: "here", dir: filepath.Join(root, "h")}
+	address := freeMeshPort(t)
+	for _, d := range []*daemon{there, here} {
+		listen := "127.0.0.1:0"
+		if d == there {
+			listen = address
+		}
+		d.must("node", "init", "--name", d.name, "--site", d.name, "--listen", listen, "--mesh-listen", freeMeshPort(t))
+		d.start()
+		t.Cleanup(func() { d.kill(syscall.SIGKILL) })
+		d.wait(60*time.Second, "it has a quorum", func() bool { return d.status().Quorum })
+		d.must("datastore", "create", "main", "--path", d.dir+"-store")
+	}
+	tree := randomTree(t, 12, 300_000)
+	there.must("namespace", "create", "main:deep")
+	there.must("backup", "tree.pxar:"+tree, "--backup-id", "one", "-q")
+	there.must("backup", "tree.pxar:"+tree, "--backup-id", "two", "--ns", "deep", "-q")
+	const secret = "hush-hush-9d1c"
+	there.must("user", "create", "sync@pbs", "--password", secret)
+	there.must("acl", "update", "/datastore/main", "DatastoreReader", "--auth-id", "sync@pbs")
+	print := fingerprintOf(there.must("cert", "info"))
+	host, port, _ := strings.Cut(address, ":")
+	here.must("remote", "create", "office", "--host", host, "--port", port, "--auth-id", "sync@pbs", "--password", secret, "--fingerprint", print)
+	if out := here.must("remote", "scan", "office"); !strings.Contains(out, "main") {
+		t.Errorf("scan: %s", out)
+	}
+	for _, format := range []string{"text", "json"} {
+		if out := here.must("remote", "list", "--output-format", format) + here.must("remote", "show", "office", "--output-format", format); strings.Contains(out, secret) || !strings.Contains(out, print) {
+			t.Errorf("shown: %s", out)
+		}
+	}
+	here.must("job", "create", "pull", "from-office", "--remote", "office", "--remote-store", "main", "--store", "main", "--ns", "")
+	if out, err := here.holdfastAll("remote", "remove", "office"); err == nil || !strings.Contains(out, "is used by sync job") {
+		t.Errorf("a remote that is used is removed: %s", out)
+	}
+	if out, err := here.holdfastAll("job", "run", "from-office"); err != nil || !strings.Contains(out, "Summary: sync job pulled") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for ns, group := range map[string]string{"": "host/one", "deep": "host/two"} {
+		to := filepath.Join(t.TempDir(), "back")
+		here.must("restore", group, "tree.pxar", to, "--ns", ns, "-q")
+		sameTrees(t, tree, to)
+	}
+	if out, err := here.holdfastAll("job", "run", "from-office"); err != nil || !strings.Contains(out, "no new data to pull") {
+		t.Errorf("once more: %v\n%s", err, out)
+	}
+	here.must("remote", "update", "office", "--fingerprint", strings.Repeat("00:", 31)+"00")
+	if out, err := here.holdfastAll("job", "run", "from-office"); err == nil || !strings.Contains(out, "fingerprint") && !strings.Contains(out, "certificate") {
+		t.Errorf("another fingerprint: %v\n%s", err, out)
+	}
+	here.kill(syscall.SIGTERM)
+	there.kill(syscall.SIGTERM)
+}
+
+// fingerprintOf finds a fingerprint in a text.
+func fingerprintOf(text string) string {
+	for word := range strings.FieldsSeq(text) {
+		if strings.Count(word, ":") == 31 {
+			return word
+		}
+	}
+	return ""
+}

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/mesh/feed"
+	"github.com/holdfast-mesh/holdfast/mesh/gossip"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/feeds"
+)
+
+// openFeeds opens what nodes say that they hold and ran.
+func (n *Node) openFeeds() (err error) {
+	c := feeds.Config{
+		File: n.cfg.at(feedsFile), Key: n.key, Ledger: checkpoints{n.cluster}, About: n.about, Log: n.log,
+		Member:  func(node string) bool { return n.cluster.Roster().Member(node) == nil },
+		Company: func() bool { return n.link != nil && len(n.others()) > 0 },
+	}
+	if n.link != nil {
+		c.Network, c.Gossip = n.link.Network(), n.link.Gossip()
+	}
+	if n.feeds, err = feeds.New(c); err != nil {
+		return err
+	}
+	n.keep(n.feeds)
+	if n.link != nil {
+		n.link.Serve(n.feeds.Exchange)
+	}
+	return nil
+}
+
+// others are the members beside this node.
+func (n *Node) others() (all []string) {
+	for _, node := range n.cluster.Nodes() {
+		if node != n.cluster.Self() && n.cluster.Roster().Member(node) == nil {
+			all = append(all, node)
+		}
+	}
+	return all
+}
+
+// about is what other nodes shall know of this one.
+func (n *Node) about() gossip.Meta {
+	m := gossip.Meta{Version: n.cfg.Version, Started: n.started.Unix()}
+	for _, name := range n.stores.Names() {
+		if space, err := n.stores.Room(name); err == nil {
+			m.Size += uint64(space.TotalBytes)
+			m.Free += uint64(space.FreeBytes)
+		}
+	}
+	m.Running = n.running()
+	return m
+}
+
+// running is what this node does now, in short.
+func (n *Node) running() (all []string) {
+	tasks, _ := n.tasks.List(jobs.Filter{Running: true})
+	for _, t := range tasks {
+		text := t.UPID.Type + " " + t.UPID.ID
+		if t.Progress > 0 { // in steps, so that not every look is news
+			text += fmt.Sprintf(" %d%%", int(t.Progress*10)*10)
+		}
+		if all = append(all, short(text)); len(all) == 8 {
+			break
+		}
+	}
+	return all
+}
+
+// short is a text that others can print.
+func short(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == '\uFFFD' {
+			return -1
+		}
+		return r
+	}, s)
+	if runes := []rune(s); len(runes) > 48 {
+		return string(runes[:47]) + "…"
+	}
+	return s
+}
+
+// checkpoints are in the ledger how long feeds were.
+type checkpoints struct{ c *cluster.Cluster }
+
+// Checkpoints returns them.
+func (k checkpoints) Checkpoints() map[feed.Origin]feed.Head {
+	all := map[feed.Origin]feed.Head{}
+	for id, row := range ledger.Checkpoints.All(k.c.View()) {
+		if key, err := authority.ParseNodeID(id); err == nil {
+			all[feed.Origin(key)] = feed.Head{Epoch: row.Body.Epoch, Seq: row.Body.Seq, Hash: row.Body.Head}
+		}
+	}
+	return all
+}
+
+// Checkpoint writes down where the feed of this node ends.
+func (k checkpoints) Checkpoint(ctx context.Context, key ed25519.PrivateKey, h feed.Head) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c := ledger.Checkpoint{Epoch: h.Epoch, Seq: h.Seq, Head: h.Hash}
+	copy(c.Sig[:], ed25519.Sign(key, ledger.CheckpointBytes(h.Epoch, h.Seq, h.Hash)))
+	_, err := k.c.Client().Do(ctx, "node", "", ledger.KindCheckpoint, ledger.NewCheckpoint{Origin: authority.PublicKey(key), Checkpoint: c})
+	return err
+}

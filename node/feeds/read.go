@@ -1,0 +1,102 @@
+package feeds
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/mesh/facts"
+	"github.com/holdfast-mesh/holdfast/mesh/feed"
+)
+
+// OnNews has f called with the ID of a node and the name of one of its
+// datastores when that has snapshots that it had not before, also for this
+// node. What [Feeds.Snapshots] returns is new when f is called; f must be quick.
+func (f *Feeds) OnNews(do func(node, store string)) (cancel func()) {
+	return f.model.Subscribe(func(n facts.News) { do(NodeID(n.Origin), n.Store) })
+}
+
+// Snapshots returns what a node says that it holds in a datastore, by group.
+func (f *Feeds) Snapshots(node, store string) []facts.Held {
+	o, _ := originOf(node)
+	return f.model.Snapshots(o, store)
+}
+
+// A Copy is one of a snapshot, and who has it.
+type Copy struct {
+	Node string // ID
+	facts.Holding
+}
+
+// Copies returns all copies of a snapshot: whose manifests have this sum, see
+// [Here.Sum].
+func (f *Feeds) Copies(manifest [32]byte) (all []Copy) {
+	for _, h := range f.model.Copies(manifest) {
+		all = append(all, Copy{NodeID(h.Origin), h})
+	}
+	return all
+}
+
+// Holders returns who holds a snapshot of a group, where it has the same name.
+func (f *Feeds) Holders(g facts.Group, at int64) (all []Copy) {
+	for _, h := range f.model.Holders(g, at) {
+		all = append(all, Copy{NodeID(h.Origin), h})
+	}
+	return all
+}
+
+// Groups returns all groups of the mesh.
+func (f *Feeds) Groups() []facts.GroupView { return f.model.Groups() }
+
+// Stores returns the datastores of a node.
+func (f *Feeds) Stores(node string) []facts.StoreView {
+	o, _ := originOf(node)
+	return f.model.Stores(o)
+}
+
+// Nodes returns what each node says, in short, by its ID.
+func (f *Feeds) Nodes() map[string]facts.NodeView {
+	all := map[string]facts.NodeView{}
+	for _, n := range f.model.Nodes() {
+		all[NodeID(n.Origin)] = n
+	}
+	return all
+}
+
+// A Warning is what an operator has to know.
+type Warning struct {
+	Critical bool
+	Node     string // ID
+	Text     string
+	Hint     string
+}
+
+// Warnings returns what is wrong with feeds.
+func (f *Feeds) Warnings() (all []Warning) {
+	for _, v := range f.exchange.Forks() {
+		if f.wanted(v.Origin) {
+			all = append(all, Warning{true, NodeID(v.Origin), fmt.Sprintf("it shows two histories, at %d.%d: what it says does not count any more", v.Theirs.Epoch, v.Theirs.Seq), v.Hint()})
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	all = append(all, f.denied...)
+	if f.restored != (feed.Head{}) {
+		all = append(all, Warning{true, NodeID(f.self), fmt.Sprintf("its disk went back: others hold its feed up to %d.%d; it has begun anew", f.restored.Epoch, f.restored.Seq),
+			"an old image of this machine was started; if that was not you, look at it. Do not let it vote: `holdfast member demote`, and promote it when it has caught up"})
+	}
+	slices.SortStableFunc(all, func(a, b Warning) int { return cmp.Compare(a.Node, b.Node) })
+	return all
+}
+
+// AsOf is when the oldest of the nodes has last said something, and its ID; of
+// those that are here. Zero if there is none.
+func (f *Feeds) AsOf() (at time.Time, node string) {
+	for _, n := range f.model.Nodes() {
+		if n.Origin != f.self && (node == "" || n.Newest.Before(at)) {
+			at, node = n.Newest, NodeID(n.Origin)
+		}
+	}
+	return at, node
+}

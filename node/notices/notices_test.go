@@ -1,0 +1,196 @@
+package notices
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/notify"
+	"github.com/holdfast-mesh/holdfast/pbs/secrets"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+)
+
+func TestEventsOfTasks(t *testing.T) {
+	info := func(typ, id string, s jobs.State, message string) jobs.Info {
+		return jobs.Info{UPID: jobs.UPID{Node: "home", Type: typ, ID: id, AuthID: "root@pam", Start: 1767225600}, State: s, Message: message, Warnings: 2, End: time.Unix(1767225660, 0)}
+	}
+	tests := []struct {
+		name string
+		info jobs.Info
+		want string // type severity title fields; "": nobody is told
+	}{
+		{"a collection", info("garbage_collection", "main", jobs.OK, ""), "gc info gc of main is done map[datastore:main]"},
+		{"one that failed", info("garbage_collection", "main", jobs.Failed, "disk full"), "gc error gc of main failed: disk full map[datastore:main]"},
+		{"a verify job with warnings", info("verificationjob", "main:daily", jobs.Warning, ""), "verify warning verify job daily is done, with 2 warnings map[datastore:main job-id:daily]"},
+		{"a sync job of PBS", info("syncjob", "remote:r:main:ns:home-to-dc", jobs.OK, ""), "sync info sync job home-to-dc is done map[datastore:remote job-id:home-to-dc]"},
+		{"one that the daemon did not outlive", info("verify", "main", jobs.Unknown, ""), "verify error verify of main did not end: the daemon did before map[datastore:main]"},
+		{"a backup, of which its client tells", info("backup", "main:vm/100", jobs.Failed, "x"), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, is := ofTask(tt.info)
+			got := fmt.Sprintf("%s %s %s %v", e.Type, e.Severity, e.Title, e.Fields)
+			if !is {
+				got = ""
+			}
+			if got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSpace(t *testing.T) {
+	tests := []struct {
+		name string
+		s    disk.Space
+		want string
+	}{
+		{"half", disk.Space{TotalBytes: 100, FreeBytes: 50, TotalInodes: 100, FreeInodes: 50}, ""},
+		{"85 %", disk.Space{TotalBytes: 100, FreeBytes: 15}, "warning capacity/main/bytes/85"},
+		{"90 %", disk.Space{TotalBytes: 100, FreeBytes: 10}, "error capacity/main/bytes/90"},
+		{"inodes, apart", disk.Space{TotalBytes: 100, FreeBytes: 12, TotalInodes: 1000, FreeInodes: 0}, "warning capacity/main/bytes/85 error capacity/main/inodes/90"},
+		{"no limit of inodes", disk.Space{TotalBytes: 100, FreeBytes: 99, TotalInodes: 0, FreeInodes: 0}, ""},
+	}
+	for _, tt := range tests {
+		var got []string
+		for _, e := range ofSpace("main", tt.s) {
+			got = append(got, string(e.Severity), e.Key)
+		}
+		if text := strings.Join(got, " "); text != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, text, tt.want)
+		}
+	}
+}
+
+// A world that a test changes.
+type fake struct {
+	mu      sync.Mutex
+	reached bool
+	quorum  bool
+	open    bool
+	free    int64
+	newest  time.Time
+}
+
+func (f *fake) world() World {
+	locked := func(do func()) { f.mu.Lock(); defer f.mu.Unlock(); do() }
+	return World{
+		Spaces: func() (m map[string]disk.Space) {
+			locked(func() { m = map[string]disk.Space{"main": {TotalBytes: 100, FreeBytes: f.free}} })
+			return m
+		},
+		Newest: func(context.Context, string) (g []Group, err error) {
+			locked(func() { g = []Group{{"vm/100", f.newest}} })
+			return g, nil
+		},
+		Sites: func() (s []Site) {
+			locked(func() { s = []Site{{ID: "x", Name: "dc1", Site: "dc", Reached: f.reached, Why: "no route"}} })
+			return s
+		},
+		Quorum:  func() (there bool, why string) { locked(func() { there = f.quorum }); return there, "no leader" },
+		Breaker: func() (open bool, why string) { locked(func() { open = f.open }); return open, "too many" },
+	}
+}
+
+// What lasts is told once, what passes is not told.
+func TestWatch(t *testing.T) {
+	dir := t.TempDir()
+	state, err := settings.OpenFile(filepath.Join(dir, "settings"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = state.Update(t.Context(), func(s *settings.State) error {
+		s.Datastores = append(s.Datastores, settings.Datastore{Name: "main", Path: "/x", ExpectedAge: "36h"})
+		s.NotifyTargets = append(s.NotifyTargets, settings.NotifyTarget{Name: "hook", Type: settings.TargetWebhook, URL: "http://127.0.0.1:1/"})
+		s.NotifyMatchers = append(s.NotifyMatchers, settings.NotifyMatcher{Name: "all", Target: []string{"hook"}})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := secrets.Open(filepath.Join(dir, "secrets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{reached: true, quorum: true, free: 50, newest: time.Now()}
+		n, err := New(Config{File: filepath.Join(dir, "queue"), Name: "home", Site: "here", Settings: state, Secrets: kept, World: f.world()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer n.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { n.watch(ctx); close(done) }()
+		told := 0
+		step := func(what string, change func(), wait time.Duration, want int) {
+			t.Helper()
+			f.mu.Lock()
+			change()
+			f.mu.Unlock()
+			time.Sleep(wait)
+			now := n.Status()[0].Waiting
+			if now-told != want {
+				t.Errorf("%s: %d events, want %d", what, now-told, want)
+			}
+			told = now
+		}
+		step("all is well", func() {}, time.Hour, 0)
+		step("a short cut", func() { f.reached, f.quorum = false, false }, time.Minute, 0)
+		step("which is over", func() { f.reached, f.quorum = true, true }, time.Hour, 0)
+		step("a site is gone", func() { f.reached = false }, 30*time.Minute, 1)
+		step("and is back", func() { f.reached = true }, time.Hour, 1)
+		step("no quorum", func() { f.quorum = false }, 30*time.Minute, 1)
+		step("the breaker", func() { f.quorum, f.open = true, true }, time.Hour, 1)
+		step("the disk fills up", func() { f.free = 14 }, time.Hour, 1)
+		step("and more", func() { f.free = 9 }, time.Hour, 1)
+		step("and stays so, for a day", func() { f.newest = time.Now() }, 20*time.Hour, 0)
+		step("no snapshot for two days", func() {}, 18*time.Hour, 2) // the disk once more
+		cancel()
+		<-done
+	})
+}
+
+func TestOnePartTellsOnce(t *testing.T) {
+	nodes := []string{"a", "b", "c", "d"}
+	for i := range 100 {
+		key, who := fmt.Sprint("gone/", i), 0
+		for _, n := range nodes {
+			if first(n, nodes, key) {
+				who++
+			}
+		}
+		if who != 1 {
+			t.Errorf("%s is told by %d nodes", key, who)
+		}
+	}
+}
+
+func TestRulesFollowTheSettings(t *testing.T) {
+	for _, m := range []settings.NotifyMatcher{{Severity: []string{"bad"}}, {Field: []string{"type"}}, {Calendar: []string{"99-100"}}} {
+		if _, err := matcher(m); err == nil {
+			t.Errorf("%+v is accepted", m)
+		}
+	}
+	m, err := matcher(settings.NotifyMatcher{Mode: "any", Severity: []string{"error"}, Calendar: []string{"mon..fri 8-17"}, Field: []string{"exact:type=gc"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.Local) // a Monday
+	if !m.Match(notify.Event{Time: noon}) || m.Match(notify.Event{Time: noon.Add(10 * time.Hour)}) {
+		t.Error("the calendar is not that of this machine")
+	}
+	for _, r := range []settings.NotifyTarget{{Type: "x"}, {Type: "smtp"}, {Type: "gotify", Server: "http://x"}, {Type: "service"}, {Type: "webhook", URL: "http://x/", Secret: []string{"name=a"}}, {Type: "ntfy", Server: "http://x", Topic: "t", Interval: "1y"}} {
+		if _, err := recipient(r, nil); err == nil {
+			t.Errorf("%+v is accepted", r)
+		}
+	}
+}

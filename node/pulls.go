@@ -1,0 +1,125 @@
+package node
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/remotes"
+	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/replication"
+	"github.com/holdfast-mesh/holdfast/replication/rate"
+)
+
+// openPulls makes what pulls from other nodes, and gives them what is here.
+func (n *Node) openPulls() (err error) {
+	c := pulls.Config{
+		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules,
+		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
+		Foreign: n.foreign, Traffic: n.traffic, Log: n.log,
+	}
+	if n.link != nil {
+		c.Network, c.Where = n.link.Network(), n.link.Where
+	}
+	if c.In, err = limit("pull-rate-in", n.cfg.Limits.PullRateIn); err != nil {
+		return err
+	}
+	if c.Out, err = limit("pull-rate-out", n.cfg.Limits.PullRateOut); err != nil {
+		return err
+	}
+	if n.pulls, err = pulls.New(c); err != nil {
+		return err
+	}
+	n.feeds.OnNews(func(node, _ string) { n.pulls.News(node) }) // for as long as the node lives
+	return nil
+}
+
+// foreign opens a datastore of a remote.
+func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Source, bool, error) {
+	r, is := n.settings.State().Remote(remote)
+	if !is {
+		return nil, false, nil
+	}
+	s, err := remotes.New(remotes.Config{Remote: r, Password: n.secrets.Get(remoteapi.SecretOf(remote)), Store: store, In: in})
+	if err != nil {
+		return nil, true, err
+	}
+	return s, true, nil
+}
+
+// members are the nodes that belong to the cluster.
+func (n *Node) members() (all []pulls.Member) {
+	for id, row := range ledger.Members.All(n.cluster.View()) {
+		if m, ok := shownMember(id, row.Body); ok {
+			all = append(all, m)
+		}
+	}
+	return all
+}
+
+// member is one of them.
+func (n *Node) member(id string) (pulls.Member, bool) {
+	row, is := ledger.Members.Get(n.cluster.View(), id)
+	if !is || n.cluster.Removed(id) {
+		return pulls.Member{}, false
+	}
+	return shownMember(id, row.Body)
+}
+
+func shownMember(id string, m ledger.Member) (pulls.Member, bool) {
+	return pulls.Member{ID: id, Name: m.Name, Role: m.Role}, m.State == ledger.Active || m.State == ledger.Draining
+}
+
+// accountOfNode says what the ACL gives the account of a node.
+func (n *Node) accountOfNode(node, store string, ns naming.Namespace) (read, has bool) {
+	id := access.AuthID(node + "@" + access.RealmNode)
+	if _, err := n.access.User(id); err != nil {
+		return false, false
+	}
+	return n.access.Active(id) && n.access.Privileges(id, "datastore", store, string(ns)).HasAny(access.PrivDatastoreRead), true
+}
+
+// mayMakeNamespace tells whether somebody may make namespaces below another.
+func (n *Node) mayMakeNamespace(owner, store string, ns naming.Namespace) bool {
+	return n.access.Privileges(access.AuthID(owner), "datastore", store, string(ns)).HasAny(access.PrivDatastoreModify)
+}
+
+// limit reads a rate of node.toml.
+func limit(option, text string) (l pulls.Limit, err error) {
+	if l, err = pulls.ParseLimit(text); err != nil {
+		err = fmt.Errorf("limits: %s: %w", option, err)
+	}
+	return l, err
+}
+
+// settingsOf returns what another node has set up.
+func (n *Node) settingsOf(node string) (settings.Store, error) {
+	m, err := n.pulls.Resolve(node)
+	if err != nil {
+		return nil, err
+	}
+	return n.cluster.SettingsOf(m.ID), nil
+}
+
+// syncRunner runs sync jobs for the API.
+type syncRunner struct {
+	*pulls.Pulls
+	settings settings.Store
+}
+
+func (r syncRunner) Plan(ctx context.Context, id string) (any, error) { return r.Pulls.Plan(ctx, id) }
+
+func (r syncRunner) Known(node string) error {
+	_, err := r.Resolve(node)
+	if _, is := r.settings.State().Remote(node); is {
+		return nil
+	}
+	return err
+}
+
+func (r syncRunner) Start(id, auth string) (jobs.UPID, error) { return r.Pulls.Start(id, auth) }

@@ -1,0 +1,214 @@
+package pulls
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/replication"
+	"github.com/holdfast-mesh/holdfast/replication/plan"
+	"github.com/holdfast-mesh/holdfast/replication/rate"
+	"github.com/holdfast-mesh/holdfast/replication/wire"
+)
+
+// A job is what is kept of a sync job between its runs.
+type job struct {
+	last    atomic.Pointer[Last]
+	watched watched
+}
+
+// Last is what the last run of a job in this process did.
+type Last struct {
+	At     time.Time          `json:"at"` // when it ended
+	OK     bool               `json:"ok"`
+	Error  string             `json:"error,omitempty"`
+	Report replication.Report `json:"report"`
+}
+
+// options are the options of a job as the planner takes them.
+func options(j settings.SyncJob) (replication.Job, error) {
+	filters, err := j.Filters()
+	if err != nil {
+		return replication.Job{}, err
+	}
+	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Options: plan.Options{
+		From: j.RemoteNS, To: j.NS, MaxDepth: j.MaxDepth, Filters: filters, Owner: j.OwnerOrRoot(),
+		VerifiedOnly: settings.Is(j.VerifiedOnly), EncryptedOnly: settings.Is(j.EncryptedOnly), ResyncCorrupt: settings.Is(j.ResyncCorrupt),
+		TransferLast: j.TransferLast, RemoveVanished: settings.Is(j.RemoveVanished),
+	}}, j.Check()
+}
+
+// Find returns a job by its ID.
+func (p *Pulls) Find(id string) (settings.SyncJob, error) {
+	j, is := p.cfg.Settings.State().SyncJob(id)
+	if !is {
+		return j, fmt.Errorf("no such sync job '%s'", id)
+	}
+	return j, nil
+}
+
+// puller makes what pulls for a job. done closes its connections.
+func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datastore, t teller) (puller *replication.Puller, done func(), err error) {
+	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), t.note)
+	if err != nil {
+		return nil, nil, err
+	}
+	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Log: p.cfg.Log.With("job", j.ID)}
+	if _, ours := sources[0].(*wire.Client); !ours {
+		// A server outside the cluster signs nothing. What it has no more goes to the
+		// trash if the job says so, within the breaker.
+		c.Vanished = func(naming.Namespace, naming.Snapshot) (bool, string) { return true, "the remote has it no more" }
+	}
+	puller, err = replication.New(c)
+	return puller, func() {
+		for _, s := range sources {
+			s.(interface{ Close() }).Close()
+		}
+	}, err
+}
+
+// A teller is where a run says what it does.
+type teller struct {
+	line     func(format string, a ...any)
+	note     func(format string, a ...any)
+	progress func(replication.Progress)
+}
+
+func tell(t *jobs.Task) teller {
+	return teller{t.Logf, t.Warnf, func(pr replication.Progress) { t.Progress(progressOf(pr)) }}
+}
+
+// progressOf says how far a pull is: by snapshots, since nobody knows how many
+// bytes of those to come are here already.
+func progressOf(pr replication.Progress) (done float64, doing string) {
+	if pr.SnapshotsTotal > 0 {
+		done = float64(pr.Snapshots) / float64(pr.SnapshotsTotal)
+	}
+	doing = fmt.Sprintf("%d/%d groups, %d/%d snapshots, %d chunks, %s fetched", pr.Groups, pr.GroupsTotal, pr.Snapshots, pr.SnapshotsTotal, pr.Chunks, size(pr.Bytes))
+	if pr.Waiting > 0 {
+		doing += fmt.Sprintf(", %d chunks to come", pr.Waiting)
+	}
+	return done, doing
+}
+
+// size prints bytes for people.
+func size(n int64) string {
+	f, unit := float64(n), 0
+	for f >= 1024 && unit < 4 {
+		f, unit = f/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %s", f, [...]string{"B", "KiB", "MiB", "GiB", "TiB"}[unit])
+}
+
+// work is a run of a job, as it is set up when the run begins.
+func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
+	j, err := p.Find(id)
+	if err != nil {
+		return err
+	}
+	opt, err := options(j)
+	if err != nil {
+		return err
+	}
+	t.Logf("Starting datastore sync job '%s'", t.UPID().ID)
+	t.Logf("sync datastore '%s' from '%s'", j.Store, from(j))
+	d, done, err := p.cfg.Stores.Use(j.Store, true)
+	if err != nil {
+		return err
+	}
+	defer done()
+	puller, closed, err := p.puller(ctx, j, d, tell(t))
+	if err != nil {
+		return err
+	}
+	defer closed()
+	if err := p.mayMake(ctx, puller, opt, j.Store, t); err != nil {
+		return err
+	}
+	report, err := puller.Run(ctx, opt)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	last := &Last{At: time.Now(), OK: err == nil, Report: report}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	p.job(id).last.Store(last)
+	t.Logf("sync job '%s' end", j.ID)
+	return err
+}
+
+// from is where a job pulls from, as its log says it.
+func from(j settings.SyncJob) string {
+	if j.Remote == "" {
+		return j.RemoteStore
+	}
+	return j.Remote + "/" + j.RemoteStore
+}
+
+// mayMake refuses a run for which namespaces would have to be made that the
+// owner of the job may not make.
+func (p *Pulls) mayMake(ctx context.Context, puller *replication.Puller, opt replication.Job, store string, t *jobs.Task) error {
+	if p.cfg.May == nil || opt.Owner == ownerOfRuns {
+		return nil
+	}
+	pl, err := puller.Plan(ctx, opt)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, ns := range pl.Create {
+		if up, ok := ns.Parent(); ok && !p.cfg.May(opt.Owner, store, up) {
+			errs = append(errs, fmt.Errorf("namespace '%s' is not there, and %s may not make it", ns, opt.Owner))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Last returns what the last run of a job did, nil if none ran in this process.
+func (p *Pulls) Last(id string) *Last { return p.job(id).last.Load() }
+
+// A Plan is what a run of a job would do now.
+type Plan struct {
+	Job       string `json:"id"`
+	Source    string `json:"source"`
+	Snapshots int    `json:"snapshots"` // to be fetched or looked at again
+	Bytes     uint64 `json:"bytes"`     // of these, as their manifests say; chunks that are here are not fetched
+	*plan.Plan
+}
+
+// Plan returns what a run would do now. Nothing is changed.
+func (p *Pulls) Plan(ctx context.Context, id string) (*Plan, error) {
+	j, err := p.Find(id)
+	if err != nil {
+		return nil, err
+	}
+	opt, err := options(j)
+	if err != nil {
+		return nil, err
+	}
+	d, done, err := p.cfg.Stores.Use(j.Store, false)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	j.Sources = nil // chunks are not asked for
+	nothing := teller{func(string, ...any) {}, func(string, ...any) {}, nil}
+	puller, closed, err := p.puller(ctx, j, d, nothing)
+	if err != nil {
+		return nil, err
+	}
+	defer closed()
+	pl, err := puller.Plan(ctx, opt)
+	if err != nil {
+		return nil, err
+	}
+	n, size := pl.Snapshots()
+	return &Plan{Job: id, Source: from(j), Snapshots: n, Bytes: size, Plan: pl}, nil
+}

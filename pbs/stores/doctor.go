@@ -1,0 +1,174 @@
+package stores
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+const (
+	doctorType  = "s3-doctor"
+	doctorEvent = "sun 06:30"
+	doctorFile  = "cloud/doctor.json" // the last report, in the directory of a datastore
+)
+
+// patient is what the doctor has to know of a datastore.
+func (s *Set) patient(cfg tier.Config) doctor.Config {
+	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Grace: cfg.Grace, GCs: 30}
+	if cfg.CacheBytes == 0 {
+		return p
+	}
+	dir := cfg.CacheDir
+	if dir == "" {
+		dir = cfg.Dir
+	}
+	p.Cache = &doctor.Cache{Dir: dir, Bound: cfg.CacheBytes, Inodes: -1}
+	// It may not be there yet: then its parent's file system is meant.
+	for at := dir; ; at = filepath.Dir(at) {
+		var st unix.Statfs_t
+		if err := unix.Statfs(at, &st); err == nil {
+			unit := int64(st.Bsize)
+			p.Cache.Total, p.Cache.Free = int64(st.Blocks)*unit, int64(st.Bavail)*unit
+			p.Cache.Reserved = int64(st.Bfree-st.Bavail) * unit
+			if st.Files > 0 {
+				p.Cache.Inodes = int64(st.Ffree)
+			}
+			return p
+		}
+		if at == filepath.Dir(at) {
+			p.Cache = nil
+			return p
+		}
+	}
+}
+
+// errSick says which findings a bucket is refused for.
+type errSick struct{ found []doctor.Finding }
+
+func (e *errSick) Error() string {
+	var list []string
+	for _, f := range e.found {
+		list = append(list, f.Check+": "+f.Text)
+	}
+	return "the bucket is not fit for backups: " + strings.Join(list, "; ")
+}
+
+func (e *errSick) Hint() string {
+	cures := e.found[0].Cure
+	return cures + "; or answer for it by name: --override " + e.found[0].Check
+}
+
+// admit examines a bucket before a datastore is made in it.
+func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override []string) error {
+	r, err := doctor.Examine(ctx, s.patient(cfg))
+	if err != nil {
+		return err
+	}
+	logReport(t, r)
+	if found := r.Blocks(override); len(found) > 0 {
+		return &errSick{found}
+	}
+	return nil
+}
+
+// logReport writes the findings into the log of a task.
+func logReport(t *jobs.Task, r *doctor.Report) {
+	for _, f := range r.Findings {
+		line := fmt.Sprintf("%s (%s): %s. %s", f.Severity, f.Check, f.Text, f.Consequence)
+		if f.Cure != "" {
+			line += " Cure: " + f.Cure
+		}
+		if f.Severity == doctor.Note {
+			t.Logf("%s", line)
+		} else {
+			t.Warnf("%s", line)
+		}
+	}
+	for _, k := range r.Skipped {
+		t.Logf("not looked at (%s): %s", k.Check, k.Why)
+	}
+	t.Logf("%d checks passed, %d findings, in %s", len(r.Passed), len(r.Findings), r.Took.Round(10*time.Millisecond))
+	logRequests(t, r.Requests)
+}
+
+// StartDoctor begins to examine a datastore's bucket.
+func (s *Set) StartDoctor(name, auth string) (jobs.UPID, error) {
+	return s.trigger(doctorType, name, auth)
+}
+
+// examine examines a datastore's bucket and keeps the report.
+func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
+	return func(ctx context.Context, t *jobs.Task) error {
+		ti, done, err := s.useTier(name)
+		if err != nil {
+			return err
+		}
+		defer done()
+		d, ok := s.cfg.Settings.State().Datastore(name)
+		if !ok {
+			return upgrade.Errorf(http.StatusNotFound, "no such datastore '%s'", name)
+		}
+		cfg, err := s.tierConfig(ctx, d)
+		if err != nil {
+			return err
+		}
+		p, st := s.patient(cfg), ti.Stats()
+		p.Store = st.Store
+		if p.Cache != nil {
+			p.Cache.Used, p.Cache.Pinned = st.Cache.Used, st.Cache.Pinned
+		}
+		r, err := doctor.Examine(ctx, p)
+		if err != nil {
+			return err
+		}
+		logReport(t, r)
+		body, err := json.Marshal(r)
+		if err != nil {
+			return err
+		}
+		if err := disk.WriteFileAtomic(s.cfg.FS, filepath.Join(d.Path, doctorFile), body, 0o600); err != nil {
+			return err
+		}
+		if found := r.Blocks(nil); len(found) > 0 {
+			return &errSick{found}
+		}
+		return nil
+	}
+}
+
+// Doctor returns the last report about a datastore's bucket; nil if it was
+// never examined.
+func (s *Set) Doctor(name string) (*doctor.Report, error) {
+	_, done, err := s.useTier(name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	d, _ := s.cfg.Settings.State().Datastore(name)
+	body, err := disk.ReadFile(s.cfg.FS, filepath.Join(d.Path, doctorFile), 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := new(doctor.Report)
+	if err := json.Unmarshal(body, r); err != nil {
+		return nil, fmt.Errorf("last report of the doctor about '%s': %w", name, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,112 @@
+package rate
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTimetable(t *testing.T) {
+	office := func(now time.Time) bool { return now.Hour() >= 8 && now.Hour() < 18 && now.Weekday() != time.Sunday }
+	table := Timetable{Rows: []Row{
+		{In: office, Limit: Limit{Rate: 20}},
+		{In: func(now time.Time) bool { return now.Hour() == 3 }, Limit: Limit{Rate: 900}},
+		{In: func(now time.Time) bool { return now.Hour() == 4 }},
+	}, Else: Limit{Rate: 200}}
+	for _, tt := range []struct {
+		at   time.Time
+		want int64
+	}{
+		{time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC), 20},
+		{time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), 200}, // a Sunday
+		{time.Date(2026, 11, 27, 20, 0, 0, 0, time.UTC), 200},
+		{time.Date(2026, 11, 27, 3, 0, 0, 0, time.UTC), 200}, // never more than the limit above
+		{time.Date(2026, 11, 27, 4, 0, 0, 0, time.UTC), 200},
+	} {
+		if got := table.At(tt.at).Rate; got != tt.want {
+			t.Errorf("%s: %d, want %d", tt.at, got, tt.want)
+		}
+	}
+}
+
+// An uplink is a line with a long queue, as routers at home have.
+type uplink struct {
+	rate float64 // bytes a second
+
+	mu   sync.Mutex
+	free time.Time // when the queue is empty
+}
+
+// send queues bytes and returns how long they take to get through.
+func (u *uplink) send(n int) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	now := time.Now()
+	if u.free.Before(now) {
+		u.free = now
+	}
+	u.free = u.free.Add(time.Duration(float64(n) / u.rate * float64(time.Second)))
+	return u.free.Sub(now)
+}
+
+// Bulk that would fill an uplink leaves room for what must not be late, and
+// still uses most of the line; when the line gets faster, so does the bulk.
+func TestGuardKeepsTheLineUsable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rtt = 30 * time.Millisecond
+		line := &uplink{rate: 1 << 20}
+		g, err := NewGuard(GuardConfig{Ping: func(ctx context.Context) (time.Duration, error) {
+			d := rtt + line.send(100)
+			select {
+			case <-time.After(d):
+				return d, nil
+			case <-ctx.Done():
+				return 0, ctx.Err()
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		b := New(nil, g.Limit)
+		wg.Go(func() { _ = g.Run(ctx) })
+		time.Sleep(2 * time.Second) // before bulk begins, it learns what is usual
+		var sent int64
+		wg.Go(func() {
+			for b.Wait(ctx, piece) == nil {
+				g.Count(piece)
+				sent += piece
+				if d := line.send(piece); d > 4*time.Second { // the queue is full: TCP waits
+					time.Sleep(d - 4*time.Second)
+				}
+			}
+		})
+		time.Sleep(60 * time.Second) // until it has settled
+		before, late := sent, 0
+		for range 120 {
+			time.Sleep(time.Second)
+			line.mu.Lock()
+			if wait := time.Until(line.free); wait > 500*time.Millisecond {
+				late++
+			}
+			line.mu.Unlock()
+		}
+		if share := float64(sent-before) / (120 * line.rate); share < 0.75 || late > 12 {
+			t.Errorf("the bulk gets %.2f of the line, and in %d of 120 s others wait for more than 500 ms", share, late)
+		}
+		line.mu.Lock()
+		line.rate *= 4
+		line.mu.Unlock()
+		time.Sleep(60 * time.Second)
+		before = sent
+		time.Sleep(60 * time.Second)
+		if share := float64(sent-before) / (60 * line.rate); share < 0.7 {
+			t.Errorf("of a line that got faster the bulk gets %.2f", share)
+		}
+		stop()
+		wg.Wait()
+	})
+}
