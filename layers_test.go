@@ -64,7 +64,8 @@ var insideChunks = []rule{
 	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
-	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue"},
+	{"chunks/cloud/staging", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/identity chunks/cloud/layout chunks/cloud/queue chunks/cloud/seal"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue chunks/cloud/staging"},
 }
 
 // insideCatalog is the same for the packages of that folder.

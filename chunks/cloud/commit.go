@@ -210,6 +210,7 @@ func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Mov
 func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, func())) int {
 	t := &s.table
 	var moves []pack.Move
+	live := map[uint32][]uint64{}
 	t.mu.Lock()
 	for _, p := range packs {
 		n, fresh := t.number(p.ID)
@@ -219,13 +220,16 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		for i, row := range p.Rows {
 			if r, ok := s.local.Lookup(row.Digest); ok {
 				moves = append(moves, pack.Move{Digest: row.Digest, Old: localRef(r), New: cloudRef(n, uint32(i))})
+			} else if s.adopted[p.ID] { // it was never here
+				words := live[n]
+				bitmap.Add(&words, uint32(i))
+				live[n] = words
 			}
 		}
 	}
 	t.mu.Unlock()
 	gone := &pack.Set{}
 	switchover(moves, func() {
-		live := map[uint32][]uint64{}
 		for _, m := range moves {
 			old := pack.Ref{Pack: m.Old.Pack / 2, Entry: m.Old.Entry}
 			if r, ok := s.local.Lookup(m.Digest); !ok || r != old {

@@ -184,11 +184,12 @@ const commitEvery = 1024
 
 // uploadAll builds packs and sends them, several at a time.
 func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt OffloadOptions, r *OffloadReport) error {
+	b := s.builder()
 	for len(entries) > 0 {
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(s.cfg.Parallel)
 		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
-			id, used, err := s.stage(gctx, entries)
+			id, used, err := b.Build(gctx, s.local, entries)
 			entries = entries[used:]
 			if err != nil {
 				g.Go(func() error { return err })

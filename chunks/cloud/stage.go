@@ -3,83 +3,70 @@ package cloud
 import (
 	"context"
 	"errors"
+	"fmt"
 
-	"github.com/holdfast-mesh/holdfast/chunks"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
-	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
-// stage writes entries, as many as fit, into a pack that is ready to be
-// uploaded, and returns how many. Chunks that have gone from the disk
-// meanwhile are left out.
-func (s *Store) stage(ctx context.Context, entries []pack.Entry) (id format.ID, used int, err error) {
-	key := s.key
-	if s.format.KeyID == "" {
-		key = nil
+func (s *Store) builder() *staging.Builder {
+	b := &staging.Builder{Queue: s.queue, Store: s.format.Store, Limit: s.cfg.PackBytes, Log: s.cfg.Log}
+	if b.Limit <= 0 {
+		b.Limit = s.format.PackBytes
 	}
-	f, err := s.queue.Create()
-	if err != nil {
-		return id, 0, chunks.NoSpace(err)
+	if s.format.KeyID != "" {
+		b.Key = s.key
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.queue.Drop())
-		}
-	}()
-	p, used, err := s.fillPack(ctx, f, key, entries)
-	if err = errors.Join(err, f.Close()); err != nil || len(p.Rows) == 0 {
-		return id, used, errors.Join(err, s.queue.Drop())
-	}
-	err = s.queue.Push(p)
-	return p.ID, used, chunks.NoSpace(err)
-}
-
-func (s *Store) fillPack(ctx context.Context, f disk.File, key *seal.Key, entries []pack.Entry) (p layout.Pack, used int, err error) {
-	w, err := layout.NewPackWriter(f, s.format.Store, s.epoch(), key)
-	if err != nil {
-		return p, 0, chunks.NoSpace(err)
-	}
-	limit := s.packBytes()
-	var buf []byte
-	for _, e := range entries {
-		if w.Len() > 0 && w.SizeWith(int(e.Bytes)) > limit || w.Len() >= maxRows {
-			break
-		}
-		used++
-		b, err := s.local.Get(ctx, e.Digest, buf)
-		switch {
-		case errors.Is(err, chunks.ErrMissing):
-			continue
-		case errors.Is(err, chunks.ErrCorrupt):
-			s.cfg.Log.Error("chunk is damaged and stays on the disk", "chunk", e.Digest.String(), "err", err)
-			continue
-		case err != nil:
-			return p, used, err
-		}
-		if err := w.Add(e.Digest, b); err != nil {
-			return p, used, err
-		}
-		buf = b[:0]
-	}
-	p, err = w.Close()
-	return p, used, err
-}
-
-// maxRows bounds the chunks of a pack, as in local packs.
-const maxRows = 65536
-
-func (s *Store) packBytes() int64 {
-	if s.cfg.PackBytes > 0 {
-		return s.cfg.PackBytes
-	}
-	return s.format.PackBytes
-}
-
-func (s *Store) epoch() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.owner.Epoch
+	b.Epoch = s.owner.Epoch
+	return b
+}
+
+// Adopt brings chunks of another store on this disk into the bucket, packs as
+// they are where that can be, and writes a root that names them. Then it calls
+// pin, before anybody could think that nothing needs them.
+func (s *Store) Adopt(ctx context.Context, loads []staging.Load, pin func() error) (r staging.Sent, err error) {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if err := s.writable(); err != nil {
+		return r, err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.cfg.Parallel)
+	b := s.builder()
+	s.adopted = map[format.ID]bool{}
+	defer func() { s.adopted = nil }()
+	send := func(id format.ID) {
+		s.adopted[id] = true
+		g.Go(func() error { return s.queue.Send(gctx, id) })
+	}
+	for _, l := range loads {
+		n, lerr := b.Load(gctx, l, s.unused, send)
+		r.Packs, r.Whole = r.Packs+n.Packs, r.Whole+n.Whole
+		if err = lerr; err != nil {
+			break
+		}
+	}
+	if err = errors.Join(g.Wait(), err); err != nil {
+		return r, fmt.Errorf("send packs to %s: %w", s, err)
+	}
+	err = behindItself(func() error { _, err := s.commit(ctx, plainSwitch); return err })
+	if err == nil {
+		err = pin()
+	}
+	return r, err
+}
+
+// unused reports whether the bucket never had a pack of that ID, as far as is
+// known: a name is never used again, least of all that of a dead pack.
+func (s *Store) unused(id format.ID) bool {
+	s.table.mu.RLock()
+	_, known := s.table.numbers[id]
+	s.table.mu.RUnlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !known && !s.head.Buried()[id]
 }

@@ -46,6 +46,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // Config says how a [Store] works. The zero value of an optional field means
@@ -121,8 +122,9 @@ type Store struct {
 	journal *disk.Journal
 	lock    interface{ Close() error }
 
-	work     sync.Mutex // one offload, sweep or audit at a time
-	mu       sync.Mutex // what follows
+	work     sync.Mutex         // one offload, sweep or audit at a time
+	adopted  map[format.ID]bool // packs of chunks that are not on the disk; of who holds work
+	mu       sync.Mutex         // what follows
 	head     layout.Head
 	owner    layout.Owner // zero: we do not own the bucket
 	etag     string       // of the owner's object

@@ -5,7 +5,8 @@
 // collected, damaged, healed and exported, and come back byte for byte. All of it
 // is done with the holdfast binary, as a person would. Two more sites join it with a
 // token each, pull copies from each other, and back up on when the one that leads is
-// killed. In the end the first site is destroyed, and its data come back from another.
+// killed. The first site is destroyed, and its data come back from another. A fourth
+// keeps its backups in a bucket: when all sites are lost, that and a key bring all back.
 //
 //	go run ./simulations/demo -bin bin/holdfast [-dir DIR]
 package main
@@ -45,6 +46,7 @@ type demo struct {
 	last     string   // the last snapshot that was made
 	done     []string // the summary
 	sites    []*site  // that have joined
+	cloud    provider
 }
 
 func run(ctx context.Context, bin, dir string) error {
@@ -64,6 +66,7 @@ func run(ctx context.Context, bin, dir string) error {
 	d := &demo{bin: bin, dir: dir, began: time.Now()}
 	defer d.stop()
 	defer d.stopSites()
+	defer d.cloud.end()
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -86,6 +89,9 @@ func run(ctx context.Context, bin, dir string) error {
 		{"a flipped byte at dc, healed from home", d.heal},
 		{"three sites, and the one that leads is killed", d.withoutLeader},
 		{"home is destroyed, and everything is restored from dc", d.destroyed},
+		{"a site more, which keeps its backups in a bucket", d.cloudSite},
+		{"every site is lost", d.allLost},
+		{"restore from the bucket alone, with the recovery key", d.fromBucket},
 	} {
 		fmt.Printf("\n== %s\n", step.what)
 		if err := step.do(ctx); err != nil {

@@ -35,36 +35,70 @@ func (d *demo) at(ctx context.Context, s *site, args ...string) *exec.Cmd {
 // join makes two more nodes, which join the first with a token each and are
 // linked to it by a tunnel of their own.
 func (d *demo) join(ctx context.Context) error {
+	key, err := os.ReadFile(filepath.Join(d.dir, "node", "operator.key"))
+	if err == nil {
+		err = os.WriteFile(d.operatorKey(), key, 0o600) // off the machine, as the node has advised
+	}
+	if err != nil {
+		return err
+	}
 	for _, name := range []string{"dc", "vps"} {
-		port, err := freePort()
+		s, err := d.joinAs(ctx, name)
 		if err != nil {
-			return err
-		}
-		s := &site{name: name, dir: name, address: fmt.Sprintf("127.0.0.1:%d", port), log: filepath.Join(d.dir, name+".log")}
-		mesh, err := freePort()
-		if err != nil {
-			return err
-		}
-		token, err := d.must(d.operator(ctx, "invite", "create", "-q"))
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		if _, err := d.must(d.at(ctx, s, "node", "join", firstLine(token), "--name", name, "--site", name,
-			"--listen", s.address, "--mesh-listen", fmt.Sprintf("127.0.0.1:%d", mesh))); err != nil {
-			return err
-		}
-		fmt.Printf("  joined after %v\n", time.Since(began).Round(10*time.Millisecond))
-		if err := d.run(ctx, s); err != nil {
 			return err
 		}
 		if err := d.equip(ctx, s); err != nil {
 			return err
 		}
-		d.sites = append(d.sites, s)
 	}
 	d.say("two more sites joined with one command each; users, tokens and rights of the first are known there")
 	return nil
+}
+
+// newSite is a site that is not there yet.
+func (d *demo) newSite(name string) (*site, error) {
+	port, err := freePort()
+	return &site{name: name, dir: name, address: fmt.Sprintf("127.0.0.1:%d", port), log: filepath.Join(d.dir, name+".log")}, err
+}
+
+// joinAs makes a node that joins with a token, of a role if one is named.
+func (d *demo) joinAs(ctx context.Context, name string, role ...string) (*site, error) {
+	s, err := d.newSite(name)
+	if err != nil {
+		return nil, err
+	}
+	mesh, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	token, err := d.must(d.at(ctx, d.alive(), append([]string{"invite", "create", "-q", "--operator-key", d.operatorKey()}, role...)...))
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if _, err := d.must(d.at(ctx, s, "node", "join", firstLine(token), "--name", name, "--site", name,
+		"--listen", s.address, "--mesh-listen", fmt.Sprintf("127.0.0.1:%d", mesh))); err != nil {
+		return nil, err
+	}
+	fmt.Printf("  joined after %v\n", time.Since(began).Round(10*time.Millisecond))
+	d.sites = append(d.sites, s)
+	return s, d.run(ctx, s)
+}
+
+func (d *demo) operatorKey() string { return filepath.Join(d.dir, "operator.key") }
+
+// all are the sites whose machines are there, home first.
+func (d *demo) all() []*site {
+	if d.node == nil {
+		return d.sites
+	}
+	return append([]*site{{name: "home", dir: "node", node: d.node}}, d.sites...)
+}
+
+// alive is the first site whose node runs.
+func (d *demo) alive() *site {
+	all := d.all()
+	return all[slices.IndexFunc(all, func(s *site) bool { return s.node.ProcessState == nil })]
 }
 
 // firstLine is the token, which is the only line of standard output; what is
@@ -102,22 +136,30 @@ func (d *demo) run(ctx context.Context, s *site) error {
 
 // equip gives a site a datastore. The token of the first is good there, too.
 func (d *demo) equip(ctx context.Context, s *site) error {
-	err := d.wait(ctx, time.Minute, s.name+" knows the accounts", func() bool {
-		out, err := d.at(ctx, s, "user", "list").Output()
-		return err == nil && strings.Contains(string(out), user)
-	})
+	if err := d.knows(ctx, s); err != nil {
+		return err
+	}
+	_, err := d.must(d.at(ctx, s, "datastore", "create", storeName, "--path", filepath.Join(d.dir, s.name+"-store")))
 	if err != nil {
 		return err
 	}
-	if _, err := d.must(d.at(ctx, s, "datastore", "create", storeName, "--path", filepath.Join(d.dir, s.name+"-store"))); err != nil {
-		return err
-	}
+	s.client, err = d.mayBackUp(ctx, s, storeName)
+	return err
+}
+
+// knows waits until a site that has joined has heard what there is.
+func (d *demo) knows(ctx context.Context, s *site) error {
+	return d.wait(ctx, time.Minute, s.name+" knows the accounts", func() bool {
+		out, err := d.at(ctx, s, "user", "list").Output()
+		return err == nil && strings.Contains(string(out), user)
+	})
+}
+
+// mayBackUp is the environment of who backs up to a datastore of a site.
+func (d *demo) mayBackUp(ctx context.Context, s *site, store string) ([]string, error) {
 	var cert struct{ Fingerprint string }
-	if err := d.ask(d.at(ctx, s, "cert", "info", "--output-format", "json"), &cert); err != nil {
-		return err
-	}
-	s.client = []string{"PBS_REPOSITORY=" + tokenID + "@" + s.address + ":" + storeName, d.token[1], "PBS_FINGERPRINT=" + cert.Fingerprint}
-	return nil
+	err := d.ask(d.at(ctx, s, "cert", "info", "--output-format", "json"), &cert)
+	return []string{"PBS_REPOSITORY=" + tokenID + "@" + s.address + ":" + store, d.token[1], "PBS_FINGERPRINT=" + cert.Fingerprint}, err
 }
 
 // wait asks again and again until something is so.
