@@ -41,7 +41,7 @@ func (s *Server) chunks(w http.ResponseWriter, q request) error {
 	_ = conn.SetDeadline(time.Time{})
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", Protocol)
 	if err == nil {
-		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer), size: 1 << 20}).run()
+		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer)}).run()
 	}
 	if err != nil {
 		s.cfg.Log.Debug("stream of chunks ended", "peer", q.peer, "err", err)
@@ -57,7 +57,9 @@ type lender struct {
 	in   *bufio.Reader
 	out  *rate.Bucket
 
-	sending sync.Mutex // held for one answer: the store reads several chunks at a time
+	// A token for one answer: the store reads several chunks at a time. It is no
+	// mutex, as whoever waits for it waits for the peer, and must stop when asked to.
+	sending chan struct{}
 
 	mu     sync.Mutex
 	more   sync.Cond
@@ -70,6 +72,7 @@ type lender struct {
 // Questions are read at all times, so that asking never waits for answers.
 func (l *lender) run() error {
 	l.more.L = &l.mu
+	l.size, l.sending = 1<<20, make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	read := make(chan error, 1)
@@ -171,8 +174,12 @@ func (l *lender) answers(ctx context.Context) error {
 }
 
 func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state uint8) error {
-	l.sending.Lock()
-	defer l.sending.Unlock()
+	select {
+	case l.sending <- struct{}{}:
+		defer func() { <-l.sending }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	head := appendAnswer(make([]byte, 0, answerSize), d, len(b), state)
 	if err := l.out.Wait(ctx, len(head)+len(b)); err != nil {
 		return err
@@ -185,6 +192,9 @@ func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state ui
 	}
 	bufs := net.Buffers{head, b}
 	_, err := bufs.WriteTo(l.conn)
+	if err != nil {
+		l.conn.Close() // the others who have something to send need not find out for themselves
+	}
 	return err
 }
 
