@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -39,6 +40,9 @@ func (s *Server) chunks(w http.ResponseWriter, q request) error {
 	defer s.wg.Done()
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Time{})
+	if b, ok := under(conn).(interface{ SetWriteBuffer(int) error }); ok {
+		_ = b.SetWriteBuffer(sendBuffer)
+	}
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", Protocol)
 	if err == nil {
 		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer)}).run()
@@ -202,12 +206,20 @@ func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state ui
 type stream struct {
 	conn net.Conn
 	in   *bufio.Reader
+	flow *flow
+
+	owed    int          // answers
+	arrived atomic.Int64 // bytes
 }
 
 var _ swarm.Stream = (*stream)(nil)
 
 // Ask asks for chunks.
 func (s *stream) Ask(ds []chunks.Digest) error {
+	if s.owed == 0 {
+		s.flow.owes(s, true)
+	}
+	s.owed += len(ds)
 	for len(ds) > 0 {
 		n := min(len(ds), maxAsk)
 		_ = s.conn.SetWriteDeadline(time.Now().Add(quiet))
@@ -219,8 +231,19 @@ func (s *stream) Ask(ds []chunks.Digest) error {
 	return nil
 }
 
+// Moved returns how many bytes have arrived.
+func (s *stream) Moved() int64 { return s.arrived.Load() }
+
 // Next returns the next answer.
 func (s *stream) Next(get func(int) ([]byte, error)) (a swarm.Answer, err error) {
+	a, err = s.next(get)
+	if s.owed--; s.owed == 0 {
+		s.flow.owes(s, false)
+	}
+	return a, err
+}
+
+func (s *stream) next(get func(int) ([]byte, error)) (a swarm.Answer, err error) {
 	var head [answerSize]byte
 	if err := s.read(head[:]); err != nil {
 		return a, noEOF(err)
@@ -262,6 +285,8 @@ func (s *stream) read(p []byte) error {
 	for len(p) > 0 {
 		_ = s.conn.SetReadDeadline(time.Now().Add(quiet))
 		n, err := s.in.Read(p)
+		s.arrived.Add(int64(n))
+		s.flow.arrived(n)
 		if p = p[n:]; err != nil && len(p) > 0 {
 			return err
 		}
@@ -270,4 +295,7 @@ func (s *stream) read(p []byte) error {
 }
 
 // Close ends the stream.
-func (s *stream) Close() error { return s.conn.Close() }
+func (s *stream) Close() error {
+	s.flow.closed(s)
+	return s.conn.Close()
+}

@@ -54,7 +54,7 @@ func TestSlowPeerIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 8
 		near, ended := lend(manyReaders{size: 1000})
-		s := &stream{near, bufio.NewReader(near)}
+		s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
 		var ds []chunks.Digest
 		for i := range n {
 			ds = append(ds, chunks.Digest{byte(i)})
@@ -84,7 +84,7 @@ func TestDeafPeerIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		near, ended := lend(manyReaders{size: 1000})
 		defer near.Close()
-		if err := (&stream{conn: near}).Ask([]chunks.Digest{{1}, {2}, {3}}); err != nil {
+		if err := (&stream{conn: near, flow: &flow{now: time.Now}}).Ask([]chunks.Digest{{1}, {2}, {3}}); err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
