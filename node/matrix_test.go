@@ -158,6 +158,8 @@ const matrix = `
 	POST /holdfast/datastore/{store}/audit 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/cloud 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
+	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
+	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
