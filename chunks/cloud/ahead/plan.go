@@ -27,7 +27,7 @@ const (
 	fullWindow = 72 << 20
 
 	// firstWindow is where it begins. Each request quadruples it.
-	firstWindow = 4 << 20
+	firstWindow = 8 << 20
 
 	// planBytes bounds what a plan holds: what is being read, and as much that
 	// arrives. roomBytes bounds all plans of a store.
@@ -88,10 +88,13 @@ type Plan struct {
 	slots chan struct{} // one for each request
 
 	mu       sync.Mutex
-	next     int   // the chunk that is expected
-	inOrder  int   // requests in a row that were
-	window   int64 // bytes to have ahead
-	frontier int   // chunks before this one were seen to
+	next     int          // the chunk that is expected
+	inOrder  int          // requests in a row that were
+	strays   int          // requests in a row that were not
+	window   int64        // bytes to have ahead
+	frontier int          // chunks before this one were seen to
+	early    map[int]bool // those from it on that were asked for
+	pause    int          // no more is tried before this one is asked for: there was no room
 	held     map[chunks.Digest]*piece
 	bytes    int64 // of held
 	ahead    int64 // of these, not asked for yet
@@ -112,7 +115,7 @@ type piece struct {
 // read in vain than with another request.
 func NewPlan(src Source, x chunks.Index, room *Room, gap int64) *Plan {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Plan{src: src, x: x, room: room, gap: gap, ctx: ctx, stop: stop, slots: make(chan struct{}, requests), held: map[chunks.Digest]*piece{}}
+	return &Plan{src: src, x: x, room: room, gap: gap, ctx: ctx, stop: stop, slots: make(chan struct{}, requests), early: map[int]bool{}, held: map[chunks.Digest]*piece{}}
 }
 
 // Close implements [chunks.Plan].
@@ -133,8 +136,8 @@ func (p *Plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) 
 	p.mu.Lock()
 	p.follow(i, d)
 	got := p.held[d]
-	if got == nil && p.worth() {
-		p.fetch(i)
+	if got == nil && p.strays == 0 && p.worth() {
+		p.fetch(i, true)
 		got = p.held[d]
 	}
 	switch {
@@ -170,20 +173,27 @@ func (p *Plan) follow(at int, d chunks.Digest) {
 			break
 		}
 	}
-	switch {
-	case at < p.next-nearby || at >= p.next+nearby:
-		p.inOrder, p.window, p.next, p.frontier = 0, 0, at, at
+	switch far := at < p.next-nearby || at >= p.next+nearby; {
+	case far && p.strays < proof-1 && p.inOrder > 0: // one that came late is no new beginning
+		p.strays++
+		return
+	case far:
+		p.inOrder, p.window, p.next, p.frontier, p.pause = 0, 0, at, at, 0
+		clear(p.early)
 		for _, h := range p.held {
 			p.unwanted(h)
 		}
 	case p.next == 0: // a reader that begins at the beginning
 		p.inOrder = proof
 	}
+	p.strays = 0
 	if p.inOrder++; p.inOrder >= proof {
 		p.window = max(p.window, firstWindow)
 	}
 	p.next = max(p.next, at+1)
-	p.frontier = max(p.frontier, p.next-nearby)
+	if at >= p.frontier {
+		p.early[at] = true
+	}
 }
 
 // unwanted lets a piece go that nobody asked for.
@@ -203,27 +213,37 @@ func (p *Plan) worth() bool {
 
 // more reads ahead as far as the window goes.
 func (p *Plan) more() {
-	for p.worth() && p.ahead < p.window && p.frontier < p.x.Len() {
-		d := p.x.Digest(p.frontier)
-		if p.held[d] == nil && p.frontier >= p.next && !p.fetch(p.frontier) {
+	for p.worth() && p.ahead < p.window && p.frontier < p.x.Len() && p.next >= p.pause {
+		if p.held[p.x.Digest(p.frontier)] == nil && !p.early[p.frontier] && !p.fetch(p.frontier, false) {
 			return
 		}
+		delete(p.early, p.frontier)
 		p.frontier++
 	}
 }
 
 // fetch begins to read chunk at, and with it all that the window has of the
-// same pack. It reports false if there is no room; if the chunk is nearer than
-// the bucket, there is nothing to do.
-func (p *Plan) fetch(at int) bool {
+// same pack. It reports false if there is no room for all of it; what is asked
+// for now is content with some. If the chunk is nearer than the bucket, there
+// is nothing to do.
+func (p *Plan) fetch(at int, now bool) bool {
 	first, ok := p.src.Find(p.x.Digest(at))
 	if !ok {
 		return true
 	}
-	wants, places, ok := p.gather(at, first)
-	if !ok {
+	wants, places := p.gather(at, first)
+	got := 0
+	for got < len(wants) && p.take(wants[got].N) {
+		got++
+	}
+	if got == 0 || got < len(wants) && !now {
+		for _, w := range wants[:got] {
+			p.give(w.N)
+		}
+		p.pause = p.next + len(wants)/4
 		return false
 	}
+	wants, places = wants[:got], places[:got]
 	p.window = min(4*p.window, fullWindow)
 	for i, w := range wants {
 		p.held[w.Digest] = &piece{at: places[i], n: w.N, done: make(chan struct{})}
@@ -239,33 +259,34 @@ func (p *Plan) fetch(at int) bool {
 	return true
 }
 
-// gather chooses what to read of the pack of first, which is chunk at, and
-// takes the room for it.
-func (p *Plan) gather(at int, first Want) (wants []Want, places []int, ok bool) {
-	if !p.take(first.N) {
-		return nil, nil, false
-	}
+// gather chooses what to read of the pack of first, which is chunk at.
+func (p *Plan) gather(at int, first Want) (wants []Want, places []int) {
 	wants, places = []Want{first}, []int{at}
 	chosen := map[chunks.Digest]bool{first.Digest: true}
 	sum, passed := first.N, int64(0)
-	for i := min(at, max(p.frontier, p.next-nearby)); i < p.x.Len() && passed < spread*p.window; i++ {
+	for i := p.frontier; i < p.x.Len() && passed < spread*p.window; i++ {
 		start, end := p.x.Range(i)
 		passed += end - start
 		d := p.x.Digest(i)
-		if chosen[d] || p.held[d] != nil {
+		if chosen[d] || p.held[d] != nil || p.early[i] {
 			continue
 		}
 		w, there := p.src.Find(d)
 		if !there || w.Pack.Number != first.Pack.Number {
 			continue
 		}
-		if sum+w.N > p.window || !p.take(w.N) {
+		if sum+w.N > p.window {
 			break
 		}
 		wants, places, chosen[d] = append(wants, w), append(places, i), true
 		sum += w.N
 	}
-	return wants, places, true
+	return wants, places
+}
+
+func (p *Plan) give(n int64) {
+	p.bytes -= n
+	p.room.give(n)
 }
 
 // take takes room for n bytes, of what nobody needs any more if need be.
@@ -303,8 +324,7 @@ func (p *Plan) drop(old func(*piece) bool) {
 			p.ahead -= h.n
 		}
 		delete(p.held, d)
-		p.bytes -= h.n
-		p.room.give(h.n)
+		p.give(h.n)
 	}
 }
 
