@@ -9,7 +9,9 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 )
 
 // A tier is a store that plans by itself, and notes what it is asked.
@@ -17,7 +19,7 @@ type tier struct {
 	mu     sync.Mutex
 	orders []int // of the plans: how many chunks
 	asked  []int
-	closed int
+	closed chan struct{}
 }
 
 func (t *tier) Over(_ context.Context, local *pack.Store) (catalog.Store, error) {
@@ -52,17 +54,22 @@ func (p plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) {
 	return p.above.Get(ctx, p.x.Digest(i), buf)
 }
 
-func (p plan) Close() {
-	p.t.mu.Lock()
-	defer p.t.mu.Unlock()
-	p.t.closed++
-}
+func (p plan) Close() { p.t.closed <- struct{}{} }
 
 // A store in a bucket is told what a client is going to ask for: the index that
 // it has downloaded.
 func TestASessionTellsTheOrder(t *testing.T) {
-	above := &tier{}
-	s, digests := newSiteOver(t, 20, above)
+	above := &tier{closed: make(chan struct{}, 2)}
+	dir := t.TempDir()
+	if _, err := identity.Init(disk.OS{}, dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	d, err := catalog.Open(t.Context(), catalog.Config{Dir: dir, Above: above})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	s, digests := newSiteOn(t, 20, d)
 	c := connect(t, s)
 	get(t, c, "/download?file-name="+archive, http.StatusOK, "")
 	get(t, c, "/download?file-name="+archive, http.StatusOK, "")
@@ -73,8 +80,8 @@ func TestASessionTellsTheOrder(t *testing.T) {
 		}
 	}
 	c.Close()
-	s.Wait()
-	if len(above.orders) != 1 || above.orders[0] != 20 || len(above.asked) != 20 || above.asked[7] != 7 || above.closed != 1 {
-		t.Errorf("plans for %d chunks, asked for %d, closed %d", above.orders, above.asked, above.closed)
+	<-above.closed // with the session
+	if len(above.orders) != 1 || above.orders[0] != 20 || len(above.asked) != 20 || above.asked[7] != 7 || len(above.closed) != 0 {
+		t.Errorf("plans for %d chunks, asked for %d, closed %d more", above.orders, above.asked, len(above.closed))
 	}
 }
