@@ -161,6 +161,7 @@ const matrix = `
 	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
+	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify

@@ -52,8 +52,7 @@ func New(o *cli.Options) *cobra.Command {
 		withSecret(o, create, true), withSecret(o, update, false),
 		daemon.Verb{Use: "remove ID", Short: "forget one, and its secret", Method: http.MethodDelete, Path: one, Args: []string{name},
 			Flags: update.Flags[1:2], Done: "S3 endpoint {id} is removed"}.Command(o),
-		daemon.Verb{Use: "check ID BUCKET", Short: "find out by trying what a bucket can do; some 60 requests", Method: http.MethodPut, Path: "/admin/s3/{id}/check",
-			Args: []string{name, "bucket"}, Flags: []daemon.Flag{{Name: "store-prefix", Usage: "in front of all keys"}}}.Command(o),
+		newCheck(o),
 	)
 	return cli.Group("s3", "stores with the S3 protocol", cmd)
 }
