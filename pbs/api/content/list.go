@@ -12,8 +12,8 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
