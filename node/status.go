@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -109,7 +110,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = []member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = append(append(n.alarms(), n.ailments(c)...), n.warnings(s.Members, s.Groups, now)...)
+	s.Warn = append(slices.Concat(n.alarms(), n.ailments(c), n.spent()), n.warnings(s.Members, s.Groups, now)...)
 	s.age(now)
 	return s, nil
 }

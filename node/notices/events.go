@@ -32,7 +32,7 @@ var runs = map[string]string{
 
 // Types are those of all events.
 func Types() []string {
-	return []string{"audit", typeCapacity, typeCorrupt, typeDoctor, "export", "gc", typeBreaker, typeMissed, "offload", "prune", typeQuorum, typeUnreachable, typeStale, "sync", "verify"}
+	return []string{"audit", typeBudget, typeCapacity, typeCorrupt, typeDoctor, "export", "gc", typeBreaker, typeMissed, "offload", "prune", typeQuorum, typeUnreachable, typeStale, "sync", "verify"}
 }
 
 // ofTask returns the event of a task that has ended; false: nobody is told.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/notify"
@@ -55,6 +57,26 @@ func TestFindingsOfTheDoctor(t *testing.T) {
 		if got := fmt.Sprintf("%s %s %s %s", e.Type, e.Severity, e.Title, e.Key); got != want || !strings.Contains(e.Text, "Cure: prune") {
 			t.Errorf("%q with %q, want %q and the cure", got, e.Text, want)
 		}
+	}
+}
+
+func TestBudgets(t *testing.T) {
+	all := ofBudget(Budget{Client: "near", Month: "2026-11", Action: prices.Stop, Lines: []prices.Line{
+		{What: "money", Limit: 20, Used: 20, Forecast: 30}, {What: "requests", Limit: 100, Used: 81, Forecast: 90}, {What: "egress-gb", Limit: 100, Used: 10, Forecast: 50},
+	}})
+	var got []string
+	for _, e := range all {
+		got = append(got, fmt.Sprint(e.Severity, " ", e.Title, " ", e.Key))
+	}
+	want := []string{
+		"error the budget of S3 endpoint near is used up: money budget/near/money/over/2026-11",
+		"warning the budget of S3 endpoint near may not be enough: requests budget/near/requests/near/2026-11",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if len(all) > 0 && !strings.Contains(all[0].Text, "wait until the month is over") {
+		t.Errorf("it does not say what stops: %q", all[0].Text)
 	}
 }
 
