@@ -85,6 +85,7 @@ const matrix = `
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
+	PUT /admin/s3/{id}/reset-counters 403 by Sys.Modify
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 403
 	GET /admin/traffic-control 403 by Sys.Audit
@@ -161,6 +162,8 @@ const matrix = `
 	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
+	GET /holdfast/doctor 403 by Sys.Audit
+	GET /holdfast/s3 403 by Sys.Audit
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify
