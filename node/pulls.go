@@ -3,17 +3,20 @@ package node
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/mesh/facts"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
+	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
 // openPulls makes what pulls from other nodes, and gives them what is here.
@@ -21,7 +24,7 @@ func (n *Node) openPulls() (err error) {
 	c := pulls.Config{
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Removed: n.removedBy, Traffic: n.traffic, Log: n.log,
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where
@@ -50,6 +53,15 @@ func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Sourc
 		return nil, true, err
 	}
 	return s, true, nil
+}
+
+// removedBy says what a node has signed of a snapshot that it removed.
+func (n *Node) removedBy(node, store string, s wire.Snapshot) (time.Time, string, bool) {
+	return n.feeds.Removed(node, store, factsGroup(s.Namespace, s.Group), s.Time)
+}
+
+func factsGroup(ns naming.Namespace, g naming.Group) facts.Group {
+	return facts.Group{Namespace: string(ns), Type: string(g.Type), ID: g.ID}
 }
 
 // members are the nodes that belong to the cluster.

@@ -59,10 +59,10 @@ type Job struct {
 	plan.Options
 	Workers int // groups at the same time, 1 to 32; default 1
 
-	// For RemoveVanished with Config.Pruned: how long a snapshot must be absent
-	// and how much may go at once, and what this site keeps in any case.
+	// For RemoveVanished: how long a snapshot must be absent and how much may go at
+	// once, and what this site keeps in a namespace here in any case.
 	Vanish vanish.Rules
-	Floor  retention.Keep
+	Floor  func(ns naming.Namespace) []retention.Keep
 }
 
 // Check refuses a job that makes no sense.
@@ -103,10 +103,10 @@ type Config struct {
 	// package vanish. Default: nothing is signed.
 	Pruned func(ctx context.Context, s wire.Snapshot) (*Prune, error)
 
-	// Vanished, in the place of Pruned, says whether a snapshot that the source
-	// has no more may be removed here, whatever the passes. Default: it never
-	// may, and is only named.
-	Vanished func(ns naming.Namespace, s naming.Snapshot) (ok bool, why string)
+	// Unsigned says that the source is a server that signs nothing, so that what it
+	// has no more may go without Pruned: after five complete passes in a week, not
+	// three in two days.
+	Unsigned bool
 
 	Streams  int                           // to each source to begin with; see swarm.Config
 	Printf   func(format string, a ...any) // lines of the task log; default: none

@@ -69,8 +69,13 @@ type Config struct {
 	// cluster; is tells whether there is one of that name. Default: there is none.
 	Foreign func(remote, store string, in *rate.Bucket) (s replication.Source, is bool, err error)
 
+	// Removed says what a node has signed of a snapshot that it had: when it removed
+	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
+	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
+
 	Traffic *traffic.Limiter             // rules for links; default: none
 	Where   func(node string) netip.Addr // the address that rules go by; default: that in the tunnel
+	Now     func() time.Time             // what passes count by; default: time.Now
 	In, Out rate.Limit                   // of all pulls of this node, and of all that others pull from it
 	Log     *slog.Logger                 // default: discard
 }

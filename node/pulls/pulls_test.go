@@ -47,11 +47,11 @@ func newMesh() *mesh {
 }
 
 // node starts a node of the mesh.
-func (m *mesh) node(t *testing.T, name string) *node {
+func (m *mesh) node(t *testing.T, name string, more ...func(*node, *pulls.Config)) *node {
 	t.Helper()
 	n := &node{World: storestest.New(t, "main"), t: t, traffic: m.traffic}
 	var err error
-	n.Pulls, err = pulls.New(pulls.Config{
+	c := pulls.Config{
 		Self: "id-" + name, Settings: n.Settings, Stores: n.Set, Scheduler: n.Scheduler, Network: m.net.Node("id-" + name),
 		Members: func() []pulls.Member { return m.members },
 		Member: func(id string) (pulls.Member, bool) {
@@ -69,7 +69,11 @@ func (m *mesh) node(t *testing.T, name string) *node {
 		Traffic: m.traffic,
 		Where:   func(string) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		May:     func(owner, store string, ns naming.Namespace) bool { return owner == "root@pam" },
-	})
+	}
+	for _, add := range more {
+		add(n, &c)
+	}
+	n.Pulls, err = pulls.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
