@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -96,6 +97,15 @@ type Config struct {
 	// have a wire.ServerConfig.Vouch.
 	Sums *vouch.Keeper
 
+	// Origin asks the origin of a snapshot for its sums when the source had none
+	// that count. Where there is no origin any more, so that nobody could have
+	// signed, encrypted chunks count when their CRCs are right, and are counted as
+	// unproven. Default: there is always one, and it cannot be asked.
+	Origin Origin
+
+	// Pulled is told of each snapshot before it can be seen here; default: nobody.
+	Pulled func(ns naming.Namespace, s naming.Snapshot)
+
 	// Pruned returns what the source has signed of a snapshot that it has no
 	// more, named as it is there; nil if it signed nothing. In a mesh that is a
 	// Pruned fact of the source's feed, later than the last fact that it added
@@ -114,6 +124,10 @@ type Config struct {
 	Log      *slog.Logger                  // default: discard
 	Now      func() time.Time              // default: time.Now
 }
+
+// An Origin returns the sums that the origin of a snapshot signs, and whether there
+// is an origin.
+type Origin func(ctx context.Context, m *manifest.Manifest) (files []vouch.File, known bool, err error)
 
 // Progress says how far a pull is.
 type Progress struct {

@@ -59,6 +59,9 @@ func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datas
 	}
 	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Now: p.cfg.Now, Log: p.cfg.Log.With("job", j.ID)}
 	p.weigh(&c, j, sources[0])
+	if m, err := p.Resolve(j.Remote); err == nil && !c.Unsigned {
+		p.prove(&c, j, m, d)
+	}
 	puller, err = replication.New(c)
 	return puller, func() {
 		for _, s := range sources {

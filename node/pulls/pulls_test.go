@@ -46,13 +46,22 @@ func newMesh() *mesh {
 	return m
 }
 
+// id is that of a member, or of somebody who is none.
+func (m *mesh) id(name string) string {
+	i := slices.IndexFunc(m.members, func(m pulls.Member) bool { return m.Name == name })
+	if i < 0 {
+		return "id-" + name
+	}
+	return m.members[i].ID
+}
+
 // node starts a node of the mesh.
 func (m *mesh) node(t *testing.T, name string, more ...func(*node, *pulls.Config)) *node {
 	t.Helper()
 	n := &node{World: storestest.New(t, "main"), t: t, traffic: m.traffic}
 	var err error
 	c := pulls.Config{
-		Self: "id-" + name, Settings: n.Settings, Stores: n.Set, Scheduler: n.Scheduler, Network: m.net.Node("id-" + name),
+		Self: m.id(name), Settings: n.Settings, Stores: n.Set, Scheduler: n.Scheduler, Tasks: n.Tasks, Network: m.net.Node(m.id(name)),
 		Members: func() []pulls.Member { return m.members },
 		Member: func(id string) (pulls.Member, bool) {
 			i := slices.IndexFunc(m.members, func(m pulls.Member) bool { return m.ID == id })
