@@ -25,7 +25,8 @@ func (e *Elsewhere) Error() string { return fmt.Sprintf("node %s had it: %s", e.
 // share has a slot of an entry, which is marked as running, done by whoever is to
 // do it. started is told of each task here, or why there was none.
 func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
-	e, slot, ran := st.entry, st.slot, false
+	e, slot := st.entry, st.slot
+	var ran, lost bool // lost: another node may do it now
 	err := e.Share(s.life, slot, st.until, func(ctx context.Context) error {
 		why := "it was this node's turn for " + slot.UTC().Format(time.RFC3339)
 		if auth != "" {
@@ -37,8 +38,9 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 		if err != nil {
 			return err
 		}
-		ran = true
-		if i := <-end; i.State != OK && i.State != Warning {
+		i := <-end
+		ran, lost = true, ctx.Err() != nil
+		if i.State != OK && i.State != Warning {
 			return errors.New(i.Status())
 		}
 		return nil
@@ -46,7 +48,7 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 	if !ran {
 		started(UPID{}, err)
 	}
-	missed := s.shareEnded(e, slot, ran, auth != "", err)
+	missed := s.shareEnded(e, slot, ran && !lost, auth != "", err)
 	if (missed || ran && st.late) && s.cfg.Missed != nil {
 		s.cfg.Missed(e.Schedule, slot)
 	}

@@ -58,21 +58,24 @@ func (d *target) publish(slot time.Time, f ledger.Fence) error {
 
 // A site is a node that votes and shares the job.
 type site struct {
-	w      *world
-	i      int
-	id     string
-	dir    string
-	group  *consensus.Group
-	client *ledger.Client
-	end    func() // of the group
+	w       *world
+	i       int
+	id      string
+	cluster [16]byte
+	key     ed25519.PrivateKey
+	dir     string
+	disk    *consensustest.Disk
+	keeper  *authority.Keeper
 
 	mu    sync.Mutex
 	skew  time.Duration // of the wall clock
 	hangs time.Duration // the work goes on for so long, whatever it is told
 	takes time.Duration
 
+	client *ledger.Client
 	claims *claims.Claims
-	stop   func() // of all but the group; nil: it is dead
+	sched  *jobs.Scheduler
+	stop   func() // nil: it is dead
 }
 
 type world struct {
@@ -105,68 +108,74 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	time.Sleep(3 * time.Minute)
 	for _, s := range w.sites {
-		s.start()
+		s.work()
 	}
 	return w
 }
 
-// found starts the group of a site.
+// found makes a site and starts it, as yet without its jobs.
 func (w *world) found(cluster [16]byte, i int, chain *authority.Chain) *site {
-	k := key(10 + byte(i))
-	s := &site{w: w, i: i, id: authority.PublicKey(k).NodeID(), dir: w.t.TempDir(), takes: 30 * time.Second}
+	s := &site{
+		w: w, i: i, cluster: cluster, key: key(10 + byte(i)), dir: w.t.TempDir(), takes: 30 * time.Second,
+		disk: consensustest.NewDisk(), keeper: authority.NewKeeper(authority.KeeperConfig{Chain: chain}),
+	}
+	s.id = authority.PublicKey(s.key).NodeID()
+	s.start(i == 0)
+	return s
+}
+
+// start starts a site, or starts it again.
+func (s *site) start(founds bool) {
 	l := ledger.New(nil)
+	var c *claims.Claims
 	group, err := consensus.New(consensus.Config{
-		Self: s.id, Cluster: cluster, Stores: consensustest.NewDisk().Stores(), Network: w.net.Node(s.id), Machine: l,
-		Roster: authority.NewKeeper(authority.KeeperConfig{Chain: chain}), Found: i == 0,
+		Self: s.id, Cluster: s.cluster, Stores: s.disk.Stores(), Network: s.w.net.Node(s.id), Machine: l, Roster: s.keeper, Found: founds,
 		Members: func() (all []placement.Member) {
 			for id, row := range ledger.Members.All(l.View()) {
 				all = append(all, placement.Member{ID: id, Site: row.Body.Site, Votes: true})
 			}
 			return all
 		},
-		Answer: func(_ context.Context, node string, q []byte) ([]byte, error) {
-			s.mu.Lock()
-			c := s.claims
-			s.mu.Unlock()
-			if c == nil {
-				return nil, errors.New("dead")
-			}
-			return c.Answer(node, q)
-		},
+		Answer: func(_ context.Context, node string, q []byte) ([]byte, error) { return c.Answer(node, q) },
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		s.w.t.Fatal(err)
 	}
-	s.group = group
-	s.client = &ledger.Client{Key: k, Ledger: l, Submit: func(ctx context.Context, b []byte) ([]byte, error) {
+	s.client = &ledger.Client{Key: s.key, Ledger: l, Submit: func(ctx context.Context, b []byte) ([]byte, error) {
 		r, err := group.Submit(ctx, b)
 		return r.Value, err
 	}}
-	ctx, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { _ = group.Run(ctx) })
-	s.end = func() { stop(); running.Wait() }
-	return s
-}
-
-// start starts, or starts again, what runs jobs.
-func (s *site) start() {
-	c, err := claims.New(claims.Config{
-		Client: s.client, Leads: func() bool { return s.group.Status().Role == "leader" },
+	c, err = claims.New(claims.Config{
+		Client: s.client, Leads: func() bool { return group.Status().Role == "leader" },
 		Pass: func(string, ledger.Fence) error { return nil }, // only the target refuses
 		Ask: func(ctx context.Context, q []byte) ([]byte, error) {
-			a, _, err := s.group.Ask(ctx, "", q)
+			a, _, err := group.Ask(ctx, "", q)
 			return a, err
 		},
 	})
 	if err != nil {
 		s.w.t.Fatal(err)
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = group.Run(ctx) })
+	running.Go(func() { _ = c.Run(ctx) })
+	s.claims = c
+	s.stop = func() {
+		stop()
+		s.w.net.Drop(s.id)
+		running.Wait()
+		s.stop = nil
+	}
+}
+
+// work starts what runs jobs.
+func (s *site) work() {
 	m, err := jobs.New(jobs.Config{Dir: filepath.Join(s.dir, "tasks"), Node: fmt.Sprint("n", s.i)})
 	if err != nil {
 		s.w.t.Fatal(err)
 	}
-	sched, err := jobs.NewScheduler(jobs.SchedulerConfig{
+	s.sched, err = jobs.NewScheduler(jobs.SchedulerConfig{
 		Manager: m, File: filepath.Join(s.dir, "runs"), Location: time.UTC, Now: s.clock,
 		Missed: func(_ jobs.Schedule, due time.Time) {
 			s.w.target.mu.Lock()
@@ -175,27 +184,26 @@ func (s *site) start() {
 		},
 	})
 	if err == nil {
-		err = sched.Put(s.job(c))
+		err = s.sched.Put(s.job(s.claims))
 	}
 	if err != nil {
 		s.w.t.Fatal(err)
 	}
-	s.mu.Lock()
-	s.claims = c
-	s.mu.Unlock()
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { _ = c.Run(ctx) })
-	running.Go(func() { _ = sched.Run(ctx) })
+	running.Go(func() { _ = s.sched.Run(ctx) })
+	stop := s.stop
 	s.stop = func() {
-		stop()
+		cancel()
 		running.Wait()
 		_ = m.Close(context.Background()) // its directory is used again
-		s.mu.Lock()
-		s.claims = nil
-		s.mu.Unlock()
-		s.stop = nil
+		stop()
 	}
+}
+
+func (s *site) live() {
+	s.start(false)
+	s.work()
 }
 
 func (s *site) clock() time.Time {
@@ -204,7 +212,7 @@ func (s *site) clock() time.Time {
 	return time.Now().Round(0).UTC().Add(s.skew)
 }
 
-const every = 10 * time.Minute
+const every = 5 * time.Minute
 
 // job is the job that all sites share.
 func (s *site) job(c *claims.Claims) jobs.Schedule {
@@ -216,7 +224,7 @@ func (s *site) job(c *claims.Claims) jobs.Schedule {
 		all = append(all, claims.Candidate{Node: o.id, Weight: 1})
 	}
 	return jobs.Schedule{
-		Name: "push:nightly", Event: "*:0/10", Type: "syncjob", ID: "nightly", Auth: "root@pam",
+		Name: "push:nightly", Event: "*:0/5", Type: "syncjob", ID: "nightly", Auth: "root@pam",
 		Share: func(ctx context.Context, at, until time.Time, run func(context.Context) error) error {
 			err := c.Turn(ctx, "push:nightly", at, until, all, func(ctx context.Context, f ledger.Fence) error {
 				mu.Lock()
@@ -249,13 +257,21 @@ func (s *site) job(c *claims.Claims) jobs.Schedule {
 	}
 }
 
+// explain prints why each site did what it did.
+func (w *world) explain() {
+	for _, s := range w.sites {
+		why, err := s.sched.Why("push:nightly")
+		w.t.Logf("site %d: %s %v", s.i, why.Now, err)
+		for _, n := range why.Notes {
+			w.t.Logf("  %s %s (%s)", n.At.Format(time.TimeOnly), n.Text, n.Slot.Format(time.TimeOnly))
+		}
+	}
+}
+
 func (w *world) close() {
 	for _, s := range w.sites {
 		if s.stop != nil {
 			s.stop()
 		}
-	}
-	for _, s := range w.sites {
-		s.end()
 	}
 }
