@@ -65,7 +65,7 @@ func (s Schedule) check() (Schedule, Event, error) {
 		e, err = ParseEvent(s.Event)
 	}
 	if err == nil {
-		err = UPID{Node: "x", Type: s.Type, ID: s.ID, AuthID: s.Auth}.check()
+		err = UPID{Node: "x", Type: s.Type, ID: s.ID, AuthID: s.Auth}.Check()
 	}
 	if err != nil {
 		err = fmt.Errorf("schedule %q: %w", s.Name, err)

@@ -21,7 +21,7 @@ func (n *Node) openPulls() (err error) {
 	c := pulls.Config{
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Share: n.share, Traffic: n.traffic, Log: n.log,
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where

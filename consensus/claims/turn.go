@@ -37,7 +37,7 @@ const (
 //
 // What do writes is to carry the fence; see [Claims.Hold].
 func (c *Claims) Turn(ctx context.Context, job string, slot, until time.Time, all []Candidate, do func(ctx context.Context, fence ledger.Fence) error) error {
-	wait, is := Wait(c.order(job, all), c.self.NodeID())
+	wait, is := Wait(c.Next(job, all), c.self.NodeID())
 	if !is {
 		return fmt.Errorf("claim %s: this node is none of those that could do it", job)
 	}
@@ -69,9 +69,9 @@ func (c *Claims) Turn(ctx context.Context, job string, slot, until time.Time, al
 	}
 }
 
-// order is the order of those that could do a job: who had it last comes first,
+// Next is the order in which those that could do a job try it: who had it last comes first,
 // since it has most of what the job needs.
-func (c *Claims) order(job string, all []Candidate) []string {
+func (c *Claims) Next(job string, all []Candidate) []string {
 	order := Order(job, all)
 	var last ledger.Claim
 	for _, row := range ledger.Claims.All(c.cfg.Client.Ledger.View()) {

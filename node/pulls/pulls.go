@@ -69,6 +69,9 @@ type Config struct {
 	// cluster; is tells whether there is one of that name. Default: there is none.
 	Foreign func(remote, store string, in *rate.Bucket) (s replication.Source, is bool, err error)
 
+	// Share decides which of the nodes that share a job runs it. Default: each does.
+	Share func(id string) jobs.Share
+
 	Traffic *traffic.Limiter             // rules for links; default: none
 	Where   func(node string) netip.Addr // the address that rules go by; default: that in the tunnel
 	In, Out rate.Limit                   // of all pulls of this node, and of all that others pull from it
@@ -161,6 +164,12 @@ func (p *Pulls) Sync(context.Context) error {
 		}
 		if j.Disable {
 			sched.Event = ""
+		}
+		if sched = state.Timed("sync:"+j.ID, sched); j.Disable {
+			sched.After = ""
+		}
+		if p.cfg.Share != nil && state.Rule("sync:"+j.ID).Shared {
+			sched.Share = p.cfg.Share(j.ID)
 		}
 		puts[sched.Name] = true
 		if err := p.cfg.Scheduler.Put(sched); err != nil {
