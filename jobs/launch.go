@@ -154,7 +154,7 @@ func (s *Scheduler) Status(name string) (ScheduleStatus, error) {
 	}
 	r := s.runs[name]
 	st := ScheduleStatus{Schedule: e.Schedule, Running: e.running, Last: r.Task, End: r.End, State: r.State}
-	if next, ok := e.event.Next(r.Base.Add(-e.delay).In(s.zone(e))); ok {
+	if next, ok := e.event.Next(r.Base.In(s.zone(e))); ok {
 		st.Next = next.Add(e.delay)
 	}
 	return st, nil

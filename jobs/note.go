@@ -30,7 +30,7 @@ func (r *run) note(n Note) {
 
 // well tells whether the last run has ended well.
 func (r run) well() bool {
-	return r.Task != nil && !r.End.IsZero() && (r.State == string(OK) || strings.HasPrefix(r.State, "WARNINGS"))
+	return r.Task != nil && !r.End.IsZero() && (r.State == "OK" || strings.HasPrefix(r.State, "WARNINGS"))
 }
 
 // whyMissed says why a time was missed.

@@ -234,8 +234,11 @@ func (s *Scheduler) decide(e *entry, r run, now time.Time) verdict {
 		return verdict{run: before.well() && before.End.After(r.Base), base: r.Base}
 	}
 	zone := s.zone(e)
-	v := decide(e.event, r.Base.Add(-e.delay).In(zone), now.Add(-e.delay).In(zone), e.CatchUp)
-	v.base = v.base.Add(e.delay)
+	at := now.Add(-e.delay).In(zone) // the event is on time, and we are late
+	v := decide(e.event, r.Base.In(zone), at, e.CatchUp)
+	if v.base.Equal(at) {
+		v.base = now
+	}
 	for _, t := range []*time.Time{&v.next, &v.missed} {
 		if !t.IsZero() {
 			*t = t.Add(e.delay)

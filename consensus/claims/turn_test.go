@@ -3,6 +3,7 @@ package claims
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -175,6 +176,38 @@ func TestTurnOfFastClock(t *testing.T) {
 		time.Sleep(time.Minute)
 		if _, decided := m.sites[1].claims.decided("push:x", slot); !decided {
 			t.Error("another does not know that it was done")
+		}
+	})
+}
+
+// A node that ends while it runs a slot leaves it to another. Once this counted as
+// a run that had failed, and the slot was lost.
+func TestTurnOfNodeThatEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		defer m.end()
+		slot := time.Now().Truncate(time.Second)
+		ending, end := context.WithCancel(t.Context())
+		first := m.follower()
+		gone := make(chan error, 1)
+		go func() {
+			gone <- first.claims.Turn(ending, "push:x", slot, slot.Add(time.Hour), []Candidate{{first.id, 1}}, func(ctx context.Context, _ ledger.Fence) error {
+				<-ctx.Done()
+				return context.Cause(ctx)
+			})
+		}()
+		time.Sleep(10 * time.Second)
+		end()
+		if err := <-gone; err == nil {
+			t.Error("a run that was cut short is told to be done")
+		}
+		first.stop()
+		began := time.Now()
+		ran := false
+		next := m.sites[slices.IndexFunc(m.sites, func(s *site) bool { return s != first })]
+		err := next.claims.Turn(t.Context(), "push:x", slot, slot.Add(time.Hour), m.everybody(), func(context.Context, ledger.Fence) error { ran = true; return nil })
+		if err != nil || !ran || time.Since(began) > 2*time.Minute {
+			t.Errorf("it was taken over: %v, after %s: %v", ran, time.Since(began), err)
 		}
 	})
 }
