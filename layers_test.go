@@ -103,8 +103,8 @@ var insidePBS = []rule{
 	{"pbs/secrets", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
-	{"pbs/client/wire", "pbs/bulk"},
-	{"pbs/client", "pbs/client/wire"},
+	{"pbs/client/wire", "pbs/bulk pbs/h2"},
+	{"pbs/client", "pbs/client/wire pbs/h2"},
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
