@@ -57,7 +57,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/cache", "chunks chunks/disk"},
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
-	{"chunks/cloud/ahead", "chunks"},
+	{"chunks/cloud/ahead", "chunks chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/notes", "chunks/pack/format"},
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},

@@ -158,6 +158,8 @@ const matrix = `
 	POST /holdfast/datastore/{store}/trash 403 by Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/audit 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/cloud 403 by Datastore.Audit
+	GET /holdfast/datastore/{store}/heal 403 by Datastore.Verify
+	POST /holdfast/datastore/{store}/heal 403 by Datastore.Verify
 	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify

@@ -54,7 +54,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.feeds.Changed, Corrupt: n.notices.Corrupt, Warden: n.warden,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden,
 	})
 	if err != nil {
 		return err
@@ -105,6 +105,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		traffic.Endpoints(n.settings, n.traffic),
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
 		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
+		n.pulls.Endpoints(),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)

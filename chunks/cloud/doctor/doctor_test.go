@@ -114,7 +114,8 @@ func (s scene) answer(f *cloudtest.Fault, name string) *cloudtest.Fault {
 
 func examine(t *testing.T, s scene) (*Report, *cloudtest.Proxy) {
 	t.Helper()
-	p := cloudtest.Front(t, cloudtest.Start(t))
+	server.Empty(t)
+	p := cloudtest.Front(t, server)
 	b := cloudtest.Open(t, p.URL)
 	for key, body := range s.put {
 		if _, err := b.PutBytes(t.Context(), key, []byte(body), bucket.PutOption{}); err != nil {
@@ -374,7 +375,8 @@ func TestSkips(t *testing.T) {
 
 // The examination leaves nothing behind.
 func TestLeavesNothing(t *testing.T) {
-	p := cloudtest.Front(t, cloudtest.Start(t))
+	server.Empty(t)
+	p := cloudtest.Front(t, server)
 	b := cloudtest.Open(t, p.URL)
 	if _, err := Examine(t.Context(), Config{Bucket: b}); err != nil {
 		t.Fatal(err)
