@@ -176,6 +176,9 @@ const matrix = `
 	GET /holdfast/invites 403 by Sys.Audit
 	POST /holdfast/invites 403 by Sys.Modify
 	DELETE /holdfast/invites/{invite} 403 by Sys.Modify
+	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
+	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
+	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit
 	PUT /holdfast/members/{member} 403 by Sys.Modify
@@ -239,7 +242,7 @@ func parsed(row []string) (world bool, by []string) {
 // filled puts values for the parameters into the path of an endpoint.
 func filled(path string) string {
 	return strings.NewReplacer("{store}", "main", "{node}", "localhost", "{userid}", "root@pam", "{token-name}", "tok", "{name}", "main",
-		"{id}", "job1", "{upid}", "UPID:home:00000001:00000001:00000000:60000000:verify:main:root@pam:").Replace(path)
+		"{id}", "job1", "{job}", "gc:main", "{upid}", "UPID:home:00000001:00000001:00000000:60000000:verify:main:root@pam:").Replace(path)
 }
 
 // parameters are all that any endpoint asks for, so that no call fails for want
