@@ -199,6 +199,9 @@ func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt Offload
 		g.SetLimit(s.cfg.Parallel)
 		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
 			id, used, err := b.Build(gctx, s.local, entries)
+			if n > 0 && errors.Is(err, chunks.ErrNoSpace) {
+				break // what is on its way makes room
+			}
 			entries = entries[used:]
 			if err != nil {
 				g.Go(func() error { return err })
