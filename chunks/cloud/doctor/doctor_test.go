@@ -9,10 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -151,6 +154,30 @@ func ownerJSON(t *testing.T, node string, until time.Time) map[string]string {
 	return map[string]string{layout.Root + id.String() + "/" + layout.OwnerKey: string(body)}
 }
 
+// formatJSON is an encrypted store that so many keys open.
+func formatJSON(t *testing.T, keys int) map[string]string {
+	t.Helper()
+	var all []age.Recipient
+	for range keys {
+		k, err := seal.NewIdentity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, k.Recipient())
+	}
+	key := seal.NewKey()
+	wrapped, err := key.Wrap(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := format.ID{1, 2, 3}
+	body, err := json.Marshal(layout.Format{Format: "holdfast-cloud", Version: layout.Version, Store: id, KeyID: key.ID().String(), Wrapped: wrapped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{layout.Root + id.String() + "/" + layout.FormatKey: string(body)}
+}
+
 const gib = 1 << 30
 
 // Every row of the notes on S3, §4.10, has something that fails and something
@@ -234,8 +261,8 @@ func TestEveryCheck(t *testing.T) {
 		{"nobody's any more", "owner", scene{put: ownerJSON(t, "dc", time.Now().Add(-time.Hour))}, Note, "--reuse-datastore", false},
 		{"old garbage", "minimum", scene{cfg: func(c *Config) { c.Own = wasabi; c.Doomed = []Doomed{{gib, 100 * 24 * time.Hour}} }}, 0, "", true},
 		{"young garbage", "minimum", scene{cfg: func(c *Config) { c.Own = wasabi; c.Doomed = []Doomed{{412 * gib, 29 * 24 * time.Hour}} }}, Note, "--offload-after", false},
-		{"two keys", "recovery", scene{cfg: func(c *Config) { c.Recipients = 2 }}, 0, "", true},
-		{"one key", "recovery", scene{cfg: func(c *Config) { c.Recipients = 1 }}, Critical, "recovery key", false},
+		{"two keys", "recovery", scene{put: formatJSON(t, 2)}, 0, "", true},
+		{"one key", "recovery", scene{put: formatJSON(t, 1)}, Critical, "recovery key", false},
 		{"cache", "cache", scene{cfg: cached(Cache{Bound: gib, Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, 0, "", true},
 		{"cache without a bound", "cache", scene{cfg: cached(Cache{Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, Critical, "--cache-size", false},
 		{"cache larger than its disk", "cache", scene{cfg: cached(Cache{Bound: 128 * gib, Total: 120 * gib, Free: 100 * gib, Inodes: -1})}, Critical, "--cache-size", false},
