@@ -8,7 +8,7 @@
 //
 //	tier.go    open, own, run         mirror.go   the files of snapshots, to the bucket
 //	create.go  a new one, a known one refresh.go  and back
-//	work.go    offload, collect, audit
+//	work.go    offload, collect, audit order.go   how chunks lie in the bucket
 //
 // Beside the files of a datastore, the directory has cloud/: tier.json (which
 // store, and the key of it, wrapped to this node), mirror.json (what the bucket

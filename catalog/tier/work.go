@@ -54,7 +54,9 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 	if err != nil {
 		return r, err
 	}
-	r.OffloadReport, err = t.store.Offload(ctx, cloud.OffloadOptions{After: opt.After, Switchover: t.d.Collector().Relocate, Progress: opt.Progress})
+	r.OffloadReport, err = t.store.Offload(ctx, cloud.OffloadOptions{
+		After: opt.After, Order: t.order, Switchover: t.d.Collector().Relocate, Progress: opt.Progress,
+	})
 	if err != nil {
 		return r, err
 	}
