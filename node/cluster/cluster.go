@@ -225,6 +225,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { c.offer(ctx) })
 	tasks.Go(func() { _ = c.claims.Run(ctx) }) // it ends with ctx
 	tasks.Go(func() { c.compare(ctx) })
+	tasks.Go(func() { c.raise(ctx) })
 	return c.group.Run(ctx)
 }
 
