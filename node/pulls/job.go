@@ -53,8 +53,10 @@ func (p *Pulls) Find(id string) (settings.SyncJob, error) {
 
 // puller makes what pulls for a job. done closes its connections.
 func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datastore, t teller) (puller *replication.Puller, done func(), err error) {
-	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), t.note)
+	lines := newGuards(ctx, delayOf(j))
+	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), lines, t.note)
 	if err != nil {
+		lines.end()
 		return nil, nil, err
 	}
 	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Now: p.cfg.Now, Log: p.cfg.Log.With("job", j.ID)}
@@ -63,11 +65,17 @@ func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datas
 		p.prove(&c, j, m, d)
 	}
 	puller, err = replication.New(c)
-	return puller, func() {
+	done = func() {
+		lines.end()
 		for _, s := range sources {
 			s.(interface{ Close() }).Close()
 		}
-	}, err
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return puller, done, nil
 }
 
 // A teller is where a run says what it does.

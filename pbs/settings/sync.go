@@ -11,7 +11,7 @@ import (
 
 // A SyncJob copies what another node holds into a datastore of this one. Its
 // names are those of the sync jobs of PBS (PBS protocol notes §6.6); the last
-// two are ours.
+// four are ours.
 type SyncJob struct {
 	ID             string           `json:"id"`
 	Store          string           `json:"store"`
@@ -39,6 +39,9 @@ type SyncJob struct {
 
 	OnChange bool     `json:"on-change,omitempty"` // run it when something is new at the source
 	Sources  []string `json:"sources,omitempty"`   // who else gives chunks: NODE[:STORE], or "any" for all
+
+	RateTimes []string `json:"rate-times,omitempty"` // lower rates for parts of the week: "mon..fri 8-18=5MiB"; the first that is now counts
+	MaxDelay  string   `json:"max-delay,omitempty"`  // see ParseDelay
 }
 
 // AnySource is the source that stands for every node that has something.

@@ -109,6 +109,8 @@ var (
 		{Name: "worker-threads", Usage: "groups that are copied at the same time, 1 to 32; default 1", Kind: daemon.Int},
 		{Name: "rate-in", Usage: "bytes a second that it may fetch: 20MiB"},
 		{Name: "burst-in", Usage: "bytes that may come at once after a pause"},
+		{Name: "rate-times", Usage: "lower rates for parts of the week, the first that is now counts: 'mon..fri 8-18=5MiB'", Kind: daemon.Repeat},
+		{Name: "max-delay", Usage: "how much longer than usual round trips may get before it fetches more slowly; off: any; default 100ms"},
 		{Name: "run-on-mount", Usage: "run it when its datastore becomes available", Kind: daemon.Bool},
 		{Name: "unmount-on-done", Usage: "take the datastore out of service after a run that began so", Kind: daemon.Bool},
 		{Name: "on-change", Usage: "run it when something is new at the source; --schedule on-change is the same", Kind: daemon.Bool},

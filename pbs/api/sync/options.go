@@ -67,6 +67,30 @@ func set(p *upgrade.Params, j *settings.SyncJob) {
 	if p.Has("sources") {
 		j.Sources = slices.Clone(p.Texts("sources"))
 	}
+	setPace(p, j)
+}
+
+// setPace sets how fast a job is, at what time.
+func setPace(p *upgrade.Params, j *settings.SyncJob) {
+	if p.Has("max-delay") {
+		j.MaxDelay = upgrade.Parsed(p, "max-delay", func(text string) (string, error) {
+			_, err := settings.ParseDelay(text)
+			return text, err
+		})
+	}
+	if !p.Has("rate-times") {
+		return
+	}
+	j.RateTimes = nil
+	for _, text := range p.Texts("rate-times") {
+		if text == "" {
+			continue // how a client says that there are none
+		}
+		if _, _, err := traffic.ParseTimed(text); err != nil {
+			p.Fail("rate-times", "%v", err)
+		}
+		j.RateTimes = append(j.RateTimes, text)
+	}
 }
 
 // setPlaces sets from where a job copies, to where, and whose the copies are.
@@ -110,7 +134,7 @@ func reset(j *settings.SyncJob, name string) bool {
 		return true
 	}
 	texts := map[string]*string{
-		"remote": &j.Remote, "owner": &j.Owner, "comment": &j.Comment, "rate-in": &j.RateIn, "burst-in": &j.BurstIn, "sync-direction": &j.SyncDirection,
+		"remote": &j.Remote, "owner": &j.Owner, "comment": &j.Comment, "rate-in": &j.RateIn, "burst-in": &j.BurstIn, "sync-direction": &j.SyncDirection, "max-delay": &j.MaxDelay,
 	}
 	if text := texts[name]; text != nil {
 		*text = ""
@@ -140,6 +164,8 @@ func reset(j *settings.SyncJob, name string) bool {
 		j.OnChange = false
 	case "sources":
 		j.Sources = nil
+	case "rate-times":
+		j.RateTimes = nil
 	default:
 		return false
 	}

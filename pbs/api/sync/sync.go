@@ -292,13 +292,31 @@ func (a *api) check(c *rest.Call, j settings.SyncJob) error {
 	if err := j.Check(); err != nil {
 		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
 	}
-	if _, err := a.on(c); err != nil || j.Remote == "" {
+	if access.AuthID(j.Owner).Realm() == access.RealmNode {
+		return upgrade.Errorf(http.StatusBadRequest, "owner %s is the account of a node, which owns no backups and never logs in: take a user or an API token", j.Owner)
+	}
+	if _, err := a.on(c); err != nil {
 		return err
 	}
-	if err := a.Runner.Known(j.Remote); err != nil {
-		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
+	for _, node := range nodes(j) {
+		if err := a.Runner.Known(node); err != nil {
+			return upgrade.Errorf(http.StatusBadRequest, "%w", err)
+		}
 	}
 	return nil
+}
+
+// nodes are those that a job names.
+func nodes(j settings.SyncJob) (all []string) {
+	if j.Remote != "" {
+		all = append(all, j.Remote)
+	}
+	for _, s := range j.Sources {
+		if node, _, _ := strings.Cut(s, ":"); s != settings.AnySource {
+			all = append(all, node)
+		}
+	}
+	return all
 }
 
 func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
