@@ -88,6 +88,7 @@ var insideCatalog = []rule{
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
 	{"catalog/tier", "catalog catalog/naming"},
+	{"catalog/tier/sample", "catalog catalog/roots"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
@@ -115,6 +116,7 @@ var insidePBS = []rule{
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
+	{"pbs/api/offload", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -142,6 +144,7 @@ var insideReplication = []rule{
 	{"replication/vouch", ""},
 	{"replication/vanish", ""},
 	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication/offload", "replication/plan replication/wire"},
 	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
