@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
@@ -41,31 +39,19 @@ func (s *State) OffloadJob(id string) (OffloadJob, bool) {
 }
 
 // Filters reads the group filters of a job.
-func (j OffloadJob) Filters() (naming.Filters, error) { return SyncJob{GroupFilter: j.GroupFilter}.Filters() }
+func (j OffloadJob) Filters() (naming.Filters, error) {
+	return SyncJob{GroupFilter: j.GroupFilter}.Filters()
+}
 
 // OwnerOrRoot returns whose the copies are.
 func (j OffloadJob) OwnerOrRoot() string { return SyncJob{Owner: j.Owner}.OwnerOrRoot() }
 
 // Age reads how old a snapshot has to be.
-func (j OffloadJob) Age() (time.Duration, error) { return parseAfter(j.After) }
-
-// parseAfter reads "28d", "36h", and "" or "0" for at once.
-func parseAfter(text string) (time.Duration, error) {
-	if text == "" || text == "0" {
+func (j OffloadJob) Age() (time.Duration, error) {
+	if j.After == "" {
 		return 0, nil
 	}
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 0 || n > 36500 {
-			return 0, fmt.Errorf("%q is no age", text)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
-		return 0, fmt.Errorf("%q is no age", text)
-	}
-	return d, nil
+	return ParseAge(j.After)
 }
 
 // Check says what is wrong with a job as a whole.

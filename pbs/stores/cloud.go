@@ -126,8 +126,8 @@ func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
 	return nil
 }
 
-// useTier is Use for what is in a bucket.
-func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
+// UseTier is Use for what is in a bucket. It fails if the datastore has none.
+func (s *Set) UseTier(name string) (t *tier.Tier, done func(), err error) {
 	if _, done, err = s.Use(name, false); err != nil {
 		return nil, nil, err
 	}
@@ -143,7 +143,7 @@ func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
 
 // Cloud returns what is known of a datastore's bucket; ok is false if it has none.
 func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
-	t, done, err := s.useTier(name)
+	t, done, err := s.UseTier(name)
 	if err != nil {
 		return st, false
 	}
@@ -153,7 +153,7 @@ func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
 
 // collectOne collects garbage, in the bucket as well.
 func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *catalog.Datastore, opt gc.Options) (gc.Report, error) {
-	ti, done, err := s.useTier(name)
+	ti, done, err := s.UseTier(name)
 	if err != nil {
 		return d.Collect(ctx, opt)
 	}
@@ -209,7 +209,7 @@ func (s *Set) StartAudit(name, auth string) (jobs.UPID, error) {
 }
 
 func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
@@ -223,7 +223,7 @@ func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
 
 func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -247,7 +247,7 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 
 func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -265,13 +265,13 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 
 // StartRefresh reads the snapshots of the bucket again.
 func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
 	defer done()
 	return s.cfg.Tasks.Start(context.Background(), refreshType, name, auth, func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -285,13 +285,13 @@ func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
 
 // StartTakeOver makes the bucket ours.
 func (s *Set) StartTakeOver(name, auth string, force bool) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
 	defer done()
 	return s.cfg.Tasks.Start(context.Background(), "take-over", name, auth, func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
