@@ -214,6 +214,7 @@ var insideNode = []rule{
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/offloads", ""},
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
@@ -221,7 +222,7 @@ var insideNode = []rule{
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden"},
 }
 
 // inside are the policies of folders with packages of their own.
