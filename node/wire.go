@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
 	"github.com/holdfast-mesh/holdfast/pbs/api/offload"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
+	"github.com/holdfast-mesh/holdfast/pbs/api/rules"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
@@ -57,7 +58,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.feeds.Changed, Corrupt: n.notices.Corrupt, Warden: n.warden,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden,
 	})
 	if err != nil {
 		return err
@@ -113,6 +114,10 @@ func (n *Node) endpoints() []rest.Endpoint {
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
 		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
 		offload.Endpoints(offload.Config{Settings: n.settings, Runner: n.offloads}),
+		n.pulls.Endpoints(),
+		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
+			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx))
+		}}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -120,7 +125,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"S3 usage", n.clouds.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.
