@@ -324,12 +324,13 @@ type Stats struct {
 	cloud.Stats
 	Bucket   string `json:"bucket"`
 	Store    string `json:"store"`
-	ReadOnly string `json:"read-only,omitempty"` // why nothing can be written
+	ReadOnly string `json:"read-only,omitempty"`    // why nothing can be written
+	Monthly  *Bill  `json:"monthly-cost,omitempty"` // of the bytes; nil: the prices are not known
 }
 
 // Stats returns what is known without asking the bucket.
 func (t *Tier) Stats() Stats {
-	s := Stats{Stats: t.store.Stats(), Bucket: t.cfg.Bucket.String(), Store: t.store.ID()}
+	s := Stats{Stats: t.store.Stats(), Bucket: t.cfg.Bucket.String(), Store: t.store.ID(), Monthly: t.Monthly()}
 	if err := t.Writable(); err != nil {
 		s.ReadOnly = err.Error()
 	}

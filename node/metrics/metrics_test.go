@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
 )
@@ -29,6 +30,17 @@ func (s withLost) Get(name string) (*catalog.Datastore, error) {
 		return nil, errors.New("no such disk")
 	}
 	return s.World.Get(name)
+}
+
+// Cloud says that main has a bucket.
+func (s withLost) Cloud(name string) (st tier.Stats, ok bool) {
+	if name != "main" {
+		return st, false
+	}
+	st.Bytes, st.Cache.Bound, st.Cache.Hits, st.ReadOnly = 7, 8, 9, "another node has it"
+	st.Requests.Requests, st.Requests.Failed = map[string]int64{"put": 10}, map[string]int64{"put": 11}
+	st.Monthly = &tier.Bill{Amount: 1.5, Currency: "EUR"}
+	return st, true
 }
 
 // served returns what a monitor reads of a node with one datastore, which has
@@ -105,6 +117,12 @@ func TestFigures(t *testing.T) {
 		`holdfast_datastore_up{store="lost"} 0`,
 		`holdfast_datastore_chunks{store="main"} 2`,
 		`holdfast_datastore_quarantined_chunks{store="main"} 0`,
+		`holdfast_cloud_owned{store="main"} 0`,
+		`holdfast_cloud_requests_total{class="put",store="main"} 10`,
+		`holdfast_cloud_bytes{store="main"} 7`,
+		`holdfast_cloud_cache_bound_bytes{store="main"} 8`,
+		`holdfast_cloud_cache_hits_total{store="main"} 9`,
+		`holdfast_cloud_monthly_cost{currency="EUR",store="main"} 1.5`,
 		`holdfast_tasks_running{store="main",type="backup"} 1`,
 		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.001"} 0`,
 		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.005"} 1`,

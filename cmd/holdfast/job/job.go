@@ -1,5 +1,5 @@
 // Package job has the verbs about what the node does by itself, whatever kind of
-// job it is: pulls from other nodes, prunes and verifications. The same jobs are
+// job it is: pulls from other nodes, offloads to a bucket, prunes and verifications. The same jobs are
 // reached as in proxmox-backup-manager with sync-job, prune-job and verify-job.
 package job
 
@@ -30,6 +30,7 @@ type kind struct {
 
 var kinds = []kind{
 	{"pull", "sync", "a", schedule.SyncFlags, []string{"store", "remote-store"}},
+	{"offload", "offload", "an", schedule.OffloadFlags, []string{"store", "to"}},
 	{"prune", "prune", "a", schedule.PruneFlags, []string{"store", "schedule"}},
 	{"verify", "verify", "a", schedule.VerifyFlags, []string{"store"}},
 }
@@ -40,7 +41,7 @@ func New(o *cli.Options) *cobra.Command {
 	for _, k := range kinds {
 		create.AddCommand(k.create(o))
 	}
-	return cli.Group("job", "what this node does by itself: pull copies from other sites, prune, verify",
+	return cli.Group("job", "what this node does by itself: pull copies from other sites, offload to a bucket, prune, verify",
 		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newWhy(o), newRule(o), newLog(o), newStop(o))
 }
 
@@ -73,6 +74,9 @@ func (k kind) create(o *cli.Options) *cobra.Command {
 	if k.name == "pull" {
 		v.Flags = append(v.Flags, daemon.Flag{Name: onNode, Usage: "the node whose job it is to be, where --store is; default: this one"})
 		v.Example = "  holdfast job create pull home-to-dc --remote home --remote-store main --store main --ns home --schedule '05:00' --rate-in 20MiB"
+	}
+	if k.name == "offload" {
+		v.Example = "  holdfast job create offload up --store main --to cloud --after 7d --schedule '06:00'"
 	}
 	cmd := v.Command(o)
 	completeFlags(o, cmd)

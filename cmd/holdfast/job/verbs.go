@@ -58,8 +58,11 @@ func place(store, ns string) string {
 	return store + ":" + ns
 }
 
-// from is where a pull takes its copies.
+// from is where a pull takes its copies, and to where an offload brings them.
 func (f found) from() string {
+	if to := f.text("to"); to != "" {
+		return "to " + place(to, f.text("to-ns"))
+	}
 	if f.text("remote-store") == "" {
 		return "-"
 	}

@@ -93,6 +93,17 @@ var (
 	VerifyFlags = flags(scope, []daemon.Flag{
 		{Name: "ignore-verified", Usage: "leave out what was verified; default: yes", Kind: daemon.Bool},
 		{Name: "outdated-after", Usage: "days after which it is verified again all the same", Kind: daemon.Int},
+		{Name: "sample", Usage: "of a datastore with a bucket read only so many stretches by chance, about a request each; 0: all", Kind: daemon.Int},
+	})
+	OffloadFlags = flags(scope, []daemon.Flag{
+		{Name: "to", Usage: "the datastore whose home is a bucket"},
+		{Name: "to-ns", Usage: "the namespace there; default: the root"},
+		{Name: "after", Usage: "only snapshots that are at least so old: 7d, 36h; default: all"},
+		{Name: "group-filter", Usage: "only such groups: type:vm, group:vm/100, regex:EXPRESSION; all but such with exclude: before it", Kind: daemon.Repeat},
+		{Name: "owner", Usage: "whose the copies are; default: root@pam"},
+		{Name: "verified-only", Usage: "only snapshots whose last verification was fine", Kind: daemon.Bool},
+		{Name: "transfer-last", Usage: "of each group only the newest so many", Kind: daemon.Int},
+		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
 	})
 	SyncFlags = flags([]daemon.Flag{
 		{Name: "remote", Usage: "the node that has what is to be copied, by its name; default: this one"},
