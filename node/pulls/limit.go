@@ -46,5 +46,9 @@ func (p *Pulls) limit(id string) func(time.Time) rate.Limit {
 func limitOf(j settings.SyncJob) rate.Limit {
 	in, _ := ParseLimit(j.RateIn)
 	burst, _ := ParseLimit(j.BurstIn)
+	if j.Pushes() {
+		in, _ = ParseLimit(j.RateOut)
+		burst, _ = ParseLimit(j.BurstOut)
+	}
 	return rate.Limit{Rate: in.Rate, Burst: burst.Rate}
 }

@@ -69,6 +69,9 @@ type Config struct {
 	// cluster; is tells whether there is one of that name. Default: there is none.
 	Foreign func(remote, store string, in *rate.Bucket) (s replication.Source, is bool, err error)
 
+	// Push runs a job that pushes to a remote. Default: there are none.
+	Push func(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error
+
 	// Share decides which of the nodes that share a job runs it. Default: each does.
 	Share func(id string) jobs.Share
 
@@ -192,6 +195,9 @@ const ownerOfRuns = "root@pam"
 func WorkerID(j settings.SyncJob) string {
 	return fmt.Sprintf("%s:%s:%s:%s:%s", cmp.Or(j.Remote, "-"), j.RemoteStore, j.Store, j.NS, j.ID)
 }
+
+// Out is what bounds all that leaves this node for pulls; nil: nothing does.
+func (p *Pulls) Out() *rate.Bucket { return p.out }
 
 // Schedule returns how the schedule of a job stands.
 func (p *Pulls) Schedule(id string) (jobs.ScheduleStatus, error) {

@@ -86,6 +86,9 @@ func sees(c *rest.Call, j settings.SyncJob) bool {
 
 // require fails if the caller may not run such a job.
 func require(c *rest.Call, j settings.SyncJob) error {
+	if j.Pushes() {
+		return requirePush(c, j)
+	}
 	here := []string{"datastore", j.Store, string(j.NS)}
 	read := access.PrivRemoteRead
 	if j.Remote == "" {
@@ -109,6 +112,32 @@ func require(c *rest.Call, j settings.SyncJob) error {
 		}
 	}
 	return nil
+}
+
+// requirePush does so for a job that pushes (features rows 75 to 77).
+func requirePush(c *rest.Call, j settings.SyncJob) error {
+	here := []string{"datastore", j.Store, string(j.NS)}
+	there := []string{"remote", j.Remote, j.RemoteStore, string(j.RemoteNS)}
+	if err := c.Require(access.PrivRemoteAudit, "remote", j.Remote); err != nil {
+		return err
+	}
+	if err := c.Require(access.PrivRemoteDatastoreBackup, there...); err != nil {
+		return err
+	}
+	if settings.Is(j.RemoveVanished) {
+		if err := c.Require(access.PrivRemoteDatastorePrune, there...); err != nil {
+			return err
+		}
+	}
+	if access.AuthID(j.OwnerOrRoot()) != c.Who { // it reads as somebody else
+		if err := c.Require(access.PrivDatastoreModify, here...); err != nil {
+			return err
+		}
+	}
+	if c.May(access.PrivDatastoreRead, here...) && c.May(access.PrivDatastoreAudit, here...) {
+		return nil
+	}
+	return c.Require(access.PrivDatastoreBackup, here...)
 }
 
 func withDigest(data any, all []settings.SyncJob) rest.Answer {
@@ -292,8 +321,15 @@ func (a *api) check(c *rest.Call, j settings.SyncJob) error {
 	if err := j.Check(); err != nil {
 		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
 	}
-	if _, err := a.on(c); err != nil || j.Remote == "" {
+	s, err := a.on(c)
+	if err != nil || j.Remote == "" {
 		return err
+	}
+	if _, is := s.State().Remote(j.Remote); j.Pushes() {
+		if !is {
+			return upgrade.Errorf(http.StatusBadRequest, "there is no remote '%s': nothing is pushed to the nodes of this mesh, which fetch what they are to have", j.Remote)
+		}
+		return nil
 	}
 	if err := a.Runner.Known(j.Remote); err != nil {
 		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
