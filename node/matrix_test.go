@@ -85,6 +85,7 @@ const matrix = `
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
+	PUT /admin/s3/{id}/reset-counters 403 by Sys.Modify
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 403
 	GET /admin/traffic-control 403 by Sys.Audit
@@ -157,8 +158,14 @@ const matrix = `
 	POST /holdfast/datastore/{store}/trash 403 by Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/audit 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/cloud 403 by Datastore.Audit
+	GET /holdfast/datastore/{store}/heal 403 by Datastore.Verify
+	POST /holdfast/datastore/{store}/heal 403 by Datastore.Verify
 	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
+	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
+	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
+	GET /holdfast/doctor 403 by Sys.Audit
+	GET /holdfast/s3 403 by Sys.Audit
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify

@@ -106,7 +106,7 @@ func TestPushToARemote(t *testing.T) {
 	print := fingerprintOf(there.must("cert", "info"))
 	host, port, _ := strings.Cut(address, ":")
 	here.must("remote", "create", "office", "--host", host, "--port", port, "--auth-id", "push@pbs", "--password", secret, "--fingerprint", print)
-	if out, err := here.holdfastAll("job", "create", "push", "x", "--remote", "here", "--remote-store", "main", "--store", "main"); err == nil || !strings.Contains(out, "nothing is pushed to the nodes of this mesh") {
+	if out, err := here.holdfastAll("job", "create", "push", "within", "--remote", "here", "--remote-store", "main", "--store", "main"); err == nil || !strings.Contains(out, "nothing is pushed to the nodes of this mesh") {
 		t.Errorf("a push to a node: %v %s", err, out)
 	}
 	here.must("job", "create", "push", "offsite", "--remote", "office", "--remote-store", "main", "--remote-ns", "home", "--store", "main", "--remove-vanished", "--worker-threads", "2", "--rate-out", "100MiB")
