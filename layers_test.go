@@ -226,8 +226,9 @@ var insideNode = []rule{
 	{"node/members", "node/cluster node/operator"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
+	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden node/doctor"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -46,6 +46,10 @@ func (p *Pulls) limit(id string) func(time.Time) rate.Limit {
 func limitOf(j settings.SyncJob) (t rate.Timetable) {
 	in, _ := ParseLimit(j.RateIn)
 	burst, _ := ParseLimit(j.BurstIn)
+	if j.Pushes() {
+		in, _ = ParseLimit(j.RateOut)
+		burst, _ = ParseLimit(j.BurstOut)
+	}
 	t.Else = rate.Limit{Rate: in.Rate, Burst: burst.Rate}
 	for _, text := range j.RateTimes {
 		if w, n, err := traffic.ParseTimed(text); err == nil {

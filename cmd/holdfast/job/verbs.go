@@ -66,7 +66,11 @@ func (f found) from() string {
 	if f.text("remote-store") == "" {
 		return "-"
 	}
-	return cmp.Or(f.text("remote"), "here") + "/" + place(f.text("remote-store"), f.text("remote-ns"))
+	from := cmp.Or(f.text("remote"), "here")
+	if f.name == push.name {
+		from = "to " + from
+	}
+	return from + "/" + place(f.text("remote-store"), f.text("remote-ns"))
 }
 
 func (f found) when() string {

@@ -126,7 +126,9 @@ var (
 		{Name: "unmount-on-done", Usage: "take the datastore out of service after a run that began so", Kind: daemon.Bool},
 		{Name: "on-change", Usage: "run it when something is new at the source; --schedule on-change is the same", Kind: daemon.Bool},
 		{Name: "sources", Usage: "who else gives chunks: NODE, NODE:STORE, or any for all that have some", Kind: daemon.List},
-		{Name: "sync-direction", Usage: "pull"},
+		{Name: "rate-out", Usage: "bytes a second that a push may send: 20MiB"},
+		{Name: "burst-out", Usage: "bytes that may go at once after a pause"},
+		{Name: "sync-direction", Usage: "pull, or push: from here to a remote"},
 		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
 	})
 )
