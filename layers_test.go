@@ -166,6 +166,7 @@ var insideMesh = []rule{
 	{"mesh/network", ""},
 	{"mesh/facts", "mesh/feed"},
 	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", ""},
 	{"mesh/exchange", "mesh/network mesh/feed"},
 	{"mesh", "mesh/network"},
 }
