@@ -20,8 +20,8 @@ const (
 	again       = time.Second      // after a stream has ended
 	keepEvery   = time.Minute      // a state that has changed
 	dialTime    = 10 * time.Second
-	maxSources  = 64 // asked in one turn
-	leaderKnown = Silence
+	maxSources  = 64      // asked in one turn
+	leaderKnown = Silence // that whom we follow names counts
 )
 
 // Config says who follows, and what is done with what is given.
@@ -81,7 +81,7 @@ func (f *Follower) Group() (servers []raft.Server, seen time.Time, ok bool) {
 // Run follows until ctx ends.
 func (f *Follower) Run(ctx context.Context) error {
 	defer f.keep()
-	for wait := patience; ; wait = again {
+	for wait := patience; ; wait += again {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -89,8 +89,10 @@ func (f *Follower) Run(ctx context.Context) error {
 		}
 		if f.cfg.InGroup() {
 			f.news.Store(nil)
+			wait = patience - again // who has a place loses it seldom
 			continue
 		}
+		wait = 0
 		for _, node := range f.sources() {
 			err := f.from(ctx, node)
 			if ctx.Err() != nil || f.cfg.InGroup() {
