@@ -132,11 +132,12 @@ var insideConsensus = []rule{
 	{"consensus/canon", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
+	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
-	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
+	{"consensus", "consensus/canon consensus/follow consensus/logstore consensus/placement"},
 }
 
 // insideReplication is the same for the packages of that folder.
@@ -171,6 +172,7 @@ var insideMesh = []rule{
 	{"mesh/network", ""},
 	{"mesh/facts", "mesh/feed"},
 	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", ""},
 	{"mesh/exchange", "mesh/network mesh/feed"},
 	{"mesh", "mesh/network"},
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	bucket "github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/node/doctor"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
 	"github.com/holdfast-mesh/holdfast/node/warden"
@@ -47,8 +48,12 @@ func (n *Node) world() doctor.World {
 	if n.link == nil {
 		return w
 	}
+	known := n.link.Peers()
 	for _, s := range n.sites() {
-		p := n.link.Peer(s.ID)
+		p, is := known[s.ID]
+		if !is {
+			p.Path = peers.PathNone
+		}
 		w.Peers = append(w.Peers, doctor.Peer{
 			Name: s.Name, Path: p.Path, Address: n.link.Where(s.ID), RTT: p.RTT, Version: p.Version, Heard: p.Heard, Why: p.Why,
 		})

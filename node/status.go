@@ -40,6 +40,9 @@ type member struct {
 	Reachable bool          `json:"reachable"`
 	Path      string        `json:"path"` // how it is reached: "local", "direct", "relay", "none"
 	RTT       float64       `json:"rtt_ms"`
+	Loss      float64       `json:"loss"`   // the share of packets of late that did not arrive
+	Health    string        `json:"health"` // "up", "slow", "apart", "down", "left", "unknown"; see package health
+	Text      string        `json:"-"`
 	LastHeard time.Time     `json:"last_heard"`
 	Version   string        `json:"version"`
 	Ready     bool          `json:"ready"`
@@ -92,7 +95,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	case !s.Quorum:
 		s.Why = "no leader is known"
 	}
-	facts := n.feeds.Nodes()
+	facts, ways := n.feeds.Nodes(), n.ways()
 	for _, m := range members.All(n.cluster, false) {
 		if m.Leader {
 			s.Leader = m.Name
@@ -103,7 +106,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		if m.Self {
 			n.statusOfSelf(&own, now, c)
 		} else {
-			n.statusOfPeer(&own)
+			statusOfPeer(&own, ways[m.ID])
 		}
 		s.Members = append(s.Members, own)
 	}
@@ -120,12 +123,12 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 }
 
 func newMember(name, id, site string) member {
-	return member{Name: name, ID: id, Site: site, Path: "none", Running: []string{}, Failed: []run{}, Stores: []storeStatus{}}
+	return member{Name: name, ID: id, Site: site, Path: "none", Health: "unknown", Running: []string{}, Failed: []run{}, Stores: []storeStatus{}}
 }
 
 // statusOfSelf fills in what this node knows of itself, as far as the caller may.
 func (n *Node) statusOfSelf(m *member, now time.Time, c *rest.Call) {
-	m.Reachable, m.Path, m.LastHeard, m.Version, m.Ready = true, "local", now, n.cfg.Version, true
+	m.Reachable, m.Path, m.Health, m.LastHeard, m.Version, m.Ready = true, "local", "up", now, n.cfg.Version, true
 	if err := n.ready(); err != nil {
 		m.Ready, m.Why = false, err.Error()
 	}

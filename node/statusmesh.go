@@ -136,6 +136,8 @@ func (n *Node) warnings(all []member, groups []group, now time.Time) []warning {
 			add(m.Name, "does it run, and is its mesh port open?", "nothing was heard of it since this node runs")
 		case m.Path == "none" && m.State == ledger.Active && now.Sub(m.LastHeard) > silent:
 			add(m.Name, "what it holds is as it was then", "it is not reached since %s", m.LastHeard.Format(time.DateTime))
+		case m.Health == "apart" || m.Health == "slow":
+			add(m.Name, "", "it is %s: %s", m.Health, m.Text)
 		}
 		for _, s := range m.Stores {
 			if s.Error != "" {

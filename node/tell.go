@@ -76,10 +76,11 @@ func (n *Node) sites() (all []notices.Site) {
 	if n.link == nil {
 		return nil
 	}
+	ways := n.ways()
 	for _, m := range members.All(n.cluster, false) {
 		if !m.Self {
-			p := n.link.Peer(m.ID)
-			all = append(all, notices.Site{ID: m.ID, Name: m.Name, Site: m.Site, Reached: p.Path != peers.PathNone, Why: p.Why})
+			p := ways[m.ID]
+			all = append(all, notices.Site{ID: m.ID, Name: m.Name, Site: m.Site, Reached: p.Path != "" && p.Path != peers.PathNone, Why: p.Why})
 		}
 	}
 	return all

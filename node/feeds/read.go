@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
 	"github.com/holdfast-mesh/holdfast/mesh/feed"
+	"github.com/holdfast-mesh/holdfast/mesh/gossip"
 )
 
 // OnNews has f called with the ID of a node and the name of one of its
@@ -136,6 +137,20 @@ func (f *Feeds) Warnings() (all []Warning) {
 	}
 	slices.SortStableFunc(all, func(a, b Warning) int { return cmp.Compare(a.Node, b.Node) })
 	return all
+}
+
+// Lag is how many records of the feed of a node are not here, which says that it
+// ends at a place; -1 if that is not known.
+func (f *Feeds) Lag(node string, end gossip.Place) int64 {
+	o, ok := originOf(node)
+	if !ok || end == (gossip.Place{}) {
+		return -1
+	}
+	ours := f.exchange.Heads()[o]
+	if end.Epoch < ours.Epoch || end.Seq <= ours.Seq {
+		return 0
+	}
+	return int64(end.Seq - ours.Seq)
 }
 
 // AsOf is when the oldest of the nodes has last said something, and its ID; of

@@ -38,6 +38,7 @@ type Config struct {
 	Ready               func() error
 	Health              func() map[string]Health // by datastore; "": the node
 	Bills               func() []Bill            // of S3 clients
+	Mesh                func() Mesh
 }
 
 // Metrics are those of one node. It is an [http.Handler].
@@ -64,7 +65,7 @@ func New(cfg Config) (*Metrics, error) {
 	build.Set(1)
 	r := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
-		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &cloudCollector{cfg}, &taskCollector{cfg}, &doctorCollector{cfg}, &billCollector{cfg},
+		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &cloudCollector{cfg}, &taskCollector{cfg}, &doctorCollector{cfg}, &billCollector{cfg}, &meshCollector{cfg.Mesh},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := r.Register(c); err != nil {

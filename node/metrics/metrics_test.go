@@ -77,6 +77,7 @@ func served(t *testing.T, w *storestest.World, observe func(*Metrics)) string {
 		Health: func() map[string]Health {
 			return map[string]Health{"": {time.Unix(8, 0), map[string]int{"critical": 2}}, "cloud": {time.Unix(9, 0), map[string]int{"note": 0}}}
 		},
+		Mesh: func() Mesh { return mesh },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -88,6 +89,17 @@ func served(t *testing.T, w *storestest.World, observe func(*Metrics)) string {
 		t.Fatalf("status %d: %s", rec.Code, rec.Body)
 	}
 	return rec.Body.String()
+}
+
+// mesh has one node that is well, and one that was never heard of.
+var mesh = Mesh{
+	Peers: []Peer{
+		{Name: "dc", Site: "frankfurt", Up: true, Direct: true, RTT: 42 * time.Millisecond, Loss: 0.25, Heard: time.Unix(11, 0), Handshake: time.Unix(12, 0), Changes: 3, Lag: 5, Said: time.Unix(13, 0)},
+		{Name: "new", Site: "oslo", Lag: -1},
+	},
+	Ledger: Ledger{Quorum: true, Voter: true, Applied: 88, Term: 9, Seen: time.Unix(14, 0), Diverged: true, Rejoins: 1},
+	Guard:  Guard{BreakerOpen: true, Pending: 2, Blocks: 4},
+	Claims: map[string]int{"self": 6},
 }
 
 func TestFigures(t *testing.T) {
@@ -123,6 +135,30 @@ func TestFigures(t *testing.T) {
 		`holdfast_cloud_cache_bound_bytes{store="main"} 8`,
 		`holdfast_cloud_cache_hits_total{store="main"} 9`,
 		`holdfast_cloud_monthly_cost{currency="EUR",store="main"} 1.5`,
+		`holdfast_peer_up{peer="dc",site="frankfurt"} 1`,
+		`holdfast_peer_up{peer="new",site="oslo"} 0`,
+		`holdfast_peer_direct{peer="dc",site="frankfurt"} 1`,
+		`holdfast_peer_rtt_seconds{peer="dc",site="frankfurt"} 0.042`,
+		`holdfast_peer_loss_ratio{peer="dc",site="frankfurt"} 0.25`,
+		`holdfast_peer_last_heard_timestamp_seconds{peer="dc",site="frankfurt"} 11`,
+		`holdfast_peer_last_heard_timestamp_seconds{peer="new",site="oslo"} 0`,
+		`holdfast_peer_handshake_timestamp_seconds{peer="dc",site="frankfurt"} 12`,
+		`holdfast_peer_changes_total{peer="dc",site="frankfurt"} 3`,
+		`holdfast_feed_lag_records{peer="dc",site="frankfurt"} 5`,
+		`holdfast_feed_last_record_timestamp_seconds{peer="dc",site="frankfurt"} 13`,
+		`holdfast_ledger_quorum 1`,
+		`holdfast_ledger_leader 0`,
+		`holdfast_ledger_voter 1`,
+		`holdfast_ledger_index 88`,
+		`holdfast_ledger_term 9`,
+		`holdfast_ledger_leader_seen_timestamp_seconds 14`,
+		`holdfast_ledger_hash_mismatch 1`,
+		`holdfast_ledger_rejoins_total 1`,
+		`holdfast_guard_breaker_open 1`,
+		`holdfast_guard_pending_loosenings 2`,
+		`holdfast_guard_blocks 4`,
+		`holdfast_claims{owner="self"} 6`,
+		`holdfast_claims{owner="others"} 0`,
 		`holdfast_tasks_running{store="main",type="backup"} 1`,
 		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.001"} 0`,
 		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.005"} 1`,
@@ -132,7 +168,7 @@ func TestFigures(t *testing.T) {
 			t.Errorf("no line %q", want)
 		}
 	}
-	for _, not := range []string{`status="101"`, `BREW`, `holdfast_datastore_chunks{store="lost"}`} {
+	for _, not := range []string{`status="101"`, `BREW`, `holdfast_datastore_chunks{store="lost"}`, `holdfast_peer_rtt_seconds{peer="new"`, `holdfast_feed_lag_records{peer="new"`} {
 		if strings.Contains(text, not) {
 			t.Errorf("there is %q", not)
 		}
