@@ -22,13 +22,13 @@ var (
 	usedDesc           = desc("cloud_cache_used_bytes", "Bytes of disk that the cache takes.", "store")
 	hitsDesc           = desc("cloud_cache_hits_total", "Chunks that the cache had.", "store")
 	missesDesc         = desc("cloud_cache_misses_total", "Chunks that it had not.", "store")
-	costDesc           = desc("cloud_monthly_cost", "What keeping the bytes costs in a month by the list of prices, if those of the provider are known.", "store", "currency")
+	cloudCostDesc      = desc("cloud_monthly_cost", "What keeping the bytes costs in a month by the list of prices, if those of the provider are known.", "store", "currency")
 )
 
 func (c *cloudCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		ownedDesc, requestsDesc, failedDesc, cloudThrottledDesc, receivedDesc, sentDesc, cloudBytesDesc, cloudDeadDesc, cloudPacksDesc,
-		lostDesc, waitingDesc, boundDesc, usedDesc, hitsDesc, missesDesc, costDesc,
+		lostDesc, waitingDesc, boundDesc, usedDesc, hitsDesc, missesDesc, cloudCostDesc,
 	} {
 		ch <- d
 	}
@@ -64,7 +64,7 @@ func (c *cloudCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(ch, hitsDesc, s.Cache.Hits, name)
 		counter(ch, missesDesc, s.Cache.Misses, name)
 		if s.Monthly != nil {
-			gauge(ch, costDesc, s.Monthly.Amount, name, s.Monthly.Currency)
+			gauge(ch, cloudCostDesc, s.Monthly.Amount, name, s.Monthly.Currency)
 		}
 	}
 }
