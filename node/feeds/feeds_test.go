@@ -33,6 +33,13 @@ type site struct {
 	all   map[string][]catalog.Info // newest first
 	state map[string]string
 	ended []jobs.Info
+	trash map[string][]catalog.Trashed
+}
+
+func (s *site) Removed(store string) ([]catalog.Trashed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trash[store], nil
 }
 
 func newSite() *site {
@@ -111,11 +118,15 @@ func TestDiff(t *testing.T) {
 		{"mended", held(facts.Copy{Time: 10, Size: 7, Verified: 20, Damaged: true}), []catalog.Info{info("1", 10, 7, "ok")}, []facts.Fact{facts.Verified{Snapshot: n(10), OK: true}}},
 		{"made anew, and never verified", held(facts.Copy{Time: 10, Size: 7, Verified: 20}), []catalog.Info{info("1", 10, 7, "")}, []facts.Fact{facts.Added{Snapshot: n(10), Size: 7}}},
 		{"made anew, and another size", held(facts.Copy{Time: 10, Size: 7}), []catalog.Info{info("1", 10, 8, "")}, []facts.Fact{facts.Added{Snapshot: n(10), Size: 8}}},
+		{"removed on purpose", held(facts.Copy{Time: 11, Size: 7, Added: 99}), nil, []facts.Fact{facts.Pruned{Snapshot: n(11), Why: removedOnPurpose}}},
+		{"removed once, had again, and lost", held(facts.Copy{Time: 12, Size: 7, Added: 101}), nil, []facts.Fact{facts.Pruned{Snapshot: n(12)}}},
 		{"gone, and a new one", held(facts.Copy{Time: 10, Size: 7}), []catalog.Info{info("1", 20, 7, "ok")},
 			[]facts.Fact{facts.Added{Snapshot: n(20), Size: 7}, facts.Verified{Snapshot: n(20), OK: true}, facts.Pruned{Snapshot: n(10)}}},
 	} {
 		got, err := diff("main", tt.said, tt.listed, func(n facts.Snapshot, i catalog.Info) (facts.Added, error) {
 			return facts.Added{Snapshot: n, Size: *i.Size}, nil
+		}, func() (map[snapshot]time.Time, error) {
+			return map[snapshot]time.Time{{"main", group("1"), 11}: time.Unix(100, 0), {"main", group("1"), 12}: time.Unix(100, 0), {"main", group("1"), 20}: time.Unix(100, 0)}, nil
 		})
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)

@@ -24,6 +24,54 @@ func (f *Feeds) Snapshots(node, store string) []facts.Held {
 	return f.model.Snapshots(o, store)
 }
 
+// Removed tells whether a node has signed that it removed a snapshot on purpose,
+// which it has not had again since, and when. It is not that the snapshot is
+// merely there no more.
+func (f *Feeds) Removed(node, store string, g facts.Group, at int64) (when time.Time, why string, is bool) {
+	o, _ := originOf(node)
+	r, is := f.model.Removed(o, facts.Snapshot{Store: store, Group: g, Time: at})
+	return time.Unix(r.At, 0), r.Why, is
+}
+
+// Origins returns the nodes to which a client sent the snapshot with a manifest:
+// who has it and did not get it from another node.
+func (f *Feeds) Origins(manifest [32]byte) (all []Copy) {
+	for _, c := range f.Copies(manifest) {
+		if c.From == "" {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// Proven returns how many other nodes have a copy that was whole when they read
+// it last, of a snapshot that this node has or has removed.
+func (f *Feeds) Proven(store string, g facts.Group, at int64) int {
+	sum := f.sumOf(facts.Snapshot{Store: store, Group: g, Time: at})
+	if sum == [32]byte{} {
+		return 0
+	}
+	nodes := map[string]bool{}
+	for _, c := range f.Copies(sum) {
+		if c.Origin != f.self && c.Usable() && c.Verified != 0 {
+			nodes[c.Node] = true
+		}
+	}
+	return len(nodes)
+}
+
+// sumOf is the sum of the manifest of a snapshot of this node, zero if it is not
+// known.
+func (f *Feeds) sumOf(n facts.Snapshot) [32]byte {
+	for _, h := range f.model.Holders(n.Group, n.Time) {
+		if h.Origin == f.self && h.Store == n.Store {
+			return h.Manifest
+		}
+	}
+	r, _ := f.model.Removed(f.self, n)
+	return r.Manifest
+}
+
 // A Copy is one of a snapshot, and who has it.
 type Copy struct {
 	Node string // ID

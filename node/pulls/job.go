@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
-	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
-	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
 // A job is what is kept of a sync job between its runs.
@@ -32,12 +30,12 @@ type Last struct {
 }
 
 // options are the options of a job as the planner takes them.
-func options(j settings.SyncJob) (replication.Job, error) {
+func (p *Pulls) options(j settings.SyncJob) (replication.Job, error) {
 	filters, err := j.Filters()
 	if err != nil {
 		return replication.Job{}, err
 	}
-	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Options: plan.Options{
+	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Floor: p.floor(j.Store), Options: plan.Options{
 		From: j.RemoteNS, To: j.NS, MaxDepth: j.MaxDepth, Filters: filters, Owner: j.OwnerOrRoot(),
 		VerifiedOnly: settings.Is(j.VerifiedOnly), EncryptedOnly: settings.Is(j.EncryptedOnly), ResyncCorrupt: settings.Is(j.ResyncCorrupt),
 		TransferLast: j.TransferLast, RemoveVanished: settings.Is(j.RemoveVanished),
@@ -59,11 +57,10 @@ func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datas
 	if err != nil {
 		return nil, nil, err
 	}
-	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Log: p.cfg.Log.With("job", j.ID)}
-	if _, ours := sources[0].(*wire.Client); !ours {
-		// A server outside the cluster signs nothing. What it has no more goes to the
-		// trash if the job says so, within the breaker.
-		c.Vanished = func(naming.Namespace, naming.Snapshot) (bool, string) { return true, "the remote has it no more" }
+	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Now: p.cfg.Now, Log: p.cfg.Log.With("job", j.ID)}
+	p.weigh(&c, j, sources[0])
+	if m, err := p.Resolve(j.Remote); err == nil && !c.Unsigned {
+		p.prove(&c, j, m, d)
 	}
 	puller, err = replication.New(c)
 	return puller, func() {
@@ -112,7 +109,7 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	if err != nil {
 		return err
 	}
-	opt, err := options(j)
+	opt, err := p.options(j)
 	if err != nil {
 		return err
 	}
@@ -181,6 +178,10 @@ type Plan struct {
 	Snapshots int    `json:"snapshots"` // to be fetched or looked at again
 	Bytes     uint64 `json:"bytes"`     // of these, as their manifests say; chunks that are here are not fetched
 	*plan.Plan
+
+	// Fates say what would become of what vanished at the source, if the job removes
+	// such.
+	Fates []Fate `json:"vanished"`
 }
 
 // Plan returns what a run would do now. Nothing is changed.
@@ -189,7 +190,7 @@ func (p *Pulls) Plan(ctx context.Context, id string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt, err := options(j)
+	opt, err := p.options(j)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +210,10 @@ func (p *Pulls) Plan(ctx context.Context, id string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	fates, err := puller.Vanishing(ctx, opt, pl)
+	if err != nil {
+		return nil, err
+	}
 	n, size := pl.Snapshots()
-	return &Plan{Job: id, Source: from(j), Snapshots: n, Bytes: size, Plan: pl}, nil
+	return &Plan{Job: id, Source: from(j), Snapshots: n, Bytes: size, Plan: pl, Fates: shownFates(fates)}, nil
 }
