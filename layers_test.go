@@ -57,11 +57,13 @@ var insideChunks = []rule{
 	{"chunks/cloud/cache", "chunks chunks/disk"},
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
-	{"chunks/cloud/ahead", "chunks"},
+	{"chunks/cloud/ahead", "chunks chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/notes", "chunks/pack/format"},
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
+	{"chunks/cloud/thaw", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
+	{"chunks/cloud/usage", "chunks/disk chunks/cloud/bucket chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
 	{"chunks/cloud/staging", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/identity chunks/cloud/layout chunks/cloud/queue chunks/cloud/seal"},
@@ -88,6 +90,7 @@ var insideCatalog = []rule{
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
 	{"catalog/tier", "catalog catalog/naming"},
+	{"catalog/tier/sample", "catalog catalog/roots"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
@@ -102,8 +105,8 @@ var insidePBS = []rule{
 	{"pbs/secrets", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
-	{"pbs/client/wire", "pbs/bulk"},
-	{"pbs/client", "pbs/client/wire"},
+	{"pbs/client/wire", "pbs/bulk pbs/h2"},
+	{"pbs/client", "pbs/client/wire pbs/h2"},
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
@@ -115,6 +118,8 @@ var insidePBS = []rule{
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
+	{"pbs/api/offload", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/rules", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -127,11 +132,12 @@ var insideConsensus = []rule{
 	{"consensus/canon", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
+	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
-	{"consensus", "consensus/canon consensus/logstore consensus/placement"},
+	{"consensus", "consensus/canon consensus/follow consensus/logstore consensus/placement"},
 }
 
 // insideReplication is the same for the packages of that folder.
@@ -142,6 +148,7 @@ var insideReplication = []rule{
 	{"replication/vouch", ""},
 	{"replication/vanish", ""},
 	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication/offload", "replication/plan replication/wire"},
 	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
@@ -165,6 +172,7 @@ var insideMesh = []rule{
 	{"mesh/network", ""},
 	{"mesh/facts", "mesh/feed"},
 	{"mesh/gossip", "mesh/network"},
+	{"mesh/health", ""},
 	{"mesh/exchange", "mesh/network mesh/feed"},
 	{"mesh", "mesh/network"},
 }
@@ -186,7 +194,8 @@ var insideCmd = []rule{
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/doctor", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/doctor"},
 	{"cmd/holdfast/remote", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
@@ -197,7 +206,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/doctor cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -206,19 +215,22 @@ var insideNode = []rule{
 	{"node/certificate", ""},
 	{"node/front", ""},
 	{"node/memory", ""},
+	{"node/doctor", "node/memory"},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/offloads", ""},
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
+	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -28,7 +28,8 @@ type Warden interface {
 	Keeps(d *Datastore, trash []Trashed, all bool) func(Trashed) string
 }
 
-func (d *Datastore) forbids(ns Namespace, s Snapshot) string {
+// Forbids says why a snapshot may not be removed, "" if it may.
+func (d *Datastore) Forbids(ns Namespace, s Snapshot) string {
 	if why := d.Guard().Forbids(s, d.now()); why != "" || d.warden == nil {
 		return why
 	}

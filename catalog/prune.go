@@ -104,7 +104,7 @@ func (d *Datastore) planPrune(ctx context.Context, ns Namespace, g Group, opt Pr
 	plan := make([]Pruned, 0, len(snaps))
 	for _, r := range retention.Plan(backups, opt.Keep, loc) {
 		p := Pruned{ns, g.Type, g.ID, r.Time, r.Keep(), r.Protected, r.Mark, r.Rule}
-		if why := d.forbids(ns, p.Snapshot()); !p.Keep && r.Finished && why != "" {
+		if why := d.Forbids(ns, p.Snapshot()); !p.Keep && r.Finished && why != "" {
 			p.Keep, p.Reason = true, "guard: "+why
 		}
 		plan = append(plan, p)

@@ -60,7 +60,7 @@ func (d *Datastore) Forget(ctx context.Context, ns Namespace, s Snapshot) error 
 	if _, err := d.FS.Stat(path.Join(d.snapDir(ns, s), manifestName)); errors.Is(err, fs.ErrNotExist) {
 		return d.removeDir(d.snapDir(ns, s))
 	}
-	if why := d.forbids(ns, s); why != "" {
+	if why := d.Forbids(ns, s); why != "" {
 		return &opError{fmt.Sprintf("forget %s: %v: %s", name(ns, s), ErrGuarded, why), "the guard is changed on this machine only: holdfast datastore guard, holdfast guard show", ErrGuarded}
 	}
 	d.changing.Lock() // nobody is rewriting the manifest

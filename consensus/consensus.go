@@ -15,7 +15,8 @@
 //   - A command that this program does not know stops the Raft part of this
 //     node, with the state before it, and nothing else.
 //   - Any node takes commands and forwards them to the leader, once.
-//   - Members enter as standbys, and [placement] decides who votes.
+//   - Members enter as standbys, and [placement] decides who votes. Who finds no
+//     room in the group follows it by a stream; see follower.go.
 //   - After the loss of most voters, [Recover] starts a new incarnation, which
 //     the old majority cannot enter if it comes back.
 //
@@ -107,6 +108,7 @@ type Config struct {
 	Machine Machine                                                                 // required
 	Roster  Roster                                                                  // required
 	Members func() []placement.Member                                               // who should be in the group; default: nothing is changed
+	Nodes   func() []string                                                         // who can be asked by a node without a place in the group; default: nobody
 	Profile Profile                                                                 // default [WAN]
 	Version string                                                                  // of this program, for the status of others
 	Log     *slog.Logger                                                            // default: discard
@@ -138,6 +140,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Nodes == nil {
+		c.Nodes = func() []string { return nil }
 	}
 	switch {
 	case c.Self == "":

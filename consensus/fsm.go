@@ -17,6 +17,7 @@ type fsm struct {
 	halt    func(error)              // is told once why nothing is applied any more
 	changed func()                   // is told after every change
 
+	turn    sync.Mutex // who changes the machine: Raft, or the stream that is followed
 	mu      sync.Mutex
 	applied uint64 // index of the newest command in the machine
 	halted  error
@@ -40,10 +41,15 @@ type outcome struct {
 
 // Apply applies one committed command, unless an earlier one could not be.
 func (f *fsm) Apply(l *raft.Log) any {
+	f.turn.Lock()
+	defer f.turn.Unlock()
 	if err := f.begin(); err != nil {
 		return outcome{err: err}
 	}
 	defer f.ready()
+	if l.Index <= f.machine.Applied() { // it came by a stream before this node had a place in the group
+		return outcome{err: f.note(l.Index)}
+	}
 	value, err := f.apply(l)
 	if err != nil {
 		err = fmt.Errorf("apply entry %d: %w", l.Index, err)
@@ -60,6 +66,23 @@ func (f *fsm) Apply(l *raft.Log) any {
 	}
 	f.set(l.Index, nil)
 	return outcome{value: value}
+}
+
+// follow applies a command that another node has shown to be committed.
+func (f *fsm) follow(l *raft.Log) error {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if err := f.stopped(); err != nil || l.Index <= f.machine.Applied() {
+		return err
+	}
+	if _, err := f.apply(l); err != nil {
+		err = fmt.Errorf("apply entry %d: %w", l.Index, err)
+		f.set(l.Index-1, err)
+		f.halt(err)
+		return err
+	}
+	f.set(l.Index, nil)
+	return nil
 }
 
 func (f *fsm) apply(l *raft.Log) ([]byte, error) {
@@ -139,6 +162,8 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 
 // Restore replaces the state by a snapshot of a peer.
 func (f *fsm) Restore(r io.ReadCloser) error {
+	f.turn.Lock()
+	defer f.turn.Unlock()
 	b, err := readSnapshot(r)
 	if err == nil {
 		err = f.machine.Restore(b)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-mesh/holdfast/consensus/follow"
 )
 
 // A Group is this node's part of the Raft group. Its methods may be called
@@ -31,6 +33,8 @@ type life struct {
 	disk   *brittle
 
 	recoveries chan recovery
+	follower   *follow.Follower
+	followers  atomic.Int32
 }
 
 // New returns a Group. It starts nothing.
@@ -167,6 +171,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	}
 	tasks.Go(func() error { return g.serve(taskCtx, l) })
 	tasks.Go(func() error { return g.place(taskCtx, l) })
+	tasks.Go(func() error { return l.follower.Run(taskCtx) })
 	tasks.Go(func() error { return g.watch(taskCtx, l, halted) })
 	err = tasks.Wait()
 	g.life.Store(nil)
@@ -193,6 +198,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	if err := load(stores, l.fsm, encoder{}); err != nil {
 		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
 	}
+	l.follower = g.newFollower(l)
 	l.disk = newBrittle(stores.Log)
 	l.fsm.note = l.disk.Applied
 	incarnation := g.cfg.Machine.Incarnation()

@@ -48,6 +48,9 @@ func (m *list) Apply(index uint64, at time.Time, b []byte) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	command := string(b)
+	if index <= m.state.Index {
+		return nil, fmt.Errorf("entry %d behind %d", index, m.state.Index)
+	}
 	if strings.HasPrefix(command, "unknown") {
 		return nil, errors.New("a command of the kind " + command)
 	}

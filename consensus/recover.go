@@ -82,7 +82,7 @@ func (g *Group) Recover(ctx context.Context, command []byte) error {
 	if l == nil {
 		return fmt.Errorf("recover the group: %w", ErrStopped)
 	}
-	if _, leader := l.LeaderWithID(); leader != "" {
+	if leader := l.leader(); leader != "" {
 		return &Error{fmt.Errorf("recover the group: %s leads it, so it has a quorum", leader), "remove members the usual way: `holdfast member eject`"}
 	}
 	all, err := g.Survey(ctx)

@@ -16,12 +16,14 @@ const (
 	opIndex  = 2 // a linear read
 	opStats  = 3 // how far are you
 	opAsk    = 4 // a question for [Config.Answer]
+	opFollow = 5 // a stream, see package follow: no response, but updates until it ends
 )
 
 type request struct {
 	Op          uint8  `cbor:"1,keyasint"`
 	Incarnation uint64 `cbor:"2,keyasint"`
 	Command     []byte `cbor:"3,keyasint,omitempty"`
+	Index       uint64 `cbor:"4,keyasint,omitempty"` // from which on
 }
 
 // The codes of a response.
@@ -103,6 +105,11 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 	}
 	var req request
 	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), readFrame(conn, &req, maxFrame)); err != nil {
+		return
+	}
+	if req.Op == opFollow && req.Incarnation == l.gate.incarnation {
+		err := g.lead(ctx, l, c.RemoteNode(), req.Index, conn)
+		g.cfg.Log.Debug("a node does not follow this one any more", "node", c.RemoteNode(), "err", err)
 		return
 	}
 	err := errors.Join(conn.SetWriteDeadline(time.Now().Add(g.cfg.Profile.Forward)), writeFrame(conn, g.do(ctx, l, c.RemoteNode(), req), maxFrame))

@@ -37,14 +37,17 @@ func (g *Group) Status() Status {
 		return s
 	}
 	applied, _, halted := l.fsm.progress()
-	_, leader := l.LeaderWithID()
-	s.Role, s.Leader, s.Term, s.Stopped = roles[l.State()], string(leader), l.CurrentTerm(), halted
+	s.Role, s.Leader, s.Term, s.Stopped = roles[l.State()], l.leader(), l.CurrentTerm(), halted
 	s.Last, s.Commit, s.Applied, s.Incarnation = l.LastIndex(), l.CommitIndex(), applied, l.gate.incarnation
 	s.LeaderSeen = l.LastContact()
+	servers := l.servers()
+	if theirs, seen, ok := l.follower.Group(); ok {
+		s.LeaderSeen, servers = seen, theirs
+	}
 	if s.Role == "leader" {
 		s.LeaderSeen = time.Now()
 	}
-	for _, server := range l.servers() {
+	for _, server := range servers {
 		if server.Suffrage == raft.Voter {
 			s.Voters = append(s.Voters, string(server.ID))
 		} else {

@@ -56,8 +56,8 @@ func (g *Group) atLeader(ctx context.Context, do func(l *life, leader string) er
 		}
 		if l := g.life.Load(); l == nil {
 			why = "consensus has not started"
-		} else if _, leader := l.LeaderWithID(); leader != "" {
-			err := do(l, string(leader))
+		} else if leader := l.leader(); leader != "" {
+			err := do(l, leader)
 			if !errors.Is(err, errNotLeader) {
 				return err
 			}

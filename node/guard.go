@@ -3,13 +3,20 @@ package node
 import (
 	"fmt"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 )
 
 // warden returns who keeps what of a datastore may not be removed.
 func (n *Node) warden(store string) stores.Warden {
-	return warden.Config{Guard: n.cluster.Guard(), Age: n.cluster.LedgerAge, Room: n.stores.Room, Log: n.log}.Of(store)
+	return warden.Config{Guard: n.cluster.Guard(), Age: n.cluster.LedgerAge, Room: n.stores.Room, Copies: n.proven, Log: n.log}.Of(store)
+}
+
+// proven is how many other nodes have a copy of a snapshot that was whole when they
+// verified it.
+func (n *Node) proven(store string, ns catalog.Namespace, s catalog.Snapshot) int {
+	return n.feeds.Proven(store, factsGroup(ns, s.Group), s.Time)
 }
 
 // alarms are what somebody has to look at of the ledger and the guard of this

@@ -85,6 +85,9 @@ const matrix = `
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
+	GET /admin/offload 200
+	POST /admin/offload/{id}/run 403
+	PUT /admin/s3/{id}/reset-counters 403 by Sys.Modify
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 403
 	GET /admin/traffic-control 403 by Sys.Audit
@@ -138,6 +141,11 @@ const matrix = `
 	DELETE /config/s3/{id} 403 by Sys.Modify
 	GET /config/s3/{id} 403 by Sys.Audit
 	PUT /config/s3/{id} 403 by Sys.Modify
+	GET /config/offload 200
+	POST /config/offload 403
+	DELETE /config/offload/{id} 403
+	GET /config/offload/{id} 403
+	PUT /config/offload/{id} 403
 	GET /config/sync 200
 	POST /config/sync 403
 	DELETE /config/sync/{id} 403
@@ -157,10 +165,16 @@ const matrix = `
 	POST /holdfast/datastore/{store}/trash 403 by Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/audit 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/cloud 403 by Datastore.Audit
+	GET /holdfast/datastore/{store}/heal 403 by Datastore.Verify
+	POST /holdfast/datastore/{store}/heal 403 by Datastore.Verify
 	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
+	GET /holdfast/datastore/{store}/thaw 403 by Datastore.Modify
+	POST /holdfast/datastore/{store}/thaw 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
+	GET /holdfast/doctor 403 by Sys.Audit
+	GET /holdfast/s3 403 by Sys.Audit
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify
@@ -169,6 +183,9 @@ const matrix = `
 	GET /holdfast/invites 403 by Sys.Audit
 	POST /holdfast/invites 403 by Sys.Modify
 	DELETE /holdfast/invites/{invite} 403 by Sys.Modify
+	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
+	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
+	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit
 	PUT /holdfast/members/{member} 403 by Sys.Modify
@@ -185,6 +202,7 @@ const matrix = `
 	DELETE /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
 	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
+	GET /holdfast/offload/{id}/plan 403
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit
@@ -232,7 +250,7 @@ func parsed(row []string) (world bool, by []string) {
 // filled puts values for the parameters into the path of an endpoint.
 func filled(path string) string {
 	return strings.NewReplacer("{store}", "main", "{node}", "localhost", "{userid}", "root@pam", "{token-name}", "tok", "{name}", "main",
-		"{id}", "job1", "{upid}", "UPID:home:00000001:00000001:00000000:60000000:verify:main:root@pam:").Replace(path)
+		"{id}", "job1", "{job}", "gc:main", "{upid}", "UPID:home:00000001:00000001:00000000:60000000:verify:main:root@pam:").Replace(path)
 }
 
 // parameters are all that any endpoint asks for, so that no call fails for want
@@ -287,7 +305,7 @@ func newGateTest(t *testing.T) *gateTest {
 // behind returns the node's API behind a gate.
 func (g *gateTest) behind(gate rest.Gate) *rest.Router {
 	m, err := metrics.New(metrics.Config{
-		Stores: g.n.stores, Tasks: g.n.tasks, Sessions: g.n.sessions.Active, Ready: g.n.ready, Certificate: g.n.certificate.Leaf,
+		Stores: g.n.stores, Tasks: g.n.tasks, Sessions: g.n.sessions.Active, Ready: g.n.ready, Mesh: g.n.meshFigures, Certificate: g.n.certificate.Leaf,
 		Connections: func() (open, refused int) { return 0, 0 },
 	})
 	if err != nil {

@@ -48,12 +48,12 @@ func (n *Node) runLink(ctx context.Context) error {
 const goneHint = "to take it back: move its data directory away, keep its datastores, and join it again with a new token"
 
 // statusOfPeer fills in what this node has heard of another.
-func (n *Node) statusOfPeer(m *member) {
-	if n.link == nil {
-		return
+func statusOfPeer(m *member, p peers.Peer) {
+	if p.Path == "" {
+		return // this node is linked to none, or not to that one yet
 	}
-	p := n.link.Peer(m.ID)
 	m.Reachable, m.Path, m.LastHeard, m.Version = p.Path != peers.PathNone, p.Path, p.Heard.UTC(), p.Version
+	m.Health, m.Text, m.Loss = string(p.State), p.Text, p.Loss
 	m.RTT = float64(p.RTT.Microseconds()) / 1000
 	m.Ready = m.Reachable
 	m.Why = p.Why

@@ -3,25 +3,30 @@ package node
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/mesh/facts"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
+	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
 // openPulls makes what pulls from other nodes, and gives them what is here.
 func (n *Node) openPulls() (err error) {
 	c := pulls.Config{
-		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules,
+		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Tasks: n.tasks,
+		Key: n.key, Origins: n.origins, Pulled: n.feeds.Pulled,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Push: n.push, Share: n.share, Removed: n.removedBy, Traffic: n.traffic, Log: n.log,
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where
@@ -39,6 +44,20 @@ func (n *Node) openPulls() (err error) {
 	return nil
 }
 
+// changed says that something has changed in a group: others hear of it, and what
+// a client sent is signed.
+func (n *Node) changed(store string, ns naming.Namespace, g naming.Group) {
+	n.feeds.Changed(store, ns, g)
+	n.pulls.Changed(store, ns, g)
+}
+
+// corrupt says that a verification has found damage: somebody is told, and it is
+// healed from wherever it is whole.
+func (n *Node) corrupt(store string, damaged, missing int) {
+	n.notices.Corrupt(store, damaged, missing)
+	n.pulls.HealSoon(store)
+}
+
 // foreign opens a datastore of a remote.
 func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Source, bool, error) {
 	r, is := n.settings.State().Remote(remote)
@@ -50,6 +69,58 @@ func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Sourc
 		return nil, true, err
 	}
 	return s, true, nil
+}
+
+// push runs a job that pushes to a remote.
+func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error {
+	r, is := n.settings.State().Remote(j.Remote)
+	if !is {
+		return fmt.Errorf("there is no remote '%s'", j.Remote)
+	}
+	d, done, err := n.stores.Use(j.Store, false)
+	if err != nil {
+		return err
+	}
+	defer done()
+	out := rate.New(n.pulls.Out(), limit)
+	c, err := remotes.Client(r, n.secrets.Get(remoteapi.SecretOf(r.Name)), j.RemoteStore, remotes.Pace{Out: out})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = pushes.Run(ctx, pushes.Config{
+		Job: j, Local: d, Remote: c, User: r.AuthID, Printf: t.Logf, Warnf: t.Warnf,
+		May:      func(ns naming.Namespace, _ naming.Group, owner string) bool { return n.mayPush(j, ns, owner) },
+		Progress: func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) },
+	})
+	return err
+}
+
+// mayPush tells whether whose job it is may read a group.
+func (n *Node) mayPush(j settings.SyncJob, ns naming.Namespace, owner string) bool {
+	who := access.AuthID(j.OwnerOrRoot())
+	p := n.access.Privileges(who, "datastore", j.Store, string(ns))
+	return p.HasAny(access.PrivDatastoreRead) || p.HasAny(access.PrivDatastoreBackup) && who.Owns(access.AuthID(owner))
+}
+
+// removedBy says what a node has signed of a snapshot that it removed.
+func (n *Node) removedBy(node, store string, s wire.Snapshot) (time.Time, string, bool) {
+	return n.feeds.Removed(node, store, factsGroup(s.Namespace, s.Group), s.Time)
+}
+
+// origins are the nodes to which clients sent a snapshot.
+func (n *Node) origins(manifest [32]byte) (all []pulls.Origin) {
+	for _, c := range n.feeds.Origins(manifest) {
+		g := naming.Group{Type: naming.Type(c.Group.Type), ID: c.Group.ID}
+		all = append(all, pulls.Origin{Node: c.Node, Store: c.Store, Snap: wire.Snapshot{
+			Namespace: naming.Namespace(c.Group.Namespace), Snapshot: naming.Snapshot{Group: g, Time: c.Time},
+		}})
+	}
+	return all
+}
+
+func factsGroup(ns naming.Namespace, g naming.Group) facts.Group {
+	return facts.Group{Namespace: string(ns), Type: string(g.Type), ID: g.ID}
 }
 
 // members are the nodes that belong to the cluster.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -39,6 +40,9 @@ type member struct {
 	Reachable bool          `json:"reachable"`
 	Path      string        `json:"path"` // how it is reached: "local", "direct", "relay", "none"
 	RTT       float64       `json:"rtt_ms"`
+	Loss      float64       `json:"loss"`   // the share of packets of late that did not arrive
+	Health    string        `json:"health"` // "up", "slow", "apart", "down", "left", "unknown"; see package health
+	Text      string        `json:"-"`
 	LastHeard time.Time     `json:"last_heard"`
 	Version   string        `json:"version"`
 	Ready     bool          `json:"ready"`
@@ -73,6 +77,7 @@ type storeStatus struct {
 func (n *Node) ownEndpoints() []rest.Endpoint {
 	return []rest.Endpoint{
 		{Method: http.MethodGet, Path: "/holdfast/status", Need: rest.Any(access.PrivSysAudit, "/system/status"), Handle: n.status},
+		n.doctorEndpoint(),
 	}
 }
 
@@ -90,7 +95,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	case !s.Quorum:
 		s.Why = "no leader is known"
 	}
-	facts := n.feeds.Nodes()
+	facts, ways := n.feeds.Nodes(), n.ways()
 	for _, m := range members.All(n.cluster, false) {
 		if m.Leader {
 			s.Leader = m.Name
@@ -101,7 +106,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		if m.Self {
 			n.statusOfSelf(&own, now, c)
 		} else {
-			n.statusOfPeer(&own)
+			statusOfPeer(&own, ways[m.ID])
 		}
 		s.Members = append(s.Members, own)
 	}
@@ -112,18 +117,18 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = []member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = append(n.alarms(), n.warnings(s.Members, s.Groups, now)...)
+	s.Warn = append(slices.Concat(n.alarms(), n.ailments(c), n.spent()), n.warnings(s.Members, s.Groups, now)...)
 	s.age(now)
 	return s, nil
 }
 
 func newMember(name, id, site string) member {
-	return member{Name: name, ID: id, Site: site, Path: "none", Running: []string{}, Failed: []run{}, Stores: []storeStatus{}}
+	return member{Name: name, ID: id, Site: site, Path: "none", Health: "unknown", Running: []string{}, Failed: []run{}, Stores: []storeStatus{}}
 }
 
 // statusOfSelf fills in what this node knows of itself, as far as the caller may.
 func (n *Node) statusOfSelf(m *member, now time.Time, c *rest.Call) {
-	m.Reachable, m.Path, m.LastHeard, m.Version, m.Ready = true, "local", now, n.cfg.Version, true
+	m.Reachable, m.Path, m.Health, m.LastHeard, m.Version, m.Ready = true, "local", "up", now, n.cfg.Version, true
 	if err := n.ready(); err != nil {
 		m.Ready, m.Why = false, err.Error()
 	}

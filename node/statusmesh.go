@@ -136,6 +136,8 @@ func (n *Node) warnings(all []member, groups []group, now time.Time) []warning {
 			add(m.Name, "does it run, and is its mesh port open?", "nothing was heard of it since this node runs")
 		case m.Path == "none" && m.State == ledger.Active && now.Sub(m.LastHeard) > silent:
 			add(m.Name, "what it holds is as it was then", "it is not reached since %s", m.LastHeard.Format(time.DateTime))
+		case m.Health == "apart" || m.Health == "slow":
+			add(m.Name, "", "it is %s: %s", m.Health, m.Text)
 		}
 		for _, s := range m.Stores {
 			if s.Error != "" {
@@ -144,7 +146,7 @@ func (n *Node) warnings(all []member, groups []group, now time.Time) []warning {
 				add(m.Name, "prune, collect garbage, or use a larger disk", "datastore %s is nearly full", s.Store)
 			}
 			if s.Damaged > 0 {
-				add(m.Name, "verify it; the next backup or pull brings what is damaged again", "datastore %s has %d damaged chunks", s.Store, s.Damaged)
+				add(m.Name, "holdfast datastore heal "+s.Store+" there: other sites may have them", "datastore %s has %d damaged chunks", s.Store, s.Damaged)
 			}
 		}
 		if m.Damaged > 0 {

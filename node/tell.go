@@ -24,7 +24,7 @@ func (n *Node) openNotices() (err error) {
 	}
 	n.notices, err = notices.New(notices.Config{
 		File: n.cfg.at(noticesFile), Name: n.cfg.Name, Site: n.cfg.Site, Settings: n.settings, Secrets: n.secrets,
-		World:   notices.World{Spaces: n.spaces, Newest: n.newest, Sites: n.sites, Quorum: n.quorum, Breaker: n.cluster.Guard().Breaker},
+		World:   notices.World{Spaces: n.spaces, Newest: n.newest, Sites: n.sites, Quorum: n.quorum, Breaker: n.cluster.Guard().Breaker, Budgets: n.budgets},
 		Claimer: &notices.Claims{Cluster: n.cluster, Reached: n.reached}, Log: n.log,
 	})
 	if err != nil {
@@ -76,10 +76,11 @@ func (n *Node) sites() (all []notices.Site) {
 	if n.link == nil {
 		return nil
 	}
+	ways := n.ways()
 	for _, m := range members.All(n.cluster, false) {
 		if !m.Self {
-			p := n.link.Peer(m.ID)
-			all = append(all, notices.Site{ID: m.ID, Name: m.Name, Site: m.Site, Reached: p.Path != peers.PathNone, Why: p.Why})
+			p := ways[m.ID]
+			all = append(all, notices.Site{ID: m.ID, Name: m.Name, Site: m.Site, Reached: p.Path != "" && p.Path != peers.PathNone, Why: p.Why})
 		}
 	}
 	return all

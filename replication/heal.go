@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,6 +31,10 @@ type HealConfig struct {
 	// chunk of which nothing is signed, an encrypted chunk cannot be healed:
 	// nobody could tell whether it is the right one.
 	Sums *vouch.Keeper
+
+	// Origin asks the origin of a snapshot of which no sums are here; default: it
+	// is not asked.
+	Origin Origin
 
 	// Full looks for missing chunks in all snapshots, also in those that passed
 	// their last verification. It looks up every chunk that any of them names.
@@ -168,11 +173,44 @@ func (h *healer) expect(ctx context.Context, s hit) {
 		return
 	}
 	sums, err := h.Sums.Sums(ctx, s.Namespace, s.Snapshot.Snapshot)
+	if err != nil && h.Origin != nil {
+		sums, err = h.ask(ctx, s)
+	}
 	if err != nil {
 		h.Log.Warn("encrypted chunks of a snapshot cannot be healed", "snapshot", s.Snapshot, "err", err)
 		return
 	}
 	h.book.Add(sums, s.lost)
+}
+
+// ask asks the origin of a snapshot.
+func (h *healer) ask(ctx context.Context, s hit) (map[chunks.Digest]vouch.Sum, error) {
+	m, err := h.Local.Manifest(s.Namespace, s.Snapshot.Snapshot)
+	if err != nil {
+		return nil, err
+	}
+	files, known, err := h.Origin(ctx, m)
+	if err != nil || !known {
+		return nil, cmp.Or(err, vouch.ErrUnsigned)
+	}
+	indexes := map[string]chunks.Index{}
+	for _, f := range m.Files {
+		if vouch.Needs(f) {
+			if indexes[f.Name], err = h.Local.ReadIndex(s.Namespace, s.Snapshot.Snapshot, f.Name); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var blobs []chunks.Blob
+	for _, f := range files {
+		blobs = append(blobs, f.Blob)
+	}
+	parts, err := h.Sums.All(m, indexes, blobs)
+	all := map[chunks.Digest]vouch.Sum{}
+	for _, sums := range parts {
+		maps.Copy(all, sums)
+	}
+	return all, err
 }
 
 // String names the place for messages.

@@ -164,6 +164,9 @@ func (r *run) insert(ctx context.Context, f *fetch) error {
 	}
 	// Every site verifies for itself.
 	if err = f.manifest.SetUnprotected(verifyState, nil); err == nil {
+		if r.cfg.Pulled != nil {
+			r.cfg.Pulled(f.group.To, f.snapshot())
+		}
 		err = w.Finish(ctx, f.manifest)
 	}
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -59,10 +60,10 @@ type Job struct {
 	plan.Options
 	Workers int // groups at the same time, 1 to 32; default 1
 
-	// For RemoveVanished with Config.Pruned: how long a snapshot must be absent
-	// and how much may go at once, and what this site keeps in any case.
+	// For RemoveVanished: how long a snapshot must be absent and how much may go at
+	// once, and what this site keeps in a namespace here in any case.
 	Vanish vanish.Rules
-	Floor  retention.Keep
+	Floor  func(ns naming.Namespace) []retention.Keep
 }
 
 // Check refuses a job that makes no sense.
@@ -96,6 +97,15 @@ type Config struct {
 	// have a wire.ServerConfig.Vouch.
 	Sums *vouch.Keeper
 
+	// Origin asks the origin of a snapshot for its sums when the source had none
+	// that count. Where there is no origin any more, so that nobody could have
+	// signed, encrypted chunks count when their CRCs are right, and are counted as
+	// unproven. Default: there is always one, and it cannot be asked.
+	Origin Origin
+
+	// Pulled is told of each snapshot before it can be seen here; default: nobody.
+	Pulled func(ns naming.Namespace, s naming.Snapshot)
+
 	// Pruned returns what the source has signed of a snapshot that it has no
 	// more, named as it is there; nil if it signed nothing. In a mesh that is a
 	// Pruned fact of the source's feed, later than the last fact that it added
@@ -103,10 +113,10 @@ type Config struct {
 	// package vanish. Default: nothing is signed.
 	Pruned func(ctx context.Context, s wire.Snapshot) (*Prune, error)
 
-	// Vanished, in the place of Pruned, says whether a snapshot that the source
-	// has no more may be removed here, whatever the passes. Default: it never
-	// may, and is only named.
-	Vanished func(ns naming.Namespace, s naming.Snapshot) (ok bool, why string)
+	// Unsigned says that the source is a server that signs nothing, so that what it
+	// has no more may go without Pruned: after five complete passes in a week, not
+	// three in two days.
+	Unsigned bool
 
 	Streams  int                           // to each source to begin with; see swarm.Config
 	Printf   func(format string, a ...any) // lines of the task log; default: none
@@ -114,6 +124,10 @@ type Config struct {
 	Log      *slog.Logger                  // default: discard
 	Now      func() time.Time              // default: time.Now
 }
+
+// An Origin returns the sums that the origin of a snapshot signs, and whether there
+// is an origin.
+type Origin func(ctx context.Context, m *manifest.Manifest) (files []vouch.File, known bool, err error)
 
 // Progress says how far a pull is.
 type Progress struct {

@@ -393,11 +393,29 @@ func TestVanishedIsNoOrder(t *testing.T) {
 	if report.Removed != 0 || report.Kept != 20 {
 		t.Errorf("without a word of anybody: %+v", report)
 	}
-	vouched := func(naming.Namespace, naming.Snapshot) (bool, string) { return true, "" }
-	p, err := replication.New(replication.Config{Local: dc.d, Sources: []replication.Source{home.source(l, nil)}, Vanished: vouched})
+	now := time.Date(2026, 3, 1, 5, 0, 0, 0, time.UTC)
+	p, err := replication.New(replication.Config{
+		Local: dc.d, Sources: []replication.Source{home.source(l, nil)}, Unsigned: true, Now: func() time.Time { return now },
+	})
 	must(t, err)
-	report, err = p.Run(t.Context(), job(opt))
-	must(t, err)
+	for day := range 8 {
+		pl, err := p.Plan(t.Context(), job(opt))
+		must(t, err)
+		fates, err := p.Vanishing(t.Context(), job(opt), pl)
+		must(t, err)
+		report, err = p.Run(t.Context(), job(opt))
+		must(t, err)
+		going := 0
+		for _, f := range fates {
+			if f.Keep == "" {
+				going++
+			}
+		}
+		if going != report.Removed || len(fates) != 20 || day < 7 && report.Removed != 0 {
+			t.Errorf("day %d: of %d, %d were to go, and %d went", day, len(fates), going, report.Removed)
+		}
+		now = now.Add(24 * time.Hour)
+	}
 	if report.Removed != 4 || report.Kept != 16 {
 		t.Errorf("of 40 snapshots at most a tenth may go in one pass: %+v", report)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -139,6 +140,10 @@ func (r *run) check(d chunks.Digest, b chunks.Blob) error {
 		return err
 	}
 	if r.cfg.Sums != nil {
+		if r.book.Unsigned(d) {
+			r.unproven.Add(1)
+			return nil
+		}
 		if err := r.book.Check(d, b); err != nil {
 			return fmt.Errorf("%w: %w", swarm.ErrDoubt, err)
 		}
@@ -280,29 +285,73 @@ func (r *run) prepareOne(ctx context.Context, f *fetch, files []wire.File) error
 	for _, file := range files {
 		r.report.FilesSize += int64(len(file.Data)) // only here until the run has ended
 	}
+	signed, err := r.signed(ctx, f)
+	if err != nil {
+		f.err = err
+		return ctx.Err()
+	}
 	for name, x := range f.indexes {
-		var sums map[chunks.Digest]vouch.Sum
-		if sums, f.err = r.signed(f, name, x); f.err == nil {
-			f.err = r.want(ctx, f, x, sums)
-		}
-		if f.err != nil {
+		if f.err = r.want(ctx, f, x, signed[name]); f.err != nil {
 			return ctx.Err()
 		}
 	}
 	return nil
 }
 
-// signed returns what the origin of a snapshot says of the chunks of an index.
-func (r *run) signed(f *fetch, name string, x chunks.Index) (map[chunks.Digest]vouch.Sum, error) {
-	file, _ := f.manifest.File(name)
-	if r.cfg.Sums == nil || !vouch.Needs(file) {
-		return nil, nil
+// signed returns what the origin of a snapshot says of the chunks of its indexes:
+// by what came along, or as it says itself when it is asked. Of a snapshot whose
+// origin there is no more, nothing is said.
+func (r *run) signed(ctx context.Context, f *fetch) (map[string]*sums, error) {
+	all, err := r.cfg.Sums.All(f.manifest, f.indexes, f.vouched)
+	if err == nil || r.cfg.Origin == nil {
+		return said(all), err
 	}
-	sums, err := r.cfg.Sums.Check(f.manifest, x, f.vouched)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	files, known, oerr := r.cfg.Origin(ctx, f.manifest)
+	f.drop(vouch.Is)
+	if !known && oerr == nil {
+		r.cfg.Log.Info("no node is known that could have signed what the chunks of a snapshot are", "snapshot", f.snapshot())
+		return r.unsigned(f), nil
 	}
-	return sums, nil
+	if oerr != nil {
+		return nil, fmt.Errorf("%w: %w", err, oerr)
+	}
+	var blobs []chunks.Blob
+	for _, v := range files {
+		blobs = append(blobs, v.Blob)
+		f.files = append(f.files, wire.File{Name: v.Name, Data: v.Blob})
+	}
+	all, err = r.cfg.Sums.All(f.manifest, f.indexes, blobs)
+	return said(all), err
+}
+
+// sums are what is said of the chunks of an index.
+type sums struct {
+	signed map[chunks.Digest]vouch.Sum
+	none   bool // nobody could have signed
+}
+
+func said(all map[string]map[chunks.Digest]vouch.Sum) map[string]*sums {
+	out := map[string]*sums{}
+	for name, s := range all {
+		out[name] = &sums{signed: s}
+	}
+	return out
+}
+
+func (r *run) unsigned(f *fetch) map[string]*sums {
+	out := map[string]*sums{}
+	for name := range f.indexes {
+		if file, _ := f.manifest.File(name); vouch.Needs(file) {
+			out[name] = &sums{none: true}
+		}
+	}
+	return out
+}
+
+// drop leaves files out that were sent.
+func (f *fetch) drop(which func(name string) bool) {
+	f.files = slices.DeleteFunc(f.files, func(file wire.File) bool { return which(file.Name) })
+	f.vouched = nil
 }
 
 // read checks the files of a snapshot against its manifest.
@@ -357,7 +406,7 @@ func (f *fetch) file(file wire.File, want manifest.File, listed bool) error {
 }
 
 // want tells the swarm of the chunks of an index that are missing here.
-func (r *run) want(ctx context.Context, f *fetch, x chunks.Index, sums map[chunks.Digest]vouch.Sum) error {
+func (r *run) want(ctx context.Context, f *fetch, x chunks.Index, sums *sums) error {
 	seen := make(map[chunks.Digest]bool)
 	var block []swarm.Chunk
 	for i, d := range x.All() {
@@ -380,7 +429,7 @@ func (r *run) want(ctx context.Context, f *fetch, x chunks.Index, sums map[chunk
 // maxBlock is how many chunks are looked up, and asked of all sources, at once.
 const maxBlock = 8192
 
-func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums map[chunks.Digest]vouch.Sum) error {
+func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums *sums) error {
 	ds := make([]chunks.Digest, len(block))
 	sizes := make(map[chunks.Digest]int, len(block))
 	for i, c := range block {
@@ -394,7 +443,12 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums
 	if err := r.wanted.Acquire(ctx, int64(len(missing))); err != nil {
 		return err
 	}
-	r.book.Add(sums, missing)
+	if sums != nil {
+		r.book.Add(sums.signed, missing)
+		if sums.none {
+			r.book.Let(missing)
+		}
+	}
 	want := make([]swarm.Chunk, len(missing))
 	for i, d := range missing {
 		want[i] = swarm.Chunk{Digest: d, Size: sizes[d], Holders: masks[i], Done: func(err error) {

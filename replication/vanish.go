@@ -23,61 +23,137 @@ type Prune struct {
 	Why string    // the policy, or who
 }
 
+// A Fate is what becomes of a snapshot that the source has no more.
+type Fate struct {
+	Snapshot wire.Snapshot
+	Keep     string // why it stays; "": it goes to the trash
+}
+
+// Vanishing returns what a complete pass would do now about what the source has no
+// more. Nothing is changed.
+func (p *Puller) Vanishing(ctx context.Context, j Job, pl *plan.Plan) ([]Fate, error) {
+	if !j.RemoveVanished {
+		return nil, nil
+	}
+	r := &run{Puller: p, job: j, plan: pl}
+	memory, err := r.memory()
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := memory.After(p.cfg.Now(), r.absent())
+	return r.fates(ctx, rows)
+}
+
 // vanish weighs what the source has no more. Absence alone is never an order;
 // see package vanish. What is removed goes to the trash.
 func (r *run) vanish(ctx context.Context) error {
 	if !r.job.RemoveVanished {
 		return nil
 	}
-	all := append(append([]plan.GroupPlan(nil), r.plan.Groups...), r.plan.Vanished...)
-	b := &vanish.Breaker{Rules: r.job.Vanish}
-	var absent []string
-	for _, g := range all {
-		list, err := r.cfg.Local.Snapshots(ctx, g.To, g.Group)
-		if err != nil {
-			return err
-		}
-		b.Total += len(list)
-		for _, s := range g.Gone {
-			absent = append(absent, r.at(g, s).String())
-		}
-	}
-	memory, err := vanish.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "vanished", url.PathEscape(r.job.ID)+".json"))
+	memory, err := r.memory()
 	if err == nil {
-		err = memory.Pass(r.cfg.Now(), absent)
+		err = memory.Pass(r.cfg.Now(), r.absent())
 	}
 	if err != nil {
 		return fmt.Errorf("note what vanished: %w", err)
 	}
 	out := &lines{to: r.cfg.Printf}
-	for _, g := range all {
-		floor, err := r.floor(ctx, g)
-		if err != nil {
-			return err
+	fates, err := r.fates(ctx, memory.Rows)
+	if err != nil {
+		return err
+	}
+	for _, f := range fates {
+		if f.Keep == "" {
+			f.Keep = r.forget(ctx, f.Snapshot, out)
 		}
-		for _, s := range g.Gone {
-			at := r.at(g, s)
-			why := r.stays(ctx, g, s, memory.Rows[at.String()], floor[s.Time])
-			if why == "" {
-				why = b.Trips(groupName(g))
-			}
-			if why == "" {
-				why = r.forget(ctx, at, out)
-			}
-			if why == "" {
-				b.Gone(groupName(g))
-				r.count(&r.report.Removed)
-				out.printf("delete vanished snapshot %s", at)
-			} else {
-				r.count(&r.report.Kept)
-				out.printf("vanished snapshot %s is kept: %s", at, why)
-			}
+		if f.Keep == "" {
+			r.count(&r.report.Removed)
+			out.printf("delete vanished snapshot %s", f.Snapshot)
+		} else {
+			r.count(&r.report.Kept)
+			out.printf("vanished snapshot %s is kept: %s", f.Snapshot, f.Keep)
+		}
+	}
+	for _, g := range r.plan.Vanished {
+		list, err := r.cfg.Local.Snapshots(ctx, g.To, g.Group)
+		if err != nil || len(list) > 0 {
+			continue
+		}
+		if _, err := r.cfg.Local.ForgetGroup(ctx, g.To, g.Group); err == nil { // else somebody begins a backup
+			out.printf("delete vanished group %s, of which nothing is left", groupName(g))
 		}
 	}
 	for _, ns := range r.plan.VanishedNamespaces {
 		out.printf("namespace '%s' vanished from the source; it stays until somebody removes it here", ns)
 	}
 	return nil
+}
+
+// memory is what the passes before have found absent.
+func (r *run) memory() (*vanish.Memory, error) {
+	return vanish.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "vanished", url.PathEscape(r.job.ID)+".json"))
+}
+
+// touched are the groups in the scope of the job.
+func (r *run) touched() []plan.GroupPlan {
+	return append(append([]plan.GroupPlan(nil), r.plan.Groups...), r.plan.Vanished...)
+}
+
+func (r *run) absent() (names []string) {
+	for _, g := range r.touched() {
+		for _, s := range g.Gone {
+			names = append(names, r.at(g, s).String())
+		}
+	}
+	return names
+}
+
+// rules are those of the job. A source that signs nothing has to be without a
+// snapshot for longer.
+func (r *run) rules() vanish.Rules {
+	rules := r.job.Vanish
+	if r.cfg.Unsigned {
+		rules.Passes, rules.Over = cmp.Or(rules.Passes, unsignedPasses), cmp.Or(rules.Over, unsignedOver)
+	}
+	return rules
+}
+
+const (
+	unsignedPasses = 5
+	unsignedOver   = 7 * 24 * time.Hour
+)
+
+// fates decides about all that vanished, given for how long it was absent.
+func (r *run) fates(ctx context.Context, rows map[string]vanish.Absent) (all []Fate, err error) {
+	b := &vanish.Breaker{Rules: r.rules()}
+	for _, g := range r.touched() {
+		list, err := r.cfg.Local.Snapshots(ctx, g.To, g.Group)
+		if err != nil {
+			return nil, err
+		}
+		b.Total += len(list)
+	}
+	for _, g := range r.touched() {
+		floor, err := r.floor(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range g.Gone {
+			at := r.at(g, s)
+			why := r.stays(ctx, g, s, rows[at.String()], floor[s.Time])
+			if why == "" {
+				why = r.cfg.Local.Forbids(at.Namespace, at.Snapshot)
+			}
+			if why == "" {
+				why = b.Trips(groupName(g))
+			}
+			if why == "" {
+				b.Gone(groupName(g))
+			}
+			all = append(all, Fate{at, why})
+		}
+	}
+	return all, nil
 }
 
 // at is a snapshot as it is called here.
@@ -90,7 +166,7 @@ func groupName(g plan.GroupPlan) string { return path.Join(string(g.To), g.Group
 // floor returns which snapshots of a group the retention of this site keeps,
 // and by which rule.
 func (r *run) floor(ctx context.Context, g plan.GroupPlan) (map[int64]string, error) {
-	if r.job.Floor.IsZero() || len(g.Gone) == 0 {
+	if r.job.Floor == nil || len(g.Gone) == 0 {
 		return nil, nil
 	}
 	list, err := r.cfg.Local.Snapshots(ctx, g.To, g.Group)
@@ -103,9 +179,11 @@ func (r *run) floor(ctx context.Context, g plan.GroupPlan) (map[int64]string, er
 		backups = append(backups, retention.Backup{Time: s.Time, Finished: err == nil})
 	}
 	kept := map[int64]string{}
-	for _, d := range retention.Plan(backups, r.job.Floor, nil) {
-		if d.Keep() {
-			kept[d.Time] = cmp.Or(d.Rule, string(d.Mark))
+	for _, keep := range r.job.Floor(g.To) {
+		for _, d := range retention.Plan(backups, keep, nil) {
+			if d.Keep() {
+				kept[d.Time] = cmp.Or(d.Rule, string(d.Mark))
+			}
 		}
 	}
 	return kept, nil
@@ -133,12 +211,9 @@ func (r *run) stays(ctx context.Context, g plan.GroupPlan, s plan.Snapshot, a va
 		case p == nil:
 			return "its source has not signed that it pruned it"
 		}
-		return r.job.Vanish.Waits(a)
-	case r.cfg.Vanished != nil:
-		if ok, why := r.cfg.Vanished(g.To, at.Snapshot); !ok {
-			return cmp.Or(why, "it may not go")
-		}
-		return ""
+		return r.rules().Waits(a)
+	case r.cfg.Unsigned:
+		return r.rules().Waits(a)
 	}
 	return "nobody has signed that it was pruned"
 }

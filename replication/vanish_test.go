@@ -88,7 +88,9 @@ func TestVanishedGoesByTheRules(t *testing.T) {
 				tt.prepare(t, dc)
 			}
 			j := job(plan.Options{To: "copies", RemoveVanished: true, Filters: filters(t, tt.filters...)})
-			j.Floor = tt.floor
+			if !tt.floor.IsZero() {
+				j.Floor = func(naming.Namespace) []retention.Keep { return []retention.Keep{tt.floor} }
+			}
 			log := &taskLog{}
 			passes(t, dc, src, j, log, tt.days, func(s wire.Snapshot) bool {
 				return s.Namespace == "" && strings.Contains(tt.signed, s.Group.String()) && s.Time == at("vm/1", 0).Time

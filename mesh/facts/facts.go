@@ -30,6 +30,7 @@ const (
 	KindHeld        = 8 // many of the above in one, in a base
 	KindKept        = 9
 	KindDropped     = 10
+	KindGone        = 11 // of a base: what was removed on purpose
 )
 
 // A Group is what snapshots of one guest or host belong to.
@@ -68,7 +69,8 @@ type (
 		Snapshot Snapshot `cbor:"1,keyasint"`
 		OK       bool     `cbor:"2,keyasint,omitempty"`
 	}
-	// Pruned says that it can not be restored from here any more.
+	// Pruned says that it can not be restored from here any more, and why it was
+	// removed. Without a reason it is only not there: nobody has removed it.
 	Pruned struct {
 		Snapshot Snapshot `cbor:"1,keyasint"`
 		Why      string   `cbor:"2,keyasint,omitempty"`
@@ -221,6 +223,8 @@ func Parse(kind uint16, data []byte) (Fact, error) {
 		return parse[Kept](data)
 	case KindDropped:
 		return parse[Dropped](data)
+	case KindGone:
+		return parse[Gone](data)
 	}
 	return nil, fmt.Errorf("kind %d: %w", kind, ErrUnknown)
 }
@@ -270,6 +274,14 @@ func check(f Fact) error {
 		texts = append(texts, v.Store, v.State)
 	case Dropped:
 		texts = append(texts, v.Store)
+	case Gone:
+		snapshot(Snapshot{Store: v.Store, Group: v.Group})
+		if len(v.Snapshots) > maxCopies {
+			return fmt.Errorf("%w: %d removals", ErrInvalid, len(v.Snapshots))
+		}
+		for _, r := range v.Snapshots {
+			texts = append(texts, r.Why)
+		}
 	}
 	for _, t := range texts {
 		if len(t) > maxText || !printable(t) {

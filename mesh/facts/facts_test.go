@@ -177,7 +177,7 @@ func random(rng *rand.Rand) Fact {
 	case 0:
 		return Verified{n, rng.IntN(2) == 0}
 	case 1:
-		return Pruned{n, ""}
+		return Pruned{n, []string{"", "retention"}[rng.IntN(2)]}
 	case 2:
 		return Quarantined{n, "why"}
 	case 3:
@@ -213,7 +213,7 @@ func TestBaseSaysTheSame(t *testing.T) {
 			if _, err := s.Rebase(nodeKey(0), began, base); err != nil {
 				t.Fatal(err)
 			}
-			if after := load(t, s); !reflect.DeepEqual(before.nodes[origin(0)].copies, after.nodes[origin(0)].copies) {
+			if after := load(t, s); !reflect.DeepEqual(before.nodes[origin(0)].copies, after.nodes[origin(0)].copies) || !reflect.DeepEqual(before.nodes[origin(0)].gone, after.nodes[origin(0)].gone) {
 				t.Fatalf("seed %d: the base says something else", seed)
 			}
 			if n, err := s.Compact(origin(0)); n == 0 || err != nil {
@@ -229,6 +229,29 @@ func TestBaseSaysTheSame(t *testing.T) {
 		}
 		if follower.nodes[origin(0)].count != fresh.nodes[origin(0)].count {
 			t.Errorf("seed %d: %d and %d", seed, follower.nodes[origin(0)].count, fresh.nodes[origin(0)].count)
+		}
+	}
+}
+
+// Only what was removed on purpose counts as removed, for as long as it is not
+// there again and its datastore is; and a base goes on saying so.
+func TestRemoved(t *testing.T) {
+	s := open(t)
+	say(t, s, 0, began, Added{Snapshot: snap(1), Manifest: [32]byte{7}}, Added{Snapshot: snap(2)}, Added{Snapshot: snap(3)}, Added{Snapshot: Snapshot{"cold", guest, 1}},
+		Pruned{snap(1), "retention"}, Pruned{snap(2), ""}, Pruned{snap(3), "retention"}, Added{Snapshot: snap(3)}, Pruned{Snapshot{"cold", guest, 1}, "by hand"}, Dropped{"cold"})
+	for _, when := range []string{"in records", "in a base"} {
+		m := load(t, s)
+		for n, want := range map[Snapshot]bool{snap(1): true, snap(2): false, snap(3): false, {"cold", guest, 1}: false} {
+			if r, is := m.Removed(origin(0), n); is != want || is && (r.Manifest != [32]byte{7} || r.At != began.Unix() || r.Why != "retention") {
+				t.Errorf("%s: %v was removed: %v, %+v", when, n, is, r)
+			}
+		}
+		base, err := m.Base(origin(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Rebase(nodeKey(0), began.Add(time.Hour), base); err != nil {
+			t.Fatal(err)
 		}
 	}
 }
@@ -267,7 +290,7 @@ func TestHalfABase(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, fact := range []Fact{
 		Kept{"main", 10, 5, 1, "offline"}, Dropped{"main"}, Added{Snapshot: snap(1), Size: 1, From: "x"}, Verified{snap(1), true}, Pruned{snap(1), "why"}, Quarantined{snap(1), "why"}, Released{snap(1)},
-		RunStarted{"a", "b", "c"}, RunEnded{Run: "a", Of: "b", Text: "c"}, Held{"main", guest, []Copy{{Time: 1, Why: "x"}}},
+		RunStarted{"a", "b", "c"}, RunEnded{Run: "a", Of: "b", Text: "c"}, Gone{"main", guest, []Removal{{1, 2, [32]byte{3}, "why"}}}, Held{"main", guest, []Copy{{Time: 1, Why: "x"}}},
 	} {
 		st, _ := Encode(fact)
 		f.Add(st.Kind, st.Data)

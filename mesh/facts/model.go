@@ -32,6 +32,7 @@ type state struct {
 	runs    map[string]Run // the last of each job, by kind and job
 	running map[string]Run // by UPID
 	stores  map[string]StoreView
+	gone    map[Snapshot]Removal
 	skipped int // records that were not understood
 
 	next    *state // under a base that is not complete
@@ -61,7 +62,7 @@ type Run struct {
 func NewModel() *Model { return &Model{nodes: map[feed.Origin]*state{}} }
 
 func newState() *state {
-	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}}
+	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}, gone: map[Snapshot]Removal{}}
 }
 
 // Load reads all feeds of a store.
@@ -142,7 +143,7 @@ func (s *state) take(o feed.Origin, r feed.Record, f Fact) {
 	}
 	if s.next != nil && s.missing == 0 {
 		s.copies, s.count, s.runs, s.running, s.stores = s.next.copies, s.next.count, s.next.runs, s.next.running, s.next.stores
-		s.records, s.next = s.next.records, nil
+		s.gone, s.records, s.next = s.next.gone, s.next.records, nil
 	}
 }
 
@@ -156,7 +157,7 @@ func (s *state) apply(o feed.Origin, r feed.Record, f Fact) {
 	case Verified:
 		s.change(v.Snapshot, func(c *Copy) { c.Verified, c.Damaged = r.At.Unix(), !v.OK })
 	case Pruned:
-		s.remove(v.Snapshot)
+		s.prune(v, r.At)
 	case Quarantined:
 		s.change(v.Snapshot, func(c *Copy) { c.Quarantined, c.Why = r.At.Unix(), v.Why })
 	case Released:
@@ -176,6 +177,10 @@ func (s *state) apply(o feed.Origin, r feed.Record, f Fact) {
 		for _, c := range v.Copies {
 			s.put(Snapshot{v.Store, v.Group, c.Time}, c)
 		}
+	case Gone:
+		for _, g := range v.Snapshots {
+			s.bury(Snapshot{v.Store, v.Group, g.Time}, g)
+		}
 	case Kept:
 		s.keep(v, r.At)
 	case Dropped:
@@ -194,6 +199,7 @@ func find(copies []Copy, at int64) (int, bool) {
 
 func (s *state) put(n Snapshot, c Copy) {
 	p := place{n.Store, n.Group}
+	delete(s.gone, n) // it is there again
 	all := s.copies[p]
 	if all == nil { // the texts of the first record are the ones that stay
 		p = place{strings.Clone(n.Store), Group{strings.Clone(n.Group.Namespace), strings.Clone(n.Group.Type), strings.Clone(n.Group.ID)}}
@@ -247,6 +253,13 @@ func (m *Model) Base(o feed.Origin) (all []feed.Statement, err error) {
 			all = append(all, st)
 		}
 	}
+	for _, g := range s.graves() {
+		st, err := Encode(g)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
 	for _, v := range s.stores {
 		st, err := Encode(v.Kept)
 		if err != nil {
@@ -270,7 +283,7 @@ func (m *Model) WorthBase(o feed.Origin) bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	s := m.nodes[o]
-	return s != nil && s.next == nil && s.records > 10_000+8*len(s.copies)
+	return s != nil && s.next == nil && s.records > 10_000+8*(len(s.copies)+len(s.gone))
 }
 
 func (s *state) places() []place {

@@ -11,6 +11,7 @@ import (
 type Holding struct {
 	Origin feed.Origin
 	Store  string
+	Group  Group // as it is called there
 	Copy
 }
 
@@ -28,7 +29,7 @@ func (m *Model) Holders(g Group, at int64) (all []Holding) {
 			}
 			copies := m.nodes[o].copies[p]
 			if i, found := find(copies, at); found {
-				all = append(all, Holding{o, p.store, copies[i]})
+				all = append(all, Holding{o, p.store, p.group, copies[i]})
 			}
 		}
 	}
@@ -46,7 +47,7 @@ func (m *Model) Held(o feed.Origin, yield func(Group, Holding) bool) {
 	}
 	for _, p := range s.places() {
 		for _, c := range s.copies[p] {
-			if !yield(p.group, Holding{o, p.store, c}) {
+			if !yield(p.group, Holding{o, p.store, p.group, c}) {
 				return
 			}
 		}
@@ -79,7 +80,7 @@ func (m *Model) Copies(manifest [32]byte) (all []Holding) {
 		for _, p := range m.nodes[o].places() {
 			for _, c := range m.nodes[o].copies[p] {
 				if c.Manifest == manifest {
-					all = append(all, Holding{o, p.store, c})
+					all = append(all, Holding{o, p.store, p.group, c})
 				}
 			}
 		}

@@ -35,6 +35,7 @@ func (s *state) drop(store string) {
 			delete(s.copies, p)
 		}
 	}
+	maps.DeleteFunc(s.gone, func(n Snapshot, _ Removal) bool { return n.Store == store })
 }
 
 // Stores returns what a node says of its datastores, by name.

@@ -118,7 +118,7 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Blocked: c.blocked, Invited: c.invited})
 	c.group, err = consensus.New(consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer,
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer,
 	})
 	if err != nil {
 		return nil, err

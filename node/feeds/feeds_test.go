@@ -33,6 +33,13 @@ type site struct {
 	all   map[string][]catalog.Info // newest first
 	state map[string]string
 	ended []jobs.Info
+	trash map[string][]catalog.Trashed
+}
+
+func (s *site) Removed(store string) ([]catalog.Trashed, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trash[store], nil
 }
 
 func newSite() *site {
@@ -111,11 +118,15 @@ func TestDiff(t *testing.T) {
 		{"mended", held(facts.Copy{Time: 10, Size: 7, Verified: 20, Damaged: true}), []catalog.Info{info("1", 10, 7, "ok")}, []facts.Fact{facts.Verified{Snapshot: n(10), OK: true}}},
 		{"made anew, and never verified", held(facts.Copy{Time: 10, Size: 7, Verified: 20}), []catalog.Info{info("1", 10, 7, "")}, []facts.Fact{facts.Added{Snapshot: n(10), Size: 7}}},
 		{"made anew, and another size", held(facts.Copy{Time: 10, Size: 7}), []catalog.Info{info("1", 10, 8, "")}, []facts.Fact{facts.Added{Snapshot: n(10), Size: 8}}},
+		{"removed on purpose", held(facts.Copy{Time: 11, Size: 7, Added: 99}), nil, []facts.Fact{facts.Pruned{Snapshot: n(11), Why: removedOnPurpose}}},
+		{"removed once, had again, and lost", held(facts.Copy{Time: 12, Size: 7, Added: 101}), nil, []facts.Fact{facts.Pruned{Snapshot: n(12)}}},
 		{"gone, and a new one", held(facts.Copy{Time: 10, Size: 7}), []catalog.Info{info("1", 20, 7, "ok")},
 			[]facts.Fact{facts.Added{Snapshot: n(20), Size: 7}, facts.Verified{Snapshot: n(20), OK: true}, facts.Pruned{Snapshot: n(10)}}},
 	} {
 		got, err := diff("main", tt.said, tt.listed, func(n facts.Snapshot, i catalog.Info) (facts.Added, error) {
 			return facts.Added{Snapshot: n, Size: *i.Size}, nil
+		}, func() (map[snapshot]time.Time, error) {
+			return map[snapshot]time.Time{{"main", group("1"), 11}: time.Unix(100, 0), {"main", group("1"), 12}: time.Unix(100, 0), {"main", group("1"), 20}: time.Unix(100, 0)}, nil
 		})
 		if err != nil || !slices.Equal(got, tt.want) {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, got, err, tt.want)
@@ -189,6 +200,7 @@ type node struct {
 	site *site
 	file string
 	talk *gossip.Gossip
+	end  func()
 	stop func()
 	news []string
 }
@@ -216,10 +228,21 @@ func (l *ledger) Checkpoint(_ context.Context, key ed25519.PrivateKey, h feed.He
 	return nil
 }
 
+// memoryDir is a directory in memory where there is one: fifty nodes on one disk
+// wait for it most of the time.
+func memoryDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "holdfast")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func newCrowd(t *testing.T, n int) *crowd {
 	c := &crowd{t: t, net: meshtest.New(1), ledger: &ledger{all: map[feed.Origin]feed.Head{}}}
 	c.net.Slow(80*time.Millisecond, 0.2, 0.01)
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	for i := range n {
 		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 1)}, 32))
 		x := &node{key: key, name: NodeID(feed.OriginOf(key)), site: newSite(), file: filepath.Join(dir, fmt.Sprint(i))}
@@ -260,6 +283,7 @@ func (c *crowd) start(nodes ...*node) {
 		g.Go(func() error { return talk.Run(ctx) })
 		g.Go(func() error { return feeds.Exchange(ctx) })
 		g.Go(func() error { return feeds.Run(ctx) })
+		x.end = cancel
 		x.stop = sync.OnceFunc(func() {
 			cancel()
 			if err := errors.Join(g.Wait(), feeds.Close()); err != nil {
@@ -269,6 +293,11 @@ func (c *crowd) start(nodes ...*node) {
 		})
 		c.t.Cleanup(x.stop)
 	}
+	c.t.Cleanup(func() { // all at once: a minute of virtual time with fifty nodes is a second
+		for _, x := range nodes {
+			x.end()
+		}
+	})
 }
 
 // within waits until ok, in virtual time, and returns how long that took.

@@ -22,6 +22,8 @@ type Site interface {
 	List(ctx context.Context, store string, only *Group) ([]catalog.Info, error)
 	// Sum is that of what is signed of a manifest.
 	Sum(store string, i catalog.Info) ([32]byte, error)
+	// Removed are the snapshots that were removed on purpose, of late.
+	Removed(store string) ([]catalog.Trashed, error)
 	// Ended are the tasks that are remembered, newest end first.
 	Ended() []jobs.Info
 }
@@ -146,7 +148,23 @@ func (f *Feeds) compare(ctx context.Context, store string, only *Group) ([]facts
 	if only != nil {
 		said = slices.DeleteFunc(said, func(h facts.Held) bool { return h.Group != only.facts() })
 	}
-	return diff(store, said, listed, f.describe)
+	return diff(store, said, listed, f.describe, func() (map[snapshot]time.Time, error) { return f.removed(store) })
+}
+
+// removed returns when snapshots of a datastore were removed on purpose.
+func (f *Feeds) removed(store string) (map[snapshot]time.Time, error) {
+	list, err := f.site.Removed(store)
+	all := map[snapshot]time.Time{}
+	for _, t := range list {
+		key := snapshot{store, Group{t.Namespace, t.Snapshot.Group}.facts(), t.Snapshot.Time}
+		if t.Removed.After(all[key]) {
+			all[key] = t.Removed
+		}
+	}
+	if err != nil {
+		f.cfg.Log.Warn("some of what was removed is not said to be, and copies of it stay", "store", store, "err", err)
+	}
+	return all, nil
 }
 
 // describe is what there is to say of a snapshot that is new here.
@@ -157,13 +175,34 @@ func (f *Feeds) describe(n facts.Snapshot, i catalog.Info) (facts.Added, error) 
 	from := f.pulled[key]
 	delete(f.pulled, key)
 	f.mu.Unlock()
+	if from == "" {
+		from = f.before(key, sum)
+	}
 	encrypted := slices.ContainsFunc(i.Files, func(x catalog.File) bool { return x.CryptMode == manifest.Encrypt })
 	return facts.Added{Snapshot: n, Size: *i.Size, Manifest: sum, Encrypted: encrypted, From: from}, err
 }
 
+// before returns from which node a snapshot came of which nobody has just told
+// where it came from: as this node has said before, or, if it is new here, from
+// the node that a client sent it to.
+func (f *Feeds) before(n snapshot, sum [32]byte) (from string) {
+	for _, h := range f.model.Copies(sum) {
+		switch {
+		case h.Origin == f.self && h.Store == n.store:
+			return h.From
+		case h.Origin != f.self && h.From == "" && sum != [32]byte{}:
+			from = NodeID(h.Origin)
+		}
+	}
+	return from
+}
+
+// removedOnPurpose is why others may remove their copies, too.
+const removedOnPurpose = "removed"
+
 // diff returns what has to be said so that a feed, which says what is held,
 // says what is listed. It is a function of what it is given.
-func diff(store string, said []facts.Held, listed []catalog.Info, describe func(facts.Snapshot, catalog.Info) (facts.Added, error)) (all []facts.Fact, err error) {
+func diff(store string, said []facts.Held, listed []catalog.Info, describe func(facts.Snapshot, catalog.Info) (facts.Added, error), removed func() (map[snapshot]time.Time, error)) (all []facts.Fact, err error) {
 	known := map[snapshot]facts.Copy{}
 	for _, h := range said {
 		for _, c := range h.Copies {
@@ -190,9 +229,18 @@ func diff(store string, said []facts.Held, listed []catalog.Info, describe func(
 			all = append(all, v)
 		}
 	}
+	if len(known) == 0 {
+		return all, err
+	}
+	when, e := removed()
+	err = errors.Join(err, e)
 	gone := make([]facts.Fact, 0, len(known))
-	for key := range known {
-		gone = append(gone, facts.Pruned{Snapshot: facts.Snapshot{Store: store, Group: key.group, Time: key.time}})
+	for key, c := range known {
+		p := facts.Pruned{Snapshot: facts.Snapshot{Store: store, Group: key.group, Time: key.time}}
+		if at, is := when[key]; is && at.Unix() >= c.Added { // else it was removed, had again, and lost
+			p.Why = removedOnPurpose
+		}
+		gone = append(gone, p)
 	}
 	slices.SortFunc(gone, func(a, b facts.Fact) int {
 		x, y := a.(facts.Pruned).Snapshot, b.(facts.Pruned).Snapshot

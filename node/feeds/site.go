@@ -85,6 +85,16 @@ func (h Here) Sum(store string, i catalog.Info) (sum [32]byte, err error) {
 	return sha256.Sum256(b), err
 }
 
+// Removed returns what is in the trash of a datastore.
+func (h Here) Removed(store string) ([]catalog.Trashed, error) {
+	d, done, err := h.Set.Use(store, false)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return d.Trash()
+}
+
 // Ended returns the tasks that are remembered.
 func (h Here) Ended() []jobs.Info {
 	list, _ := h.Tasks.List(jobs.Filter{})

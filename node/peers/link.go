@@ -28,6 +28,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/mesh/gossip"
+	"github.com/holdfast-mesh/holdfast/mesh/health"
 	"github.com/holdfast-mesh/holdfast/mesh/host"
 	"github.com/holdfast-mesh/holdfast/mesh/join"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
@@ -65,6 +66,7 @@ type Link struct {
 	host    *host.Host
 	syncer  *roster.Syncer
 	gossip  *gossip.Gossip
+	health  *health.Tracker
 	changed chan struct{} // the roster or a record has changed
 	also    []func(context.Context) error
 
@@ -80,6 +82,7 @@ func New(cfg Config) (*Link, error) {
 		return nil, err
 	}
 	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), changed: make(chan struct{}, 1), seen: map[string]string{}}
+	l.health = health.New(l.tell)
 	if l.records, err = record.Open(filepath.Join(cfg.Dir, recordsFile), cfg.Cluster); err != nil {
 		return nil, err
 	}
@@ -181,6 +184,11 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
+	l.gossip.Subscribe(func(e gossip.Event) {
+		if e.Kind != gossip.Announced && e.Kind != gossip.Updated {
+			l.look()
+		}
+	})
 	c.Watch(l.kick)
 	return l.apply()
 }
@@ -296,6 +304,7 @@ func (l *Link) tend(ctx context.Context) error {
 		if err := l.apply(); err != nil {
 			l.cfg.Log.Error("the tunnel does not follow the roster", "err", err)
 		}
+		l.look()
 		if err := l.renew(); err != nil {
 			l.cfg.Log.Error("this node cannot say where it is", "err", err)
 		}

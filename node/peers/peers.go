@@ -1,12 +1,16 @@
 package peers
 
 import (
+	"cmp"
+	"context"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/holdfast-mesh/holdfast/mesh/gossip"
+	"github.com/holdfast-mesh/holdfast/mesh/health"
 	"github.com/holdfast-mesh/holdfast/mesh/host"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
@@ -27,60 +31,91 @@ type Peer struct {
 	Version string        // of its program, as it said last
 	Why     string        // it is not reached
 	Running []string      // what it does now, in short
+
+	Gossip    string       // what the gossip knows of it; "": nothing
+	Feed      gossip.Place // where its feed ends, as it says
+	Handshake time.Time    // of the tunnel, zero: never
+	Loss      float64      // the share of packets of late that did not arrive
+	State     health.State // "" before it was looked at
+	Since     time.Time    // of the state
+	Changes   uint64       // of the state
+	Text      string       // why it is not up; "" if it is
 }
 
-// Peer returns what is known of the way to a node.
-func (l *Link) Peer(node string) Peer {
-	p := Peer{Path: PathNone}
-	for _, s := range l.tunnel.Stats() {
-		if string(s.ID) == node {
-			p.RTT, p.Heard = s.RTT, s.LastHandshake
-			if s.Path != "none" {
-				p.Path = strings.Replace(string(s.Path), "both", PathDirect, 1)
-			}
-		}
-	}
-	var seen time.Time
+// Peers returns what is known of the ways to all nodes, by their IDs.
+func (l *Link) Peers() map[string]Peer {
+	all := map[string]Peer{}
 	for _, h := range l.host.Peers() {
-		if h.Node != node {
-			continue
+		all[h.Node] = Peer{Path: PathNone}
+	}
+	for _, s := range l.tunnel.Stats() {
+		p := Peer{Path: PathNone, RTT: s.RTT, Heard: s.LastHandshake, Handshake: s.LastHandshake, Loss: max(s.LossIn, s.LossOut)}
+		if s.Path != "none" {
+			p.Path = strings.Replace(string(s.Path), "both", PathDirect, 1)
 		}
-		if h.Failure != "" {
-			p.Why = h.Failure
-		}
-		if p.Path == PathNone && h.Path == host.PathRelay {
+		all[string(s.ID)] = p
+	}
+	seen := map[string]time.Time{}
+	for _, h := range l.host.Peers() {
+		p := all[h.Node]
+		p.Why = h.Failure
+		switch {
+		case p.Path != PathNone:
+		case h.Path == host.PathRelay:
 			p.Path = PathRelay
-		} else if p.Path == PathNone && h.Path == host.PathDirect {
+		case h.Path == host.PathDirect:
 			p.Path = PathDirect
 		}
-		if p.RTT == 0 {
-			p.RTT = h.RTT
-		}
-		seen = h.LastSeen
-	}
-	if key, err := record.ParseNodeID(node); err == nil {
-		if r, is := l.records.Get(key); is {
-			p.Version = r.Version
-		}
+		p.RTT = cmp.Or(p.RTT, h.RTT)
+		all[h.Node], seen[h.Node] = p, h.LastSeen
 	}
 	for _, g := range l.gossip.Peers() {
-		if g.Node == node {
-			p.Heard = latest(p.Heard, g.Heard)
-			if g.Meta.Version != "" {
-				p.Version = g.Meta.Version
-			}
-			p.Running = printable(g.Meta.Running)
-			if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
-				p.Path, p.RTT, p.Why, p.Running = PathNone, 0, "it has "+g.State.String(), nil
-				seen = time.Time{} // its stream stays until somebody misses an answer
+		p, is := all[g.Node]
+		if !is {
+			continue
+		}
+		p.Heard, p.Version, p.Gossip = latest(p.Heard, g.Heard), g.Meta.Version, g.State.String()
+		p.Running, p.Feed = printable(g.Meta.Running), g.Meta.Feed
+		if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
+			p.Path, p.RTT, p.Why, p.Running = PathNone, 0, "it has "+g.State.String(), nil
+			delete(seen, g.Node) // its stream stays until somebody misses an answer
+		}
+		all[g.Node] = p
+	}
+	for node, p := range all {
+		p.Heard = latest(p.Heard, seen[node])
+		if p.Path != PathNone {
+			p.Why = ""
+		}
+		if key, err := record.ParseNodeID(node); err == nil && p.Version == "" {
+			if r, is := l.records.Get(key); is {
+				p.Version = r.Version
 			}
 		}
+		if h, is := l.health.Peer(node); is {
+			p.State, p.Since, p.Changes, p.Text = h.State, h.Since, h.Changes, h.Text()
+		}
+		all[node] = p
 	}
-	p.Heard = latest(p.Heard, seen)
-	if p.Path != PathNone {
-		p.Why = ""
+	return all
+}
+
+// look has the health of all nodes follow what is known now.
+func (l *Link) look() {
+	seen := map[string]health.Seen{}
+	for node, p := range l.Peers() {
+		seen[node] = health.Seen{Gossip: p.Gossip, Path: p.Path, Heard: p.Heard, Handshake: p.Handshake, RTT: p.RTT, Loss: p.Loss, Why: p.Why}
 	}
-	return p
+	l.health.Look(time.Now(), seen)
+}
+
+// tell logs that the state of a node has changed.
+func (l *Link) tell(p health.Peer, was health.State) {
+	level := slog.LevelInfo
+	if p.State == health.Down || p.State == health.Apart {
+		level = slog.LevelWarn
+	}
+	l.cfg.Log.Log(context.Background(), level, "a node is "+string(p.State), "node", p.Node, "was", was, "path", p.Path, "rtt", p.RTT, "why", p.Text())
 }
 
 // printable leaves out texts that would do more to a terminal than be shown.

@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
-	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
-	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
 // A job is what is kept of a sync job between its runs.
@@ -32,12 +30,12 @@ type Last struct {
 }
 
 // options are the options of a job as the planner takes them.
-func options(j settings.SyncJob) (replication.Job, error) {
+func (p *Pulls) options(j settings.SyncJob) (replication.Job, error) {
 	filters, err := j.Filters()
 	if err != nil {
 		return replication.Job{}, err
 	}
-	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Options: plan.Options{
+	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Floor: p.floor(j.Store), Options: plan.Options{
 		From: j.RemoteNS, To: j.NS, MaxDepth: j.MaxDepth, Filters: filters, Owner: j.OwnerOrRoot(),
 		VerifiedOnly: settings.Is(j.VerifiedOnly), EncryptedOnly: settings.Is(j.EncryptedOnly), ResyncCorrupt: settings.Is(j.ResyncCorrupt),
 		TransferLast: j.TransferLast, RemoveVanished: settings.Is(j.RemoveVanished),
@@ -55,22 +53,29 @@ func (p *Pulls) Find(id string) (settings.SyncJob, error) {
 
 // puller makes what pulls for a job. done closes its connections.
 func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datastore, t teller) (puller *replication.Puller, done func(), err error) {
-	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), t.note)
+	lines := newGuards(ctx, delayOf(j))
+	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), lines, t.note)
 	if err != nil {
+		lines.end()
 		return nil, nil, err
 	}
-	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Log: p.cfg.Log.With("job", j.ID)}
-	if _, ours := sources[0].(*wire.Client); !ours {
-		// A server outside the cluster signs nothing. What it has no more goes to the
-		// trash if the job says so, within the breaker.
-		c.Vanished = func(naming.Namespace, naming.Snapshot) (bool, string) { return true, "the remote has it no more" }
+	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Now: p.cfg.Now, Log: p.cfg.Log.With("job", j.ID)}
+	p.weigh(&c, j, sources[0])
+	if m, err := p.Resolve(j.Remote); err == nil && !c.Unsigned {
+		p.prove(&c, j, m, d)
 	}
 	puller, err = replication.New(c)
-	return puller, func() {
+	done = func() {
+		lines.end()
 		for _, s := range sources {
 			s.(interface{ Close() }).Close()
 		}
-	}, err
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return puller, done, nil
 }
 
 // A teller is where a run says what it does.
@@ -112,7 +117,10 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	if err != nil {
 		return err
 	}
-	opt, err := options(j)
+	if j.Pushes() {
+		return p.push(ctx, t, j)
+	}
+	opt, err := p.options(j)
 	if err != nil {
 		return err
 	}
@@ -144,7 +152,32 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	return err
 }
 
-// from is where a job pulls from, as its log says it.
+// push is a run of a job that pushes.
+func (p *Pulls) push(ctx context.Context, t *jobs.Task, j settings.SyncJob) error {
+	if p.cfg.Push == nil {
+		return errors.New("this node has no remotes")
+	}
+	t.Logf("Starting datastore sync job '%s'", t.UPID().ID)
+	t.Logf("sync datastore '%s' to '%s'", j.Store, from(j))
+	for _, o := range p.cfg.Settings.State().SyncJobs {
+		if o.ID != j.ID && o.Pushes() && o.Remote == j.Remote && o.RemoteStore == j.RemoteStore {
+			t.Warnf("job '%s' pushes to the same datastore as the same user: each may skip, or with remove-vanished remove, what the other pushes; give each a remote with a user of its own", o.ID)
+		}
+	}
+	err := p.cfg.Push(ctx, t, j, p.limit(j.ID))
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	last := &Last{At: time.Now(), OK: err == nil}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	p.job(j.ID).last.Store(last)
+	t.Logf("sync job '%s' end", j.ID)
+	return err
+}
+
+// from is where a job pulls from, or pushes to, as its log says it.
 func from(j settings.SyncJob) string {
 	if j.Remote == "" {
 		return j.RemoteStore
@@ -181,6 +214,10 @@ type Plan struct {
 	Snapshots int    `json:"snapshots"` // to be fetched or looked at again
 	Bytes     uint64 `json:"bytes"`     // of these, as their manifests say; chunks that are here are not fetched
 	*plan.Plan
+
+	// Fates say what would become of what vanished at the source, if the job removes
+	// such.
+	Fates []Fate `json:"vanished"`
 }
 
 // Plan returns what a run would do now. Nothing is changed.
@@ -189,7 +226,10 @@ func (p *Pulls) Plan(ctx context.Context, id string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	opt, err := options(j)
+	if j.Pushes() {
+		return nil, fmt.Errorf("job '%s' pushes, and has no plan: it pushes what is newer than the newest there", id)
+	}
+	opt, err := p.options(j)
 	if err != nil {
 		return nil, err
 	}
@@ -209,6 +249,10 @@ func (p *Pulls) Plan(ctx context.Context, id string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	fates, err := puller.Vanishing(ctx, opt, pl)
+	if err != nil {
+		return nil, err
+	}
 	n, size := pl.Snapshots()
-	return &Plan{Job: id, Source: from(j), Snapshots: n, Bytes: size, Plan: pl}, nil
+	return &Plan{Job: id, Source: from(j), Snapshots: n, Bytes: size, Plan: pl, Fates: shownFates(fates)}, nil
 }

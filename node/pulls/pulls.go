@@ -15,6 +15,7 @@ package pulls
 import (
 	"cmp"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -69,8 +70,31 @@ type Config struct {
 	// cluster; is tells whether there is one of that name. Default: there is none.
 	Foreign func(remote, store string, in *rate.Bucket) (s replication.Source, is bool, err error)
 
+	// Push runs a job that pushes to a remote. Default: there are none.
+	Push func(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error
+
+	// Share decides which of the nodes that share a job runs it. Default: each does.
+	Share func(id string) jobs.Share
+
+	// Removed says what a node has signed of a snapshot that it had: when it removed
+	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
+	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
+
+	// Tasks runs healings; required.
+	Tasks *jobs.Manager
+
+	// Key is that of this node: it signs what the encrypted chunks are of backups
+	// that clients send here. Default: nothing is signed, and nothing checked.
+	Key crypto.Signer
+	// Origins returns to which nodes clients sent the snapshot with a manifest, by
+	// the SHA-256 of its canonical form.
+	Origins func(manifest [32]byte) []Origin
+	// Pulled is told, before a snapshot can be seen here, from which node it came.
+	Pulled func(store string, ns naming.Namespace, s naming.Snapshot, node string)
+
 	Traffic *traffic.Limiter             // rules for links; default: none
 	Where   func(node string) netip.Addr // the address that rules go by; default: that in the tunnel
+	Now     func() time.Time             // what passes count by; default: time.Now
 	In, Out rate.Limit                   // of all pulls of this node, and of all that others pull from it
 	Log     *slog.Logger                 // default: discard
 }
@@ -86,15 +110,20 @@ type Pulls struct {
 	jobs map[string]*job // by ID
 	puts map[string]bool // schedules that were put
 	seen *settings.State
+
+	healings healings
+	sums     sums
 }
 
 // New returns the pulls of a node. It starts nothing.
 func New(cfg Config) (*Pulls, error) {
-	if cfg.Self == "" || cfg.Settings == nil || cfg.Stores == nil || cfg.Scheduler == nil || cfg.Members == nil || cfg.Member == nil || cfg.Account == nil {
-		return nil, errors.New("pulls: the ID of this node, settings, datastores, a scheduler, members and their rights are needed")
+	if cfg.Self == "" || cfg.Settings == nil || cfg.Stores == nil || cfg.Scheduler == nil || cfg.Tasks == nil || cfg.Members == nil || cfg.Member == nil || cfg.Account == nil {
+		return nil, errors.New("pulls: the ID of this node, settings, datastores, a scheduler, tasks, members and their rights are needed")
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	p := &Pulls{cfg: cfg, jobs: map[string]*job{}, puts: map[string]bool{}, local: newLoop(cfg.Self)}
+	p := &Pulls{cfg: cfg, jobs: map[string]*job{}, puts: map[string]bool{}, local: newLoop(cfg.Self),
+		healings: healings{last: map[string]Healing{}, runs: map[string]bool{}},
+		sums:     sums{keepers: map[string]kept{}, todo: map[group]bool{}, wake: make(chan struct{}, 1)}}
 	if cfg.In.Rate > 0 {
 		p.in = rate.New(nil, rate.Fixed(cfg.In))
 	}
@@ -103,7 +132,7 @@ func New(cfg Config) (*Pulls, error) {
 	}
 	var err error
 	p.server, err = wire.NewServer(wire.ServerConfig{
-		Names: cfg.Stores.Names, Store: p.open, Who: who, May: p.may, Out: func(string) *rate.Bucket { return p.out }, Log: cfg.Log,
+		Vouch: p.vouched, Names: cfg.Stores.Names, Store: p.open, Who: who, May: p.may, Out: func(string) *rate.Bucket { return p.out }, Log: cfg.Log,
 	})
 	return p, err
 }
@@ -120,6 +149,8 @@ func (p *Pulls) Run(ctx context.Context) error {
 	g.Go(func() error { return p.follow(ctx) })
 	g.Go(func() error { return p.watch(ctx) })
 	g.Go(func() error { return p.mounts(ctx) })
+	g.Go(func() error { return p.heals(ctx) })
+	g.Go(func() error { return p.sign(ctx) })
 	return g.Wait()
 }
 
@@ -162,6 +193,12 @@ func (p *Pulls) Sync(context.Context) error {
 		if j.Disable {
 			sched.Event = ""
 		}
+		if sched = state.Timed("sync:"+j.ID, sched); j.Disable {
+			sched.After = ""
+		}
+		if p.cfg.Share != nil && state.Rule("sync:"+j.ID).Shared {
+			sched.Share = p.cfg.Share(j.ID)
+		}
 		puts[sched.Name] = true
 		if err := p.cfg.Scheduler.Put(sched); err != nil {
 			errs = append(errs, fmt.Errorf("schedule %s: %w", sched.Name, err))
@@ -183,6 +220,9 @@ const ownerOfRuns = "root@pam"
 func WorkerID(j settings.SyncJob) string {
 	return fmt.Sprintf("%s:%s:%s:%s:%s", cmp.Or(j.Remote, "-"), j.RemoteStore, j.Store, j.NS, j.ID)
 }
+
+// Out is what bounds all that leaves this node for pulls; nil: nothing does.
+func (p *Pulls) Out() *rate.Bucket { return p.out }
 
 // Schedule returns how the schedule of a job stands.
 func (p *Pulls) Schedule(id string) (jobs.ScheduleStatus, error) {

@@ -46,13 +46,22 @@ func newMesh() *mesh {
 	return m
 }
 
+// id is that of a member, or of somebody who is none.
+func (m *mesh) id(name string) string {
+	i := slices.IndexFunc(m.members, func(m pulls.Member) bool { return m.Name == name })
+	if i < 0 {
+		return "id-" + name
+	}
+	return m.members[i].ID
+}
+
 // node starts a node of the mesh.
-func (m *mesh) node(t *testing.T, name string) *node {
+func (m *mesh) node(t *testing.T, name string, more ...func(*node, *pulls.Config)) *node {
 	t.Helper()
 	n := &node{World: storestest.New(t, "main"), t: t, traffic: m.traffic}
 	var err error
-	n.Pulls, err = pulls.New(pulls.Config{
-		Self: "id-" + name, Settings: n.Settings, Stores: n.Set, Scheduler: n.Scheduler, Network: m.net.Node("id-" + name),
+	c := pulls.Config{
+		Self: m.id(name), Settings: n.Settings, Stores: n.Set, Scheduler: n.Scheduler, Tasks: n.Tasks, Network: m.net.Node(m.id(name)),
 		Members: func() []pulls.Member { return m.members },
 		Member: func(id string) (pulls.Member, bool) {
 			i := slices.IndexFunc(m.members, func(m pulls.Member) bool { return m.ID == id })
@@ -69,7 +78,11 @@ func (m *mesh) node(t *testing.T, name string) *node {
 		Traffic: m.traffic,
 		Where:   func(string) netip.Addr { return netip.MustParseAddr("192.0.2.1") },
 		May:     func(owner, store string, ns naming.Namespace) bool { return owner == "root@pam" },
-	})
+	}
+	for _, add := range more {
+		add(n, &c)
+	}
+	n.Pulls, err = pulls.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}

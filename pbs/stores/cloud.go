@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -61,6 +62,9 @@ func (s *Set) version(d settings.Datastore) string {
 	}
 	b := d.Backend
 	b.After, b.Schedule, b.Audit = 0, "", "" // tasks look at them each time
+	if b.CacheSize > 0 {
+		b.CacheSize = 1 // resize sees to it
+	}
 	return settings.Digest([]any{b, s.cfg.Clouds.Version(b.Client)})
 }
 
@@ -100,6 +104,12 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 	if cfg.Bucket, err = s.cfg.Clouds.Bucket(b.Client, b.Bucket, b.Prefix); err != nil {
 		return cfg, err
 	}
+	client, _ := s.cfg.Settings.State().S3Client(b.Client)
+	p, _, err := s3.ProviderOf(client)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Prices = p.Prices()
 	cfg.Key, err = s.cfg.Clouds.Key(ctx)
 	return cfg, err
 }
@@ -126,8 +136,8 @@ func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
 	return nil
 }
 
-// useTier is Use for what is in a bucket.
-func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
+// UseTier is Use for what is in a bucket. It fails if the datastore has none.
+func (s *Set) UseTier(name string) (t *tier.Tier, done func(), err error) {
 	if _, done, err = s.Use(name, false); err != nil {
 		return nil, nil, err
 	}
@@ -143,7 +153,7 @@ func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
 
 // Cloud returns what is known of a datastore's bucket; ok is false if it has none.
 func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
-	t, done, err := s.useTier(name)
+	t, done, err := s.UseTier(name)
 	if err != nil {
 		return st, false
 	}
@@ -151,9 +161,33 @@ func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
 	return t.Stats(), true
 }
 
+// resize gives caches the bounds that the settings say, while they are used. One
+// that cannot have its bound is reported, and stops none of the others.
+func (s *Set) resize(state *settings.State) error {
+	var errs []error
+	for _, d := range state.Datastores {
+		if d.Backend.CacheSize == 0 {
+			continue
+		}
+		s.mu.Lock()
+		var r *running
+		if st := s.stores[d.Name]; st != nil && st.d != nil {
+			r = st.cloud
+		}
+		s.mu.Unlock()
+		if r == nil || r.Stats().Cache.Bound == 0 || r.Stats().Cache.Bound == d.Backend.CacheSize {
+			continue
+		}
+		if err := r.Resize(d.Backend.CacheSize); err != nil {
+			errs = append(errs, fmt.Errorf("cache of datastore %s: %w", d.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // collectOne collects garbage, in the bucket as well.
 func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *catalog.Datastore, opt gc.Options) (gc.Report, error) {
-	ti, done, err := s.useTier(name)
+	ti, done, err := s.UseTier(name)
 	if err != nil {
 		return d.Collect(ctx, opt)
 	}
@@ -191,8 +225,8 @@ func (s *Set) cloudSchedules(state *settings.State) (list []jobs.Schedule) {
 			}
 			list = append(list, jobs.Schedule{Name: typ + ":" + d.Name, Event: event, Type: typ, ID: d.Name, Auth: root, Work: work})
 		}
-		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.offload(d.Name))
-		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.audit(d.Name))
+		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.affordable(d.Name, s.offload(d.Name)))
+		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.affordable(d.Name, s.audit(d.Name)))
 		add(doctorType, doctorEvent, s.examine(d.Name))
 	}
 	return list
@@ -209,7 +243,7 @@ func (s *Set) StartAudit(name, auth string) (jobs.UPID, error) {
 }
 
 func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
@@ -223,7 +257,7 @@ func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
 
 func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -247,7 +281,7 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 
 func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -265,13 +299,13 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 
 // StartRefresh reads the snapshots of the bucket again.
 func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
 	defer done()
 	return s.cfg.Tasks.Start(context.Background(), refreshType, name, auth, func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -285,13 +319,13 @@ func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
 
 // StartTakeOver makes the bucket ours.
 func (s *Set) StartTakeOver(name, auth string, force bool) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
 	defer done()
 	return s.cfg.Tasks.Start(context.Background(), "take-over", name, auth, func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}

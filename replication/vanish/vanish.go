@@ -130,15 +130,15 @@ const (
 	apart = time.Hour
 )
 
-// Pass notes what was absent in a complete pass, durably. What is there again
-// was never absent.
-func (m *Memory) Pass(now time.Time, absent []string) error {
+// After returns what a complete pass, in which something was absent, would make of
+// the rows, and whether it counts. What is there again was never absent.
+func (m *Memory) After(now time.Time, absent []string) (rows map[string]Absent, counts bool) {
 	gap := now.Sub(m.Last)
-	counts := m.Last.IsZero() || gap >= apart || gap < 0
+	counts = m.Last.IsZero() || gap >= apart || gap < 0
 	if gap < 0 {
 		gap = 0 // the clock went back
 	}
-	rows := make(map[string]Absent, len(absent))
+	rows = make(map[string]Absent, len(absent))
 	for _, key := range absent {
 		a, known := m.Rows[key]
 		switch {
@@ -149,8 +149,13 @@ func (m *Memory) Pass(now time.Time, absent []string) error {
 		}
 		rows[key] = a
 	}
-	m.Rows = rows
-	if counts {
+	return rows, counts
+}
+
+// Pass notes what was absent in a complete pass, durably.
+func (m *Memory) Pass(now time.Time, absent []string) (err error) {
+	var counts bool
+	if m.Rows, counts = m.After(now, absent); counts {
 		m.Last = now
 	}
 	b, err := json.Marshal(m)

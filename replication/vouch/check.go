@@ -54,6 +54,26 @@ func (k *Keeper) Check(m *manifest.Manifest, x chunks.Index, blobs []chunks.Blob
 	return sums, nil
 }
 
+// All collects what the parts in blobs say of all indexes of encrypted chunks of a
+// snapshot, by their names. A nil Keeper asks for nothing.
+func (k *Keeper) All(m *manifest.Manifest, indexes map[string]chunks.Index, blobs []chunks.Blob) (map[string]map[chunks.Digest]Sum, error) {
+	all := map[string]map[chunks.Digest]Sum{}
+	if k == nil {
+		return all, nil
+	}
+	for name, x := range indexes {
+		if f, _ := m.File(name); !Needs(f) {
+			continue
+		}
+		sums, err := k.Check(m, x, blobs)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all[name] = sums
+	}
+	return all, nil
+}
+
 // Sums returns what is known here of the encrypted chunks of a snapshot: from
 // the files that came with it, or from what this node signed as its origin.
 func (k *Keeper) Sums(ctx context.Context, ns naming.Namespace, s naming.Snapshot) (map[chunks.Digest]Sum, error) {
@@ -126,6 +146,7 @@ func (k *Keeper) signed(x chunks.Index) (map[chunks.Digest]Sum, error) {
 type Book struct {
 	mu   sync.Mutex
 	rows map[chunks.Digest][]Sum
+	let  map[chunks.Digest]bool // nobody could have signed what they are
 }
 
 // Add notes what chunks may sum up to; of one chunk there may be several
@@ -143,12 +164,33 @@ func (b *Book) Add(sums map[chunks.Digest]Sum, which []chunks.Digest) {
 	}
 }
 
+// Let notes chunks that nobody could have signed.
+func (b *Book) Let(which []chunks.Digest) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.let == nil {
+		b.let = map[chunks.Digest]bool{}
+	}
+	for _, d := range which {
+		b.let[d] = true
+	}
+}
+
+// Unsigned tells whether a chunk has to be taken as it comes: nobody could have
+// signed what it is, and for no other snapshot anybody has.
+func (b *Book) Unsigned(d chunks.Digest) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.let[d] && len(b.rows[d]) == 0
+}
+
 // Remove forgets chunks that have come, or will not.
 func (b *Book) Remove(which ...chunks.Digest) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, d := range which {
 		delete(b.rows, d)
+		delete(b.let, d)
 	}
 }
 

@@ -46,6 +46,9 @@ type counted struct{ acc *Account }
 // Do sends one request.
 func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	class := classOf(r)
+	if err := paced(r.Context()); err != nil {
+		return nil, err
+	}
 	if err := c.acc.limit.wait(r.Context()); err != nil {
 		return nil, err
 	}
@@ -101,6 +104,8 @@ func classOf(r *http.Request) Class {
 		return Get
 	case r.Method == http.MethodPut:
 		return Put
+	case r.Method == http.MethodPost && q.Has("restore"):
+		return Restore
 	}
 	return Delete // DELETE, and POST ?delete
 }

@@ -27,6 +27,14 @@ type plan struct {
 	Total     int      `json:"total-groups"`
 	Vanished  []group  `json:"vanished-groups"`
 	Empty     []string `json:"vanished-namespaces"`
+	Fates     []fate   `json:"vanished"`
+}
+
+// A fate is what becomes of a snapshot that the source has no more.
+type fate struct {
+	NS       string `json:"ns"`
+	Snapshot string `json:"snapshot"`
+	Keep     string `json:"keep"`
 }
 
 type group struct {
@@ -43,11 +51,13 @@ type group struct {
 		Time   int64  `json:"backup-time"`
 		Reason string `json:"reason"`
 	} `json:"skip"`
-	Gone []struct{ Time int64 } `json:"gone"`
 }
 
 func newPlan(o *cli.Options) *cobra.Command {
-	cmd := verb(o, "plan ID", "print what a pull job would do now, and why", func(cmd *cobra.Command, c *admin.Client, f found) error {
+	cmd := verb(o, "plan ID", "print what a pull or offload job would do now, and why", func(cmd *cobra.Command, c *admin.Client, f found) error {
+		if f.name == "offload" {
+			return planOffload(o, cmd, c, f)
+		}
 		if f.name != "pull" {
 			return cli.Usage(fmt.Errorf("%s is a %s job, which has no plan", f.text("id"), f.name))
 		}
@@ -76,7 +86,17 @@ func (p plan) text(w io.Writer) {
 	}
 	for _, g := range p.Vanished {
 		fmt.Fprintf(tab, "%s\tthe source has no such group\n", place("", g.To)+" "+g.Group)
-		g.text(tab)
+	}
+	for _, f := range p.Fates {
+		name := f.Snapshot
+		if f.NS != "" {
+			name = f.NS + ":" + name
+		}
+		if f.Keep == "" {
+			fmt.Fprintf(tab, "remove\t%s\t\tthe source has removed it; it goes to the trash\n", name)
+		} else {
+			fmt.Fprintf(tab, "keep\t%s\t\tvanished at the source: %s\n", name, f.Keep)
+		}
 	}
 	tab.Flush()
 	for _, ns := range p.Empty {
@@ -97,9 +117,6 @@ func (g group) text(w io.Writer) {
 	}
 	for _, s := range g.Skip {
 		fmt.Fprintf(w, "skip\t%s/%s\t\t%s\n", name, at(s.Time), s.Reason)
-	}
-	for _, s := range g.Gone {
-		fmt.Fprintf(w, "vanished\t%s/%s\n", name, at(s.Time))
 	}
 }
 

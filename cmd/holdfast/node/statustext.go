@@ -31,14 +31,14 @@ type status struct {
 }
 
 type site struct {
-	Name, Site, Role, State, Version, Why, Path string
-	Voter, Reachable, Ready                     bool
-	RTT                                         float64   `json:"rtt_ms"`
-	LastHeard                                   time.Time `json:"last_heard"`
-	Sessions, Tasks, Snapshots, Behind          int
-	Lag                                         int64 `json:"lag_s"`
-	Running                                     []string
-	Stores                                      []struct {
+	Name, Site, Role, State, Version, Why, Path, Health string
+	Voter, Reachable, Ready                             bool
+	RTT                                                 float64   `json:"rtt_ms"`
+	LastHeard                                           time.Time `json:"last_heard"`
+	Sessions, Tasks, Snapshots, Behind                  int
+	Lag                                                 int64 `json:"lag_s"`
+	Running                                             []string
+	Stores                                              []struct {
 		Store, Maintenance, Error string
 		Total, Avail              int64
 		Snapshots                 int
@@ -150,10 +150,14 @@ func (m site) role() string {
 }
 
 func (m site) reached() string {
+	text := m.Path
 	if m.RTT > 0 {
-		return fmt.Sprintf("%s, %.1f ms", m.Path, m.RTT)
+		text = fmt.Sprintf("%s, %.1f ms", m.Path, m.RTT)
 	}
-	return m.Path
+	if m.Health == "slow" || m.Health == "apart" {
+		text += ", " + m.Health
+	}
+	return text
 }
 
 func (m site) behind() string {

@@ -64,7 +64,7 @@ func optional(p *upgrade.Params, name string) string {
 func nameOf(c *rest.Call) string { return upgrade.Parsed(c.Params, "name", upgrade.ParseStore) }
 
 func noSuch(name string) error {
-	return upgrade.Errorf(http.StatusNotFound, "no such remote '%s'", name)
+	return upgrade.Errorf(http.StatusBadRequest, "no such remote '%s'", name)
 }
 
 func (a *api) list(_ context.Context, c *rest.Call) (any, error) {
@@ -172,7 +172,7 @@ func (a *api) add(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	state := a.Settings.State()
-	exists := upgrade.Errorf(http.StatusBadRequest, "remote '%s' already exists.", r.Name)
+	exists := upgrade.Errorf(http.StatusBadRequest, "parameter verification failed - 'name': remote '%s' already exists.", r.Name)
 	if _, there := state.Remote(r.Name); there {
 		return nil, exists
 	}
@@ -232,7 +232,7 @@ func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
 		}
 		for _, j := range s.SyncJobs {
 			if j.Remote == name {
-				return upgrade.Errorf(http.StatusBadRequest, "remote '%s' is used by sync job '%s'", name, j.ID)
+				return upgrade.Errorf(http.StatusBadRequest, "parameter verification failed - 'name': remote '%s' is used by sync job '%s' (datastore '%s')", name, j.ID, j.Store)
 			}
 		}
 		s.Remotes = slices.DeleteFunc(s.Remotes, func(r settings.Remote) bool { return r.Name == name })

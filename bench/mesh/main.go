@@ -1,0 +1,218 @@
+// Command mesh measures what nodes cost that have nothing to do: a few daemons
+// on this machine become one cluster, rest, and are looked at.
+//
+//	go run ./bench/mesh [-run idle] [-nodes 3] [-settle 2m] [-for 1m] [-profile DIR]
+//
+// It prints the share of one core and the memory of each. With -profile, each
+// leaves a profile of its processor in DIR. On a machine that does something
+// else the figures say little.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/node"
+)
+
+func main() {
+	only := flag.String("run", "idle", "what to measure; there is only idle")
+	nodes := flag.Int("nodes", 3, "daemons")
+	settle := flag.Duration("settle", 2*time.Minute, "rest before it is measured")
+	long := flag.Duration("for", time.Minute, "how long it is measured")
+	profile := flag.String("profile", "", "directory for profiles of the processor")
+	daemon := flag.String("daemon", "", "directory of a node: run it (for this program itself)")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := fmt.Errorf("nothing is called %q", *only)
+	switch {
+	case *daemon != "":
+		err = run(ctx, *daemon, *profile)
+	case *only == "idle":
+		err = idle(ctx, *nodes, *settle, *long, *profile)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench mesh:", err)
+		os.Exit(1)
+	}
+}
+
+// run is a daemon, until it is told to end.
+func run(ctx context.Context, dir, profile string) error {
+	cfg, err := node.ReadConfig(dir)
+	if err != nil {
+		return err
+	}
+	n, err := node.New(cfg)
+	if err != nil {
+		return err
+	}
+	if profile == "" {
+		return n.Run(ctx)
+	}
+	f, err := os.Create(filepath.Join(profile, cfg.Name+".pprof"))
+	if err != nil {
+		return errors.Join(err, n.Close())
+	}
+	defer f.Close()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return errors.Join(err, n.Close())
+	}
+	defer pprof.StopCPUProfile()
+	return n.Run(ctx)
+}
+
+// idle makes a cluster, lets it rest, and prints what each node costs.
+func idle(ctx context.Context, nodes int, settle, long time.Duration, profile string) error {
+	dir, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	bin := filepath.Join(dir, "holdfast")
+	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/holdfast").CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w: %s", err, out)
+	}
+	var pids []int
+	for i := range nodes {
+		at := filepath.Join(dir, strconv.Itoa(i))
+		if err := admit(ctx, bin, dir, at, i); err != nil {
+			return err
+		}
+		cmd := exec.CommandContext(ctx, os.Args[0], "-daemon", at, "-profile", profile)
+		cmd.Stderr = os.Stderr
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		defer func() {
+			cmd.Process.Signal(syscall.SIGTERM)
+			cmd.Wait()
+		}()
+		pids = append(pids, cmd.Process.Pid)
+	}
+	if err := sleep(ctx, settle); err != nil {
+		return err
+	}
+	return measure(ctx, pids, long)
+}
+
+// admit makes a node: the first founds the cluster, and the others join it.
+func admit(ctx context.Context, bin, dir, at string, i int) error {
+	flags := []string{"--name", "n" + strconv.Itoa(i), "--site", "s" + strconv.Itoa(i), "--listen", "127.0.0.1:0", "--mesh-listen", freePort()}
+	call := func(stdin string, args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, bin, args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		out, err := cmd.Output()
+		if err != nil {
+			err = fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, errs.String())
+		}
+		return string(out), err
+	}
+	if i == 0 {
+		_, err := call("", append([]string{"--data", at, "node", "init"}, flags...)...)
+		return err
+	}
+	var token string
+	err := errors.New("not tried")
+	for range 100 {
+		if token, err = call("", "--data", filepath.Join(dir, "0"), "invite", "create", "-q"); err == nil || sleep(ctx, 100*time.Millisecond) != nil {
+			break
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = call(token, append([]string{"--data", at, "node", "join", "-"}, flags...)...)
+	return err
+}
+
+// freePort is an address with a port that is free for TCP and UDP just now.
+func freePort() string {
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			continue
+		}
+		at := l.Addr().String()
+		u, err := net.ListenPacket("udp", at)
+		l.Close()
+		if err == nil {
+			u.Close()
+			return at
+		}
+	}
+}
+
+func measure(ctx context.Context, pids []int, long time.Duration) error {
+	before, began := make([]time.Duration, len(pids)), time.Now()
+	for i, pid := range pids {
+		var err error
+		if before[i], err = used(pid); err != nil {
+			return err
+		}
+	}
+	if err := sleep(ctx, long); err != nil {
+		return err
+	}
+	var shares []float64
+	for i, pid := range pids {
+		now, err := used(pid)
+		if err != nil {
+			return err
+		}
+		share := 100 * float64(now-before[i]) / float64(time.Since(began))
+		shares = append(shares, share)
+		fmt.Printf("node %d: %.2f %% of a core, %d MiB resident\n", i, share, resident(pid)>>10)
+	}
+	slices.Sort(shares)
+	fmt.Printf("median %.2f %%, most %.2f %% of a core; at most 1 %% is promised\n", shares[len(shares)/2], shares[len(shares)-1])
+	return nil
+}
+
+// used is the time that a process has had on a processor.
+func used(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	user, err1 := strconv.Atoi(f[11])
+	system, err2 := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
+
+// resident is the memory of a process in KiB.
+func resident(pid int) (kib int) {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(b), "VmRSS:")
+	fmt.Sscan(rest, &kib)
+	return kib
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

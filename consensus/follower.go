@@ -1,0 +1,84 @@
+package consensus
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/follow"
+)
+
+// maxFollowers is how many streams a node gives.
+const maxFollowers = 32
+
+// inGroup tells whether Raft gives this node what the group agrees on.
+func (g *Group) inGroup(l *life) bool {
+	return slices.ContainsFunc(l.servers(), func(s raft.Server) bool { return string(s.ID) == g.cfg.Self })
+}
+
+// leader is who leads, as Raft says or whom this node follows; "" if none is known.
+func (l *life) leader() string {
+	if _, id := l.LeaderWithID(); id != "" {
+		return string(id)
+	}
+	return l.follower.Leader()
+}
+
+// newFollower is the part of a life that has no place in the group.
+func (g *Group) newFollower(l *life) *follow.Follower {
+	return follow.New(follow.Config{
+		Self: g.cfg.Self, Nodes: g.cfg.Nodes, InGroup: func() bool { return g.inGroup(l) },
+		Dial: func(ctx context.Context, node string, from uint64) (net.Conn, error) {
+			conn, err := g.cfg.Network.Dial(ctx, node, ServiceLedger)
+			if err != nil {
+				return nil, err
+			}
+			return conn, writeFrame(conn, request{Op: opFollow, Incarnation: l.gate.incarnation, Index: from}, maxFrame)
+		},
+		Applied: g.cfg.Machine.Applied,
+		Apply: func(e follow.Entry) error {
+			return l.fsm.follow(&raft.Log{Index: e.Index, Term: e.Term, Data: e.Data})
+		},
+		Restore: func(b []byte) error { return l.fsm.Restore(io.NopCloser(bytes.NewReader(b))) },
+		// What is kept is Raft's own snapshot: a reboot, and a recovery of the
+		// group, begin from it.
+		Keep: func(at follow.Entry, group raft.Configuration, index uint64) error {
+			l.fsm.turn.Lock()
+			defer l.fsm.turn.Unlock()
+			if at.Index != g.cfg.Machine.Applied() {
+				return nil
+			}
+			return store(l.stores, g.cfg.Machine, history{index: at.Index, term: at.Term, config: group, configIndex: index}, encoder{})
+		},
+		Log: g.cfg.Log,
+	})
+}
+
+// lead gives a node a stream, until that ends.
+func (g *Group) lead(ctx context.Context, l *life, node string, from uint64, conn net.Conn) error {
+	if l.followers.Add(1); l.followers.Load() > maxFollowers || !g.inGroup(l) {
+		l.followers.Add(-1)
+		return errors.New("this node follows others, or has enough who follow it")
+	}
+	defer l.followers.Add(-1)
+	return follow.Serve(ctx, conn, from, follow.Member{
+		Log: l.stores.Log, Snapshots: l.stores.Snapshots, Raft: l.Raft, Self: g.cfg.Self,
+		State: func() (uint64, io.WriterTo) {
+			l.fsm.turn.Lock()
+			defer l.fsm.turn.Unlock()
+			return g.cfg.Machine.Applied(), g.cfg.Machine.Snapshot()
+		},
+		Moved: func() (uint64, <-chan struct{}, error) {
+			_, more, err := l.fsm.progress()
+			if !g.inGroup(l) {
+				err = errors.New("this node has no place in the group any more")
+			}
+			return g.cfg.Machine.Applied(), more, errors.Join(err, g.cfg.Roster.Member(node))
+		},
+	})
+}
