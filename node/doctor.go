@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/doctor"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
@@ -47,10 +49,11 @@ func (n *Node) world() doctor.World {
 	if n.link == nil {
 		return w
 	}
+	ways := n.ways()
 	for _, s := range n.sites() {
-		p := n.link.Peer(s.ID)
+		p := ways[s.ID]
 		w.Peers = append(w.Peers, doctor.Peer{
-			Name: s.Name, Path: p.Path, Address: n.link.Where(s.ID), RTT: p.RTT, Version: p.Version, Heard: p.Heard, Why: p.Why,
+			Name: s.Name, Path: cmp.Or(p.Path, peers.PathNone), Address: n.link.Where(s.ID), RTT: p.RTT, Version: p.Version, Heard: p.Heard, Why: p.Why,
 		})
 	}
 	return w
