@@ -62,6 +62,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
+	{"chunks/cloud/thaw", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
 	{"chunks/cloud/usage", "chunks/disk chunks/cloud/bucket chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
@@ -89,6 +90,7 @@ var insideCatalog = []rule{
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
 	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
 	{"catalog/tier", "catalog catalog/naming"},
+	{"catalog/tier/sample", "catalog catalog/roots"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},
 	{"catalog/export/plain", "catalog catalog/naming catalog/manifest catalog/pxar catalog/archive"},
@@ -103,8 +105,8 @@ var insidePBS = []rule{
 	{"pbs/secrets", ""},
 	{"pbs/backup", "pbs/upgrade"},
 	{"pbs/reader", "pbs/upgrade"},
-	{"pbs/client/wire", "pbs/bulk"},
-	{"pbs/client", "pbs/client/wire"},
+	{"pbs/client/wire", "pbs/bulk pbs/h2"},
+	{"pbs/client", "pbs/client/wire pbs/h2"},
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
@@ -116,6 +118,7 @@ var insidePBS = []rule{
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
+	{"pbs/api/offload", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/rules", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
@@ -145,6 +148,7 @@ var insideReplication = []rule{
 	{"replication/vouch", ""},
 	{"replication/vanish", ""},
 	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication/offload", "replication/plan replication/wire"},
 	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
@@ -217,14 +221,16 @@ var insideNode = []rule{
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
+	{"node/offloads", ""},
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
+	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden node/doctor"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor"},
 }
 
 // inside are the policies of folders with packages of their own.

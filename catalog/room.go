@@ -16,6 +16,10 @@ const (
 	leastRoom = 16 << 20 // bytes
 	mostRoom  = 1 << 30
 	inodeRoom = 64 // files and directories
+
+	// towRoom is what is needed if chunks go to a tier above, which makes room
+	// by building a pack first; but never more than a quarter of the disk.
+	towRoom = 128 << 20
 )
 
 // Room fails with [chunks.ErrNoSpace] when the disk has little left. It is
@@ -26,6 +30,9 @@ func (d *Datastore) Room() error {
 		return fmt.Errorf("ask how full the disk of %s is: %w", d.Dir, err)
 	}
 	need := min(max(s.TotalBytes/100, leastRoom), mostRoom)
+	if d.above != nil {
+		need = max(need, min(towRoom, s.TotalBytes/4))
+	}
 	const cure = "prune snapshots and collect garbage, or enlarge the disk"
 	switch {
 	case s.FreeBytes < need:

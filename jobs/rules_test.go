@@ -180,17 +180,19 @@ func TestShare(t *testing.T) {
 		turn := "mine"
 		d.put("a", "*:30", "")
 		d.set("a", func(s *Schedule) {
-			s.Share = func(ctx context.Context, slot, until time.Time, run func(context.Context) error) error {
+			s.Share = func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
 				if slot.Format("04") != "30" || until.Sub(slot) != time.Hour {
 					t.Errorf("slot %s until %s", slot, until)
 				}
 				switch turn {
 				case "mine":
-					return run(ctx)
+					return run(ctx, slot.Add(-time.Hour))
 				case "lost": // to another, which did it
 					lost, cancel := context.WithCancel(ctx)
 					cancel()
-					_ = run(lost)
+					_ = run(lost, slot.Add(-time.Hour))
+				case "after two":
+					return run(ctx, slot.Add(-3*time.Hour))
 				case "nobody":
 					time.Sleep(time.Until(until))
 					return errors.New("no leader")
@@ -224,8 +226,13 @@ func TestShare(t *testing.T) {
 		if len(missed) != 1 || missed[0].Format("15:04") != "03:30" {
 			t.Errorf("missed %v", missed)
 		}
+		turn = "after two"
+		d.sleep(time.Hour, "a 01 05:30")
+		if len(missed) != 2 || missed[1].Format("15:04") != "03:30" {
+			t.Errorf("two that nobody had: missed %v", missed)
+		}
 		d.set("a", func(s *Schedule) {
-			s.Share = func(context.Context, time.Time, time.Time, func(context.Context) error) error {
+			s.Share = func(context.Context, time.Time, time.Time, func(context.Context, time.Time) error) error {
 				return &Elsewhere{"dc", "running"}
 			}
 		})

@@ -191,7 +191,7 @@ type start struct {
 	*entry
 	why         string
 	slot, until time.Time // if it is shared: the newest of its times, and the one after
-	late        bool
+	missed      time.Time // the first of its times that this node missed; zero: none
 }
 
 // due returns the schedules that are due now, marked as running, those that are
@@ -260,7 +260,7 @@ func (s *Scheduler) start(e *entry, r run, v verdict, now time.Time) start {
 		st.why = "to make up for " + v.missed.Format(time.RFC3339) + ": " + r.whyMissed(v.missed)
 	}
 	if e.Share != nil {
-		st.late = !v.missed.IsZero()
+		st.missed = v.missed
 		st.slot, _ = e.event.Last(now.Add(-e.delay).In(s.zone(e))) // there is one, since it is due
 		st.until = now.Add(24 * time.Hour)
 		if next, ok := e.event.Next(st.slot); ok {

@@ -11,8 +11,9 @@ import (
 // times of a schedule, where others could do it as well. It calls run, at most
 // once at a time, or waits until another has done the slot and returns an
 // [*Elsewhere], or gives up at until with any other error. The context of the
-// work ends with that of run.
-type Share func(ctx context.Context, slot, until time.Time, run func(ctx context.Context) error) error
+// work ends with that of run, which is also told which slot before it some node
+// had, zero if none is known.
+type Share func(ctx context.Context, slot, until time.Time, run func(ctx context.Context, before time.Time) error) error
 
 // Elsewhere says that another node has done a slot.
 type Elsewhere struct {
@@ -26,8 +27,10 @@ func (e *Elsewhere) Error() string { return fmt.Sprintf("node %s had it: %s", e.
 // do it. started is told of each task here, or why there was none.
 func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 	e, slot := st.entry, st.slot
-	var ran, lost bool // lost: another node may do it now
-	err := e.Share(s.life, slot, st.until, func(ctx context.Context) error {
+	var ran, lost bool  // lost: another node may do it now
+	var first time.Time // that no node had before this one
+	err := e.Share(s.life, slot, st.until, func(ctx context.Context, before time.Time) error {
+		first = s.firstMissed(st, before)
 		why := "it was this node's turn for " + slot.UTC().Format(time.RFC3339)
 		if auth != "" {
 			why = ""
@@ -49,11 +52,28 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 		started(UPID{}, err)
 	}
 	missed := s.shareEnded(e, slot, ran && !lost, auth != "", err)
-	if (missed || ran && st.late) && s.cfg.Missed != nil {
-		s.cfg.Missed(e.Schedule, slot)
+	if missed && first.IsZero() {
+		first = slot
+	}
+	if (missed || ran) && !first.IsZero() && s.cfg.Missed != nil {
+		s.cfg.Missed(e.Schedule, first)
 	}
 	s.save()
 	s.poke()
+}
+
+// firstMissed returns the first slot that no node had before this one, zero if
+// there is none.
+func (s *Scheduler) firstMissed(st start, before time.Time) time.Time {
+	if before.IsZero() {
+		return st.missed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if next, ok := st.event.Next(before.In(s.zone(st.entry))); ok && next.Before(st.slot) {
+		return next
+	}
+	return time.Time{}
 }
 
 // shareEnded notes what has become of a slot, and tells whether it was missed.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"net/http"
 	"os"
@@ -11,9 +10,9 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	bucket "github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/node/doctor"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
-	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
@@ -49,11 +48,14 @@ func (n *Node) world() doctor.World {
 	if n.link == nil {
 		return w
 	}
-	ways := n.ways()
+	known := n.link.Peers()
 	for _, s := range n.sites() {
-		p := ways[s.ID]
+		p, is := known[s.ID]
+		if !is {
+			p.Path = peers.PathNone
+		}
 		w.Peers = append(w.Peers, doctor.Peer{
-			Name: s.Name, Path: cmp.Or(p.Path, peers.PathNone), Address: n.link.Where(s.ID), RTT: p.RTT, Version: p.Version, Heard: p.Heard, Why: p.Why,
+			Name: s.Name, Path: p.Path, Address: n.link.Where(s.ID), RTT: p.RTT, Version: p.Version, Heard: p.Heard, Why: p.Why,
 		})
 	}
 	return w

@@ -23,10 +23,17 @@ func (n *Node) proven(store string, ns catalog.Namespace, s catalog.Snapshot) in
 // node, the worst first.
 func (n *Node) alarms() []warning {
 	list := []warning{}
+	if n.cluster.Gone() {
+		list = append(list, warning{"critical", n.cfg.Name, "it was removed from the cluster: nobody talks to it, and its copies do not count", goneHint})
+	}
 	if index := n.cluster.Diverged(); index > 0 {
 		list = append(list, warning{"critical", n.cfg.Name, fmt.Sprintf("its ledger is not that of the leader at index %d", index), "keep both data directories, and see docs/consensus.md"})
 	}
-	for _, text := range warden.See(n.cluster.Guard(), n.cluster.LedgerAge()).Warnings() {
+	age := n.cluster.LedgerAge()
+	if n.cluster.Waits() {
+		age = 0 // it has nothing, and the status says why
+	}
+	for _, text := range warden.See(n.cluster.Guard(), age).Warnings() {
 		list = append(list, warning{"warning", n.cfg.Name, text, "holdfast guard show"})
 	}
 	return list

@@ -85,6 +85,8 @@ const matrix = `
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
+	GET /admin/offload 200
+	POST /admin/offload/{id}/run 403
 	PUT /admin/s3/{id}/reset-counters 403 by Sys.Modify
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 403
@@ -139,6 +141,11 @@ const matrix = `
 	DELETE /config/s3/{id} 403 by Sys.Modify
 	GET /config/s3/{id} 403 by Sys.Audit
 	PUT /config/s3/{id} 403 by Sys.Modify
+	GET /config/offload 200
+	POST /config/offload 403
+	DELETE /config/offload/{id} 403
+	GET /config/offload/{id} 403
+	PUT /config/offload/{id} 403
 	GET /config/sync 200
 	POST /config/sync 403
 	DELETE /config/sync/{id} 403
@@ -163,6 +170,8 @@ const matrix = `
 	POST /holdfast/datastore/{store}/offload 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
+	GET /holdfast/datastore/{store}/thaw 403 by Datastore.Modify
+	POST /holdfast/datastore/{store}/thaw 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/s3 403 by Sys.Audit
@@ -193,6 +202,7 @@ const matrix = `
 	DELETE /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
 	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
+	GET /holdfast/offload/{id}/plan 403
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit

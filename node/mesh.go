@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,12 +34,18 @@ func (n *Node) openLink(id [16]byte) (err error) {
 // runLink links the node to the others until ctx ends. A site stands alone: if
 // it cannot, the rest goes on.
 func (n *Node) runLink(ctx context.Context) error {
-	if err := n.link.Run(ctx); err != nil && ctx.Err() == nil {
+	switch err := n.link.Run(ctx); {
+	case errors.Is(err, peers.ErrRemoved):
+		n.log.Error("operators have removed this node from the cluster: it is linked to nobody, and its copies do not count; restores of what it holds go on", "hint", goneHint)
+	case err != nil && ctx.Err() == nil:
 		n.log.Error("this node is linked to no other site until it is restarted; backups and restores go on", "mesh-listen", n.cfg.MeshListen, "err", err)
 	}
 	<-ctx.Done()
 	return nil
 }
+
+// goneHint is what to do about a node that was removed.
+const goneHint = "to take it back: move its data directory away, keep its datastores, and join it again with a new token"
 
 // statusOfPeer fills in what this node has heard of another.
 func statusOfPeer(m *member, p peers.Peer) {
@@ -55,8 +62,12 @@ func statusOfPeer(m *member, p peers.Peer) {
 }
 
 // Join makes the directory of a node, as Init does, and puts it into a cluster
-// with a token. When it fails, it may be called again.
-func Join(ctx context.Context, c Config, token string) (peers.Joined, error) {
+// with a token; replaces names a removed node whose place it takes, "" none. When
+// it fails, it may be called again.
+func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, error) {
+	if t, err := invite.Parse(token); err == nil { // what is wrong with it is said below
+		c.Site = cmp.Or(c.Site, t.Site, c.Name)
+	}
 	c = c.withInitDefaults()
 	full, err := parseConfig([]byte(c.text()))
 	if err != nil {
@@ -73,7 +84,7 @@ func Join(ctx context.Context, c Config, token string) (peers.Joined, error) {
 			return err
 		}
 		joined, err = peers.Join(ctx, peers.Joining{
-			Dir: full.at(clusterDir), Key: key, Token: token, Name: full.Name, Site: full.Site, Listen: full.MeshListen, Version: full.Version, Log: full.Log,
+			Dir: full.at(clusterDir), Key: key, Token: token, Name: full.Name, Site: full.Site, Replaces: replaces, Listen: full.MeshListen, Version: full.Version, Log: full.Log,
 		})
 		if err != nil {
 			return err

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -25,7 +26,7 @@ func (n *Node) openPulls() (err error) {
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Tasks: n.tasks,
 		Key: n.key, Origins: n.origins, Pulled: n.feeds.Pulled,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Removed: n.removedBy, Share: n.share, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Push: n.push, Share: n.share, Removed: n.removedBy, Traffic: n.traffic, Log: n.log,
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where
@@ -68,6 +69,38 @@ func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Sourc
 		return nil, true, err
 	}
 	return s, true, nil
+}
+
+// push runs a job that pushes to a remote.
+func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error {
+	r, is := n.settings.State().Remote(j.Remote)
+	if !is {
+		return fmt.Errorf("there is no remote '%s'", j.Remote)
+	}
+	d, done, err := n.stores.Use(j.Store, false)
+	if err != nil {
+		return err
+	}
+	defer done()
+	out := rate.New(n.pulls.Out(), limit)
+	c, err := remotes.Client(r, n.secrets.Get(remoteapi.SecretOf(r.Name)), j.RemoteStore, remotes.Pace{Out: out})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = pushes.Run(ctx, pushes.Config{
+		Job: j, Local: d, Remote: c, User: r.AuthID, Printf: t.Logf, Warnf: t.Warnf,
+		May:      func(ns naming.Namespace, _ naming.Group, owner string) bool { return n.mayPush(j, ns, owner) },
+		Progress: func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) },
+	})
+	return err
+}
+
+// mayPush tells whether whose job it is may read a group.
+func (n *Node) mayPush(j settings.SyncJob, ns naming.Namespace, owner string) bool {
+	who := access.AuthID(j.OwnerOrRoot())
+	p := n.access.Privileges(who, "datastore", j.Store, string(ns))
+	return p.HasAny(access.PrivDatastoreRead) || p.HasAny(access.PrivDatastoreBackup) && who.Owns(access.AuthID(owner))
 }
 
 // removedBy says what a node has signed of a snapshot that it removed.

@@ -16,9 +16,10 @@ import (
 
 // share decides which of the nodes that share a sync job runs it.
 func (n *Node) share(id string) jobs.Share {
-	return func(ctx context.Context, slot, until time.Time, run func(context.Context) error) error {
-		err := n.cluster.Claims().Turn(ctx, claimOf("sync:"+id), slot, until, n.sharers(id), func(ctx context.Context, _ ledger.Fence) error {
-			return run(ctx)
+	return func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
+		all, job := n.cluster.Claims(), claimOf("sync:"+id)
+		err := all.Turn(ctx, job, slot, until, n.sharers(id), func(ctx context.Context, _ ledger.Fence) error {
+			return run(ctx, all.Before(job, slot))
 		})
 		if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
 			return &jobs.Elsewhere{Node: n.nameOf(other.Node), How: other.State}

@@ -86,6 +86,10 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	group := n.cluster.Group().Status()
 	s := status{Quorum: group.Leader != "", AsOf: group.LeaderSeen.UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster)}
 	switch {
+	case n.cluster.Gone():
+		s.Quorum, s.Why = false, "this node was removed from the cluster"
+	case n.cluster.Waits():
+		s.Why = "this node has heard nothing of the cluster yet; if its invite wanted approval: `holdfast member approve " + n.cfg.Name + "` on a member"
 	case group.Stopped != nil:
 		s.Why = group.Stopped.Error()
 	case !s.Quorum:

@@ -146,7 +146,7 @@ func (n *Node) warnings(all []member, groups []group, now time.Time) []warning {
 				add(m.Name, "prune, collect garbage, or use a larger disk", "datastore %s is nearly full", s.Store)
 			}
 			if s.Damaged > 0 {
-				add(m.Name, "verify it; the next backup or pull brings what is damaged again", "datastore %s has %d damaged chunks", s.Store, s.Damaged)
+				add(m.Name, "holdfast datastore heal "+s.Store+" there: other sites may have them", "datastore %s has %d damaged chunks", s.Store, s.Damaged)
 			}
 		}
 		if m.Damaged > 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/offloads"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
@@ -20,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
+	"github.com/holdfast-mesh/holdfast/pbs/api/offload"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
 	"github.com/holdfast-mesh/holdfast/pbs/api/rules"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
@@ -43,6 +45,7 @@ type services struct {
 	history  *history.Recorder
 	traffic  *traffic.Limiter
 	pulls    *pulls.Pulls
+	offloads *offloads.Offloads
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -84,6 +87,10 @@ func (n *Node) openServices() error {
 	if err := n.openPulls(); err != nil {
 		return err
 	}
+	n.offloads, err = offloads.New(offloads.Config{Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Log: n.log})
+	if err != nil {
+		return err
+	}
 	return n.stores.Open(context.Background())
 }
 
@@ -106,6 +113,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		traffic.Endpoints(n.settings, n.traffic),
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
 		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
+		offload.Endpoints(offload.Config{Settings: n.settings, Runner: n.offloads}),
 		n.pulls.Endpoints(),
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx))
@@ -117,7 +125,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"S3 usage", n.clouds.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"S3 usage", n.clouds.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.

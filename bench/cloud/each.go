@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 )
 
@@ -46,6 +47,14 @@ func (b *bench) count(what string, ours, each side) {
 	ok := float64(ours.requests) <= float64(each.requests)/40+6
 	fmt.Fprintf(b.out, "%s\t%.0f per 1,000\t%.0f per 1,000\t1 : %.0f\t%s\n", what, per(ours.requests), per(each.requests),
 		float64(each.requests)/float64(ours.requests), b.verdict(ok, "1/40, and 6"))
+}
+
+// puts prints what a backup writes: a request a pack, and six.
+func (b *bench) puts(st *cloud.Store, n int) {
+	const packBytes = 64 << 20
+	most := (st.Stats().Bytes+packBytes-1)/packBytes + 6
+	fmt.Fprintf(b.out, "PUTs of a backup\t%d\t%d\t1 : %.0f\t%s\n", n, len(b.chunks), float64(len(b.chunks))/float64(n),
+		b.verdict(int64(n) <= most, fmt.Sprintf("%d", most)))
 }
 
 // speed prints times; ours must be so many times as fast.

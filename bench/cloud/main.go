@@ -140,25 +140,42 @@ func (b *bench) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	puts := b.proxy.Counts()["put"]
 	upEach, err := b.timed(func() error { return b.putEach(ctx) })
 	if err != nil {
 		return err
 	}
+	b.puts(st, puts)
 	b.count("requests of a backup", up, upEach)
 	b.count("requests of a listing", side{requests: 1 + st.Stats().Packs/1000}, side{requests: 1 + len(b.chunks)/1000})
 	b.speed("time of an upload", up, upEach, 1)
-	var down, downEach [3]side
-	for i := range down { // taking turns, so that a slow minute slows both
+	return b.restore(ctx, st)
+}
+
+// restore reads everything, in three ways that take turns, so that a slow minute
+// slows all of them.
+func (b *bench) restore(ctx context.Context, st *cloud.Store) error {
+	x, err := b.order()
+	if err != nil {
+		return err
+	}
+	var down, asked, downEach [3]side
+	for i := range down {
 		if down[i], err = b.timed(func() error { return b.getMany(ctx, st) }); err != nil {
 			return err
 		}
 		if downEach[i], err = b.timed(func() error { return b.getEach(ctx) }); err != nil {
 			return err
 		}
+		if asked[i], err = b.timed(func() error { return b.planned(ctx, st, x) }); err != nil {
+			return err
+		}
 	}
-	ours, each := median(down[:]), median(downEach[:])
+	ours, session, each := median(down[:]), median(asked[:]), median(downEach[:])
 	b.count("requests of a restore", ours, each)
+	b.count("requests of a restore by a client", session, each)
 	b.speed("time of a restore", ours, each, 2)
+	b.speed("time of a restore by a client", session, each, 2)
 	return nil
 }
 

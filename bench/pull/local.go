@@ -24,11 +24,21 @@ func local(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer src.end()
+	empty, err := b.fresh(ctx, "empty")
+	if err != nil {
+		return err
+	}
+	empty.close()
+	plain, beside, err := start(ctx, "source", b.dir, "empty") // what it sends must not count as memory of a source
+	if err != nil {
+		return err
+	}
+	defer plain.end()
 	bytes := int64(b.size) << 20
 	var over, files []float64
 	var mib int64
 	for range 3 {
-		a, err := b.part(ctx, "raw", where, bytes)
+		a, err := b.part(ctx, "raw", beside, bytes)
 		if err != nil {
 			return err
 		}
@@ -45,7 +55,7 @@ func local(ctx context.Context, b *bench) error {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		c, err := b.part(ctx, "files", where, bytes, dir)
+		c, err := b.part(ctx, "files", beside, bytes, dir)
 		if err != nil {
 			return err
 		}

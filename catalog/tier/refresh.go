@@ -32,7 +32,7 @@ type Refreshed struct {
 func (t *Tier) Refresh(ctx context.Context) (r Refreshed, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
-	made := t.counting()
+	made := t.Counting()
 	defer func() { r.Requests = made() }()
 	was := t.d.Settings()
 	closed := was

@@ -8,7 +8,7 @@
 //
 //	tier.go    open, own, run         mirror.go   the files of snapshots, to the bucket
 //	create.go  a new one, a known one refresh.go  and back
-//	work.go    offload, collect, audit
+//	work.go    offload, collect, audit order.go   how chunks lie in the bucket
 //
 // Beside the files of a datastore, the directory has cloud/: tier.json (which
 // store, and the key of it, wrapped to this node), mirror.json (what the bucket
@@ -324,12 +324,13 @@ type Stats struct {
 	cloud.Stats
 	Bucket   string `json:"bucket"`
 	Store    string `json:"store"`
-	ReadOnly string `json:"read-only,omitempty"` // why nothing can be written
+	ReadOnly string `json:"read-only,omitempty"`    // why nothing can be written
+	Monthly  *Bill  `json:"monthly-cost,omitempty"` // of the bytes; nil: the prices are not known
 }
 
 // Stats returns what is known without asking the bucket.
 func (t *Tier) Stats() Stats {
-	s := Stats{Stats: t.store.Stats(), Bucket: t.cfg.Bucket.String(), Store: t.store.ID()}
+	s := Stats{Stats: t.store.Stats(), Bucket: t.cfg.Bucket.String(), Store: t.store.ID(), Monthly: t.Monthly()}
 	if err := t.Writable(); err != nil {
 		s.ReadOnly = err.Error()
 	}

@@ -12,8 +12,8 @@ import (
 // used the same account meanwhile.
 type Requests map[string]int64
 
-// counting returns the requests made since it was called.
-func (t *Tier) counting() func() Requests {
+// Counting returns what tells the requests made since it was called.
+func (t *Tier) Counting() func() Requests {
 	before := t.cfg.Bucket.Account().Stats().Requests
 	return func() Requests {
 		made := Requests{}
@@ -44,7 +44,7 @@ type OffloadReport struct {
 func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
-	made := t.counting()
+	made := t.Counting()
 	defer func() { r.Requests = made(); t.disown(err) }()
 	if err := t.own(ctx); err != nil {
 		return r, err
@@ -54,7 +54,9 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 	if err != nil {
 		return r, err
 	}
-	r.OffloadReport, err = t.store.Offload(ctx, cloud.OffloadOptions{After: opt.After, Switchover: t.d.Collector().Relocate, Progress: opt.Progress})
+	r.OffloadReport, err = t.store.Offload(ctx, cloud.OffloadOptions{
+		After: opt.After, Order: t.order, Switchover: t.d.Collector().Relocate, Progress: opt.Progress,
+	})
 	if err != nil {
 		return r, err
 	}
@@ -79,7 +81,7 @@ type CollectReport struct {
 func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
-	made := t.counting()
+	made := t.Counting()
 	defer func() { r.Requests = made(); t.disown(err) }()
 	owned := t.own(ctx)
 	if r.Report, err = t.d.Collect(ctx, opt); err != nil || opt.DryRun {
@@ -100,7 +102,7 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
-	count := t.counting()
+	count := t.Counting()
 	defer func() { made = count(); t.disown(err) }()
 	if err := t.own(ctx); err != nil {
 		return r, nil, err

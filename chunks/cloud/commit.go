@@ -57,6 +57,8 @@ type grave struct {
 // onlyHere reports whether a chunk lives on the disk and not in the bucket.
 func (s *Store) onlyHere(d chunks.Digest) bool { return !s.Confirmed(d) && s.local.Known(d) }
 
+func (s *Store) here(r layout.Row) bool { return s.local.Known(r.Digest) }
+
 // prepare collects what waits; nil if that is nothing.
 func (s *Store) prepare() (*change, error) {
 	waiting, err := s.queue.Waiting()
@@ -84,7 +86,7 @@ func (s *Store) prepare() (*change, error) {
 		if ext != queue.Done {
 			continue
 		}
-		if s.table.byID(id) != nil { // a root names it: we crashed, or missed the reply
+		if !s.unused(id) { // a root named it: we crashed, or missed the reply; it may be dead by now
 			if err := s.queue.Finish(id); err != nil {
 				return nil, err
 			}
@@ -217,10 +219,11 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		if fresh {
 			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
+		adopted := s.adopted[p.ID] || !slices.ContainsFunc(p.Rows, s.here) // it was never here
 		for i, row := range p.Rows {
 			if r, ok := s.local.Lookup(row.Digest); ok {
 				moves = append(moves, pack.Move{Digest: row.Digest, Old: localRef(r), New: cloudRef(n, uint32(i))})
-			} else if s.adopted[p.ID] { // it was never here
+			} else if adopted {
 				words := live[n]
 				bitmap.Add(&words, uint32(i))
 				live[n] = words

@@ -17,6 +17,10 @@ import (
 type OffloadOptions struct {
 	After time.Duration // only what has been on the disk for so long; 0: everything
 
+	// Order sorts what is about to be uploaded, so that what is read together
+	// lies together. Default: as it is on the disk.
+	Order func(context.Context, []pack.Entry) error
+
 	// Switchover lets chunks have another place, so that pins move with them;
 	// it is the collector's. Default: nothing is pinned.
 	Switchover func(moves []pack.Move, apply func())
@@ -68,6 +72,11 @@ func (s *Store) offload(ctx context.Context, opt OffloadOptions, r *OffloadRepor
 	plan, err := s.plan(ctx, opt.After)
 	if err != nil {
 		return err
+	}
+	if opt.Order != nil {
+		if err := opt.Order(ctx, plan.upload); err != nil {
+			return err
+		}
 	}
 	r.Chunks, r.Bytes = r.Chunks+len(plan.upload), r.Bytes+plan.bytes
 	if err := s.settle(ctx, plan.settled, opt.Switchover); err != nil {
@@ -190,6 +199,9 @@ func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt Offload
 		g.SetLimit(s.cfg.Parallel)
 		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
 			id, used, err := b.Build(gctx, s.local, entries)
+			if n > 0 && errors.Is(err, chunks.ErrNoSpace) {
+				break // what is on its way makes room
+			}
 			entries = entries[used:]
 			if err != nil {
 				g.Go(func() error { return err })

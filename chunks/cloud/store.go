@@ -144,6 +144,9 @@ func (s *Store) String() string { return "cloud store in " + s.cfg.Bucket.String
 // ID returns the store's ID, by which its part of the bucket is named.
 func (s *Store) ID() string { return s.format.Store.String() }
 
+// Encrypted reports whether packs are sealed in the bucket.
+func (s *Store) Encrypted() bool { return s.format.KeyID != "" }
+
 // Local returns the store on the disk.
 func (s *Store) Local() *pack.Store { return s.local }
 

@@ -85,6 +85,17 @@ func (c *Claims) Next(job string, all []Candidate) []string {
 	return order
 }
 
+// Before returns the newest slot before one that some node had; zero if none is
+// known.
+func (c *Claims) Before(job string, slot time.Time) (before time.Time) {
+	for _, row := range ledger.Claims.All(c.cfg.Client.Ledger.View()) {
+		if at := time.Unix(row.Body.Slot, 0).UTC(); row.Body.Job == job && at.Before(slot) && at.After(before) {
+			before = at
+		}
+	}
+	return before
+}
+
 // try claims a slot and does it, and tells whether that is worth another try.
 func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(context.Context, ledger.Fence) error) (err error, again bool) {
 	began := false

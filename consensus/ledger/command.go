@@ -11,7 +11,7 @@ import (
 
 // The kinds of command. A number is never used again.
 const (
-	KindChange     uint16 = 1  // body [Change]; by a node in the role full
+	KindChange     uint16 = 1  // body [Change]; by a node in the role full, or about the node itself
 	KindAuthority  uint16 = 2  // body [Link]; by whoever has a valid link
 	KindJoin       uint16 = 3  // body [Join]; by the member that was asked
 	KindInvite     uint16 = 4  // body [NewInvite]; by a node in the role full
@@ -179,8 +179,9 @@ func prepare(b []byte) (p prepared, err error) {
 // A kind is how one kind of command is read and run.
 type kind struct {
 	body func() any
-	full bool // only nodes in the role full
-	free bool // also nodes that are no members
+	full bool                // only nodes in the role full
+	own  func(*tx, any) bool // what others may do nevertheless, from level 2 on
+	free bool                // also nodes that are no members
 	run  func(*tx, any) Result
 }
 
@@ -189,10 +190,16 @@ func of[T any](run func(*tx, *T) Result) kind {
 }
 
 func (k kind) onlyFull() kind { k.full = true; return k }
-func (k kind) anybody() kind  { k.free = true; return k }
+
+// orOwn lets a node in any role do what is about itself alone.
+func orOwn[T any](k kind, own func(*tx, *T) bool) kind {
+	k.own = func(t *tx, b any) bool { return own(t, b.(*T)) }
+	return k
+}
+func (k kind) anybody() kind { k.free = true; return k }
 
 var kinds = map[uint16]kind{
-	KindChange:     of((*tx).change).onlyFull(),
+	KindChange:     orOwn(of((*tx).change).onlyFull(), (*tx).ownChange),
 	KindAuthority:  of((*tx).link).anybody(),
 	KindJoin:       of((*tx).join),
 	KindInvite:     of((*tx).invite).onlyFull(),

@@ -40,7 +40,10 @@ import (
 )
 
 // Level is the feature level of this program; see [View.Level].
-const Level = 1
+const Level = 2
+
+// levelOwn is the level from which on a node in any role sets itself up.
+const levelOwn = 2
 
 // hashEvery is at which indexes the state is hashed for comparison.
 const hashEvery = 1000

@@ -62,7 +62,8 @@ type Record struct {
 	Epoch  uint64   `cbor:"3,keyasint"`
 }
 
-// SetState sets the state of a member: active or draining.
+// SetState sets the state of a member: active or draining; one that waits for
+// approval is removed with it.
 type SetState struct {
 	Node  authority.Key `cbor:"1,keyasint"`
 	State string        `cbor:"2,keyasint"`
@@ -318,6 +319,8 @@ func (t *tx) setState(s *SetState) Result {
 	switch {
 	case t.role != "full" && s.Node != t.command.Node:
 		return forbid("a node in the role %q changes only its own state", t.role)
+	case is && m.Body.State == Pending && s.State == Removed && t.role == "full" && t.meta.Level >= levelOwn:
+		// denied: nobody has signed for it, so nobody has to sign that it goes
 	case !is || !m.Body.active() || s.State != Active && s.State != Draining:
 		return refuse("node %s in the state %q does not become %q", id, m.Body.State, s.State)
 	}

@@ -64,7 +64,7 @@ func (t *tx) run(p prepared) Result {
 	if !k.free && (!member || !m.Body.active()) {
 		return forbid("node %s is no active member", c.Node.NodeID())
 	}
-	if t.role = m.Body.Role; k.full && t.role != "full" {
+	if t.role = m.Body.Role; k.full && t.role != "full" && !(t.meta.Level >= levelOwn && k.own != nil && k.own(t, p.body)) {
 		return forbid("a node in the role %q gives no such commands", t.role)
 	}
 	return k.run(t, p.body)

@@ -141,7 +141,7 @@ func (a *Accounts) Update(ctx context.Context, change func(*access.State) error)
 	short, cancel := context.WithTimeout(ctx, loginTime)
 	defer cancel()
 	err := a.ledger.Update(short, a.onMerged(change))
-	if !errors.Is(err, consensus.ErrNoLeader) && !errors.Is(err, consensus.ErrUnknown) && !errors.Is(err, consensus.ErrStopped) {
+	if !errors.Is(err, consensus.ErrNoLeader) && !errors.Is(err, consensus.ErrUnknown) && !errors.Is(err, consensus.ErrStopped) && !forbidden(err) {
 		return err
 	}
 	return a.file.Update(ctx, func(u *uses) error {
@@ -152,6 +152,13 @@ func (a *Accounts) Update(ctx context.Context, change func(*access.State) error)
 		maps.Copy(u.Factors, onlyUses(merge(a.ledger.State(), u), next))
 		return nil
 	})
+}
+
+// forbidden tells whether this node is in a role that changes no accounts. That
+// a second factor was used is then noted here alone.
+func forbidden(err error) bool {
+	var refused *ledger.Error
+	return errors.As(err, &refused) && refused.Result.Code == ledger.Forbidden
 }
 
 // onMerged has a change see the uses of here too.

@@ -14,6 +14,7 @@ import (
 const (
 	askAlive = 1 // package claims: I live
 	askSums  = 2 // what does your ledger come to, and where
+	askLevel = 3 // which feature level do you know
 )
 
 // answer answers a question of a member.
@@ -27,6 +28,8 @@ func (c *Cluster) answer(_ context.Context, node string, question []byte) ([]byt
 		return c.claims.Answer(node, body)
 	case askSums:
 		return c.encodeSums(), nil
+	case askLevel:
+		return []byte{ledger.Level}, nil
 	}
 	return nil, fmt.Errorf("a question of the kind %d is not known here", kind)
 }

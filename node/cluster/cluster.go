@@ -10,6 +10,7 @@
 //	raft/            log, vote and snapshots of the ledger
 //	logins.json      second factors that were used here while there was no quorum
 //	heard            changed when the ledger was heard of last
+//	replaces         the node whose place this one takes, until it has
 //	founding         there is one while the cluster is being made
 //
 // A cluster is made by [Found], with one node, which needs nobody else.
@@ -225,6 +226,8 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { c.offer(ctx) })
 	tasks.Go(func() { _ = c.claims.Run(ctx) }) // it ends with ctx
 	tasks.Go(func() { c.compare(ctx) })
+	tasks.Go(func() { c.raise(ctx) })
+	tasks.Go(func() { c.inherit(ctx) })
 	return c.group.Run(ctx)
 }
 
@@ -350,14 +353,35 @@ func (c *Cluster) Removed(node string) bool {
 	if _, is := c.keeper.Chain().Node(key); is {
 		return false
 	}
-	for _, n := range c.keeper.Chain().Nodes() {
-		if n.Key == key {
-			return true
-		}
+	if c.RemovalSigned(node) {
+		return true
 	}
 	m, is := ledger.Members.Get(c.ledger.View(), node)
 	return is && m.Body.State == ledger.Removed
 }
+
+// Blocked tells whether this node keeps another out, whatever the chain says.
+func (c *Cluster) Blocked(node string) bool {
+	key, err := authority.ParseNodeID(node)
+	return err != nil || c.blocked(key)
+}
+
+// RemovalSigned tells whether operators have removed a node.
+func (c *Cluster) RemovalSigned(node string) bool {
+	for _, n := range c.keeper.Chain().Nodes() {
+		if n.Removed && n.Key.NodeID() == node {
+			return true
+		}
+	}
+	return false
+}
+
+// Gone tells whether operators have removed this node from its cluster.
+func (c *Cluster) Gone() bool { return c.RemovalSigned(c.Self()) }
+
+// Waits tells whether this node has heard nothing of its cluster since it asked
+// to join, and no operator has signed for it: it may wait for approval.
+func (c *Cluster) Waits() bool { return c.ledger.View().Chain() == nil && !c.Signed(c.Self()) }
 
 // Chain is who belongs to the cluster, and who says so.
 func (c *Cluster) Chain() *authority.Chain { return c.keeper.Chain() }

@@ -117,6 +117,9 @@ func (c *Cluster) begin(ctx context.Context, f Founding) error {
 			return err
 		}
 	}
+	if err := c.raiseTo(ctx, ledger.Level); err != nil {
+		return err
+	}
 	if f.Accounts != nil {
 		if err := c.accounts.ledger.TakeOver(ctx, f.Accounts); err != nil {
 			return err

@@ -9,8 +9,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 )
 
-// permissions looks for what others may read.
-func permissions(x *exam) {
+// secrets looks for what others may read.
+func secrets(x *exam) {
 	dir := x.Places[0].Dir
 	for _, file := range append([]string{dir}, x.Secret...) {
 		mode, err := x.m.Mode(file)

@@ -157,7 +157,7 @@ type check struct {
 
 var checks = []check{
 	{"clock", clock},
-	{"permissions", permissions},
+	{"secrets", secrets},
 	{"filesystem", filesystem},
 	{"mount-options", mountOptions},
 	{"fsync", fsync},

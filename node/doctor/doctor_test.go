@@ -121,7 +121,7 @@ var sick = []struct {
 	make     func(*scene)
 }{
 	{"clock", doctor.Warning, "nothing keeps the clock", func(s *scene) { s.m.Clock = func() (bool, bool) { return false, true } }},
-	{"permissions", doctor.Critical, "mode 0644", func(s *scene) {
+	{"secrets", doctor.Critical, "mode 0644", func(s *scene) {
 		s.m.Mode = func(file string) (fs.FileMode, error) {
 			if strings.HasSuffix(file, "identity.key") {
 				return 0o644, nil

@@ -66,6 +66,7 @@ type made struct {
 	Role    string `json:"role"`
 	Expires int64  `json:"expires"`
 	Uses    int    `json:"uses"`
+	Approve bool   `json:"approve,omitempty"`
 	Advice  string `json:"advice,omitempty"`
 }
 
@@ -86,6 +87,9 @@ func (a api) invite(ctx context.Context, c *rest.Call) (any, error) {
 	key := authority.PublicKey(t.Key())
 	chain := a.Cluster.Roster().Chain()
 	if c.Has("draft") && c.Bool("draft") {
+		if c.Has("approve") && c.Bool("approve") {
+			return nil, &hinted{errors.New("an invite that an operator signs is an approval already"), "leave --approve out, or invite a replica, and give it its role when it is approved: `holdfast member approve NAME --role full`"}
+		}
 		grant := authority.Grant{Key: key, Token: t.ID, Role: t.Role, Site: t.Site, Uses: uses, Expires: t.Expires}
 		return Invitation{
 			hex.EncodeToString(t.ID[:]), hex.EncodeToString(t.Seed[:]), t.Role, t.Expires, uses, t.Site,
@@ -94,6 +98,7 @@ func (a api) invite(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	body := ledger.NewInvite{Token: t.ID, Invite: ledger.Invite{
 		Key: key, Role: t.Role, Site: t.Site, Expires: t.Expires, Uses: uses, Comment: comment,
+		Approve: c.Has("approve") && c.Bool("approve"),
 	}}
 	if c.Has("link") {
 		if body.Link, err = operator.ReadLink(c.Text("link")); err != nil {
@@ -105,7 +110,7 @@ func (a api) invite(ctx context.Context, c *rest.Call) (any, error) {
 	if _, err := a.do(ctx, c, ledger.KindInvite, body); err != nil {
 		return nil, err
 	}
-	return a.token(t, uses)
+	return a.token(t, uses, body.Invite.Approve)
 }
 
 // wanted reads what invite is to be made. Without an ID it is a new one.
@@ -152,7 +157,7 @@ func decodeHex(to []byte, text string) error {
 }
 
 // token returns the text of an invite that the ledger has.
-func (a api) token(t invite.Token, uses int) (any, error) {
+func (a api) token(t invite.Token, uses int, approve bool) (any, error) {
 	chain := a.Cluster.Roster().Chain()
 	t.Cluster, t.Genesis = chain.Cluster(), chain.GenesisHash()
 	_, t.Head = chain.Head()
@@ -161,7 +166,7 @@ func (a api) token(t invite.Token, uses int) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return made{hex.EncodeToString(t.ID[:]), text, t.Role, t.Expires, uses, Advice(a.Cluster)}, nil
+	return made{hex.EncodeToString(t.ID[:]), text, t.Role, t.Expires, uses, approve, Advice(a.Cluster)}, nil
 }
 
 // revoke ends an invite. One that was signed needs a signature for that, too.

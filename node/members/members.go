@@ -132,9 +132,16 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	approve := c.Has("approve") && c.Bool("approve")
+	if approve && m.State != ledger.Pending {
+		return nil, fmt.Errorf("node %q does not wait for approval: it is %s", m.Name, m.State)
+	}
 	if c.Has("state") {
 		state := c.Text("state")
 		key, _ := authority.ParseNodeID(m.ID)
+		if state == ledger.Removed && m.State != ledger.Pending {
+			return nil, &hinted{fmt.Errorf("node %q does not wait for approval: it is %s", m.Name, m.State), "holdfast member remove " + m.Name}
+		}
 		_, err := a.do(ctx, c, ledger.KindState, ledger.SetState{Node: key, State: state})
 		if err == nil && state == ledger.Draining && m.Leader && m.Self {
 			err = a.Cluster.Group().Transfer(ctx, "")
@@ -148,6 +155,9 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if c.Has("role") {
 		node.Role = c.Text("role")
 		node.Votes, _ = authority.MayVote(node.Role)
+	}
+	if node.Role == "" || m.State == ledger.Pending && !approve {
+		return nil, &hinted{fmt.Errorf("node %q waits for approval", m.Name), "holdfast member approve " + m.Name}
 	}
 	if c.Has("vote") {
 		node.Votes = c.Bool("vote")
@@ -207,6 +217,8 @@ func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
 	switch {
 	case m.Self:
 		return nil, &hinted{errors.New("a node does not remove itself"), "run it on another member; to give up a cluster of one, remove its directory"}
+	case m.State == ledger.Pending:
+		return nil, &hinted{fmt.Errorf("node %q waits for approval, and takes no part", m.Name), "holdfast member deny " + m.Name}
 	case m.State == ledger.Removed:
 		return nil, fmt.Errorf("node %q was removed before", m.Name)
 	case m.State != ledger.Draining && !eject:

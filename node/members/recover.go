@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
@@ -85,22 +86,20 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 // Advice is what an operator should know about how many lost nodes the cluster
 // survives, or "".
 func Advice(c *cluster.Cluster) string {
-	sites := map[string]bool{}
 	voting := map[string]bool{}
 	for _, m := range All(c, false) {
-		sites[m.Site] = true
-		if m.MayVote {
+		if m.MayVote && m.State == ledger.Active {
 			voting[m.Site] = true
 		}
 	}
 	names := []string{}
-	for s := range sites {
+	for s := range voting {
 		names = append(names, s)
 	}
 	slices.Sort(names)
 	if len(voting) == 2 {
-		return fmt.Sprintf("with nodes that may vote at two sites only (%s), one of them votes, and nothing can be changed while that one is away; "+
-			"a witness at a third place, without a datastore, changes that: holdfast invite create --role witness", fmt.Sprint(names))
+		return fmt.Sprintf("with nodes that may vote at two sites only, %s, one of them votes, and nothing can be changed while that one is away; "+
+			"a witness at a third place, without a datastore, changes that: holdfast invite create --role witness", strings.Join(names, " and "))
 	}
 	return ""
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 )
@@ -23,6 +24,7 @@ type Stores interface {
 	Names() []string
 	Get(name string) (*catalog.Datastore, error)
 	Room(name string) (disk.Space, error)
+	Cloud(name string) (tier.Stats, bool) // false: it has no bucket
 }
 
 // Config says what there is to tell. Every field is required.
@@ -34,9 +36,9 @@ type Config struct {
 	Connections         func() (open, refused int)
 	Certificate         func() *x509.Certificate
 	Ready               func() error
-	Mesh                func() Mesh
 	Health              func() map[string]Health // by datastore; "": the node
 	Bills               func() []Bill            // of S3 clients
+	Mesh                func() Mesh
 }
 
 // Metrics are those of one node. It is an [http.Handler].
@@ -63,7 +65,7 @@ func New(cfg Config) (*Metrics, error) {
 	build.Set(1)
 	r := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
-		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &taskCollector{cfg}, &doctorCollector{cfg}, &billCollector{cfg}, &meshCollector{cfg.Mesh},
+		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &cloudCollector{cfg}, &taskCollector{cfg}, &doctorCollector{cfg}, &billCollector{cfg}, &meshCollector{cfg.Mesh},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := r.Register(c); err != nil {

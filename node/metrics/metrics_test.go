@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
 )
@@ -29,6 +30,17 @@ func (s withLost) Get(name string) (*catalog.Datastore, error) {
 		return nil, errors.New("no such disk")
 	}
 	return s.World.Get(name)
+}
+
+// Cloud says that main has a bucket.
+func (s withLost) Cloud(name string) (st tier.Stats, ok bool) {
+	if name != "main" {
+		return st, false
+	}
+	st.Bytes, st.Cache.Bound, st.Cache.Hits, st.ReadOnly = 7, 8, 9, "another node has it"
+	st.Requests.Requests, st.Requests.Failed = map[string]int64{"put": 10}, map[string]int64{"put": 11}
+	st.Monthly = &tier.Bill{Amount: 1.5, Currency: "EUR"}
+	return st, true
 }
 
 // served returns what a monitor reads of a node with one datastore, which has
@@ -59,13 +71,13 @@ func served(t *testing.T, w *storestest.World, observe func(*Metrics)) string {
 		Sessions:    func(string) (backups, readers int) { return 3, 4 },
 		Connections: func() (open, refused int) { return 5, 6 },
 		Certificate: func() *x509.Certificate { return &x509.Certificate{NotAfter: time.Unix(7, 0)} },
-		Mesh:        func() Mesh { return mesh },
 		Bills: func() []Bill {
 			return []Bill{{Client: "near", Requests: map[string]int64{"put": 5}, In: 6, Out: 7, Throttled: 1, Known: true, Cost: 1.5, Forecast: 3, Budget: map[string]float64{"money": 0.75}}}
 		},
 		Health: func() map[string]Health {
 			return map[string]Health{"": {time.Unix(8, 0), map[string]int{"critical": 2}}, "cloud": {time.Unix(9, 0), map[string]int{"note": 0}}}
 		},
+		Mesh: func() Mesh { return mesh },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +129,12 @@ func TestFigures(t *testing.T) {
 		`holdfast_datastore_up{store="lost"} 0`,
 		`holdfast_datastore_chunks{store="main"} 2`,
 		`holdfast_datastore_quarantined_chunks{store="main"} 0`,
+		`holdfast_cloud_owned{store="main"} 0`,
+		`holdfast_cloud_requests_total{class="put",store="main"} 10`,
+		`holdfast_cloud_bytes{store="main"} 7`,
+		`holdfast_cloud_cache_bound_bytes{store="main"} 8`,
+		`holdfast_cloud_cache_hits_total{store="main"} 9`,
+		`holdfast_cloud_monthly_cost{currency="EUR",store="main"} 1.5`,
 		`holdfast_peer_up{peer="dc",site="frankfurt"} 1`,
 		`holdfast_peer_up{peer="new",site="oslo"} 0`,
 		`holdfast_peer_direct{peer="dc",site="frankfurt"} 1`,

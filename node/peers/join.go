@@ -125,6 +125,7 @@ type Joining struct {
 	Key        ed25519.PrivateKey // of this node
 	Token      string
 	Name, Site string
+	Replaces   string // name of a removed node whose place it takes; "": of none
 	Listen     string // the mesh port
 	Version    string
 	Log        *slog.Logger
@@ -134,7 +135,9 @@ type Joining struct {
 type Joined struct {
 	Member  string // who let it in
 	Role    string
-	Pending bool // an operator has yet to approve it
+	Site    string
+	Node    string // the ID of this node
+	Pending bool   // an operator has yet to approve it
 }
 
 // Join makes this node one of the cluster that a token is for.
@@ -186,7 +189,7 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 	if err != nil {
 		return Joined{}, err
 	}
-	return Joined{result.Member, token.Role, result.Pending}, enter(j, store, result)
+	return Joined{result.Member, token.Role, j.Site, record.KeyOf(j.Key).NodeID(), result.Pending}, enter(j, store, result)
 }
 
 // ownRecord returns what this machine says of itself. When it asks again, since
@@ -211,6 +214,11 @@ func enter(j Joining, store *record.Store, result join.Result) error {
 	}
 	for _, r := range result.Records {
 		if _, err := store.Put(r); err != nil && !errors.Is(err, record.ErrOld) {
+			return err
+		}
+	}
+	if j.Replaces != "" {
+		if err := cluster.Replace(j.Dir, j.Replaces); err != nil {
 			return err
 		}
 	}

@@ -179,6 +179,7 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 	l.host.Handle(host.WireGuard, false, func(ctx context.Context, in host.Inbound) {
 		_ = l.tunnel.ServeStream(ctx, tunnel.NodeID(in.Node), in) // ends as streams end
 	})
+	l.host.Handle(farewell, true, l.answerFarewell)
 	l.gossip, err = gossip.New(gossip.Config{Self: l.self.NodeID(), Key: l.cfg.Key, Network: l.Network(), Log: l.cfg.Log})
 	if err != nil {
 		return err
@@ -203,7 +204,9 @@ type members struct{ c *cluster.Cluster }
 
 func (m members) Member(node string) bool { return m.c.Roster().Member(node) == nil }
 
-func (m members) Removed(node string) bool { return m.c.Removed(node) }
+// Removed tells whom this node does not even answer: one that is kept out here,
+// and of which no operator has signed that it is removed, which it is told.
+func (m members) Removed(node string) bool { return m.c.Blocked(node) && !m.c.RemovalSigned(node) }
 
 func (l *Link) kick() {
 	select {
@@ -241,8 +244,31 @@ func (l *Link) Close() error {
 // renewEvery is how often this node looks whether it is where it was.
 const renewEvery = 5 * time.Second
 
-// Run links this node to the others until ctx is done.
+// ErrRemoved is why a link ends by itself: operators have removed this node from
+// the cluster, and no other talks to it.
+var ErrRemoved = errors.New("this node was removed from the cluster")
+
+// Run links this node to the others until ctx is done, or the node is removed.
 func (l *Link) Run(ctx context.Context) error {
+	if l.cluster.Gone() {
+		return ErrRemoved
+	}
+	ctx, cut := context.WithCancelCause(ctx)
+	defer cut(nil)
+	l.Serve(func(ctx context.Context) error {
+		if l.awaitFarewell(ctx); l.cluster.Gone() {
+			cut(ErrRemoved)
+		}
+		return nil
+	})
+	err := l.run(ctx)
+	if errors.Is(context.Cause(ctx), ErrRemoved) {
+		return ErrRemoved
+	}
+	return err
+}
+
+func (l *Link) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.tunnel.Run(ctx) })
 	g.Go(func() error {

@@ -53,8 +53,10 @@ func (p *Pulls) Find(id string) (settings.SyncJob, error) {
 
 // puller makes what pulls for a job. done closes its connections.
 func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datastore, t teller) (puller *replication.Puller, done func(), err error) {
-	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), t.note)
+	lines := newGuards(ctx, delayOf(j))
+	sources, err := p.sources(ctx, j, rate.New(p.in, p.limit(j.ID)), lines, t.note)
 	if err != nil {
+		lines.end()
 		return nil, nil, err
 	}
 	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Now: p.cfg.Now, Log: p.cfg.Log.With("job", j.ID)}
@@ -63,11 +65,17 @@ func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datas
 		p.prove(&c, j, m, d)
 	}
 	puller, err = replication.New(c)
-	return puller, func() {
+	done = func() {
+		lines.end()
 		for _, s := range sources {
 			s.(interface{ Close() }).Close()
 		}
-	}, err
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return puller, done, nil
 }
 
 // A teller is where a run says what it does.
@@ -109,6 +117,9 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	if err != nil {
 		return err
 	}
+	if j.Pushes() {
+		return p.push(ctx, t, j)
+	}
 	opt, err := p.options(j)
 	if err != nil {
 		return err
@@ -141,7 +152,32 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	return err
 }
 
-// from is where a job pulls from, as its log says it.
+// push is a run of a job that pushes.
+func (p *Pulls) push(ctx context.Context, t *jobs.Task, j settings.SyncJob) error {
+	if p.cfg.Push == nil {
+		return errors.New("this node has no remotes")
+	}
+	t.Logf("Starting datastore sync job '%s'", t.UPID().ID)
+	t.Logf("sync datastore '%s' to '%s'", j.Store, from(j))
+	for _, o := range p.cfg.Settings.State().SyncJobs {
+		if o.ID != j.ID && o.Pushes() && o.Remote == j.Remote && o.RemoteStore == j.RemoteStore {
+			t.Warnf("job '%s' pushes to the same datastore as the same user: each may skip, or with remove-vanished remove, what the other pushes; give each a remote with a user of its own", o.ID)
+		}
+	}
+	err := p.cfg.Push(ctx, t, j, p.limit(j.ID))
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	last := &Last{At: time.Now(), OK: err == nil}
+	if err != nil {
+		last.Error = err.Error()
+	}
+	p.job(j.ID).last.Store(last)
+	t.Logf("sync job '%s' end", j.ID)
+	return err
+}
+
+// from is where a job pulls from, or pushes to, as its log says it.
 func from(j settings.SyncJob) string {
 	if j.Remote == "" {
 		return j.RemoteStore
@@ -189,6 +225,9 @@ func (p *Pulls) Plan(ctx context.Context, id string) (*Plan, error) {
 	j, err := p.Find(id)
 	if err != nil {
 		return nil, err
+	}
+	if j.Pushes() {
+		return nil, fmt.Errorf("job '%s' pushes, and has no plan: it pushes what is newer than the newest there", id)
 	}
 	opt, err := p.options(j)
 	if err != nil {

@@ -30,21 +30,31 @@ func ParseLimit(text string) (Limit, error) {
 func (p *Pulls) limit(id string) func(time.Time) rate.Limit {
 	var mu sync.Mutex
 	var seen *settings.State
-	var l rate.Limit
-	return func(time.Time) rate.Limit {
+	var l rate.Timetable
+	return func(now time.Time) rate.Limit {
 		mu.Lock()
 		defer mu.Unlock()
 		if state := p.cfg.Settings.State(); state != seen {
 			j, _ := state.SyncJob(id)
 			seen, l = state, limitOf(j)
 		}
-		return l
+		return l.At(now)
 	}
 }
 
-// limitOf is the limit of a job, whose texts were checked.
-func limitOf(j settings.SyncJob) rate.Limit {
+// limitOf are the limits of a job, whose texts were checked.
+func limitOf(j settings.SyncJob) (t rate.Timetable) {
 	in, _ := ParseLimit(j.RateIn)
 	burst, _ := ParseLimit(j.BurstIn)
-	return rate.Limit{Rate: in.Rate, Burst: burst.Rate}
+	if j.Pushes() {
+		in, _ = ParseLimit(j.RateOut)
+		burst, _ = ParseLimit(j.BurstOut)
+	}
+	t.Else = rate.Limit{Rate: in.Rate, Burst: burst.Rate}
+	for _, text := range j.RateTimes {
+		if w, n, err := traffic.ParseTimed(text); err == nil {
+			t.Rows = append(t.Rows, rate.Row{In: w.Contains, Limit: rate.Limit{Rate: n}})
+		}
+	}
+	return t
 }

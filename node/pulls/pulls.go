@@ -70,6 +70,12 @@ type Config struct {
 	// cluster; is tells whether there is one of that name. Default: there is none.
 	Foreign func(remote, store string, in *rate.Bucket) (s replication.Source, is bool, err error)
 
+	// Push runs a job that pushes to a remote. Default: there are none.
+	Push func(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error
+
+	// Share decides which of the nodes that share a job runs it. Default: each does.
+	Share func(id string) jobs.Share
+
 	// Removed says what a node has signed of a snapshot that it had: when it removed
 	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
 	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
@@ -85,9 +91,6 @@ type Config struct {
 	Origins func(manifest [32]byte) []Origin
 	// Pulled is told, before a snapshot can be seen here, from which node it came.
 	Pulled func(store string, ns naming.Namespace, s naming.Snapshot, node string)
-
-	// Share decides which of the nodes that share a job runs it. Default: each does.
-	Share func(id string) jobs.Share
 
 	Traffic *traffic.Limiter             // rules for links; default: none
 	Where   func(node string) netip.Addr // the address that rules go by; default: that in the tunnel
@@ -217,6 +220,9 @@ const ownerOfRuns = "root@pam"
 func WorkerID(j settings.SyncJob) string {
 	return fmt.Sprintf("%s:%s:%s:%s:%s", cmp.Or(j.Remote, "-"), j.RemoteStore, j.Store, j.NS, j.ID)
 }
+
+// Out is what bounds all that leaves this node for pulls; nil: nothing does.
+func (p *Pulls) Out() *rate.Bucket { return p.out }
 
 // Schedule returns how the schedule of a job stands.
 func (p *Pulls) Schedule(id string) (jobs.ScheduleStatus, error) {

@@ -79,7 +79,7 @@ func (p *Pulls) client(m Member, store string, in *rate.Bucket) (*wire.Client, e
 
 // first returns the source that says what there is: a node of the cluster or,
 // if there is none of that name, a remote.
-func (p *Pulls) first(j settings.SyncJob, in *rate.Bucket) (Member, replication.Source, error) {
+func (p *Pulls) first(j settings.SyncJob, in *rate.Bucket, g *guards) (Member, replication.Source, error) {
 	m, err := p.Resolve(j.Remote)
 	if err != nil && p.cfg.Foreign != nil {
 		if s, is, ferr := p.cfg.Foreign(j.Remote, j.RemoteStore, in); is {
@@ -89,14 +89,14 @@ func (p *Pulls) first(j settings.SyncJob, in *rate.Bucket) (Member, replication.
 	if err != nil {
 		return m, nil, err
 	}
-	c, err := p.client(m, j.RemoteStore, in)
+	c, err := g.client(p, m, j.RemoteStore, in)
 	return m, c, err
 }
 
 // sources returns whom a job pulls from: first the one that says what there is,
 // then those that only give chunks. Who of these cannot be asked is left out.
-func (p *Pulls) sources(ctx context.Context, j settings.SyncJob, in *rate.Bucket, note func(string, ...any)) ([]replication.Source, error) {
-	first, c, err := p.first(j, in)
+func (p *Pulls) sources(ctx context.Context, j settings.SyncJob, in *rate.Bucket, g *guards, note func(string, ...any)) ([]replication.Source, error) {
+	first, c, err := p.first(j, in, g)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (p *Pulls) sources(ctx context.Context, j settings.SyncJob, in *rate.Bucket
 	add := func(m Member, store string) {
 		if key := m.ID + ":" + store; !seen[key] && len(list) < swarm.MaxSources {
 			seen[key] = true
-			if c, err := p.client(m, store, in); err == nil {
+			if c, err := g.client(p, m, store, in); err == nil {
 				list = append(list, chunksOnly{c})
 			}
 		}

@@ -38,6 +38,9 @@ type Config struct {
 	In       *rate.Bucket // nil: no limit
 }
 
+// Pace are the limits of connections; nil: none.
+type Pace struct{ In, Out *rate.Bucket }
+
 // inFlight bounds the chunks on their way from one server, in bytes.
 const inFlight = 64 << 20
 
@@ -51,37 +54,41 @@ type Source struct {
 var _ replication.Source = (*Source)(nil)
 
 // Client returns a client of a datastore of a remote.
-func Client(r settings.Remote, password, store string, in *rate.Bucket) (*client.Client, error) {
+func Client(r settings.Remote, password, store string, pace Pace) (*client.Client, error) {
 	c := client.Config{
 		Repository: client.Repository{User: r.AuthID, Host: r.Host, Port: uint16(r.Port), Store: store},
 		Password:   password, Fingerprint: r.Fingerprint, InFlight: inFlight,
 	}
-	if in != nil {
+	if pace != (Pace{}) {
 		d := net.Dialer{Timeout: 10 * time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := d.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			return &slowConn{conn, in}, nil
+			return &slowConn{conn, pace}, nil
 		}
 	}
 	return client.New(c)
 }
 
-// slowConn reads no faster than a bucket lets it.
+// slowConn reads and writes no faster than buckets let it.
 type slowConn struct {
 	net.Conn
-	in *rate.Bucket
+	Pace
 }
 
 func (c *slowConn) Read(p []byte) (int, error) {
-	return (&rate.Reader{Ctx: context.Background(), R: c.Conn, Bucket: c.in}).Read(p)
+	return (&rate.Reader{Ctx: context.Background(), R: c.Conn, Bucket: c.In}).Read(p)
+}
+
+func (c *slowConn) Write(p []byte) (int, error) {
+	return (&rate.Writer{Ctx: context.Background(), W: c.Conn, Bucket: c.Out}).Write(p)
 }
 
 // New returns a source. It does not connect yet.
 func New(cfg Config) (*Source, error) {
-	c, err := Client(cfg.Remote, cfg.Password, cfg.Store, cfg.In)
+	c, err := Client(cfg.Remote, cfg.Password, cfg.Store, Pace{In: cfg.In})
 	if err != nil {
 		return nil, fmt.Errorf("remote %s: %w", cfg.Remote.Name, err)
 	}

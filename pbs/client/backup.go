@@ -27,6 +27,7 @@ type Backup struct {
 	c        *Client
 	snapshot naming.Snapshot
 	key      *chunks.Key
+	copy     bool               // of a snapshot that was made elsewhere
 	previous *manifest.Manifest // what the last backup consists of; may be nil
 	session  *wire.Session
 	near     nearness
@@ -45,6 +46,17 @@ type Backup struct {
 //
 // Abort must be called in the end; after Finish it does nothing.
 func (c *Client) Begin(ctx context.Context, ns naming.Namespace, s naming.Snapshot, key *chunks.Key) (*Backup, error) {
+	return c.begin(ctx, ns, s, key, false)
+}
+
+// BeginCopy is Begin for a snapshot that exists elsewhere and whose chunks are
+// sent as they are stored there. No key is needed to know which of them the server
+// has from the last backup: the names of chunks say it, which are the same.
+func (c *Client) BeginCopy(ctx context.Context, ns naming.Namespace, s naming.Snapshot) (*Backup, error) {
+	return c.begin(ctx, ns, s, nil, true)
+}
+
+func (c *Client) begin(ctx context.Context, ns naming.Namespace, s naming.Snapshot, key *chunks.Key, copies bool) (*Backup, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
@@ -53,7 +65,7 @@ func (c *Client) Begin(ctx context.Context, ns naming.Namespace, s naming.Snapsh
 	if err != nil {
 		return nil, during(doing, err)
 	}
-	b.key = key
+	b.key, b.copy = key, copies
 	if b.previous, err = b.lastManifest(); err != nil {
 		b.Abort()
 		return nil, during(doing, err)

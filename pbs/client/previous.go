@@ -73,7 +73,7 @@ func (b *Backup) know(archive string) error {
 		return nil
 	}
 	f, ok := b.previous.File(archive)
-	if !ok || f.CryptMode == manifest.Encrypt && b.key == nil { // no chunk of it will come up
+	if !ok || f.CryptMode == manifest.Encrypt && b.key == nil && !b.copy { // no chunk of it will come up
 		return nil
 	}
 	file, err := b.fetchPrevious(archive, chunks.MaxIndex)

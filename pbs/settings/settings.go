@@ -29,6 +29,7 @@ type State struct {
 	PruneJobs    []PruneJob    `json:"prune-jobs"`
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
 	SyncJobs     []SyncJob     `json:"sync-jobs"`
+	OffloadJobs  []OffloadJob  `json:"offload-jobs"`
 	JobRules     []JobRule     `json:"job-rules"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
 	S3Clients    []S3Client    `json:"s3-clients"`
@@ -76,6 +77,7 @@ type VerifyJob struct {
 	OutdatedAfter  *int             `json:"outdated-after,omitempty"`  // days
 	ReadThreads    int              `json:"read-threads,omitempty"`
 	VerifyThreads  int              `json:"verify-threads,omitempty"`
+	Sample         int              `json:"sample,omitempty"` // ours: only so many stretches of what is in a bucket; 0: all
 }
 
 // A TrafficRule limits the rate of connections from some networks. Rates and
@@ -169,6 +171,7 @@ func (s *State) tidy() {
 	s.PruneJobs = sorted(s.PruneJobs, func(j PruneJob) string { return j.ID })
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
 	s.SyncJobs = sorted(s.SyncJobs, func(j SyncJob) string { return j.ID })
+	s.OffloadJobs = sorted(s.OffloadJobs, func(j OffloadJob) string { return j.ID })
 	s.JobRules = sorted(s.JobRules, func(r JobRule) string { return r.Job })
 	s.dropRules()
 	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
@@ -203,6 +206,7 @@ func (s *State) Check() error {
 		distinct("prune job", s.PruneJobs, func(j PruneJob) string { return j.ID }),
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
 		distinct("sync job", s.SyncJobs, func(j SyncJob) string { return j.ID }),
+		distinct("offload job", s.OffloadJobs, func(j OffloadJob) string { return j.ID }),
 		distinct("rule of a job", s.JobRules, func(r JobRule) string { return r.Job }),
 		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
 		distinct("remote", s.Remotes, func(r Remote) string { return r.Name }),

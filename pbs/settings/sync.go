@@ -11,7 +11,7 @@ import (
 
 // A SyncJob copies what another node holds into a datastore of this one. Its
 // names are those of the sync jobs of PBS (PBS protocol notes §6.6); the last
-// two are ours.
+// four are ours.
 type SyncJob struct {
 	ID             string           `json:"id"`
 	Store          string           `json:"store"`
@@ -35,10 +35,15 @@ type SyncJob struct {
 	BurstIn        string           `json:"burst-in,omitempty"`
 	RunOnMount     *bool            `json:"run-on-mount,omitempty"`
 	UnmountOnDone  *bool            `json:"unmount-on-done,omitempty"`
-	SyncDirection  string           `json:"sync-direction,omitempty"` // "pull", or "" for the same
+	RateOut        string           `json:"rate-out,omitempty"` // of a push
+	BurstOut       string           `json:"burst-out,omitempty"`
+	SyncDirection  string           `json:"sync-direction,omitempty"` // "pull", or "" for the same; "push": to a remote
 
 	OnChange bool     `json:"on-change,omitempty"` // run it when something is new at the source
 	Sources  []string `json:"sources,omitempty"`   // who else gives chunks: NODE[:STORE], or "any" for all
+
+	RateTimes []string `json:"rate-times,omitempty"` // lower rates for parts of the week: "mon..fri 8-18=5MiB"; the first that is now counts
+	MaxDelay  string   `json:"max-delay,omitempty"`  // see ParseDelay
 }
 
 // AnySource is the source that stands for every node that has something.
@@ -55,6 +60,9 @@ func (s *State) SyncJob(id string) (SyncJob, bool) {
 	}
 	return s.SyncJobs[i], true
 }
+
+// Pushes tells whether the job copies from here to a remote.
+func (j SyncJob) Pushes() bool { return j.SyncDirection == "push" }
 
 // Filters reads the group filters of a job.
 func (j SyncJob) Filters() (naming.Filters, error) {
@@ -86,8 +94,16 @@ func (j SyncJob) Check() error {
 	switch _, err := j.Filters(); {
 	case err != nil:
 		return err
-	case j.SyncDirection != "" && j.SyncDirection != "pull":
-		return fmt.Errorf("sync-direction is %q: only pull is offered, data moves to who asks for it", j.SyncDirection)
+	case j.SyncDirection != "" && j.SyncDirection != "pull" && !j.Pushes():
+		return fmt.Errorf("sync-direction is %q, want pull or push", j.SyncDirection)
+	case j.Pushes() && j.Remote == "":
+		return errors.New("a push needs a remote: between the nodes of a mesh data moves to who asks for it")
+	case j.Pushes() && (j.RateIn != "" || j.OnChange || len(j.Sources) > 0 || Is(j.ResyncCorrupt)):
+		return errors.New("rate-in, on-change, sources and resync-corrupt are not for jobs that push")
+	case !j.Pushes() && j.RateOut != "":
+		return errors.New("rate-out is for jobs that push")
+	case j.BurstOut != "" && j.RateOut == "":
+		return errors.New("burst-out needs rate-out")
 	case j.Remote == "" && j.Store == j.RemoteStore && overlap(j.NS, j.RemoteNS, j.MaxDepth):
 		return errors.New("source and target are the same, or one lies within the other")
 	case j.BurstIn != "" && j.RateIn == "":

@@ -62,6 +62,9 @@ func (s *Set) version(d settings.Datastore) string {
 	}
 	b := d.Backend
 	b.After, b.Schedule, b.Audit = 0, "", "" // tasks look at them each time
+	if b.CacheSize > 0 {
+		b.CacheSize = 1 // resize sees to it
+	}
 	return settings.Digest([]any{b, s.cfg.Clouds.Version(b.Client)})
 }
 
@@ -133,8 +136,8 @@ func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
 	return nil
 }
 
-// useTier is Use for what is in a bucket.
-func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
+// UseTier is Use for what is in a bucket. It fails if the datastore has none.
+func (s *Set) UseTier(name string) (t *tier.Tier, done func(), err error) {
 	if _, done, err = s.Use(name, false); err != nil {
 		return nil, nil, err
 	}
@@ -150,7 +153,7 @@ func (s *Set) useTier(name string) (t *tier.Tier, done func(), err error) {
 
 // Cloud returns what is known of a datastore's bucket; ok is false if it has none.
 func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
-	t, done, err := s.useTier(name)
+	t, done, err := s.UseTier(name)
 	if err != nil {
 		return st, false
 	}
@@ -158,9 +161,33 @@ func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
 	return t.Stats(), true
 }
 
+// resize gives caches the bounds that the settings say, while they are used. One
+// that cannot have its bound is reported, and stops none of the others.
+func (s *Set) resize(state *settings.State) error {
+	var errs []error
+	for _, d := range state.Datastores {
+		if d.Backend.CacheSize == 0 {
+			continue
+		}
+		s.mu.Lock()
+		var r *running
+		if st := s.stores[d.Name]; st != nil && st.d != nil {
+			r = st.cloud
+		}
+		s.mu.Unlock()
+		if r == nil || r.Stats().Cache.Bound == 0 || r.Stats().Cache.Bound == d.Backend.CacheSize {
+			continue
+		}
+		if err := r.Resize(d.Backend.CacheSize); err != nil {
+			errs = append(errs, fmt.Errorf("cache of datastore %s: %w", d.Name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // collectOne collects garbage, in the bucket as well.
 func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *catalog.Datastore, opt gc.Options) (gc.Report, error) {
-	ti, done, err := s.useTier(name)
+	ti, done, err := s.UseTier(name)
 	if err != nil {
 		return d.Collect(ctx, opt)
 	}
@@ -216,7 +243,7 @@ func (s *Set) StartAudit(name, auth string) (jobs.UPID, error) {
 }
 
 func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
@@ -230,7 +257,7 @@ func (s *Set) trigger(typ, name, auth string) (jobs.UPID, error) {
 
 func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -254,7 +281,7 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 
 func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -272,13 +299,13 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 
 // StartRefresh reads the snapshots of the bucket again.
 func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
 	defer done()
 	return s.cfg.Tasks.Start(context.Background(), refreshType, name, auth, func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -292,13 +319,13 @@ func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
 
 // StartTakeOver makes the bucket ours.
 func (s *Set) StartTakeOver(name, auth string, force bool) (jobs.UPID, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return jobs.UPID{}, err
 	}
 	defer done()
 	return s.cfg.Tasks.Start(context.Background(), "take-over", name, auth, func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (s *Set) StartDoctor(name, auth string) (jobs.UPID, error) {
 // examine examines a datastore's bucket and keeps the report.
 func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
-		ti, done, err := s.useTier(name)
+		ti, done, err := s.UseTier(name)
 		if err != nil {
 			return err
 		}
@@ -153,7 +153,7 @@ func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 // Doctor returns the last report about a datastore's bucket; nil if it was
 // never examined.
 func (s *Set) Doctor(name string) (*doctor.Report, error) {
-	_, done, err := s.useTier(name)
+	_, done, err := s.UseTier(name)
 	if err != nil {
 		return nil, err
 	}

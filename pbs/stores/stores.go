@@ -182,7 +182,7 @@ func (s *Set) sync(ctx context.Context) error {
 			begun = append(begun, s.begin(want))
 		}
 	}
-	errs = append(errs, s.await(ctx, begun), s.putSchedules(state))
+	errs = append(errs, s.await(ctx, begun), s.resize(state), s.putSchedules(state))
 	s.seen = state
 	return errors.Join(errs...)
 }

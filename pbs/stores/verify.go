@@ -80,6 +80,9 @@ func (s *Set) verifyJob(j settings.VerifyJob) func(context.Context, *jobs.Task) 
 	}
 	return func(ctx context.Context, t *jobs.Task) error {
 		t.Logf("Starting datastore verify job '%s'", j.ID)
+		if j.Sample > 0 {
+			return s.sample(ctx, t, j)
+		}
 		if j.Schedule != "" {
 			t.Logf("task triggered by schedule '%s', or by hand", j.Schedule)
 		}

@@ -119,3 +119,25 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// A Writer writes no faster than a bucket lets it.
+type Writer struct {
+	Ctx    context.Context
+	W      io.Writer
+	Bucket *Bucket
+}
+
+// Write implements io.Writer.
+func (w *Writer) Write(p []byte) (n int, err error) {
+	if w.Bucket == nil {
+		return w.W.Write(p)
+	}
+	for len(p) > 0 && err == nil {
+		more := 0
+		if err = w.Bucket.Wait(w.Ctx, min(piece, len(p))); err == nil {
+			more, err = w.W.Write(p[:min(piece, len(p))])
+		}
+		n, p = n+more, p[more:]
+	}
+	return n, err
+}

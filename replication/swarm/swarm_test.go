@@ -20,6 +20,7 @@ type peer struct {
 	broken atomic.Int64  // so many streams fail after one answer
 	holds  func(chunks.Digest) bool
 
+	size      int           // bytes that arrive for a chunk, while it takes its time; 0: eight, at its end
 	slowFirst time.Duration // for one chunk on the first stream, in the place of each
 	opened    atomic.Int64
 
@@ -45,6 +46,7 @@ type pipe struct {
 	takes  time.Duration
 	sent   int
 	moved  atomic.Int64
+	began  atomic.Int64 // when the chunk did that is on its way
 	once   sync.Once
 	closed chan struct{}
 }
@@ -55,7 +57,13 @@ func (s *pipe) Ask(ds []chunks.Digest) error {
 	return nil
 }
 
-func (s *pipe) Moved() int64 { return s.moved.Load() }
+func (s *pipe) Moved() int64 {
+	n := s.moved.Load()
+	if at := s.began.Load(); at != 0 && s.size > 0 {
+		n += int64(s.size) * (time.Now().UnixNano() - at) / int64(s.takes)
+	}
+	return n
+}
 
 func (s *pipe) Close() error { s.once.Do(func() { close(s.closed); s.open.Add(-1) }); return nil }
 
@@ -64,6 +72,8 @@ func (s *pipe) Next(get func(int) ([]byte, error)) (a Answer, err error) {
 		s.shared <- struct{}{}
 		defer func() { <-s.shared }()
 	}
+	s.began.Store(time.Now().UnixNano())
+	defer s.began.Store(0)
 	select {
 	case <-time.After(s.takes):
 	case <-s.closed:
@@ -75,7 +85,7 @@ func (s *pipe) Next(get func(int) ([]byte, error)) (a Answer, err error) {
 	a.Digest = s.queue[0]
 	s.queue = s.queue[1:]
 	s.sent++
-	s.moved.Add(8)
+	s.moved.Add(int64(max(s.size, 8)))
 	if s.holds != nil && !s.holds(a.Digest) {
 		a.Err = chunks.ErrMissing
 		return a, nil
@@ -227,6 +237,24 @@ func TestSlowStreamIsNotWaitedFor(t *testing.T) {
 		st, failed, took := fetch(t, 100, 2<<20, Config{Sources: []Source{uneven}}, func(int) uint64 { return 1 })
 		if failed > 0 || took > 10*time.Second {
 			t.Errorf("%d failed after %v: %+v", failed, took, st)
+		}
+	})
+}
+
+// A line that is slow, and whose streams all move, is not asked for anything
+// twice: that would only make it slower.
+func TestSlowLineIsNotAskedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 4 << 20
+		a := &peer{name: "a", each: 20 * time.Second, size: size}
+		b := &peer{name: "b", each: 20 * time.Second, size: size}
+		for _, holders := range []func(int) uint64{func(int) uint64 { return 1 }, both} {
+			a.asked.Store(0)
+			b.asked.Store(0)
+			st, failed, _ := fetch(t, 50, size, Config{Sources: []Source{a, b}}, holders)
+			if n := a.asked.Load() + b.asked.Load(); failed > 0 || n != 50 || st.Twice > 0 {
+				t.Errorf("for 50 chunks the sources were asked for %d, and %d bytes came twice", n, st.Twice)
+			}
 		}
 	})
 }

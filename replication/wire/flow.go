@@ -9,8 +9,13 @@ import (
 // A flow decides how many bytes a peer may have on their way to us over all of
 // its streams together. TCP by itself sends more until packets are lost, and the
 // queue of a long line holds so many that afterwards it needs minutes to be fast
-// again. A flow allows more only while that makes more arrive in a round trip;
-// when the line is full the rest would wait in a queue, and delay what is urgent.
+// again. A flow allows more only while more arrives for it; when the line is full
+// the rest would wait in a queue, and delay what is urgent.
+//
+// It begins with what a usual line holds, and widens while all of that arrives in
+// one round trip. After that it tries, now and then and for a second, whether a
+// wider window brings more: round trips are longer than the shortest one for
+// reasons of their own.
 type flow struct {
 	now func() time.Time
 
@@ -21,20 +26,29 @@ type flow struct {
 	window  int              // bytes for all streams; 0: nothing is known yet
 	each    int              // bytes that a stream was allowed last
 
-	since time.Time // of what follows
-	moved int
+	since, last time.Time // of what follows: when it began, and when something came
+	moved       int
+
+	settled bool    // the first widening is over
+	before  int     // the window before the trial that goes on; 0: none does
+	rate    float64 // bytes a second, at that time
+	pause   int     // looks until the next trial
+	rest    int     // that pause, after the last trial that brought nothing
 }
 
 // What a flow begins with, and what it allows at most.
 const (
-	firstRate  = 8 << 20 // bytes a second that any line is thought to carry
+	firstRate  = 16 << 20 // bytes a second that any line is thought to carry
 	leastRTT   = 10 * time.Millisecond
 	minWindow  = 64 << 10 // of one stream
 	maxWindow  = 2 << 20
 	sendBuffer = maxWindow + 256<<10 // at the server, which has to keep what is on its way
 
-	fullShare = 0.85 // of a window that arrives in a round trip, if it is the limit
-	widen     = 1.4
+	fullShare = 0.7 // of a window that arrives in a round trip, if it is the limit
+	widen     = 1.3
+	worth     = 1.05        // times as much must a trial bring
+	lookEvery = time.Second // after the first widening; or some round trips
+	longRest  = 8
 )
 
 // opened takes a stream, which took so long to open for each round trip.
@@ -81,26 +95,55 @@ func (f *flow) owes(s *stream, yes bool) {
 	f.spread()
 }
 
-// arrived notes bytes of a stream, and widens the window if it is the limit.
+// arrived notes bytes of a stream, and looks at times how it goes.
 func (f *flow) arrived(n int) {
 	now := f.now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if now.Sub(f.last) > max(4*f.rtt, lookEvery/2) { // nobody asked, or the line was down
+		f.since, f.moved = now, 0
+	}
+	f.last = now
 	if now.Before(f.since) {
 		return
 	}
 	f.moved += n
-	took := now.Sub(f.since)
-	if took < 2*f.rtt {
+	long := 2 * f.rtt
+	if f.settled {
+		long = max(8*f.rtt, lookEvery)
+	}
+	if took := now.Sub(f.since); took >= long && f.rtt > 0 {
+		f.look(float64(f.moved) / took.Seconds())
+		f.since, f.moved = now.Add(f.rtt), 0 // what changed can be seen after a round trip
+	}
+}
+
+// look decides on the window, at which so many bytes a second arrived.
+func (f *flow) look(rate float64) {
+	full := rate*f.rtt.Seconds() >= fullShare*float64(f.window)
+	f.settled = f.settled || !full
+	switch {
+	case full:
+		f.rest, f.pause = 0, 0
+	case f.before > 0 && rate < worth*f.rate: // the trial brought nothing
+		f.window, f.before = f.before, 0
+		f.rest = min(2*f.rest+2, longRest)
+		f.pause = f.rest
+		f.spread()
+		return
+	case f.before > 0:
+		f.rest = 0
+	case f.pause > 0:
+		f.pause--
 		return
 	}
-	inTrip := float64(f.moved) * f.rtt.Seconds() / took.Seconds()
-	f.since, f.moved = now, 0
-	if took < 8*f.rtt && inTrip >= fullShare*float64(f.window) && f.share() < maxWindow {
-		f.window = int(float64(f.window) * widen)
-		f.since = now.Add(f.rtt) // until it can be seen
-		f.spread()
+	if f.window/max(f.busy, 1) >= maxWindow {
+		f.before = 0
+		return
 	}
+	f.before, f.rate = f.window, rate
+	f.window = int(float64(f.window) * widen)
+	f.spread()
 }
 
 func (f *flow) share() int { return min(max(f.window/max(f.busy, 1), minWindow), maxWindow) }

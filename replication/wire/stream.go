@@ -76,7 +76,7 @@ type lender struct {
 // Questions are read at all times, so that asking never waits for answers.
 func (l *lender) run() error {
 	l.more.L = &l.mu
-	l.size, l.sending = 1<<20, make(chan struct{}, 1)
+	l.size, l.sending = batchBytes, make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	read := make(chan error, 1)

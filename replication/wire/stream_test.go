@@ -17,7 +17,8 @@ import (
 // with those of several packs.
 type manyReaders struct {
 	Chunks
-	size int
+	size  int
+	batch func(n int) // told of each batch, if given
 }
 
 func (manyReaders) LocateMany(ds []chunks.Digest, fn func(int, pack.Ref, bool)) {
@@ -27,6 +28,9 @@ func (manyReaders) LocateMany(ds []chunks.Digest, fn func(int, pack.Ref, bool)) 
 }
 
 func (c manyReaders) GetMany(_ context.Context, ds []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	if c.batch != nil {
+		c.batch(len(ds))
+	}
 	var wg sync.WaitGroup
 	errs := make(chan error, len(ds))
 	for _, d := range ds {
@@ -92,4 +96,33 @@ func TestDeafPeerIsLeft(t *testing.T) {
 			t.Errorf("the stream ended with %v after %v", err, time.Since(began))
 		}
 	})
+}
+
+// A stream has about one batch in memory, also before it knows how large chunks
+// are; of small ones it reads many at a time.
+func TestBatchesAreBounded(t *testing.T) {
+	for _, size := range []int{4 << 20, 4 << 10} {
+		most := 0
+		near, ended := lend(manyReaders{size: size, batch: func(n int) { most = max(most, n*size) }})
+		s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
+		const n = 400
+		var ds []chunks.Digest
+		for i := range n {
+			ds = append(ds, chunks.Digest{byte(i), byte(i >> 8)})
+		}
+		asked := ds[:min(n, 64<<20/size)]
+		if err := s.Ask(asked); err != nil {
+			t.Fatal(err)
+		}
+		for range asked {
+			if _, err := s.Next(func(n int) ([]byte, error) { return make([]byte, n), nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		near.Close()
+		<-ended
+		if most > batchBytes || most < 256*size && size < 1<<20 {
+			t.Errorf("of chunks of %d bytes, %d bytes were read at a time", size, most)
+		}
+	}
 }

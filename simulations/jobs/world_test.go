@@ -225,12 +225,12 @@ func (s *site) job(c *claims.Claims) jobs.Schedule {
 	}
 	return jobs.Schedule{
 		Name: "push:nightly", Event: "*:0/5", Type: "syncjob", ID: "nightly", Auth: "root@pam",
-		Share: func(ctx context.Context, at, until time.Time, run func(context.Context) error) error {
+		Share: func(ctx context.Context, at, until time.Time, run func(context.Context, time.Time) error) error {
 			err := c.Turn(ctx, "push:nightly", at, until, all, func(ctx context.Context, f ledger.Fence) error {
 				mu.Lock()
 				slot, fence = at, f
 				mu.Unlock()
-				return run(ctx)
+				return run(ctx, c.Before("push:nightly", at))
 			})
 			if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
 				return &jobs.Elsewhere{Node: other.Node, How: other.State}

@@ -8,9 +8,10 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 )
 
-// Reads of a bucket take at most MaxRange bytes at once.
+// A pack that is read in order without a plan is read in parts of at most
+// maxWindow.
 const (
-	MaxRange  = 16 << 20
+	maxWindow = 16 << 20
 	minWindow = 2 << 20 // read ahead, doubled while reads go on in order
 )
 
@@ -49,7 +50,7 @@ func (a *Buffer) Window(number, entry uint32) int64 {
 	case st == nil:
 		return 0
 	case entry >= st.next && entry < st.next+8:
-		st.window = min(max(2*st.window, minWindow), MaxRange)
+		st.window = min(max(2*st.window, minWindow), maxWindow)
 		return st.window
 	}
 	st.window = 0

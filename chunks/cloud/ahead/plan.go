@@ -26,8 +26,9 @@ const (
 	// a little over its size.
 	fullWindow = 72 << 20
 
-	// firstWindow is where it begins. Each request quadruples it.
-	firstWindow = 8 << 20
+	// firstWindow is where it begins: who only looks at the beginning does not
+	// pay for a pack.
+	firstWindow = 16 << 20
 
 	// planBytes bounds what a plan holds: what is being read, and as much that
 	// arrives. roomBytes bounds all plans of a store.
@@ -244,7 +245,7 @@ func (p *Plan) fetch(at int, now bool) bool {
 		return false
 	}
 	wants, places = wants[:got], places[:got]
-	p.window = min(4*p.window, fullWindow)
+	p.window = fullWindow
 	for i, w := range wants {
 		p.held[w.Digest] = &piece{at: places[i], n: w.N, done: make(chan struct{})}
 		p.ahead += w.N

@@ -83,10 +83,11 @@ const (
 	Head
 	List
 	Delete
+	Restore
 	classes
 )
 
-var classNames = [...]string{"put", "get", "head", "list", "delete"}
+var classNames = [...]string{"put", "get", "head", "list", "delete", "restore"}
 
 func (c Class) String() string { return classNames[c] }
 

@@ -65,7 +65,7 @@ var hints = []struct {
 	{ErrNoBucket, "check the bucket's name, region and endpoint; if it was deleted, the local copies are still here: create it again and start the upload anew"},
 	{ErrDenied, "check the access key, its secret and its policy; uploads wait, nothing is lost"},
 	{ErrThrottled, "the rate was lowered by itself; set a request limit that the provider allows"},
-	{ErrArchived, "a lifecycle rule of the bucket moves objects to an archive; remove the rule and restore the objects at the provider"},
+	{ErrArchived, "a lifecycle rule of the bucket moves objects to an archive; remove the rule, then: holdfast datastore thaw NAME --dry-run"},
 	{ErrClock, "set the clock of this machine (NTP); S3 refuses requests that are 15 minutes off"},
 	{ErrRegion, "set the region and the endpoint that the bucket is in"},
 	{ErrListing, "nothing was changed; try again, and tell the provider if it stays so"},

@@ -22,6 +22,16 @@ func (b *Bucket) List(ctx context.Context, prefix string, fn func([]Info) error)
 
 // ListAfter is [Bucket.List] from the first key behind after.
 func (b *Bucket) ListAfter(ctx context.Context, prefix, after string, fn func([]Info) error) error {
+	return b.list(ctx, prefix, after, nil, fn)
+}
+
+// ListRestoring is [Bucket.List], and tells of objects in archives whether they
+// are being restored, or were.
+func (b *Bucket) ListRestoring(ctx context.Context, prefix string, fn func([]Info) error) error {
+	return b.list(ctx, prefix, "", []types.OptionalObjectAttributes{types.OptionalObjectAttributesRestoreStatus}, fn)
+}
+
+func (b *Bucket) list(ctx context.Context, prefix, after string, also []types.OptionalObjectAttributes, fn func([]Info) error) error {
 	var token *string
 	last := ""
 	for {
@@ -30,7 +40,7 @@ func (b *Bucket) ListAfter(ctx context.Context, prefix, after string, fn func([]
 		err := b.try(ctx, "list", prefix, func(ctx context.Context, _ *watch) error {
 			in := &s3.ListObjectsV2Input{
 				Bucket: b.name(), Prefix: b.key(prefix), ContinuationToken: token,
-				EncodingType: types.EncodingTypeUrl,
+				EncodingType: types.EncodingTypeUrl, OptionalObjectAttributes: also,
 			}
 			if after != "" && token == nil {
 				in.StartAfter = b.key(after)
@@ -90,10 +100,14 @@ func (b *Bucket) page(out *s3.ListObjectsV2Output, prefix, last string) ([]Info,
 			return nil, fmt.Errorf("%w: key %q behind %q", ErrListing, full, last)
 		}
 		last = key
-		page = append(page, Info{
+		info := Info{
 			Key: key, Size: aws.ToInt64(o.Size), ETag: aws.ToString(o.ETag),
 			Class: string(o.StorageClass), Time: aws.ToTime(o.LastModified),
-		})
+		}
+		if r := o.RestoreStatus; r != nil {
+			info.Restoring, info.Restored = aws.ToBool(r.IsRestoreInProgress), aws.ToTime(r.RestoreExpiryDate)
+		}
+		page = append(page, info)
 	}
 	return page, nil
 }

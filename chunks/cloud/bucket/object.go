@@ -30,6 +30,9 @@ type Info struct {
 	ETag  string
 	Class string // storage class, where the store tells
 	Time  time.Time
+
+	Restoring bool      // a copy that can be read is being made: of [Bucket.ListRestoring] only
+	Restored  time.Time // until when there is one; zero: there is none
 }
 
 // A Body is what an upload sends. It is read again for another attempt.

@@ -104,6 +104,8 @@ func classOf(r *http.Request) Class {
 		return Get
 	case r.Method == http.MethodPut:
 		return Put
+	case r.Method == http.MethodPost && q.Has("restore"):
+		return Restore
 	}
 	return Delete // DELETE, and POST ?delete
 }

@@ -113,7 +113,7 @@ func classes(ctx context.Context, x *exam) {
 		what := fmt.Sprintf("%d objects%s (%s) are in %s", c.Objects, at, size(c.Bytes), class)
 		switch {
 		case slices.Contains(unreadable, class):
-			x.find(Critical, what, "They cannot be read: what needs them cannot be restored, verified or compacted.", "remove the rule that moved them, then restore them with S3 Batch Operations, or one by one: aws s3api restore-object --bucket "+x.name+" --key KEY --restore-request Days=14,GlacierJobParameters={Tier=Bulk}")
+			x.find(Critical, what, "They cannot be read: what needs them cannot be restored, verified or compacted.", "remove the rule that moved them, then: holdfast datastore thaw NAME --dry-run; where no datastore is, aws s3api restore-object --bucket "+x.name+" --key KEY --restore-request Days=14,GlacierJobParameters={Tier=Bulk}")
 		case class == "GLACIER_IR":
 			x.find(Warning, what, "Reading them is billed by the gigabyte.", "remove the rule that moved them; compaction brings them back in time")
 		}

@@ -67,7 +67,8 @@ func (q *Queue) Waiting() (waiting map[format.ID]string, err error) {
 
 func (q *Queue) name(id format.ID, ext string) string { return q.path(id.String() + ext) }
 
-// Clean removes what a crash left half written.
+// Clean removes what a crash left half written: also rows without their pack,
+// whose chunks are still on the disk and are packed anew.
 func (q *Queue) Clean() error {
 	waiting, err := q.Waiting()
 	if err != nil {
@@ -77,10 +78,14 @@ func (q *Queue) Clean() error {
 	if err != nil {
 		return err
 	}
+	packed := map[string]bool{}
+	for _, f := range files {
+		packed[f.Name()] = true
+	}
 	for _, f := range files {
 		var id format.ID
 		stem, _, _ := strings.Cut(f.Name(), ".")
-		if id.UnmarshalText([]byte(stem)) == nil && waiting[id] == Ready && !disk.IsTemp(f.Name()) {
+		if id.UnmarshalText([]byte(stem)) == nil && waiting[id] == Ready && packed[stem+packExt] && !disk.IsTemp(f.Name()) {
 			continue
 		}
 		if strings.HasSuffix(f.Name(), Done) {
@@ -186,6 +191,9 @@ func (q *Queue) Drop() error { return q.remove(q.path("new" + packExt)) }
 // The rows come last, and with them the pack is in the queue.
 func (q *Queue) Push(p layout.Pack) error {
 	if err := q.FS.Rename(q.path("new"+packExt), q.name(p.ID, packExt)); err != nil {
+		return err
+	}
+	if err := q.FS.SyncDir(q.Dir); err != nil { // else a power cut may leave rows without a pack
 		return err
 	}
 	return disk.WriteFileAtomic(q.FS, q.name(p.ID, Ready), layout.EncodeIndex([]layout.Pack{p}), 0o640)

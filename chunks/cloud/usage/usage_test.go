@@ -46,6 +46,12 @@ func TestTheBookOutlivesARestart(t *testing.T) {
 		t.Errorf("the book has %s, want %s", got, want)
 	}
 	b.Reset("near", at("2026-11-02 00:00:00"))
+	if err := b.Save(); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = Open(disk.OS{}, file); err != nil {
+		t.Fatal(err)
+	}
 	if a := b.Account("near"); a.Total.Total() != 0 || a.Months["2026-11"].In != 20 || !a.Since.Equal(at("2026-11-02 00:00:00")) {
 		t.Errorf("after a reset: %+v", a)
 	}

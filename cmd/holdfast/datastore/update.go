@@ -69,6 +69,9 @@ var nodeFlags = []daemon.Flag{
 	{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
 	{Name: "expected-age", Usage: "tell when a group's newest snapshot is older: 36h, 8d"},
 	{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
+	{Name: "cache-size", Usage: "of a datastore with a bucket: bytes that copies of chunks take at most; holds at once"},
+	{Name: "offload-after", Usage: "of a datastore with a bucket: how old backups are when they leave the disk: 0, 7d, 28d"},
+	{Name: "offload-schedule", Usage: "of a datastore with a bucket: when it is looked for what is old enough: hourly, '06:00'"},
 	{Name: "delete", Usage: "settings to be set back to their default", Kind: daemon.List},
 	{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
 }
@@ -125,6 +128,10 @@ func updateNamed(o *cli.Options, cmd *cobra.Command, name string, given []said) 
 			continue
 		}
 		params.Set(s.name, s.value)
+	}
+	if params.Has("cache-size") { // as PBS calls it
+		params.Set("max-cache-size", params.Get("cache-size"))
+		params.Del("cache-size")
 	}
 	return setNamed(o, cmd, name, params)
 }

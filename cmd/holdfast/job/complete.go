@@ -32,7 +32,7 @@ func completeIDs(o *cli.Options) cobra.CompletionFunc {
 
 // completeFlags has the flags of a job that name nodes and datastores complete.
 func completeFlags(o *cli.Options, cmd *cobra.Command) {
-	for flag, from := range map[string][2]string{"remote": {"/holdfast/members", "name"}, "store": {"/config/datastore", "name"}, "remote-store": {"/config/datastore", "name"}} {
+	for flag, from := range map[string][2]string{"remote": {"/holdfast/members", "name"}, "store": {"/config/datastore", "name"}, "to": {"/config/datastore", "name"}, "remote-store": {"/config/datastore", "name"}} {
 		if cmd.Flags().Lookup(flag) == nil {
 			continue
 		}

@@ -1,5 +1,5 @@
 // Package job has the verbs about what the node does by itself, whatever kind of
-// job it is: pulls from other nodes, prunes and verifications. The same jobs are
+// job it is: pulls from other nodes, offloads to a bucket, prunes and verifications. The same jobs are
 // reached as in proxmox-backup-manager with sync-job, prune-job and verify-job.
 package job
 
@@ -30,17 +30,21 @@ type kind struct {
 
 var kinds = []kind{
 	{"pull", "sync", "a", schedule.SyncFlags, []string{"store", "remote-store"}},
+	{"offload", "offload", "an", schedule.OffloadFlags, []string{"store", "to"}},
 	{"prune", "prune", "a", schedule.PruneFlags, []string{"store", "schedule"}},
 	{"verify", "verify", "a", schedule.VerifyFlags, []string{"store"}},
 }
 
+// push is a sync job the other way round.
+var push = kind{"push", "sync", "a", schedule.SyncFlags, []string{"store", "remote", "remote-store"}}
+
 // New returns the verbs.
 func New(o *cli.Options) *cobra.Command {
 	create := cli.Group("create", "make a job")
-	for _, k := range kinds {
+	for _, k := range append(slices.Clone(kinds), push) {
 		create.AddCommand(k.create(o))
 	}
-	return cli.Group("job", "what this node does by itself: pull copies from other sites, prune, verify",
+	return cli.Group("job", "what this node does by itself: pull copies from other sites, offload to a bucket, prune, verify",
 		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newWhy(o), newRule(o), newLog(o), newStop(o))
 }
 
@@ -61,6 +65,9 @@ func where(cmd *cobra.Command) url.Values {
 	return url.Values{}
 }
 
+// notForPush are the flags of sync jobs that only pulls have.
+var notForPush = []string{"sync-direction", "rate-in", "burst-in", "on-change", "sources", "resync-corrupt"}
+
 func (k kind) create(o *cli.Options) *cobra.Command {
 	flags := slices.Clone(k.flags)
 	for i := range flags {
@@ -73,6 +80,15 @@ func (k kind) create(o *cli.Options) *cobra.Command {
 	if k.name == "pull" {
 		v.Flags = append(v.Flags, daemon.Flag{Name: onNode, Usage: "the node whose job it is to be, where --store is; default: this one"})
 		v.Example = "  holdfast job create pull home-to-dc --remote home --remote-store main --store main --ns home --schedule '05:00' --rate-in 20MiB"
+	}
+	if k.name == "offload" {
+		v.Example = "  holdfast job create offload up --store main --to cloud --after 7d --schedule '06:00'"
+	}
+	if k.name == "push" {
+		v.Flags = slices.DeleteFunc(v.Flags, func(f daemon.Flag) bool { return slices.Contains(notForPush, f.Name) })
+		v.Fixed = map[string]string{"sync-direction": "push"}
+		v.Long = "What is in --store goes to --remote-store of --remote, which is a Proxmox Backup Server or a\nnode of another cluster (see remote create), and belongs to the user of the remote there."
+		v.Example = "  holdfast job create push offsite --store main --remote office --remote-store backup --remote-ns home --schedule '05:00' --rate-out 20MiB"
 	}
 	cmd := v.Command(o)
 	completeFlags(o, cmd)
@@ -110,6 +126,9 @@ func all(ctx context.Context, c *admin.Client, where url.Values) ([]found, error
 			f := found{kind: k, raw: raw}
 			if err := json.Unmarshal(raw, &f.fields); err != nil {
 				return nil, fmt.Errorf("a %s job makes no sense: %w", k.name, err)
+			}
+			if f.text("sync-direction") == "push" {
+				f.name = push.name
 			}
 			list = append(list, f)
 		}

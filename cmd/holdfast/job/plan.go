@@ -54,7 +54,10 @@ type group struct {
 }
 
 func newPlan(o *cli.Options) *cobra.Command {
-	cmd := verb(o, "plan ID", "print what a pull job would do now, and why", func(cmd *cobra.Command, c *admin.Client, f found) error {
+	cmd := verb(o, "plan ID", "print what a pull or offload job would do now, and why", func(cmd *cobra.Command, c *admin.Client, f found) error {
+		if f.name == "offload" {
+			return planOffload(o, cmd, c, f)
+		}
 		if f.name != "pull" {
 			return cli.Usage(fmt.Errorf("%s is a %s job, which has no plan", f.text("id"), f.name))
 		}

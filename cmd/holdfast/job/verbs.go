@@ -58,12 +58,19 @@ func place(store, ns string) string {
 	return store + ":" + ns
 }
 
-// from is where a pull takes its copies.
+// from is where a pull takes its copies, and to where an offload brings them.
 func (f found) from() string {
+	if to := f.text("to"); to != "" {
+		return "to " + place(to, f.text("to-ns"))
+	}
 	if f.text("remote-store") == "" {
 		return "-"
 	}
-	return cmp.Or(f.text("remote"), "here") + "/" + place(f.text("remote-store"), f.text("remote-ns"))
+	from := cmp.Or(f.text("remote"), "here")
+	if f.name == push.name {
+		from = "to " + from
+	}
+	return from + "/" + place(f.text("remote-store"), f.text("remote-ns"))
 }
 
 func (f found) when() string {

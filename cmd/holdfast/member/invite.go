@@ -1,6 +1,8 @@
 package member
 
 import (
+	"context"
+	"crypto/ed25519"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,9 +31,10 @@ func NewInvite(o *cli.Options) *cobra.Command {
 
 func newCreate(o *cli.Options) *cobra.Command {
 	s := &signer{o: o}
-	var role, site, comment string
+	var role, site, comment, replaces string
 	var ttl time.Duration
 	var uses int
+	var approve bool
 	cmd := &cobra.Command{
 		Use: "create", Short: "make a token that a machine joins with", Args: cli.NoArgs,
 		Long: `The token is as secret as a password until it is used or has expired. Roles that may
@@ -45,20 +48,31 @@ datastore, and needs next to nothing: with two sites, have one at a third place.
 					params.Set(name, value)
 				}
 			}
+			if approve {
+				params.Set("approve", "1")
+			}
 			c := daemon.Client(o)
 			defer c.Close()
 			key, err := s.key()
+			if replaces != "" {
+				if err == nil {
+					err = replace(cmd.Context(), s, c, key, replaces, params)
+				}
+				if err != nil {
+					return err
+				}
+			}
 			var r admin.Result
 			switch {
-			case err == nil:
+			case err == nil && !approve:
 				r, err = s.call(cmd.Context(), c, key, operator.Invite, http.MethodPost, invitesPath, params)
-			case role == "replica" || role == "follower":
+			case role == "replica" || role == "follower" || approve:
 				r, err = daemon.Call(cmd.Context(), c, http.MethodPost, invitesPath, params)
 			}
 			if err != nil {
 				return err
 			}
-			return printInvite(o, r)
+			return printInvite(o, r, replaces)
 		},
 	}
 	flags := cmd.Flags()
@@ -67,22 +81,50 @@ datastore, and needs next to nothing: with two sites, have one at a third place.
 	flags.StringVar(&comment, "comment", "", "what it is for")
 	flags.DurationVar(&ttl, "ttl", time.Hour, "how long it is good, at most 168h")
 	flags.IntVar(&uses, "uses", 1, "how many machines may join with it, at most 20")
+	flags.StringVar(&replaces, "replaces", "", "name of a lost node, which is removed, and whose place, role and site who joins takes")
+	flags.BoolVar(&approve, "approve", false, "whoever joins waits until it is approved: holdfast member approve")
 	s.flag(cmd)
 	return cmd
 }
 
-func printInvite(o *cli.Options, r admin.Result) error {
+// replace removes a lost node, unless that is done, and has an invite be for its
+// place.
+func replace(ctx context.Context, s *signer, c *admin.Client, key ed25519.PrivateKey, name string, params url.Values) error {
+	var m struct{ Role, Site, State string }
+	if err := daemon.Get(ctx, c, memberPath, url.Values{"member": {name}}, &m); err != nil {
+		return err
+	}
+	params.Set("role", m.Role)
+	params.Set("site", m.Site)
+	if params.Get("comment") == "" {
+		params.Set("comment", "takes the place of "+name)
+	}
+	if m.State == "removed" {
+		return nil
+	}
+	return removeWith(ctx, s, c, key, func() url.Values { return url.Values{"member": {name}, "eject": {"true"}} })
+}
+
+func printInvite(o *cli.Options, r admin.Result, replaces string) error {
 	var m struct {
 		ID, Token, Role, Advice string
 		Expires                 int64
+		Approve                 bool
 	}
 	if err := r.Into(&m); err != nil {
 		return err
 	}
+	as := "--name NAME --site SITE"
+	if replaces != "" {
+		as = "--replaces " + replaces
+	}
 	return o.Print(r.Data, func(w io.Writer) {
 		fmt.Fprintf(w, "%s\n", m.Token)
-		fmt.Fprintf(o.Err, "\ninvite %s for a node in the role %s, good until %s\non the other machine:\n  holdfast node join TOKEN --name NAME --site SITE\n",
-			m.ID, m.Role, time.Unix(m.Expires, 0).Format("2006-01-02 15:04"))
+		fmt.Fprintf(o.Err, "\ninvite %s for a node in the role %s, good until %s\non the other machine:\n  holdfast node join TOKEN %s\n",
+			m.ID, m.Role, time.Unix(m.Expires, 0).Format("2006-01-02 15:04"), as)
+		if m.Approve {
+			fmt.Fprintln(o.Err, "then, here:\n  holdfast member approve NAME      # compare the identity with what node join printed there")
+		}
 		if m.Advice != "" {
 			fmt.Fprintf(o.Err, "note: %s\n", m.Advice)
 		}

@@ -46,6 +46,11 @@ func New(o *cli.Options) *cobra.Command {
 			Use: "return MEMBER", Short: "take a drained member back", Method: http.MethodPut, Path: memberPath,
 			Args: []string{"member"}, Fixed: map[string]string{"state": "active"}, Done: "member {member} takes part again",
 		}.Command(o),
+		newApprove(o),
+		daemon.Verb{
+			Use: "deny MEMBER", Short: "turn away a machine that waits for approval", Method: http.MethodPut, Path: memberPath,
+			Args: []string{"member"}, Fixed: map[string]string{"state": "removed"}, Done: "{member} is turned away; it joins only with a new key and a new token",
+		}.Command(o),
 		newVote(o, "promote", true, "let a member vote"),
 		newVote(o, "demote", false, "take the vote from a member for good"),
 		newRemove(o, "remove", false), newRemove(o, "eject", true), newRecover(o),

@@ -93,6 +93,17 @@ var (
 	VerifyFlags = flags(scope, []daemon.Flag{
 		{Name: "ignore-verified", Usage: "leave out what was verified; default: yes", Kind: daemon.Bool},
 		{Name: "outdated-after", Usage: "days after which it is verified again all the same", Kind: daemon.Int},
+		{Name: "sample", Usage: "of a datastore with a bucket read only so many stretches by chance, about a request each; 0: all", Kind: daemon.Int},
+	})
+	OffloadFlags = flags(scope, []daemon.Flag{
+		{Name: "to", Usage: "the datastore whose home is a bucket"},
+		{Name: "to-ns", Usage: "the namespace there; default: the root"},
+		{Name: "after", Usage: "only snapshots that are at least so old: 7d, 36h; default: all"},
+		{Name: "group-filter", Usage: "only such groups: type:vm, group:vm/100, regex:EXPRESSION; all but such with exclude: before it", Kind: daemon.Repeat},
+		{Name: "owner", Usage: "whose the copies are; default: root@pam"},
+		{Name: "verified-only", Usage: "only snapshots whose last verification was fine", Kind: daemon.Bool},
+		{Name: "transfer-last", Usage: "of each group only the newest so many", Kind: daemon.Int},
+		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
 	})
 	SyncFlags = flags([]daemon.Flag{
 		{Name: "remote", Usage: "the node that has what is to be copied, by its name; default: this one"},
@@ -109,11 +120,15 @@ var (
 		{Name: "worker-threads", Usage: "groups that are copied at the same time, 1 to 32; default 1", Kind: daemon.Int},
 		{Name: "rate-in", Usage: "bytes a second that it may fetch: 20MiB"},
 		{Name: "burst-in", Usage: "bytes that may come at once after a pause"},
+		{Name: "rate-times", Usage: "lower rates for parts of the week, the first that is now counts: 'mon..fri 8-18=5MiB'", Kind: daemon.Repeat},
+		{Name: "max-delay", Usage: "how much longer than usual round trips may get before it fetches more slowly; off: any; default 100ms"},
 		{Name: "run-on-mount", Usage: "run it when its datastore becomes available", Kind: daemon.Bool},
 		{Name: "unmount-on-done", Usage: "take the datastore out of service after a run that began so", Kind: daemon.Bool},
 		{Name: "on-change", Usage: "run it when something is new at the source; --schedule on-change is the same", Kind: daemon.Bool},
 		{Name: "sources", Usage: "who else gives chunks: NODE, NODE:STORE, or any for all that have some", Kind: daemon.List},
-		{Name: "sync-direction", Usage: "pull"},
+		{Name: "rate-out", Usage: "bytes a second that a push may send: 20MiB"},
+		{Name: "burst-out", Usage: "bytes that may go at once after a pause"},
+		{Name: "sync-direction", Usage: "pull, or push: from here to a remote"},
 		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
 	})
 )

@@ -116,6 +116,7 @@ func TestRecordedAnswers(t *testing.T) {
 		{"admin@pbs", "POST /access/users", "userid=admin%40pbs", 400, "user 'admin@pbs' already exists."},
 		{"admin@pbs", "POST /access/users", "userid=u1%40pbs&password=x", 400, "parameter verification failed - 'password': value must be at least 8 characters long"},
 		{"admin@pbs", "GET /access/users/ghost@pbs", "", 400, "no such user 'ghost@pbs'"},
+		{"admin@pbs", "POST /access/users/vault@node/token/tok", "", 400, "vault@node is the account of a node: it says what that node may read, and nobody logs in with it; make a user in the realm pbs"},
 		{"admin@pbs", "POST /access/users/admin@pbs/token/tok", "", 400, "token 'tok' for user 'admin@pbs' already exists."},
 		{"admin@pbs", "DELETE /access/users/ghost@pbs", "", 400, "user 'ghost@pbs' does not exist."},
 		{"reader@pbs", "DELETE /access/users/admin@pbs", "", 403, "permission check failed"},

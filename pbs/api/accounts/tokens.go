@@ -2,6 +2,7 @@ package accounts
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
@@ -70,6 +71,9 @@ func (a *api) addToken(ctx context.Context, c *rest.Call) (any, error) {
 	digest := value(text(c, "digest"))
 	if err := c.Err(); err != nil {
 		return nil, err
+	}
+	if t.ID.Realm() == access.RealmNode {
+		return nil, upgrade.Errorf(http.StatusBadRequest, "%s is the account of a node: it says what that node may read, and nobody logs in with it; make a user in the realm pbs", t.ID.User())
 	}
 	v, err := a.AddToken(ctx, t, digest)
 	if err != nil {

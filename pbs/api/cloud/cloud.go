@@ -54,6 +54,8 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: post, Path: own + "/take-over", Need: rest.Any(access.PrivDatastoreAllocate, acl), Handle: a.takeOver},
 		{Method: post, Path: own + "/doctor", Need: works, Handle: a.examine},
 		{Method: get, Path: own + "/doctor", Need: rest.Any(access.PrivDatastoreAudit, acl), Handle: a.report},
+		{Method: get, Path: own + "/thaw", Need: works, Handle: a.planThaw},
+		{Method: post, Path: own + "/thaw", Need: works, Handle: a.thaw},
 		{Method: get, Path: own + "/cloud", Need: rest.Any(access.PrivDatastoreAudit, acl), Handle: a.cloud},
 	}
 }

@@ -117,6 +117,10 @@ func backendParts(p *upgrade.Params, d *stores.Described) {
 		if !p.Has(name) {
 			continue
 		}
+		if d.Name != "" && d.Backend.IsZero() {
+			p.Fail(name, "datastore '%s' has no bucket", d.Name)
+			continue
+		}
 		_ = upgrade.Parsed(p, name, func(text string) (struct{}, error) { return struct{}{}, d.Backend.Set(name, text) })
 	}
 }

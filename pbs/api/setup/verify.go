@@ -99,6 +99,9 @@ func setVerify(p *upgrade.Params, j *settings.VerifyJob) {
 	if p.Has("outdated-after") {
 		j.OutdatedAfter = number(p, "outdated-after", 0, math.MaxInt32)
 	}
+	if n := number(p, "sample", 0, 100_000); n != nil {
+		j.Sample = *n
+	}
 	if n := number(p, "read-threads", 1, 32); n != nil {
 		j.ReadThreads = *n
 	}
@@ -123,6 +126,8 @@ func resetVerify(j *settings.VerifyJob, name string) bool {
 		j.IgnoreVerified = nil
 	case "outdated-after":
 		j.OutdatedAfter = nil
+	case "sample":
+		j.Sample = 0
 	case "read-threads":
 		j.ReadThreads = 0
 	case "verify-threads":

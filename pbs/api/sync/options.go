@@ -41,7 +41,7 @@ func set(p *upgrade.Params, j *settings.SyncJob) {
 	if p.Has("worker-threads") {
 		j.WorkerThreads = int(p.Int("worker-threads", 1, settings.MaxWorkers))
 	}
-	for name, to := range map[string]*string{"rate-in": &j.RateIn, "burst-in": &j.BurstIn} {
+	for name, to := range map[string]*string{"rate-in": &j.RateIn, "burst-in": &j.BurstIn, "rate-out": &j.RateOut, "burst-out": &j.BurstOut} {
 		if p.Has(name) {
 			*to = upgrade.Parsed(p, name, amount)
 		}
@@ -66,6 +66,30 @@ func set(p *upgrade.Params, j *settings.SyncJob) {
 	}
 	if p.Has("sources") {
 		j.Sources = slices.Clone(p.Texts("sources"))
+	}
+	setPace(p, j)
+}
+
+// setPace sets how fast a job is, at what time.
+func setPace(p *upgrade.Params, j *settings.SyncJob) {
+	if p.Has("max-delay") {
+		j.MaxDelay = upgrade.Parsed(p, "max-delay", func(text string) (string, error) {
+			_, err := settings.ParseDelay(text)
+			return text, err
+		})
+	}
+	if !p.Has("rate-times") {
+		return
+	}
+	j.RateTimes = nil
+	for _, text := range p.Texts("rate-times") {
+		if text == "" {
+			continue // how a client says that there are none
+		}
+		if _, _, err := traffic.ParseTimed(text); err != nil {
+			p.Fail("rate-times", "%v", err)
+		}
+		j.RateTimes = append(j.RateTimes, text)
 	}
 }
 
@@ -110,12 +134,15 @@ func reset(j *settings.SyncJob, name string) bool {
 		return true
 	}
 	texts := map[string]*string{
-		"remote": &j.Remote, "owner": &j.Owner, "comment": &j.Comment, "rate-in": &j.RateIn, "burst-in": &j.BurstIn, "sync-direction": &j.SyncDirection,
+		"remote": &j.Remote, "owner": &j.Owner, "comment": &j.Comment, "rate-in": &j.RateIn, "burst-in": &j.BurstIn, "rate-out": &j.RateOut, "burst-out": &j.BurstOut, "sync-direction": &j.SyncDirection, "max-delay": &j.MaxDelay,
 	}
 	if text := texts[name]; text != nil {
 		*text = ""
 		if name == "rate-in" {
 			j.BurstIn = "" // which is none without a rate
+		}
+		if name == "rate-out" {
+			j.BurstOut = ""
 		}
 		return true
 	}
@@ -140,6 +167,8 @@ func reset(j *settings.SyncJob, name string) bool {
 		j.OnChange = false
 	case "sources":
 		j.Sources = nil
+	case "rate-times":
+		j.RateTimes = nil
 	default:
 		return false
 	}
@@ -181,10 +210,8 @@ func filters(p *upgrade.Params) []string {
 
 func direction(text string) (string, error) {
 	switch text {
-	case "pull":
+	case "pull", "push":
 		return text, nil
-	case "push":
-		return "", errors.New("only pull is offered: data moves to who asks for it")
 	}
 	return "", errors.New("value '" + text + "' is not defined in the enumeration.")
 }

@@ -86,6 +86,9 @@ func sees(c *rest.Call, j settings.SyncJob) bool {
 
 // require fails if the caller may not run such a job.
 func require(c *rest.Call, j settings.SyncJob) error {
+	if j.Pushes() {
+		return requirePush(c, j)
+	}
 	here := []string{"datastore", j.Store, string(j.NS)}
 	read := access.PrivRemoteRead
 	if j.Remote == "" {
@@ -109,6 +112,32 @@ func require(c *rest.Call, j settings.SyncJob) error {
 		}
 	}
 	return nil
+}
+
+// requirePush does so for a job that pushes (features rows 75 to 77).
+func requirePush(c *rest.Call, j settings.SyncJob) error {
+	here := []string{"datastore", j.Store, string(j.NS)}
+	there := []string{"remote", j.Remote, j.RemoteStore, string(j.RemoteNS)}
+	if err := c.Require(access.PrivRemoteAudit, "remote", j.Remote); err != nil {
+		return err
+	}
+	if err := c.Require(access.PrivRemoteDatastoreBackup, there...); err != nil {
+		return err
+	}
+	if settings.Is(j.RemoveVanished) {
+		if err := c.Require(access.PrivRemoteDatastorePrune, there...); err != nil {
+			return err
+		}
+	}
+	if access.AuthID(j.OwnerOrRoot()) != c.Who { // it reads as somebody else
+		if err := c.Require(access.PrivDatastoreModify, here...); err != nil {
+			return err
+		}
+	}
+	if c.May(access.PrivDatastoreRead, here...) && c.May(access.PrivDatastoreAudit, here...) {
+		return nil
+	}
+	return c.Require(access.PrivDatastoreBackup, here...)
 }
 
 func withDigest(data any, all []settings.SyncJob) rest.Answer {
@@ -292,13 +321,38 @@ func (a *api) check(c *rest.Call, j settings.SyncJob) error {
 	if err := j.Check(); err != nil {
 		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
 	}
-	if _, err := a.on(c); err != nil || j.Remote == "" {
+	if access.AuthID(j.Owner).Realm() == access.RealmNode {
+		return upgrade.Errorf(http.StatusBadRequest, "owner %s is the account of a node, which owns no backups and never logs in: take a user or an API token", j.Owner)
+	}
+	s, err := a.on(c)
+	if err != nil {
 		return err
 	}
-	if err := a.Runner.Known(j.Remote); err != nil {
-		return upgrade.Errorf(http.StatusBadRequest, "%w", err)
+	if j.Pushes() {
+		if _, is := s.State().Remote(j.Remote); !is {
+			return upgrade.Errorf(http.StatusBadRequest, "there is no remote '%s': nothing is pushed to the nodes of this mesh, which fetch what they are to have", j.Remote)
+		}
+		return nil
+	}
+	for _, node := range nodes(j) {
+		if err := a.Runner.Known(node); err != nil {
+			return upgrade.Errorf(http.StatusBadRequest, "%w", err)
+		}
 	}
 	return nil
+}
+
+// nodes are those that a job names.
+func nodes(j settings.SyncJob) (all []string) {
+	if j.Remote != "" {
+		all = append(all, j.Remote)
+	}
+	for _, s := range j.Sources {
+		if node, _, _ := strings.Cut(s, ":"); s != settings.AnySource {
+			all = append(all, node)
+		}
+	}
+	return all
 }
 
 func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {

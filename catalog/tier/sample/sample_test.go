@@ -1,0 +1,90 @@
+package sample
+
+import (
+	"context"
+	"math/rand/v2"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/catalog/manifest"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+)
+
+// A sample takes about a request for each stretch, and sees a byte that changed in
+// the bucket, whatever the cache says; what is damaged is denied.
+func TestSample(t *testing.T) {
+	must := func(errs ...error) {
+		t.Helper()
+		for _, err := range errs {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	proxy := cloudtest.Front(t, cloudtest.Start(t))
+	key, err := seal.NewIdentity()
+	must(err)
+	cfg := tier.Config{Dir: filepath.Join(t.TempDir(), "x"), Bucket: cloudtest.Open(t, proxy.URL), Node: "home", Key: key, CacheBytes: 8 << 20}
+	must(tier.Create(t.Context(), cfg, false, key.String()))
+	tr, err := tier.Open(t.Context(), cfg)
+	must(err)
+	defer func() { must(tr.Close()) }()
+
+	const size, n = 64 << 10, 64
+	snap := naming.Snapshot{Group: naming.Group{Type: naming.VM, ID: "100"}, Time: 1700000000}
+	w, err := tr.Datastore().Begin(context.Background(), "", snap, "root@pam")
+	must(err)
+	b, err := chunks.NewFixedBuilder(n*size, size)
+	must(err)
+	part := make([]byte, size)
+	rng := rand.NewChaCha8([32]byte{1})
+	for i := range n {
+		rng.Read(part)
+		blob, err := chunks.Encode(nil, part, chunks.EncodeOptions{})
+		must(err)
+		_, err = w.Session().Put(t.Context(), chunks.Sum(part), blob)
+		must(err, b.Put(int64(i*size), size, chunks.Sum(part)))
+	}
+	x, err := b.Finish(chunks.NewUUID(), time.Unix(1, 0))
+	must(err)
+	m := manifest.New(snap)
+	must(w.PutIndex("disk.img.fidx", x), m.Add(manifest.File{Name: "disk.img.fidx", CryptMode: manifest.None, Size: uint64(x.Size()), Csum: x.Csum()}), w.Finish(t.Context(), m))
+
+	opt := Options{Depth: -1, Stretches: 6, Random: rand.New(rand.NewPCG(1, 2))}
+	r, err := Run(t.Context(), tr.Datastore(), opt)
+	if err != nil || r.Stretches != 0 {
+		t.Fatalf("all is on the disk still: %+v, %v", r, err)
+	}
+	_, err = tr.Offload(t.Context(), tier.OffloadOptions{})
+	must(err)
+	proxy.Reset()
+	r, err = Run(t.Context(), tr.Datastore(), opt)
+	if err != nil || r.Stretches != 6 || r.Chunks < 6 || r.Bad() != 0 || proxy.Total() > 8 {
+		t.Errorf("%+v with %d requests: %v", r, proxy.Total(), err)
+	}
+
+	proxy.On(func(q cloudtest.Request) *cloudtest.Fault {
+		if q.Class == "get" && strings.Contains(q.Key, "/p/") {
+			return &cloudtest.Fault{Flip: 200}
+		}
+		return nil
+	})
+	var told []string
+	opt.Bad = func(text string) { told = append(told, text) }
+	r, err = Run(t.Context(), tr.Datastore(), opt)
+	if err != nil || r.Damaged == 0 || len(told) != r.Bad() || tr.Datastore().Chunks().Quarantined().Len() != r.Damaged {
+		t.Errorf("flipped bytes: %+v, %v, %d denied: %v", r, told, tr.Datastore().Chunks().Quarantined().Len(), err)
+	}
+
+	proxy.On(func(cloudtest.Request) *cloudtest.Fault { return &cloudtest.Fault{Status: 403, Code: "AccessDenied"} })
+	before := tr.Datastore().Chunks().Quarantined().Len()
+	if _, err = Run(t.Context(), tr.Datastore(), opt); err == nil || tr.Datastore().Chunks().Quarantined().Len() != before {
+		t.Errorf("a bucket that cannot be read: %v, and chunks are denied for it", err)
+	}
+}

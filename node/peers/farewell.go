@@ -1,0 +1,89 @@
+package peers
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/mesh/frame"
+	"github.com/holdfast-mesh/holdfast/mesh/host"
+)
+
+// farewell is the protocol by which a node that was removed learns that: who was
+// cut off hears nothing else of the cluster, and would take it for unreachable.
+// It asks with the length of its chain, and is told the links behind that, which
+// operators have signed.
+const farewell = "/holdfast/farewell/1"
+
+type (
+	farewellAsk struct {
+		Count uint64 `cbor:"1,keyasint"`
+	}
+	farewellAnswer struct {
+		Links [][]byte `cbor:"1,keyasint,omitempty"`
+	}
+)
+
+const (
+	farewellEvery = 10 * time.Second // between questions, while nothing is heard
+	farewellTime  = 10 * time.Second // for one of them
+	maxFarewell   = 4 << 20
+)
+
+// answerFarewell tells a node that was removed, and nobody else.
+func (l *Link) answerFarewell(_ context.Context, in host.Inbound) {
+	in.SetDeadline(time.Now().Add(farewellTime))
+	var q farewellAsk
+	if err := frame.Read(in, 64, &q); err != nil {
+		return
+	}
+	var a farewellAnswer
+	if c := l.cluster; !(members{c}).Member(in.Node) && c.RemovalSigned(in.Node) {
+		a.Links = c.Roster().Links(q.Count)
+	}
+	_ = frame.Write(in, a) // who hung up asks again
+}
+
+// awaitFarewell asks the others whether this node was removed, while it hears
+// nothing of the cluster, and returns when it was.
+func (l *Link) awaitFarewell(ctx context.Context) {
+	tick := time.NewTicker(farewellEvery)
+	defer tick.Stop()
+	for !l.cluster.Gone() {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if time.Since(l.cluster.Group().Status().LeaderSeen) < 2*farewellEvery {
+			continue
+		}
+		for _, node := range l.cluster.Nodes() {
+			if node != l.self.NodeID() && !l.cluster.Gone() {
+				l.askFarewell(ctx, node)
+			}
+		}
+	}
+}
+
+func (l *Link) askFarewell(ctx context.Context, node string) {
+	ctx, cancel := context.WithTimeout(ctx, farewellTime)
+	defer cancel()
+	conn, err := l.host.Open(ctx, node, farewell)
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	conn.SetDeadline(deadline)
+	known, _ := l.cluster.Roster().Head()
+	if frame.Write(conn, farewellAsk{known}) != nil {
+		return
+	}
+	var a farewellAnswer
+	if err := frame.Read(conn, maxFarewell, &a); err != nil || len(a.Links) == 0 {
+		return
+	}
+	if err := l.cluster.Roster().Extend(a.Links); err != nil {
+		l.cfg.Log.Warn("what a member says of the removal of this node is not taken", "member", node, "err", err)
+	}
+}

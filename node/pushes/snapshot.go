@@ -1,0 +1,189 @@
+package pushes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/archive"
+	"github.com/holdfast-mesh/holdfast/catalog/listing"
+	"github.com/holdfast-mesh/holdfast/catalog/manifest"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/roots"
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/pbs/client"
+)
+
+// snapshot pushes a snapshot.
+func (p *push) snapshot(ctx context.Context, g group, s naming.Snapshot) error {
+	r, err := p.Local.OpenSnapshot(ctx, g.from, s)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, catalog.ErrBusy) {
+		p.Printf("%s was removed since it was listed", s)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	b, err := p.Remote.BeginCopy(ctx, g.to, s)
+	if err != nil {
+		return err
+	}
+	defer b.Abort()
+	for _, f := range r.Manifest().Files {
+		if roots.IsIndex(f.Name) {
+			err = p.index(ctx, r, b, f.Name)
+		} else {
+			err = blob(ctx, r, b, f.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", f.Name, err)
+		}
+	}
+	if err := blob(ctx, r, b, manifest.LogName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", manifest.LogName, err)
+	}
+	if err := b.Finish(ctx, r.Manifest()); err != nil {
+		return err
+	}
+	p.Printf("pushed %s", s)
+	return nil
+}
+
+func blob(ctx context.Context, r *catalog.Reader, b *client.Backup, name string) error {
+	data, err := r.Blob(name)
+	if err != nil {
+		return err
+	}
+	return b.PutBlob(ctx, name, data)
+}
+
+// batch is how many chunks are read at a time, which may have 4 MiB each.
+const batch = 16
+
+// index pushes an index, with those of its chunks that the server may not have.
+func (p *push) index(ctx context.Context, r *catalog.Reader, b *client.Backup, name string) error {
+	idx, err := r.Index(name)
+	if err != nil {
+		return err
+	}
+	sink, err := b.Open(ctx, name, idx.Size())
+	if err != nil {
+		return err
+	}
+	for from := 0; from < idx.Len(); from += batch {
+		to := min(from+batch, idx.Len())
+		if err := p.put(ctx, r, sink, idx, from, to); err != nil {
+			return err
+		}
+		for i := from; i < to; i++ {
+			start, end := idx.Range(i)
+			if err := sink.Append(ctx, chunks.Stored{Offset: start, Size: int(end - start), Digest: idx.Digest(i)}); err != nil {
+				return err
+			}
+		}
+	}
+	return sink.Close(ctx, idx)
+}
+
+// put hands those of some chunks over that the server may not have.
+func (p *push) put(ctx context.Context, r *catalog.Reader, sink archive.Sink, idx chunks.Index, from, to int) error {
+	var want []chunks.Digest
+	for i := from; i < to; i++ {
+		if d := idx.Digest(i); !slices.Contains(want, d) {
+			want = append(want, d)
+		}
+	}
+	want, err := sink.Missing(ctx, want)
+	if err != nil || len(want) == 0 {
+		return err
+	}
+	return r.Chunks().GetMany(ctx, want, func(d chunks.Digest, blob chunks.Blob, err error) error {
+		if err != nil {
+			return err
+		}
+		known, err := sink.Put(ctx, d, blob)
+		if err != nil || known {
+			return err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.report.Chunks++
+		p.report.Bytes += int64(len(blob))
+		return nil
+	})
+}
+
+// removeSnapshots removes what the job is not about any more from a group there.
+// What is protected there stays.
+func (p *push) removeSnapshots(ctx context.Context, g group) error {
+	for _, t := range g.there {
+		here := slices.ContainsFunc(g.all, func(i listing.Info) bool { return i.Time == t.Time })
+		if here || t.Protected {
+			continue
+		}
+		if err := p.Remote.Forget(ctx, g.to, t.Snapshot()); err != nil {
+			return err
+		}
+		p.removed("removed %s there: it is not here any more", t.Snapshot(), 1)
+	}
+	return nil
+}
+
+func (p *push) removed(format string, what any, n int) {
+	p.mu.Lock()
+	p.report.Removed += n
+	p.mu.Unlock()
+	p.Printf(format, what)
+}
+
+// removeGroups removes groups there that are not here any more, that the job is
+// about, and that belong to its user, in namespaces where it has pushed. Nothing is
+// removed if there is nothing here: more likely this is not the right datastore.
+func (p *push) removeGroups(ctx context.Context, groups []group) {
+	if len(groups) == 0 {
+		p.Warnf("%v", errEmpty)
+		return
+	}
+	seen := map[naming.Namespace]bool{}
+	for _, g := range groups {
+		if seen[g.to] {
+			continue
+		}
+		seen[g.to] = true
+		there, err := p.Remote.Groups(ctx, g.to)
+		if err != nil {
+			p.fail("list groups of %s: %v", g.to, err)
+			continue
+		}
+		for _, t := range there {
+			here := slices.ContainsFunc(groups, func(o group) bool { return o.to == g.to && o.Group == t.Group() })
+			if here || t.Owner != p.User || !p.filters.Match(t.Group()) {
+				continue
+			}
+			if err := p.removeGroup(ctx, g.to, t.Group()); err != nil {
+				p.fail("remove group %s there: %v", t.Group(), err)
+			}
+		}
+	}
+}
+
+func (p *push) removeGroup(ctx context.Context, ns naming.Namespace, g naming.Group) error {
+	all, err := p.Remote.Snapshots(ctx, ns, g)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.Protected {
+			continue
+		}
+		if err := p.Remote.Forget(ctx, ns, s.Snapshot()); err != nil {
+			return err
+		}
+		p.removed("removed %s there: its group is not here any more", s.Snapshot(), 1)
+	}
+	return nil
+}

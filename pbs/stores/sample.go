@@ -1,0 +1,37 @@
+package stores
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-mesh/holdfast/catalog/tier/sample"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+)
+
+// sample is the work of a verification job that reads a little of a bucket. What
+// it says about no snapshot in particular is not kept with any.
+func (s *Set) sample(ctx context.Context, t *jobs.Task, j settings.VerifyJob) error {
+	ti, done, err := s.UseTier(j.Store)
+	if err != nil {
+		return fmt.Errorf("a sample is for datastores with a bucket; verify others whole: %w", err)
+	}
+	defer done()
+	made := ti.Counting()
+	r, err := sample.Run(ctx, ti.Datastore(), sample.Options{
+		Namespace: j.NS, Depth: depth(j.MaxDepth), Stretches: j.Sample, Bad: func(text string) { t.Warnf("%s", text) },
+		Progress: func(n, total int) { t.Progress(float64(n)/float64(total), fmt.Sprintf("%d of %d stretches", n, total)) },
+	})
+	t.Logf("read %s in %d chunks, %d stretches chosen by chance from %d snapshots", human(r.Bytes), r.Chunks, r.Stretches, r.Snapshots)
+	logRequests(t, made())
+	if err != nil {
+		return err
+	}
+	if r.Bad() == 0 {
+		return nil
+	}
+	if s.cfg.Corrupt != nil {
+		s.cfg.Corrupt(j.Store, r.Damaged, r.Missing)
+	}
+	return fmt.Errorf("%d chunks of the bucket are damaged, %d missing: a full verification tells which snapshots are at risk", r.Damaged, r.Missing)
+}
