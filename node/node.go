@@ -180,6 +180,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.log.Info("node is up", "name", n.cfg.Name, "site", n.cfg.Site, "version", n.cfg.Version, "listen", n.address.String(),
 		"fingerprint", certificate.Fingerprint(n.certificate.Leaf()), "took", time.Since(n.started).Round(time.Millisecond))
 	n.notifier.Ready("listening on " + n.address.String())
+	n.cluster.OnInherit(n.reloadServices)
 	err := errors.Join(runAll(ctx, n.parts()), n.Close())
 	if err == nil {
 		n.log.Info("node has ended")

@@ -58,6 +58,7 @@ var examples = []string{
 	"key paperkey",
 	"key show",
 	"member demote dc",
+	"member deny attic",
 	"member drain dc",
 	"member eject dc",
 	"member list",

@@ -68,6 +68,8 @@ type Cluster struct {
 	accounts *Accounts
 	settings *Settings
 
+	inherited func() error // see OnInherit
+
 	mu       sync.Mutex
 	watchers []func() // are told when the ledger or the chain has changed
 	newest   sum      // of the ledger, at the index where it was asked for last

@@ -30,6 +30,10 @@ func Replace(dir, name string) error {
 	return err
 }
 
+// OnInherit has f called when this node has taken over what another had set up.
+// It is to be called before Run.
+func (c *Cluster) OnInherit(f func() error) { c.inherited = f }
+
 // inherit takes over what a removed node had set up, once, if this node takes
 // its place. It ends with ctx.
 func (c *Cluster) inherit(ctx context.Context) {
@@ -52,7 +56,9 @@ func (c *Cluster) inherit(ctx context.Context) {
 		why := c.inheritOnce(ctx, strings.TrimSpace(string(name)))
 		if why == nil {
 			c.cfg.Log.Info("this node has taken the place of one that was removed, with its datastores and jobs", "node", string(name))
-			err = os.Remove(path)
+			if err = os.Remove(path); err == nil && c.inherited != nil {
+				err = c.inherited()
+			}
 			break
 		}
 		if ctx.Err() == nil && why.Error() != told {

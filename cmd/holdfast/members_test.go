@@ -1,0 +1,94 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is for what takes seconds, on a machine that does much else.
+const patience = 3 * time.Minute
+
+// A replica sets up its own datastore, which comes back when its machine is
+// replaced; and a node that was removed is told so.
+func TestReplaceAndRemove(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	t.Parallel()
+	root, err := os.MkdirTemp("", "hf") // short: there are sockets in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	node := func(name string) *daemon {
+		d := &daemon{t: t, name: name, dir: filepath.Join(root, name)}
+		t.Cleanup(func() { d.kill(syscall.SIGKILL) })
+		return d
+	}
+	listen := func() []string { return []string{"--listen", "127.0.0.1:0", "--mesh-listen", freeMeshPort(t)} }
+	a, b := node("a"), node("b")
+	a.must(append([]string{"node", "init", "--name", "a"}, listen()...)...)
+	a.start()
+	var token string
+	a.wait(patience, "its mesh port is open", func() bool {
+		token, err = a.holdfast("invite", "create", "-q", "--role", "replica", "--approve")
+		return err == nil
+	})
+	var joined struct {
+		ID      string
+		Pending bool
+	}
+	out, err := b.holdfastWith(token, append([]string{"node", "join", "-", "--name", "b", "--output-format", "json"}, listen()...)...)
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &joined)
+	}
+	if err != nil || !joined.Pending || joined.ID == "" {
+		t.Fatalf("join: %+v, %v", joined, err)
+	}
+	b.start()
+	if out := b.must("status"); !strings.Contains(out, "member approve b") {
+		t.Errorf("a node that waits does not say so:\n%s", out)
+	}
+	if out := a.must("member", "show", "b", "--output-format", "json"); !strings.Contains(out, joined.ID) {
+		t.Errorf("the identity that join printed, %s, is not in\n%s", joined.ID, out)
+	}
+	a.must("member", "approve", "b")
+	store := filepath.Join(root, "store")
+	b.wait(patience, "it takes part", func() bool { s := b.status(); return s.Quorum && len(s.Members) == 2 })
+	b.must("datastore", "create", "main", "--path", store)
+
+	// The machine is lost, but not the disk with the datastore.
+	b.kill(syscall.SIGKILL)
+	if err := os.RemoveAll(b.dir); err != nil {
+		t.Fatal(err)
+	}
+	token = a.must("invite", "create", "-q", "--replaces", "b")
+	if _, err := b.holdfastWith(token, append([]string{"node", "join", "-", "--replaces", "b"}, listen()...)...); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	b.wait(patience, "it has the datastore again", func() bool {
+		_, err := b.holdfast("snapshot", "list", "--store", "main")
+		return err == nil
+	})
+
+	// Its site is given up while it is off.
+	b.kill(syscall.SIGTERM)
+	a.must("member", "eject", "b")
+	b.start()
+	b.wait(patience, "it knows that it was removed", func() bool {
+		out, _ := b.holdfast("status")
+		return strings.Contains(out, "was removed from the cluster")
+	})
+	if _, err := b.holdfast("snapshot", "list", "--store", "main"); err != nil {
+		t.Errorf("what it holds cannot be read any more: %v", err)
+	}
+	for _, d := range []*daemon{a, b} {
+		d.kill(syscall.SIGTERM)
+	}
+}
