@@ -305,7 +305,7 @@ func newGateTest(t *testing.T) *gateTest {
 // behind returns the node's API behind a gate.
 func (g *gateTest) behind(gate rest.Gate) *rest.Router {
 	m, err := metrics.New(metrics.Config{
-		Stores: g.n.stores, Tasks: g.n.tasks, Sessions: g.n.sessions.Active, Ready: g.n.ready, Mesh: g.n.meshFigures, Certificate: g.n.certificate.Leaf,
+		Stores: g.n.stores, Tasks: g.n.tasks, Sessions: g.n.sessions.Active, Ready: g.n.ready, Mesh: func() metrics.Mesh { return metrics.Mesh{} }, Certificate: g.n.certificate.Leaf,
 		Connections: func() (open, refused int) { return 0, 0 },
 	})
 	if err != nil {
