@@ -218,6 +218,7 @@ var insideNode = []rule{
 	{"node/doctor", "node/memory"},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
+	{"node/dirlock", ""},
 	{"node/keyfile", ""},
 	{"node/cluster", ""},
 	{"node/operator", ""},
@@ -231,7 +232,7 @@ var insideNode = []rule{
 	{"node/remotes", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -96,7 +96,6 @@ const (
 	schedulesFile = "schedules.json"
 	historyDir    = "history"
 	figuresFile   = "history/figures"
-	lockFile      = "lock"
 )
 
 // maxConfig bounds the file in bytes.

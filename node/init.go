@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/dirlock"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
@@ -77,7 +78,7 @@ func makeDir(c Config, fill func() error) error {
 	if err := mayInit(c.Dir); err != nil {
 		return err
 	}
-	held, err := lock(c.Dir)
+	held, err := dirlock.Take(c.Dir)
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func mayInit(dir string) error {
 	if err != nil {
 		return err
 	}
-	ours := []string{"lost+found", settingsFile, cloudFile, secretsFile, noticesFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, filepath.Dir(certFile), tasksDir, historyDir, lockFile}
+	ours := []string{"lost+found", settingsFile, cloudFile, secretsFile, noticesFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, filepath.Dir(certFile), tasksDir, historyDir, dirlock.File}
 	for _, e := range entries {
 		switch {
 		case e.Name() == ConfigFile:
@@ -176,7 +177,7 @@ func names(c Config) []string {
 
 // giveAway makes all in dir belong to the owner of dir, if root has made it.
 func giveAway(dir string) error {
-	uid, gid, err := owner(dir)
+	uid, gid, err := dirlock.Owner(dir)
 	if err != nil || os.Geteuid() != 0 || uid == 0 {
 		return err
 	}

@@ -39,6 +39,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/dirlock"
 	"github.com/holdfast-mesh/holdfast/node/doctor"
 	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
@@ -123,7 +124,7 @@ func (n *Node) openDir() error {
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return &hinted{fmt.Errorf("others may look into the directory (mode %#o)", mode), "run: chmod 700 " + n.cfg.Dir}
 	}
-	held, err := lock(n.cfg.Dir)
+	held, err := dirlock.Take(n.cfg.Dir)
 	if err != nil {
 		return err
 	}
