@@ -246,7 +246,7 @@ func TestCrashAnywhere(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			total := runCrashing(t, tt.without, 0).fs.Ops()
-			step, seeds, crashes, acked := 1, uint64(2), 0, 0
+			step, seeds, crashes, acked := 1, uint64(1), 0, 0
 			switch {
 			case raceEnabled:
 				step = 11

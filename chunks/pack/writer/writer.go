@@ -267,6 +267,9 @@ func (w *Writer) Commit() (durable int64, err error) {
 		return w.durable, w.err
 	}
 	w.durable, w.durableRows = end, rows
+	if w.flight == f { // what is durable is read from the disk, so that a verification sees what is there
+		w.land()
+	}
 	return end, nil
 }
 

@@ -354,3 +354,20 @@ func TestRoom(t *testing.T) {
 		t.Errorf("after space came back: %v", err)
 	}
 }
+
+// What is durable is not read from memory any more: a verification is to see
+// what is on the disk.
+func TestWhatIsDurableIsReadFromTheDisk(t *testing.T) {
+	d := newDesk(t)
+	for round := range uint64(3) {
+		d.must(d.add(round, 5000))
+		_, err := d.Commit()
+		d.must(err)
+		for n := range d.rows {
+			b := make([]byte, d.rows[n].Stored)
+			if fromFile := d.ReadAt(b, d.rows[n].Off+format.EntrySize); fromFile != len(b) {
+				t.Errorf("after commit %d chunk %d has %d of %d bytes from the disk", round, n, fromFile, len(b))
+			}
+		}
+	}
+}
