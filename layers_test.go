@@ -57,11 +57,12 @@ var insideChunks = []rule{
 	{"chunks/cloud/cache", "chunks chunks/disk"},
 	{"chunks/cloud/prices", ""},
 	{"chunks/cloud/bitmap", ""},
-	{"chunks/cloud/ahead", "chunks"},
+	{"chunks/cloud/ahead", "chunks chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/notes", "chunks/pack/format"},
 	{"chunks/cloud/files", "chunks/disk"},
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
+	{"chunks/cloud/usage", "chunks/disk chunks/cloud/bucket chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
 	{"chunks/cloud/staging", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/identity chunks/cloud/layout chunks/cloud/queue chunks/cloud/seal"},
@@ -115,6 +116,7 @@ var insidePBS = []rule{
 	{"pbs/history", ""},
 	{"pbs/traffic", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
+	{"pbs/api/rules", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -186,7 +188,8 @@ var insideCmd = []rule{
 	{"cmd/holdfast/key", "cmd/holdfast/cli"},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/doctor", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/doctor"},
 	{"cmd/holdfast/remote", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
@@ -197,7 +200,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/doctor cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -206,6 +209,7 @@ var insideNode = []rule{
 	{"node/certificate", ""},
 	{"node/front", ""},
 	{"node/memory", ""},
+	{"node/doctor", "node/memory"},
 	{"node/metrics", ""},
 	{"node/systemd", ""},
 	{"node/keyfile", ""},
@@ -218,7 +222,7 @@ var insideNode = []rule{
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/warden node/doctor"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -87,6 +87,22 @@ type BatchSource interface {
 	GetMany(ctx context.Context, want []Digest, fn func(Digest, Blob, error) error) error
 }
 
+// A Planner is a source that reads better if it knows what will be asked for.
+type Planner interface {
+	// Plan returns a reader of the chunks of x, which will be asked for about
+	// in order, some at the same time.
+	Plan(x Index) Plan
+}
+
+// A Plan reads the chunks of one index. Its methods may be called concurrently.
+type Plan interface {
+	// Get is [Source.Get] of chunk i.
+	Get(ctx context.Context, i int, buf []byte) (Blob, error)
+
+	// Close lets go of what was read ahead. No Get may be under way.
+	Close()
+}
+
 // A Lender is a source that has blobs in borrowed memory anyway, so that a copy
 // is saved.
 type Lender interface {

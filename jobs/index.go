@@ -157,7 +157,7 @@ func replaceFile(name string, data []byte) (err error) {
 // removeLogs removes the logs of tasks that are no longer kept.
 func removeLogs(dir string, tasks []Info, log *slog.Logger) {
 	for _, i := range tasks {
-		err := os.Remove(filepath.Join(dir, i.UPID.file()))
+		err := os.Remove(filepath.Join(dir, logName(i.UPID)))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			log.Warn("old task log cannot be removed", "task", i.UPID.String(), "err", err)
 		}

@@ -10,7 +10,7 @@ import (
 
 // Trigger runs a schedule now, for someone, whatever its event, which counts
 // from now on. It fails with [ErrNoJob], with [ErrRunning], or as
-// [Manager.Start] does.
+// [Manager.Start] does; if others share it, also if one of them does it now.
 func (s *Scheduler) Trigger(name, auth string) (UPID, error) {
 	s.mu.Lock()
 	e := s.entries[name]
@@ -23,15 +23,20 @@ func (s *Scheduler) Trigger(name, auth string) (UPID, error) {
 		return UPID{}, fmt.Errorf("run %q: %w", name, ErrRunning)
 	}
 	e.running = true
+	now, share := s.now(), e.Share != nil
 	s.mu.Unlock()
-	return s.launch(e, auth)
+	if !share {
+		return s.launch(s.life, e, auth, "", nil)
+	}
+	return s.triggerShared(e, auth, now)
 }
 
 // launch starts the task of an entry that is marked as running, for auth or,
 // if that is "", for the schedule's own. That it runs is written down first:
 // work that takes the process down with it is not started again at once by
-// the next one.
-func (s *Scheduler) launch(e *entry, auth string) (UPID, error) {
+// the next one. why is noted, "" if somebody asked for it. The work of one that
+// is shared ends with ctx; onEnd is told of its end.
+func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, onEnd func(Info)) (UPID, error) {
 	s.mu.Lock()
 	sched := e.Schedule
 	if s.entries[sched.Name] != e { // removed since it was found due
@@ -47,20 +52,30 @@ func (s *Scheduler) launch(e *entry, auth string) (UPID, error) {
 	s.save()
 
 	started := make(chan struct{}) // closed when the task is noted, before its end is
-	u, err := s.cfg.Manager.start(context.Background(), sched.Type, sched.ID, cmp.Or(auth, sched.Auth), sched.Work, func(i Info) {
+	if onEnd == nil {              // what runs goes on when Run does not
+		ctx = context.WithoutCancel(ctx)
+	}
+	u, err := s.cfg.Manager.start(ctx, sched.Type, sched.ID, cmp.Or(auth, sched.Auth), sched.Work, func(i Info) {
 		<-started
-		s.ended(e, i)
+		s.ended(e, i, onEnd)
 	})
 	s.mu.Lock()
+	if why == "" {
+		why = auth + " had asked for it"
+	}
 	if err != nil {
-		e.running, e.hold = false, s.now().Add(lookEvery)
+		e.running, e.hold = onEnd != nil, s.now().Add(lookEvery)
 		s.note(e, func(r *run) {
 			if r.Base.Equal(base) { // else it was changed meanwhile
 				r.Base = before
 			}
+			r.note(Note{At: base, Text: "it did not run, and is tried again: " + err.Error()})
 		})
 	} else {
-		s.note(e, func(r *run) { r.Task, r.End, r.State = &u, time.Time{}, "" })
+		s.note(e, func(r *run) {
+			r.Task, r.End, r.State = &u, time.Time{}, ""
+			r.note(Note{At: base, Text: "it ran: " + why, Task: &u})
+		})
 		close(started)
 	}
 	s.mu.Unlock()
@@ -82,12 +97,18 @@ func (s *Scheduler) note(e *entry, change func(*run)) {
 }
 
 // ended notes how the task of an entry ended.
-func (s *Scheduler) ended(e *entry, i Info) {
+func (s *Scheduler) ended(e *entry, i Info, onEnd func(Info)) {
 	s.mu.Lock()
-	e.running = false
-	s.note(e, func(r *run) { r.End, r.State = i.End, i.Status() })
+	e.running = onEnd != nil // until who shares it knows
+	s.note(e, func(r *run) {
+		r.End, r.State = i.End, i.Status()
+		r.note(Note{At: i.End, Text: "it ended: " + r.State, Task: &i.UPID})
+	})
 	s.mu.Unlock()
 	s.save()
+	if onEnd != nil {
+		onEnd(i)
+	}
 	s.poke()
 }
 
@@ -133,6 +154,8 @@ func (s *Scheduler) Status(name string) (ScheduleStatus, error) {
 	}
 	r := s.runs[name]
 	st := ScheduleStatus{Schedule: e.Schedule, Running: e.running, Last: r.Task, End: r.End, State: r.State}
-	st.Next, _ = e.event.Next(r.Base.In(s.cfg.Location)) // zero if never
+	if next, ok := e.event.Next(r.Base.In(s.zone(e))); ok {
+		st.Next = next.Add(e.delay)
+	}
 	return st, nil
 }

@@ -40,7 +40,7 @@ type taskLog struct {
 
 // createLog begins a log with the name of its task.
 func createLog(cfg Config, u UPID) *taskLog {
-	l := &taskLog{name: filepath.Join(cfg.Dir, u.file()), limit: cfg.LogBytes, zone: cfg.Location, log: cfg.Log}
+	l := &taskLog{name: filepath.Join(cfg.Dir, logName(u)), limit: cfg.LogBytes, zone: cfg.Location, log: cfg.Log}
 	f, err := os.OpenFile(l.name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		l.lose(err)
@@ -140,7 +140,7 @@ const maxLog = 128 << 20
 // openLog opens the log of u, at most its first limit bytes. What does not
 // begin with u's name is not its log, and does not exist.
 func openLog(dir string, u UPID, zone *time.Location, limit int64) (*logFile, error) {
-	f, err := os.Open(filepath.Join(dir, u.file()))
+	f, err := os.Open(filepath.Join(dir, logName(u)))
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Keep.Bytes < 0 || c.Keep.Age < 0 || c.StopWait < 0:
 		return c, errors.New("jobs: bytes to keep, age to keep and time to stop cannot be negative")
 	}
-	return c, UPID{Node: c.Node, Type: "x", AuthID: "x"}.check()
+	return c, UPID{Node: c.Node, Type: "x", AuthID: "x"}.Check()
 }
 
 // A Manager runs tasks and keeps the record of those that have ended. Its

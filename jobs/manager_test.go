@@ -107,7 +107,7 @@ func TestLogEndsAtItsLimit(t *testing.T) {
 	if n := len(lines); lines[n-1] != "TASK OK" || !strings.Contains(lines[n-2], "log is full") || lines[n-3] != line {
 		t.Errorf("the log ends with %.200q", lines[len(lines)-3:])
 	}
-	if info, err := os.Stat(filepath.Join(m.cfg.Dir, i.UPID.file())); err != nil || info.Size() > 65<<10 {
+	if info, err := os.Stat(filepath.Join(m.cfg.Dir, logName(i.UPID))); err != nil || info.Size() > 65<<10 {
 		t.Errorf("log has %d bytes, %v", info.Size(), err)
 	}
 }

@@ -61,7 +61,7 @@ func (m *Manager) matchLogs(tasks []Info) ([]Info, error) {
 	}
 	known := make(map[string]int, len(tasks)) // name of the log -> place in tasks
 	for n, i := range tasks {
-		known[i.UPID.file()] = n
+		known[logName(i.UPID)] = n
 	}
 	for _, e := range entries {
 		if !strings.HasSuffix(e.Name(), logSuffix) || !e.Type().IsRegular() {
@@ -109,7 +109,7 @@ func adopt(dir, name string, zone *time.Location) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	if u.file() != name {
+	if logName(u) != name {
 		return Info{}, fmt.Errorf("it is the log of %s", u)
 	}
 	log, err := openLog(dir, u, zone, maxLog)

@@ -108,7 +108,7 @@ func TestDamagedLogs(t *testing.T) {
 	if err := m.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	name := i.UPID.file()
+	name := logName(i.UPID)
 	log, index := read(t, m.cfg.Dir, name), read(t, m.cfg.Dir, indexName)
 	for _, row := range []struct{ name, log, index, want string }{
 		{"a log without an end", log[:strings.LastIndex(log, at[4:5])], "", "unknown"},

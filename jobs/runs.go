@@ -16,6 +16,7 @@ type run struct {
 	Task  *UPID     `json:"task,omitempty"` // the last one
 	End   time.Time `json:"end,omitzero"`   // of that task; zero: it runs, or died
 	State string    `json:"state,omitempty"`
+	Notes []Note    `json:"notes,omitempty"` // the newest last
 }
 
 // runsFile is the file of a Scheduler.

@@ -13,6 +13,11 @@ type Schedule struct {
 	Event   string  // calendar event; "" is never: the work runs by [Scheduler.Trigger] alone
 	CatchUp CatchUp // default [CatchUpOnce]
 
+	After   string         // name of another schedule: it runs when that has run well; has no Event then
+	Stagger bool           // it begins a part of its period later, which its name says: not all at once
+	Zone    *time.Location // in which Event is meant; default: the scheduler's
+	Share   Share          // nil: the work is this node's alone
+
 	Type string // of the task: "prunejob"
 	ID   string // of the task: what is worked on
 	Auth string // whose task it is when the time starts it
@@ -52,11 +57,15 @@ func (s Schedule) check() (Schedule, Event, error) {
 		err = fmt.Errorf("the name has %d bytes, want 1 to %d", len(s.Name), maxWord)
 	case s.Work == nil:
 		err = errors.New("it has no work")
+	case s.After != "" && (s.Event != "" || s.After == s.Name || s.Share != nil):
+		err = fmt.Errorf("it comes after %s, and so it can have no time of its own, be that, or be shared", s.After)
+	case s.Share != nil && s.CatchUp == CatchUpSkip:
+		err = errors.New("what nodes share is always made up for: this one cannot know that none of them ran it")
 	case s.Event != "":
 		e, err = ParseEvent(s.Event)
 	}
 	if err == nil {
-		err = UPID{Node: "x", Type: s.Type, ID: s.ID, AuthID: s.Auth}.check()
+		err = UPID{Node: "x", Type: s.Type, ID: s.ID, AuthID: s.Auth}.Check()
 	}
 	if err != nil {
 		err = fmt.Errorf("schedule %q: %w", s.Name, err)

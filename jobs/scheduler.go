@@ -15,10 +15,11 @@ import (
 
 // SchedulerConfig says how a [Scheduler] behaves.
 type SchedulerConfig struct {
-	Manager  *Manager       // required; runs the tasks
-	File     string         // required; where the last runs are remembered
-	Log      *slog.Logger   // default: discard
-	Location *time.Location // in which events without UTC are meant; default: of the machine
+	Manager  *Manager         // required; runs the tasks
+	File     string           // required; where the last runs are remembered
+	Log      *slog.Logger     // default: discard
+	Location *time.Location   // in which events without UTC are meant; default: of the machine
+	Now      func() time.Time // the wall clock, which may jump; default: that of the machine
 
 	// Missed is told of a schedule that did not run when it was due, and must not
 	// wait. It may be told again while the schedule cannot be started.
@@ -32,6 +33,10 @@ type Scheduler struct {
 	cfg  SchedulerConfig
 	now  func() time.Time // the wall clock, which may jump
 	wake chan struct{}    // 1: something changed, look again
+
+	life   context.Context // of what is shared with other nodes; ends with Run
+	end    context.CancelFunc
+	shared sync.WaitGroup
 
 	saving sync.Mutex // taken before mu, held while the file is written
 
@@ -48,8 +53,9 @@ func wallClock() time.Time { return time.Now().Round(0).UTC() }
 type entry struct {
 	Schedule
 	event   Event
-	running bool      // from before its task is started until after its end
-	hold    time.Time // not before: its task could not be started
+	delay   time.Duration // after the times of the event
+	running bool          // from before its task is started until after its end
+	hold    time.Time     // not before: its task could not be started
 }
 
 // NewScheduler returns a Scheduler without schedules, which remembers the runs
@@ -59,6 +65,9 @@ type entry struct {
 func NewScheduler(cfg SchedulerConfig) (*Scheduler, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.Location = cmp.Or(cfg.Location, time.Local)
+	if cfg.Now == nil {
+		cfg.Now = wallClock
+	}
 	switch {
 	case cfg.Manager == nil:
 		return nil, errors.New("jobs: no manager for the tasks of schedules")
@@ -74,10 +83,12 @@ func NewScheduler(cfg SchedulerConfig) (*Scheduler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read runs of schedules: %w", err)
 	}
-	return &Scheduler{
-		cfg: cfg, now: wallClock, wake: make(chan struct{}, 1),
+	s := &Scheduler{
+		cfg: cfg, now: cfg.Now, wake: make(chan struct{}, 1),
 		entries: map[string]*entry{}, runs: runs,
-	}, nil
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s, nil
 }
 
 // Put adds a schedule, or replaces the one of the same name. A new one, or one
@@ -94,16 +105,17 @@ func (s *Scheduler) Put(sched Schedule) error {
 		e = &entry{}
 		s.entries[sched.Name] = e
 	}
-	e.Schedule, e.event, e.hold = sched, event, time.Time{}
+	e.Schedule, e.event, e.hold, e.delay = sched, event, time.Time{}, delayOf(sched, event)
 	r, known := s.runs[sched.Name]
-	changed := !known || r.Event != sched.Event
+	changed := !known || r.Event != sched.rule()
 	if changed {
-		r.Event, r.Base = sched.Event, s.now()
+		r.Event, r.Base = sched.rule(), s.now()
 	}
 	if r.Task != nil && r.End.IsZero() && !e.running {
 		// The process died while it ran; the manager knows more, or nobody does.
 		if i, err := s.cfg.Manager.Status(*r.Task); err == nil && i.State != Running {
 			r.End, r.State, changed = i.End, i.Status(), true
+			r.note(Note{At: s.now(), Text: "it had not ended when the daemon did: " + r.State, Task: r.Task})
 		}
 	}
 	s.runs[sched.Name] = r
@@ -133,6 +145,8 @@ func (s *Scheduler) Remove(name string) {
 func (s *Scheduler) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer s.shared.Wait()
+	defer s.end()
 	for {
 		select {
 		case <-ctx.Done():
@@ -154,8 +168,12 @@ func (s *Scheduler) pass() time.Duration {
 			s.cfg.Missed(m.Schedule, m.due)
 		}
 	}
-	for _, e := range due {
-		if _, err := s.launch(e, ""); err != nil {
+	for _, d := range due {
+		if d.Share != nil {
+			s.shared.Go(func() { s.share(d, "", func(UPID, error) {}) })
+			continue
+		}
+		if _, err := s.launch(s.life, d.entry, "", d.why, nil); err != nil {
 			s.cfg.Log.Error("scheduled task cannot be started", "err", err, "retry_in", lookEvery)
 		}
 	}
@@ -168,26 +186,37 @@ type missed struct {
 	due time.Time
 }
 
+// A start is a schedule that is due, and why.
+type start struct {
+	*entry
+	why         string
+	slot, until time.Time // if it is shared: the newest of its times, and the one after
+	late        bool
+}
+
 // due returns the schedules that are due now, marked as running, those that are
 // late, and how long to wait for the next.
-func (s *Scheduler) due() (due []*entry, late []missed, wait time.Duration) {
+func (s *Scheduler) due() (due []start, late []missed, wait time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now().In(s.cfg.Location)
+	now := s.now()
 	wait = lookEvery
 	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
 		e, r := s.entries[name], s.runs[name]
 		if hold := e.hold.Sub(now); e.running || hold > 0 && hold <= lookEvery {
 			continue
 		}
-		v := decide(e.event, r.Base.In(s.cfg.Location), now, e.CatchUp)
-		if !v.missed.IsZero() {
+		v := s.decide(e, r, now)
+		if !v.missed.IsZero() && e.Share == nil { // else another node may have run it
 			late = append(late, missed{e.Schedule, v.missed})
 		}
 		if v.run {
 			e.running = true
-			due = append(due, e)
+			due = append(due, s.start(e, r, v, now))
 			continue
+		}
+		if !v.missed.IsZero() {
+			r.note(Note{At: now, Slot: v.missed, Text: "it did not run: " + r.whyMissed(v.missed) + ", and what was missed is not made up for"})
 		}
 		r.Base = v.base // in memory; after a restart the same is decided again
 		s.runs[name] = r
@@ -196,4 +225,47 @@ func (s *Scheduler) due() (due []*entry, late []missed, wait time.Duration) {
 		}
 	}
 	return due, late, max(wait, 0)
+}
+
+// decide says what becomes of an entry. The caller holds mu.
+func (s *Scheduler) decide(e *entry, r run, now time.Time) verdict {
+	if e.After != "" {
+		before := s.runs[e.After]
+		return verdict{run: before.well() && before.End.After(r.Base), base: r.Base}
+	}
+	zone := s.zone(e)
+	at := now.Add(-e.delay).In(zone) // the event is on time, and we are late
+	v := decide(e.event, r.Base.In(zone), at, e.CatchUp)
+	if v.base.Equal(at) {
+		v.base = now
+	}
+	for _, t := range []*time.Time{&v.next, &v.missed} {
+		if !t.IsZero() {
+			*t = t.Add(e.delay)
+		}
+	}
+	return v
+}
+
+// zone is where the event of an entry is meant.
+func (s *Scheduler) zone(e *entry) *time.Location { return cmp.Or(e.Zone, s.cfg.Location) }
+
+// start says why an entry is due.
+func (s *Scheduler) start(e *entry, r run, v verdict, now time.Time) start {
+	st := start{entry: e, why: "its time had come"}
+	switch {
+	case e.After != "":
+		st.why = "after " + e.After + " had run: " + s.runs[e.After].State
+	case !v.missed.IsZero():
+		st.why = "to make up for " + v.missed.Format(time.RFC3339) + ": " + r.whyMissed(v.missed)
+	}
+	if e.Share != nil {
+		st.late = !v.missed.IsZero()
+		st.slot, _ = e.event.Last(now.Add(-e.delay).In(s.zone(e))) // there is one, since it is due
+		st.until = now.Add(24 * time.Hour)
+		if next, ok := e.event.Next(st.slot); ok {
+			st.until = next.Add(e.delay)
+		}
+	}
+	return st
 }

@@ -30,7 +30,7 @@ func (n *Node) openDoors() error {
 	m, err := metrics.New(metrics.Config{
 		Version: n.cfg.Version, Name: n.cfg.Name, Site: n.cfg.Site,
 		Stores: n.stores, Tasks: n.tasks, Sessions: n.sessions.Active, Ready: n.ready,
-		Certificate: n.certificate.Leaf,
+		Certificate: n.certificate.Leaf, Health: n.findings, Bills: n.bills,
 		Connections: func() (open, refused int) { return n.front.Open() },
 	})
 	if err != nil {

@@ -85,6 +85,7 @@ const matrix = `
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
+	PUT /admin/s3/{id}/reset-counters 403 by Sys.Modify
 	GET /admin/sync 200
 	POST /admin/sync/{id}/run 403
 	GET /admin/traffic-control 403 by Sys.Audit
@@ -163,6 +164,8 @@ const matrix = `
 	GET /holdfast/datastore/{store}/doctor 403 by Datastore.Audit
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
+	GET /holdfast/doctor 403 by Sys.Audit
+	GET /holdfast/s3 403 by Sys.Audit
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify
@@ -171,6 +174,9 @@ const matrix = `
 	GET /holdfast/invites 403 by Sys.Audit
 	POST /holdfast/invites 403 by Sys.Modify
 	DELETE /holdfast/invites/{invite} 403 by Sys.Modify
+	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
+	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
+	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit
 	PUT /holdfast/members/{member} 403 by Sys.Modify
@@ -234,7 +240,7 @@ func parsed(row []string) (world bool, by []string) {
 // filled puts values for the parameters into the path of an endpoint.
 func filled(path string) string {
 	return strings.NewReplacer("{store}", "main", "{node}", "localhost", "{userid}", "root@pam", "{token-name}", "tok", "{name}", "main",
-		"{id}", "job1", "{upid}", "UPID:home:00000001:00000001:00000000:60000000:verify:main:root@pam:").Replace(path)
+		"{id}", "job1", "{job}", "gc:main", "{upid}", "UPID:home:00000001:00000001:00000000:60000000:verify:main:root@pam:").Replace(path)
 }
 
 // parameters are all that any endpoint asks for, so that no call fails for want

@@ -39,6 +39,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/doctor"
 	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/notices"
@@ -68,6 +69,7 @@ type Node struct {
 	notices     *notices.Notices
 	tasks       *jobs.Manager
 	schedules   *jobs.Scheduler
+	doctor      *doctor.Doctor
 	services
 
 	front      *front.Server
@@ -88,7 +90,7 @@ func New(cfg Config) (*Node, error) {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	n := &Node{cfg: cfg, log: cfg.Log, started: time.Now(), notifier: systemd.New(cfg.Getenv, cfg.Log)}
-	for _, step := range []func() error{n.openDir, n.openCluster, n.openFeeds, n.openState, n.openNotices, n.openTasks, n.openServices, n.openDoors} {
+	for _, step := range []func() error{n.openDir, n.openCluster, n.openFeeds, n.openState, n.openNotices, n.openTasks, n.openServices, n.openDoctor, n.openDoors} {
 		if err := step(); err != nil {
 			return nil, errors.Join(fmt.Errorf("node %s: %w", cfg.Dir, err), n.Close())
 		}
@@ -196,6 +198,7 @@ func (n *Node) parts() []part {
 		{"schedules", n.schedules.Run},
 		{"feeds", n.feeds.Run},
 		{"notifications", n.notices.Run},
+		{"doctor", n.doctor.Run},
 		{"watchdog", func(ctx context.Context) error { return n.notifier.Run(ctx, n.alive) }},
 	}
 	if n.link != nil {

@@ -25,7 +25,7 @@ func (n *Node) openPulls() (err error) {
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Tasks: n.tasks,
 		Key: n.key, Origins: n.origins, Pulled: n.feeds.Pulled,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Removed: n.removedBy, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Removed: n.removedBy, Share: n.share, Traffic: n.traffic, Log: n.log,
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where

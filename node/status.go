@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -73,6 +74,7 @@ type storeStatus struct {
 func (n *Node) ownEndpoints() []rest.Endpoint {
 	return []rest.Endpoint{
 		{Method: http.MethodGet, Path: "/holdfast/status", Need: rest.Any(access.PrivSysAudit, "/system/status"), Handle: n.status},
+		n.doctorEndpoint(),
 	}
 }
 
@@ -108,7 +110,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = []member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = append(n.alarms(), n.warnings(s.Members, s.Groups, now)...)
+	s.Warn = append(slices.Concat(n.alarms(), n.ailments(c), n.spent()), n.warnings(s.Members, s.Groups, now)...)
 	s.age(now)
 	return s, nil
 }

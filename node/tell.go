@@ -24,7 +24,7 @@ func (n *Node) openNotices() (err error) {
 	}
 	n.notices, err = notices.New(notices.Config{
 		File: n.cfg.at(noticesFile), Name: n.cfg.Name, Site: n.cfg.Site, Settings: n.settings, Secrets: n.secrets,
-		World:   notices.World{Spaces: n.spaces, Newest: n.newest, Sites: n.sites, Quorum: n.quorum, Breaker: n.cluster.Guard().Breaker},
+		World:   notices.World{Spaces: n.spaces, Newest: n.newest, Sites: n.sites, Quorum: n.quorum, Breaker: n.cluster.Guard().Breaker, Budgets: n.budgets},
 		Claimer: &notices.Claims{Cluster: n.cluster, Reached: n.reached}, Log: n.log,
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
+	"github.com/holdfast-mesh/holdfast/pbs/api/rules"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sessions"
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
 	"github.com/holdfast-mesh/holdfast/pbs/api/sync"
@@ -106,6 +107,9 @@ func (n *Node) endpoints() []rest.Endpoint {
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
 		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
 		n.pulls.Endpoints(),
+		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
+			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx))
+		}}),
 		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
 		n.ownEndpoints(),
 	)
@@ -113,7 +117,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"S3 usage", n.clouds.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.

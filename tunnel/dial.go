@@ -100,7 +100,19 @@ func (l *listener) Accept() (net.Conn, error) {
 // A connection ends when its node is no peer any more.
 type connection struct {
 	*gonet.TCPConn
+	t      *Tunnel
 	closed func()
+}
+
+// SetReadBuffer and SetWriteBuffer are those of net.TCPConn.
+func (c *connection) SetReadBuffer(bytes int) error {
+	c.t.stack.SetReadBuffer(c.TCPConn, bytes)
+	return nil
+}
+
+func (c *connection) SetWriteBuffer(bytes int) error {
+	c.t.stack.SetWriteBuffer(c.TCPConn, bytes)
+	return nil
 }
 
 func (c *connection) Close() error {
@@ -123,7 +135,7 @@ func (t *Tunnel) track(node NodeID, c *gonet.TCPConn) (net.Conn, error) {
 	}
 	all[c] = struct{}{}
 	var once sync.Once
-	return &connection{c, func() {
+	return &connection{c, t, func() {
 		once.Do(func() {
 			t.mu.Lock()
 			defer t.mu.Unlock()

@@ -54,6 +54,9 @@ type sender struct {
 	sent *atomic.Int64
 }
 
+// NetConn returns the connection below.
+func (c sender) NetConn() net.Conn { return c.Conn }
+
 func (c sender) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	c.sent.Add(int64(n))

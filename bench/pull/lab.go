@@ -131,6 +131,9 @@ type counted struct {
 	bytes *atomic.Int64
 }
 
+// NetConn returns the connection below.
+func (c *counted) NetConn() net.Conn { return c.Conn }
+
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.bytes.Add(int64(n))

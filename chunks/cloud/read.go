@@ -3,33 +3,13 @@ package cloud
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
-
-// A want is a chunk that has to be read from the bucket.
-type want struct {
-	d     chunks.Digest
-	p     *remote
-	entry uint32
-	off   int64
-	n     int64 // of the frame
-}
-
-func (w want) span() ahead.Span {
-	return ahead.Span{Pack: w.p.number, Of: w.p.size, Off: w.off, N: w.n}
-}
-
-// maxInFlight bounds what a batch holds in memory, in bytes.
-const maxInFlight = 256 << 20
 
 // Get returns the blob of d from the disk, the cache or the bucket. Reads that
 // go through a pack in order are answered from what was read ahead, so that a
@@ -63,14 +43,13 @@ func (s *Store) problem(d chunks.Digest, err error) error {
 
 // getAhead reads a chunk, and with it what follows if reads go on in order.
 func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.Digest, buf []byte) (blob chunks.Blob, err error) {
-	first := want{d: d, p: p, entry: entry}
-	first.off, first.n = p.frame(entry)
-	wants := []want{first}
+	first := p.want(entry)
+	first.Digest = d
+	wants := []ahead.Want{first}
 	limit := s.ahead.Window(p.number, entry)
 	for next := entry + 1; int(next) < len(p.offs); next++ {
-		w := want{p: p, entry: next}
-		w.off, w.n = p.frame(next)
-		if w.off+w.n-first.off > limit {
+		w := p.want(next)
+		if w.Off+w.N-first.Off > limit {
 			break
 		}
 		if p.live(next) {
@@ -78,8 +57,8 @@ func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.
 		}
 	}
 	failed := s.problem(d, chunks.ErrMissing)
-	err = s.readRange(ctx, wants, func(w want, got chunks.Digest, b chunks.Blob, err error) error {
-		if w.entry == entry {
+	err = s.reader().Read(ctx, wants, func(w ahead.Want, got chunks.Digest, b chunks.Blob, err error) error {
+		if w.Entry == entry {
 			if blob, failed = nil, err; err == nil {
 				blob = append(buf[:0], b...)
 			}
@@ -91,56 +70,50 @@ func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.
 		}
 		return nil
 	})
-	s.ahead.Read(p.number, wants[len(wants)-1].entry)
+	s.ahead.Read(p.number, wants[len(wants)-1].Entry)
 	if err != nil {
 		return nil, err
 	}
 	return blob, failed
 }
 
-// readRange reads a stretch of a pack with one request, and hands over each of
-// wants, which lie in order. Blobs are valid only during the call.
-func (s *Store) readRange(ctx context.Context, wants []want, fn func(want, chunks.Digest, chunks.Blob, error) error) error {
-	first, last := wants[0], wants[len(wants)-1]
-	p := first.p
-	buf := make([]byte, last.off+last.n-first.off)
-	err := s.b.GetRange(ctx, layout.PackKey(p.id), buf, first.off, p.size)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	for _, w := range wants {
-		var d chunks.Digest
-		var b chunks.Blob
-		werr := err
-		if err == nil {
-			at := w.off - first.off
-			d, b, werr = s.open.Frame(p.id, p.sealed, w.off, buf[at:at+w.n:at+w.n])
-			if werr == nil && w.d != (chunks.Digest{}) && d != w.d {
-				werr = fmt.Errorf("%w: another chunk lies in its place", chunks.ErrCorrupt)
-			}
-		}
-		if werr != nil {
-			if w.d != (chunks.Digest{}) {
-				d = w.d
-			}
-			werr = s.problem(d, chunkError(werr))
-		}
-		if err := fn(w, d, b, werr); err != nil {
-			return err
-		}
-	}
-	return nil
+func (s *Store) reader() ahead.Reader {
+	return ahead.Reader{Bucket: s.b, Open: s.open, Place: s.String()}
 }
 
-// chunkError says what an error of a bucket means for a chunk.
-func chunkError(err error) error {
-	if errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrNoBucket) {
-		return fmt.Errorf("%w: %w", chunks.ErrMissing, err)
+// Plan returns a reader of the chunks of x, which will be asked for about in
+// order: packs are read in as large parts as the room in memory allows. See
+// [chunks.Planner].
+func (s *Store) Plan(x chunks.Index) chunks.Plan {
+	fill := s.cache != nil && x.Size() <= s.cache.Bound()/10
+	return ahead.NewPlan(planned{s, fill}, x, &s.room, s.cfg.Gap)
+}
+
+// planned is the store as a plan sees it.
+type planned struct {
+	*Store
+	fill bool // the cache
+}
+
+// Find implements [ahead.Source].
+func (s planned) Find(d chunks.Digest) (w ahead.Want, ok bool) {
+	p, entry := s.table.find(d)
+	if p == nil || s.local.Known(d) || s.cache != nil && s.cache.Has(d) {
+		return w, false
 	}
-	if errors.Is(err, bucket.ErrShort) {
-		return fmt.Errorf("%w: %w", chunks.ErrCorrupt, err)
-	}
-	return err
+	w = p.want(entry)
+	w.Digest = d
+	return w, true
+}
+
+// Fetch implements [ahead.Source].
+func (s planned) Fetch(ctx context.Context, wants []ahead.Want, fn func(ahead.Want, chunks.Digest, chunks.Blob, error) error) error {
+	return s.reader().Read(ctx, wants, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {
+		if err == nil && s.fill {
+			s.cache.Put(d, b)
+		}
+		return fn(w, d, b, err)
+	})
 }
 
 // GetMany reads many chunks: those on the disk from there, the others in
@@ -170,7 +143,7 @@ func (b bypass) Get(ctx context.Context, d chunks.Digest, buf []byte) (blob chun
 
 func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error, fill bool) error {
 	var here []chunks.Digest
-	var wants []want
+	var wants []ahead.Want
 	var buf []byte
 	for _, d := range digests {
 		if err := ctx.Err(); err != nil {
@@ -190,8 +163,8 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 				continue
 			}
 		}
-		w := want{d: d, p: p, entry: entry}
-		w.off, w.n = p.frame(entry)
+		w := p.want(entry)
+		w.Digest = d
 		wants = append(wants, w)
 	}
 	g, gctx := errgroup.WithContext(ctx)
@@ -200,17 +173,8 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 		g.Go(func() error { return s.local.GetMany(gctx, here, s.renamed(fn)) })
 	}
 	fill = fill && s.cache != nil && sumOf(wants) <= s.cache.Bound()/10
-	room := semaphore.NewWeighted(maxInFlight)
-	for _, stretch := range ahead.Stretches(wants, want.span, s.cfg.Gap) {
-		last := stretch[len(stretch)-1]
-		n := min(last.off+last.n-stretch[0].off, maxInFlight)
-		if room.Acquire(gctx, n) != nil {
-			break
-		}
-		g.Go(func() error {
-			defer room.Release(n)
-			return s.handOver(gctx, stretch, fn, fill)
-		})
+	for _, stretch := range ahead.Stretches(wants, s.cfg.Gap) {
+		g.Go(func() error { return s.handOver(gctx, stretch, fn, fill) })
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -229,17 +193,17 @@ func (s *Store) renamed(fn func(chunks.Digest, chunks.Blob, error) error) func(c
 }
 
 // handOver reads one stretch. A chunk that was asked for twice lies in it twice.
-func (s *Store) handOver(ctx context.Context, wants []want, fn func(chunks.Digest, chunks.Blob, error) error, fill bool) error {
+func (s *Store) handOver(ctx context.Context, wants []ahead.Want, fn func(chunks.Digest, chunks.Blob, error) error, fill bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	unique := slices.CompactFunc(slices.Clone(wants), func(a, b want) bool { return a.off == b.off })
+	unique := slices.CompactFunc(slices.Clone(wants), func(a, b ahead.Want) bool { return a.Off == b.Off })
 	i := 0
-	return s.readRange(ctx, unique, func(w want, d chunks.Digest, b chunks.Blob, err error) error {
+	return s.reader().Read(ctx, unique, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {
 		if err == nil && fill {
 			s.cache.Put(d, b)
 		}
-		for ; i < len(wants) && wants[i].off == w.off; i++ {
+		for ; i < len(wants) && wants[i].Off == w.Off; i++ {
 			if cerr := ctx.Err(); cerr != nil {
 				return cerr
 			}
@@ -251,9 +215,9 @@ func (s *Store) handOver(ctx context.Context, wants []want, fn func(chunks.Diges
 	})
 }
 
-func sumOf(wants []want) (n int64) {
+func sumOf(wants []ahead.Want) (n int64) {
 	for _, w := range wants {
-		n += w.n
+		n += w.N
 	}
 	return n
 }
@@ -261,17 +225,15 @@ func sumOf(wants []want) (n int64) {
 // readPack reads the entries of a pack that keep accepts, in order, without
 // the cache.
 func (s *Store) readPack(ctx context.Context, p *remote, keep func(uint32) bool, fn func(uint32, chunks.Digest, chunks.Blob, error) error) error {
-	var wants []want
+	var wants []ahead.Want
 	for i := range uint32(len(p.offs)) {
 		if keep(i) {
-			w := want{p: p, entry: i}
-			w.off, w.n = p.frame(i)
-			wants = append(wants, w)
+			wants = append(wants, p.want(i))
 		}
 	}
-	for _, stretch := range ahead.Stretches(wants, want.span, s.cfg.Gap) {
-		err := s.readRange(ctx, stretch, func(w want, d chunks.Digest, b chunks.Blob, err error) error {
-			return fn(w.entry, d, b, err)
+	for _, stretch := range ahead.Stretches(wants, s.cfg.Gap) {
+		err := s.reader().Read(ctx, stretch, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {
+			return fn(w.Entry, d, b, err)
 		})
 		if err != nil {
 			return err

@@ -114,6 +114,7 @@ type Store struct {
 	local  *pack.Store
 	cache  *cache.Cache
 	ahead  *ahead.Buffer
+	room   ahead.Room
 	meta   *meta.Objects
 	queue  *queue.Queue
 	files  files.Dir // that wait

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -35,6 +36,13 @@ func (p *remote) live(entry uint32) bool {
 
 func (p *remote) frame(entry uint32) (off, n int64) {
 	return int64(p.offs[entry]) * format.SmallAlign, layout.FrameSize(p.sealed, p.lens[entry])
+}
+
+// want is an entry as it has to be read.
+func (p *remote) want(entry uint32) ahead.Want {
+	w := ahead.Want{Pack: ahead.Pack{Number: p.number, ID: p.id, Size: p.size, Sealed: p.sealed}, Entry: entry}
+	w.Off, w.N = p.frame(entry)
+	return w
 }
 
 // A table is what is known of the packs in the bucket, and finds their chunks.

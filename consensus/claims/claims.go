@@ -111,16 +111,18 @@ func New(cfg Config) (*Claims, error) {
 // with [ErrLost] when the claim may not be ours any more; what do writes is to
 // carry the fence, and to be refused by whoever has seen a greater one.
 func (c *Claims) Hold(ctx context.Context, resource string, do func(ctx context.Context, fence ledger.Fence) error) error {
-	return c.hold(ctx, resource, time.Now().UnixMicro(), do)
+	return c.hold(ctx, resource, time.Now().UnixMicro(), false, do)
 }
 
 // Slot is Hold for a slot of a job: the time at which it was due. It fails with
-// [ErrDone] if the slot was done; one whose run has failed may be run again.
+// [ErrDone] if the slot was done; one whose run has failed may be run again. A run
+// that was cut short since ctx ended, as a node does, has not failed: it is lost
+// with the session, and others may do the slot then.
 func (c *Claims) Slot(ctx context.Context, job string, slot time.Time, do func(ctx context.Context, fence ledger.Fence) error) error {
-	return c.hold(ctx, job, slot.Unix(), do)
+	return c.hold(ctx, job, slot.Unix(), true, do)
 }
 
-func (c *Claims) hold(ctx context.Context, resource string, slot int64, do func(context.Context, ledger.Fence) error) error {
+func (c *Claims) hold(ctx context.Context, resource string, slot int64, leave bool, do func(context.Context, ledger.Fence) error) error {
 	s, err := c.open(ctx)
 	if err != nil {
 		return fmt.Errorf("claim %s: %w", resource, err)
@@ -135,6 +137,9 @@ func (c *Claims) hold(ctx context.Context, resource string, slot int64, do func(
 	err = c.cfg.Pass(resource, fence)
 	if err == nil {
 		err = do(work, fence)
+	}
+	if leave && ctx.Err() != nil {
+		return errors.Join(err, context.Cause(ctx))
 	}
 	e := end{s.epoch, ledger.EndClaim{Job: resource, Slot: slot, Fence: fence, State: ledger.Ended}}
 	if err != nil {

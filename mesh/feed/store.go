@@ -99,8 +99,19 @@ func head(o Origin, b *bolt.Bucket) (Head, error) {
 	if v == nil {
 		return Head{}, nil
 	}
-	r, err := Parse(o, v)
+	r, err := Read(v)
 	return Head{r.Epoch, r.Seq, r.Hash(o)}, err
+}
+
+// stored reads a record of a bucket and tells whether its hash is this one. The
+// signature of one that is in the way is checked: a disk that has flipped a bit
+// is no proof against whoever has signed it.
+func stored(o Origin, v []byte, hash [32]byte) (r Record, same bool, err error) {
+	if r, err = Read(v); err == nil && r.Hash(o) != hash {
+		r, err = Parse(o, v)
+		return r, false, err
+	}
+	return r, err == nil, err
 }
 
 // Head returns where the feed of a node ends here; zero if there is nothing.
@@ -192,8 +203,8 @@ func (s *Store) Take(o Origin, records [][]byte) (added int, err error) {
 // fits tells whether r is new and stands where it may.
 func fits(o Origin, b *bolt.Bucket, r Record) (fresh bool, err error) {
 	if v := b.Get(place(r.Epoch, r.Seq)); v != nil {
-		ours, err := Parse(o, v)
-		if err == nil && ours.Hash(o) != r.Hash(o) {
+		ours, same, err := stored(o, v, r.Hash(o))
+		if err == nil && !same {
 			err = &Fork{o, ours, r}
 		}
 		return false, err
@@ -230,7 +241,7 @@ func opens(o Origin, b *bolt.Bucket, r Record) (bool, error) {
 		if binary.BigEndian.Uint64(k[8:]) != r.Seq-1 {
 			continue
 		}
-		if before, err := Parse(o, v); err != nil || before.Hash(o) == r.Prev {
+		if before, err := Read(v); err != nil || before.Hash(o) == r.Prev {
 			return err == nil, err
 		}
 	}
@@ -251,8 +262,8 @@ func (s *Store) Check(o Origin, theirs Head) (behind bool, err error) {
 			return nil
 		}
 		if v := b.Get(place(theirs.Epoch, theirs.Seq)); v != nil {
-			r, err := Parse(o, v)
-			if err == nil && r.Hash(o) != theirs.Hash {
+			_, same, err := stored(o, v, theirs.Hash)
+			if err == nil && !same {
 				err = fmt.Errorf("%w: at %d.%d", ErrForked, theirs.Epoch, theirs.Seq)
 			}
 			return err

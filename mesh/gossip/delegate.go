@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,18 @@ func (g *Gossip) knows(n *memberlist.Node) bool {
 	return p != nil && bytes.Equal(p.signed, n.Meta)
 }
 
+// metaOf reads the meta of n, and verifies it unless that was done.
+func (g *Gossip) metaOf(n *memberlist.Node, key ed25519.PublicKey) (Meta, error) {
+	g.mu.Lock()
+	p := g.peers[n.Name]
+	if p != nil && bytes.Equal(p.signed, n.Meta) {
+		defer g.mu.Unlock()
+		return p.Meta, nil
+	}
+	g.mu.Unlock()
+	return parseMeta(n.Name, key, n.Meta)
+}
+
 func (d *delegate) NotifyJoin(n *memberlist.Node)   { d.seen(n, Joined) }
 func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.seen(n, Updated) }
 
@@ -56,8 +69,11 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.seen(n, Updated) }
 func (d *delegate) seen(n *memberlist.Node, kind EventKind) {
 	g := (*Gossip)(d)
 	key := g.key(n.Name)
-	meta, err := parseMeta(n.Name, key, n.Meta)
-	if n.Name == g.cfg.Self || key == nil || err != nil {
+	if n.Name == g.cfg.Self || key == nil {
+		return
+	}
+	meta, err := g.metaOf(n, key)
+	if err != nil {
 		return
 	}
 	g.mu.Lock()

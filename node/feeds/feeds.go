@@ -8,7 +8,7 @@
 // a crash loses nothing, and it does no harm if somebody forgets to tell.
 //
 // A node that has company says nothing before it has seen what a member holds
-// of its feed: a machine that was set back would tell another story than
+// of its feed, and what the ledger knows of it: a machine that was set back would tell another story than
 // before. It notices that, begins a new epoch, and says all of it anew.
 package feeds
 
@@ -62,6 +62,7 @@ type Feeds struct {
 	changed  chan struct{} // there is work
 
 	mu       sync.Mutex
+	names    map[feed.Origin]string // what nodeID has worked out
 	pending  pending
 	pulled   map[snapshot]string // from whom a snapshot came
 	seen     map[string]bool     // datastores that were compared as a whole since they were opened
@@ -89,7 +90,7 @@ func New(cfg Config) (*Feeds, error) {
 	}
 	f := &Feeds{
 		cfg: cfg, self: feed.OriginOf(cfg.Key), store: store, model: facts.NewModel(), changed: make(chan struct{}, 1),
-		pulled: map[snapshot]string{}, seen: map[string]bool{},
+		pulled: map[snapshot]string{}, seen: map[string]bool{}, names: map[feed.Origin]string{},
 	}
 	f.exchange, err = exchange.New(exchange.Config{
 		Key: cfg.Key, Store: store, Network: cfg.Network, Member: cfg.Member, Wanted: f.wanted, Peers: f.peers,
@@ -136,7 +137,20 @@ func originOf(node string) (feed.Origin, bool) {
 	return feed.Origin(k), err == nil
 }
 
-func (f *Feeds) wanted(o feed.Origin) bool { return o == f.self || f.cfg.Member(NodeID(o)) }
+func (f *Feeds) wanted(o feed.Origin) bool { return o == f.self || f.cfg.Member(f.nodeID(o)) }
+
+// nodeID is [NodeID], which is much work for what is asked for every feed
+// whenever one has grown.
+func (f *Feeds) nodeID(o feed.Origin) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	id, known := f.names[o]
+	if !known {
+		id = NodeID(o)
+		f.names[o] = id
+	}
+	return id
+}
 
 // forget drops what the model says of nodes that are no members any more.
 func (f *Feeds) forget() {
@@ -278,7 +292,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 }
 
 // maySpeak tells whether what this node says cannot contradict what it has
-// said before its disk went back: it has no company, or has asked it.
+// said before its disk went back: it has no company, or has asked it and the
+// ledger.
 func (f *Feeds) maySpeak() bool {
 	f.mu.Lock()
 	heard := f.heard
@@ -288,6 +303,13 @@ func (f *Feeds) maySpeak() bool {
 	}
 	if n := f.exchange.Counts(); n.Pulls <= n.Failed {
 		return false
+	}
+	// Whom it has asked may have lost everything, too: the ledger knows better.
+	if f.cfg.Ledger != nil {
+		if err := f.compareCheckpoints(); err != nil {
+			f.cfg.Log.Warn("this node's feed cannot be compared with the ledger; it says nothing before that", "err", err)
+			return false
+		}
 	}
 	f.mu.Lock()
 	f.heard = true

@@ -200,6 +200,7 @@ type node struct {
 	site *site
 	file string
 	talk *gossip.Gossip
+	end  func()
 	stop func()
 	news []string
 }
@@ -227,10 +228,21 @@ func (l *ledger) Checkpoint(_ context.Context, key ed25519.PrivateKey, h feed.He
 	return nil
 }
 
+// memoryDir is a directory in memory where there is one: fifty nodes on one disk
+// wait for it most of the time.
+func memoryDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "holdfast")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func newCrowd(t *testing.T, n int) *crowd {
 	c := &crowd{t: t, net: meshtest.New(1), ledger: &ledger{all: map[feed.Origin]feed.Head{}}}
 	c.net.Slow(80*time.Millisecond, 0.2, 0.01)
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	for i := range n {
 		key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{byte(i + 1)}, 32))
 		x := &node{key: key, name: NodeID(feed.OriginOf(key)), site: newSite(), file: filepath.Join(dir, fmt.Sprint(i))}
@@ -271,6 +283,7 @@ func (c *crowd) start(nodes ...*node) {
 		g.Go(func() error { return talk.Run(ctx) })
 		g.Go(func() error { return feeds.Exchange(ctx) })
 		g.Go(func() error { return feeds.Run(ctx) })
+		x.end = cancel
 		x.stop = sync.OnceFunc(func() {
 			cancel()
 			if err := errors.Join(g.Wait(), feeds.Close()); err != nil {
@@ -280,6 +293,11 @@ func (c *crowd) start(nodes ...*node) {
 		})
 		c.t.Cleanup(x.stop)
 	}
+	c.t.Cleanup(func() { // all at once: a minute of virtual time with fifty nodes is a second
+		for _, x := range nodes {
+			x.end()
+		}
+	})
 }
 
 // within waits until ok, in virtual time, and returns how long that took.

@@ -107,7 +107,7 @@ func (f *Feeds) Stores(node string) []facts.StoreView {
 func (f *Feeds) Nodes() map[string]facts.NodeView {
 	all := map[string]facts.NodeView{}
 	for _, n := range f.model.Nodes() {
-		all[NodeID(n.Origin)] = n
+		all[f.nodeID(n.Origin)] = n
 	}
 	return all
 }

@@ -34,6 +34,8 @@ type Config struct {
 	Connections         func() (open, refused int)
 	Certificate         func() *x509.Certificate
 	Ready               func() error
+	Health              func() map[string]Health // by datastore; "": the node
+	Bills               func() []Bill            // of S3 clients
 }
 
 // Metrics are those of one node. It is an [http.Handler].
@@ -60,7 +62,7 @@ func New(cfg Config) (*Metrics, error) {
 	build.Set(1)
 	r := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
-		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &taskCollector{cfg},
+		build, m.requests, m.begun, &nodeCollector{cfg}, &storeCollector{cfg}, &taskCollector{cfg}, &doctorCollector{cfg}, &billCollector{cfg},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := r.Register(c); err != nil {

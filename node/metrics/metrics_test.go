@@ -59,6 +59,12 @@ func served(t *testing.T, w *storestest.World, observe func(*Metrics)) string {
 		Sessions:    func(string) (backups, readers int) { return 3, 4 },
 		Connections: func() (open, refused int) { return 5, 6 },
 		Certificate: func() *x509.Certificate { return &x509.Certificate{NotAfter: time.Unix(7, 0)} },
+		Bills: func() []Bill {
+			return []Bill{{Client: "near", Requests: map[string]int64{"put": 5}, In: 6, Out: 7, Throttled: 1, Known: true, Cost: 1.5, Forecast: 3, Budget: map[string]float64{"money": 0.75}}}
+		},
+		Health: func() map[string]Health {
+			return map[string]Health{"": {time.Unix(8, 0), map[string]int{"critical": 2}}, "cloud": {time.Unix(9, 0), map[string]int{"note": 0}}}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +92,13 @@ func TestFigures(t *testing.T) {
 		`holdfast_connections 5`,
 		`holdfast_connections_refused_total 6`,
 		`holdfast_certificate_not_after_timestamp_seconds 7`,
+		`holdfast_doctor_findings{severity="critical",store=""} 2`,
+		`holdfast_s3_requests_total{class="put",endpoint="near"} 5`,
+		`holdfast_s3_bytes_total{direction="in",endpoint="near"} 6`,
+		`holdfast_s3_month_cost_forecast{endpoint="near"} 3`,
+		`holdfast_s3_budget_used_ratio{budget="money",endpoint="near"} 0.75`,
+		`holdfast_doctor_findings{severity="note",store="cloud"} 0`,
+		`holdfast_doctor_last_timestamp_seconds{store=""} 8`,
 		`holdfast_sessions{kind="reader",store="main"} 4`,
 		`holdfast_sessions_begun_total{kind="backup"} 1`,
 		`holdfast_datastore_up{store="main"} 1`,

@@ -27,12 +27,12 @@ var runs = map[string]string{
 	"garbage_collection": "gc", "prune": "prune", "prunejob": "prune", "prunejobs": "prune",
 	"verify": "verify", "verify_group": "verify", "verify_snapshot": "verify", "verificationjob": "verify",
 	"sync": "sync", "syncjob": "sync", "pull": "sync", "push": "sync",
-	"heal": "heal", "offload": "offload", "audit": "audit", "export": "export",
+	"heal": "heal", "offload": "offload", "audit": "audit", "export": "export", "s3-doctor": typeDoctor,
 }
 
 // Types are those of all events.
 func Types() []string {
-	return []string{"audit", typeCapacity, typeCorrupt, "export", "gc", typeBreaker, "heal", typeMissed, "offload", "prune", typeQuorum, typeUnreachable, typeStale, "sync", "verify"}
+	return []string{"audit", typeBudget, typeCapacity, typeCorrupt, typeDoctor, "export", "gc", typeBreaker, "heal", typeMissed, "offload", "prune", typeQuorum, typeUnreachable, typeStale, "sync", "verify"}
 }
 
 // ofTask returns the event of a task that has ended; false: nobody is told.

@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/notify"
@@ -31,6 +34,7 @@ func TestEventsOfTasks(t *testing.T) {
 		{"a verify job with warnings", info("verificationjob", "main:daily", jobs.Warning, ""), "verify warning verify job daily is done, with 2 warnings map[datastore:main job-id:daily]"},
 		{"a sync job of PBS", info("syncjob", "remote:r:main:ns:home-to-dc", jobs.OK, ""), "sync info sync job home-to-dc is done map[datastore:remote job-id:home-to-dc]"},
 		{"one that the daemon did not outlive", info("verify", "main", jobs.Unknown, ""), "verify error verify of main did not end: the daemon did before map[datastore:main]"},
+		{"a doctor's visit", info("s3-doctor", "cloud", jobs.Failed, "the bucket is not fit for backups"), "doctor error doctor of cloud failed: the bucket is not fit for backups map[datastore:cloud]"},
 		{"a backup, of which its client tells", info("backup", "main:vm/100", jobs.Failed, "x"), ""},
 	}
 	for _, tt := range tests {
@@ -44,6 +48,35 @@ func TestEventsOfTasks(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestFindingsOfTheDoctor(t *testing.T) {
+	for severity, want := range map[doctor.Severity]string{doctor.Critical: "doctor error home: full doctor/space/critical", doctor.Warning: "doctor warning home: full doctor/space/warning"} {
+		e := ofFinding(doctor.Finding{Check: "space", Severity: severity, Text: "full", Consequence: "Backups are refused.", Cure: "prune"}, "home")
+		if got := fmt.Sprintf("%s %s %s %s", e.Type, e.Severity, e.Title, e.Key); got != want || !strings.Contains(e.Text, "Cure: prune") {
+			t.Errorf("%q with %q, want %q and the cure", got, e.Text, want)
+		}
+	}
+}
+
+func TestBudgets(t *testing.T) {
+	all := ofBudget(Budget{Client: "near", Month: "2026-11", Action: prices.Stop, Lines: []prices.Line{
+		{What: "money", Limit: 20, Used: 20, Forecast: 30}, {What: "requests", Limit: 100, Used: 81, Forecast: 90}, {What: "egress-gb", Limit: 100, Used: 10, Forecast: 50},
+	}})
+	var got []string
+	for _, e := range all {
+		got = append(got, fmt.Sprint(e.Severity, " ", e.Title, " ", e.Key))
+	}
+	want := []string{
+		"error the budget of S3 endpoint near is used up: money budget/near/money/over/2026-11",
+		"warning the budget of S3 endpoint near may not be enough: requests budget/near/requests/near/2026-11",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if len(all) > 0 && !strings.Contains(all[0].Text, "wait until the month is over") {
+		t.Errorf("it does not say what stops: %q", all[0].Text)
 	}
 }
 

@@ -17,6 +17,7 @@ type World struct {
 	Sites   func() []Site                                            // all other nodes
 	Quorum  func() (there bool, why string)                          // of the ledger
 	Breaker func() (open bool, why string)                           // of the guard
+	Budgets func() []Budget                                          // of S3 clients
 }
 
 // A Group is a group of snapshots, and when its newest finished one was made.
@@ -51,6 +52,7 @@ type watch struct {
 	quorumTold   bool
 	breaker      bool
 	spaces, ages time.Time // when they were looked at
+	bills        time.Time // likewise
 }
 
 // watch looks at the world until ctx is done.
@@ -89,6 +91,14 @@ func (w *watch) look(ctx context.Context, now time.Time) {
 		w.spaces = now
 		for store, s := range world.Spaces() {
 			for _, e := range ofSpace(store, s) {
+				w.Tell(e)
+			}
+		}
+	}
+	if world.Budgets != nil && now.Sub(w.bills) >= billsEvery {
+		w.bills = now
+		for _, b := range world.Budgets() {
+			for _, e := range ofBudget(b) {
 				w.Tell(e)
 			}
 		}

@@ -26,6 +26,9 @@ type conn struct {
 
 func (c *conn) RemoteNode() string { return c.node }
 
+// NetConn returns the connection of the tunnel.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
 // CloseWrite ends what is sent, and goes on receiving.
 func (c *conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {

@@ -86,6 +86,9 @@ type Config struct {
 	// Pulled is told, before a snapshot can be seen here, from which node it came.
 	Pulled func(store string, ns naming.Namespace, s naming.Snapshot, node string)
 
+	// Share decides which of the nodes that share a job runs it. Default: each does.
+	Share func(id string) jobs.Share
+
 	Traffic *traffic.Limiter             // rules for links; default: none
 	Where   func(node string) netip.Addr // the address that rules go by; default: that in the tunnel
 	Now     func() time.Time             // what passes count by; default: time.Now
@@ -186,6 +189,12 @@ func (p *Pulls) Sync(context.Context) error {
 		}
 		if j.Disable {
 			sched.Event = ""
+		}
+		if sched = state.Timed("sync:"+j.ID, sched); j.Disable {
+			sched.After = ""
+		}
+		if p.cfg.Share != nil && state.Rule("sync:"+j.ID).Shared {
+			sched.Share = p.cfg.Share(j.ID)
 		}
 		puts[sched.Name] = true
 		if err := p.cfg.Scheduler.Put(sched); err != nil {

@@ -155,6 +155,7 @@ type link struct {
 
 func (l *link) RemoteNode() string   { return l.node }
 func (l *link) RemoteAddr() net.Addr { return l.from }
+func (l *link) NetConn() net.Conn    { return l.Conn }
 
 // limited has a connection keep to the rules for traffic: they go by the address
 // of the node, and by its account, NAME@node.

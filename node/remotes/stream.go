@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
@@ -20,6 +21,7 @@ type stream struct {
 	done   chan swarm.Answer // of chunks, in the order of their coming
 	failed chan error        // 1: why the stream is of no more use
 
+	moved   atomic.Int64 // bytes of blobs
 	mu      sync.Mutex
 	more    *sync.Cond // something is asked for, or the stream is closed
 	asked   []chunks.Digest
@@ -49,6 +51,7 @@ func (s *stream) work(open *sessions) {
 			return
 		}
 		b, err := open.get(s.ctx, d)
+		s.moved.Add(int64(len(b)))
 		if err != nil && !ofChunk(err) {
 			select {
 			case s.failed <- err:
@@ -77,6 +80,9 @@ func (s *stream) take() (d chunks.Digest, ok bool) {
 	d, s.asked = s.asked[0], s.asked[1:]
 	return d, true
 }
+
+// Moved returns how many bytes of chunks have come.
+func (s *stream) Moved() int64 { return s.moved.Load() }
 
 // Ask asks for chunks.
 func (s *stream) Ask(ds []chunks.Digest) error {

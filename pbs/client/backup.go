@@ -89,14 +89,10 @@ func (b *Backup) PutBlob(ctx context.Context, name string, blob chunks.Blob) err
 	if err := b.session.Alive(ctx); err != nil {
 		return err
 	}
-	// The caller may use the memory again when we return, and HTTP/2 read it
-	// until a little later.
-	buf := chunks.GetBuffer(len(blob))
-	buf.Bytes = append(buf.Bytes[:0], blob...)
 	_, err := wire.Do[any](ctx, b.session, wire.Exchange{
 		Doing: "upload " + name, Method: "POST", Path: "/blob",
 		Query: url.Values{"file-name": {name}, "encoded-size": {strconv.Itoa(len(blob))}},
-		Body:  wire.LentPayload(buf), Kind: wire.Raw,
+		Body:  blob, Kind: wire.Raw,
 	})
 	return err
 }

@@ -53,7 +53,7 @@ func (c *Client) Benchmark(ctx context.Context, d time.Duration) (bytesPerSecond
 		g.Go(func() error {
 			for time.Since(start) < d {
 				_, err := wire.Do[any](gctx, b.session, wire.Exchange{
-					Doing: "measure the upload", Method: "POST", Path: "/speedtest", Body: wire.NewPayload(data),
+					Doing: "measure the upload", Method: "POST", Path: "/speedtest", Body: data,
 				})
 				if err != nil {
 					return err

@@ -16,7 +16,7 @@ import (
 // blob does not show.
 type parcel struct {
 	digest chunks.Digest
-	buf    *chunks.Buffer // what to send; nil once it was
+	buf    *chunks.Buffer // what to send; nil once it is being sent
 	sent   bool           // guarded by the backup's mutex
 	done   chan struct{}  // closed when the server has it
 }
@@ -91,15 +91,16 @@ func (b *Backup) dispatch(ctx context.Context, s *sink, c chunks.Stored) (*parce
 
 // upload sends one chunk.
 func (b *Backup) upload(s *sink, p *parcel, size int) {
-	body := wire.LentPayload(p.buf)
+	buf := p.buf
 	p.buf = nil
+	defer buf.Free()
 	_, err := wire.Do[any](b.session.Context(), b.session, wire.Exchange{
 		Doing: "upload chunk " + p.digest.Short() + " of " + s.archive, Method: "POST", Path: "/" + s.kind + "_chunk",
 		Query: url.Values{
 			"wid": {strconv.Itoa(s.wid)}, "digest": {p.digest.String()},
-			"size": {strconv.Itoa(size)}, "encoded-size": {strconv.Itoa(body.Len())},
+			"size": {strconv.Itoa(size)}, "encoded-size": {strconv.Itoa(len(buf.Bytes))},
 		},
-		Body: body, Kind: wire.Raw,
+		Body: buf.Bytes, Kind: wire.Raw,
 	})
 	if err != nil {
 		b.session.Fail(err)

@@ -194,7 +194,7 @@ func (s *sink) send(batch []place) error {
 	}
 	_, err := wire.Do[any](s.b.session.Context(), s.b.session, wire.Exchange{
 		Doing: "append to " + s.archive, Method: "PUT", Path: "/" + s.kind + "_index",
-		Body: wire.NewPayload(encode(body)), Kind: wire.JSON,
+		Body: encode(body), Kind: wire.JSON,
 	})
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/pbs/client/wire"
+	"github.com/holdfast-mesh/holdfast/pbs/h2"
 )
 
 var (
@@ -194,65 +194,48 @@ func (s *source) checked(d chunks.Digest, b *chunks.Buffer) (*chunks.Buffer, err
 // errOutgrown says that a chunk has no room in its loan.
 var errOutgrown = errors.New("chunk is longer than thought")
 
-// tryRead asks for a chunk and reads the answer. Memory is taken when the
-// answer begins: only then is it known how much is needed.
+// tryRead asks for a chunk and reads the answer. Memory is taken when that
+// begins: only then is it known how much is needed.
 func (l *loan) tryRead(ctx context.Context, d chunks.Digest) (*chunks.Buffer, error) {
-	session, doing := l.s.r.session, "read chunk "+d.Short()
-	resp, err := session.Send(ctx, wire.Exchange{Doing: doing, Method: "GET", Path: "/chunk", Query: url.Values{"digest": {d.String()}}})
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close() // tells the server to stop, if there is more
-	room := l.bytes
-	if resp.ContentLength >= 0 {
-		room = resp.ContentLength
-	}
-	switch {
-	case room > chunks.MaxBlob:
-		return nil, errLong
-	case !l.fit(room):
-		return nil, errOutgrown
-	}
-	buf := chunks.GetBuffer(int(room))
-	if err := l.fill(resp.Body, room, buf); err != nil {
-		buf.Free()
-		if errors.Is(err, errOutgrown) || errors.Is(err, chunks.ErrCorrupt) {
-			return nil, err
+	var buf *chunks.Buffer
+	text, err := l.s.r.session.Fetch(ctx, wire.Exchange{
+		Doing: "read chunk " + d.Short(), Method: "GET", Path: "/chunk", Query: url.Values{"digest": {d.String()}},
+	}, func(a h2.Answer) ([]byte, error) {
+		have := int64(len(a.Body))
+		room := max(2*have, l.bytes) // more than was thought
+		switch {
+		case have > chunks.MaxBlob || a.Length > chunks.MaxBlob:
+			return nil, errLong
+		case a.Length >= 0:
+			room = a.Length
 		}
-		return nil, session.Broken(ctx, doing, err)
+		if room = min(room, chunks.MaxBlob); !l.fit(room) {
+			return nil, errOutgrown
+		}
+		switch {
+		case buf == nil:
+			buf = chunks.GetBuffer(int(room))
+		case int64(cap(buf.Bytes)) <= room:
+			buf.Bytes = slices.Grow(a.Body, int(room-have)+1)[:0]
+		}
+		return buf.Bytes[: have : room+1], nil // one byte more than there should be shows that there is more
+	})
+	switch {
+	case buf == nil && err == nil: // it is empty
+		return chunks.GetBuffer(0), nil
+	case err == nil && len(text) <= chunks.MaxBlob:
+		buf.Bytes = buf.Bytes[:len(text)]
+		return buf, nil
+	case err == nil:
+		err = errLong
 	}
-	return buf, nil
+	if buf != nil && (errors.Is(err, errOutgrown) || errors.Is(err, errLong)) {
+		buf.Free()
+	}
+	return nil, err
 }
 
 var errLong = fmt.Errorf("%w: it has more than %d bytes encoded", chunks.ErrCorrupt, chunks.MaxBlob)
-
-// fill reads body into buf, in which there is room for so many bytes, and for
-// more that are needed to see the end.
-func (l *loan) fill(body io.Reader, room int64, buf *chunks.Buffer) error {
-	for {
-		b := buf.Bytes
-		if int64(len(b)) > room { // more than was thought
-			if room = min(2*room, chunks.MaxBlob); len(b) > chunks.MaxBlob {
-				return errLong
-			}
-			if !l.fit(room) {
-				return errOutgrown
-			}
-		}
-		if len(b) == cap(b) {
-			b = slices.Grow(b, int(room)+1-len(b))
-		}
-		// One byte more than there should be, so as to see the end.
-		n, err := body.Read(b[len(b):min(cap(b), int(room)+1)])
-		buf.Bytes = b[:len(b)+n]
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
 
 // explain makes an error of one chunk out of the server's refusal.
 func (s *source) explain(d chunks.Digest, err error) error {

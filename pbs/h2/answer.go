@@ -55,11 +55,7 @@ func (w *writer) send(p []byte) (int, error) {
 	o := &w.s.c.out
 	o.begin()
 	w.head(false)
-	flags := byte(0)
-	if end {
-		flags = flagEndStream
-	}
-	o.buf = appendHeader(o.buf, n, frameData, flags, w.s.id)
+	o.data(w.s.id, n, end)
 	if err := o.flush(p[:n]); err != nil {
 		return 0, err
 	}
@@ -104,7 +100,7 @@ func (w *writer) finish() {
 	o := &w.s.c.out
 	o.begin()
 	if w.begun {
-		o.buf = appendHeader(o.buf, 0, frameData, flagEndStream, w.s.id)
+		o.data(w.s.id, 0, true)
 	} else {
 		w.head(true)
 	}
@@ -113,27 +109,20 @@ func (w *writer) finish() {
 
 // reserve waits until the client takes some of n bytes, and says how many.
 func (s *stream) reserve(n int) (int, error) {
-	c := s.c
-	c.mu.Lock()
 	for {
-		if c.over != nil {
-			defer c.mu.Unlock()
-			return 0, c.over
+		s.c.mu.Lock()
+		got, grown, over := s.c.tryReserve(s, n), s.c.grown, s.c.over
+		s.c.mu.Unlock()
+		switch {
+		case over != nil:
+			return 0, over
+		case got > 0:
+			return got, nil
 		}
-		m := min(int64(n), c.window, s.window, int64(c.maxFrame))
-		if m > 0 {
-			c.window -= m
-			s.window -= m
-			c.mu.Unlock()
-			return int(m), nil
-		}
-		grown := c.grown
-		c.mu.Unlock()
 		select {
 		case <-grown:
 		case <-s.ctx.Done():
 			return 0, context.Cause(s.ctx)
 		}
-		c.mu.Lock()
 	}
 }

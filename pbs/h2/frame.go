@@ -33,6 +33,7 @@ const (
 
 // Settings.
 const (
+	settingPush          = 2
 	settingMaxStreams    = 3
 	settingInitialWindow = 4
 	settingMaxFrame      = 5
@@ -43,7 +44,7 @@ const (
 	defaultWindow = 65535
 	defaultFrame  = 16 << 10
 	maxWindow     = 1<<31 - 1
-	maxHeaders    = 64 << 10 // bytes of the headers of a request, compressed or not
+	maxHeaders    = 64 << 10 // bytes of a head, compressed or not
 	maxSettings   = 64 * 6   // bytes of a SETTINGS frame
 )
 
@@ -61,7 +62,7 @@ const (
 	tooMuch          code = 0xb
 )
 
-// A protocolFault is a mistake of the client that ends the connection.
+// A protocolFault is a mistake of the peer that ends the connection.
 type protocolFault struct {
 	code code
 	text string

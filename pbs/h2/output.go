@@ -19,19 +19,23 @@ const (
 	// maxPiece is how much of an answer is sent before others have a turn.
 	maxPiece = 1 << 20
 
+	// patientPiece is how many bytes are written at a time that has an end.
+	patientPiece = 128 << 10
+
 	// goodbyeTime is how long a client may take to hear why it is cut off.
 	goodbyeTime = time.Second
 )
 
-// output writes frames. Frames with an answer are written by its handler; what
-// is said about the connection is collected, and written by the next handler
-// or by a goroutine of its own, so that reading never waits for writing.
+// output writes frames. Frames of a request or an answer are written by who
+// makes it; what is said about the connection is collected, and written by the
+// next of them or by a goroutine of its own, so that reading never waits for writing.
 type output struct {
-	net  net.Conn
-	turn chan struct{} // holds one element; who has it writes
-	buf  []byte        // of who writes
-	enc  *hpack.Encoder
-	head headBuffer
+	net      net.Conn
+	patience time.Duration // how long the peer may take nothing; 0: that is another's business
+	turn     chan struct{} // holds one element; who has it writes
+	buf      []byte        // of who writes
+	enc      *hpack.Encoder
+	head     headBuffer
 
 	mu       sync.Mutex
 	controls []byte
@@ -53,7 +57,7 @@ func (o *output) init(nc net.Conn) {
 	o.turn <- struct{}{}
 	o.kick = make(chan struct{}, 1)
 	o.enc = hpack.NewEncoder(&o.head)
-	o.enc.SetMaxDynamicTableSize(0) // answers have three short headers; the client need remember nothing
+	o.enc.SetMaxDynamicTableSize(0) // heads are short; the peer need remember nothing
 }
 
 // control has a frame sent soon. It fails if too many wait already.
@@ -74,13 +78,31 @@ func (o *output) control(frame []byte) bool {
 }
 
 // begin waits for the turn to write, and begins with the controls.
-func (o *output) begin() {
-	<-o.turn
+func (o *output) begin() { o.beginBefore(nil) }
+
+// beginBefore is begin, unless done is closed before.
+func (o *output) beginBefore(done <-chan struct{}) bool {
+	select {
+	case <-o.turn:
+	case <-done:
+		return false
+	}
 	o.buf = o.buf[:0]
 	o.mu.Lock()
 	o.buf = append(o.buf, o.controls...)
 	o.controls = o.controls[:0]
 	o.mu.Unlock()
+	return true
+}
+
+// data appends the head of a DATA frame, of which n bytes follow. The caller
+// has the turn.
+func (o *output) data(stream uint32, n int, end bool) {
+	flags := byte(0)
+	if end {
+		flags = flagEndStream
+	}
+	o.buf = appendHeader(o.buf, n, frameData, flags, stream)
 }
 
 // flush writes what is in the buffer, and payload behind it, and ends the turn.
@@ -90,15 +112,27 @@ func (o *output) flush(payload []byte) error {
 		o.buf = append(o.buf, payload[:n]...)
 		payload = payload[n:]
 	}
-	if len(o.buf) > 0 {
-		if _, err := o.net.Write(o.buf); err != nil {
-			return err
-		}
+	if err := o.write(o.buf); err != nil {
+		return err
 	}
-	if len(payload) > 0 {
-		if _, err := o.net.Write(payload); err != nil {
+	return o.write(payload)
+}
+
+// write writes p. If it may not take for ever it is written in pieces, each of
+// which may take as long.
+func (o *output) write(p []byte) error {
+	for len(p) > 0 {
+		n := len(p)
+		if o.patience > 0 {
+			n = min(n, patientPiece)
+			if err := o.net.SetWriteDeadline(time.Now().Add(o.patience)); err != nil {
+				return err
+			}
+		}
+		if _, err := o.net.Write(p[:n]); err != nil {
 			return err
 		}
+		p = p[n:]
 	}
 	return nil
 }
@@ -132,7 +166,7 @@ func (o *output) sayGoodbye(last uint32, why code) {
 	_ = o.flush(nil) // it was worth a try
 }
 
-// headers appends the head of an answer. The caller has the turn.
+// headers appends a head. The caller has the turn.
 func (o *output) headers(stream uint32, end bool, fields [][2]string) {
 	o.head.b = o.head.b[:0]
 	for _, f := range fields {

@@ -21,6 +21,8 @@ type stream struct {
 	window int64 // bytes of the answer that the client takes
 }
 
+func (s *stream) room() *int64 { return &s.window }
+
 // A body is what the client sends of a request. Either the handler waits for
 // bytes, and the reader of the connection puts them right where they belong;
 // or bytes have come before they were asked for, and wait in blocks.
@@ -131,12 +133,9 @@ func (s *stream) abandon() (more bool) {
 	}
 	b.arrived.Broadcast()
 	b.mu.Unlock()
-	s.c.took(dropped, dropped)
+	s.c.release(dropped, dropped)
 	return more
 }
-
-// The client is told of room for this many bytes at a time.
-const creditStep = 512 << 10
 
 // took notes that the handler has got n bytes, of which some were held. The
 // caller holds the body's mutex.
@@ -146,43 +145,35 @@ func (s *stream) took(n, held int) {
 		s.c.out.control(appendWord(nil, frameWindow, s.id, uint32(b.credit)))
 		b.credit = 0
 	}
-	s.c.took(n, held)
+	s.c.release(n, held)
 }
 
-// took gives the connection room for n bytes, of which some were held.
-func (c *conn) took(n, held int) {
+// release gives the connection room for n bytes, of which some were held.
+func (c *conn) release(n, held int) {
+	c.took(n)
+	if held == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.held -= held; held > 0 {
-		c.drained.Broadcast()
-	}
-	if c.credit += n; c.credit >= creditStep {
-		c.out.control(appendWord(nil, frameWindow, 0, uint32(c.credit)))
-		c.credit = 0
-	}
+	c.held -= held
+	c.drained.Broadcast()
 }
 
 // readData reads a DATA frame into the memory of the handler that waits for
 // it, or into blocks.
 func (c *conn) readData(h header) error {
-	if h.stream == 0 || h.stream > c.last {
-		return fault(protocolError, "data come for stream %d, which has not begun", h.stream)
-	}
-	left, padding := h.length, 0
-	if h.has(flagPadded) {
-		n, err := c.in.ReadByte()
-		if err != nil {
-			return err
-		}
-		if padding = int(n); padding >= left {
-			return fault(protocolError, "a frame of %d bytes has %d of padding", left, padding)
-		}
-		left -= padding + 1
+	left, padding, err := c.readPadding(h)
+	if err != nil {
+		return err
 	}
 	s := c.stream(h.stream)
 	if s == nil {
-		c.took(h.length, 0)
-		return c.skip(left + padding)
+		c.took(left)
+		if err := c.skip(left); err != nil {
+			return err
+		}
+		return c.skipPadding(h, padding)
 	}
 	for left > 0 {
 		n, err := s.receive(left)
@@ -191,11 +182,8 @@ func (c *conn) readData(h header) error {
 		}
 		left -= n
 	}
-	if padding > 0 || h.has(flagPadded) {
-		c.took(padding+1, 0)
-		if err := c.skip(padding); err != nil {
-			return err
-		}
+	if err := c.skipPadding(h, padding); err != nil {
+		return err
 	}
 	if h.has(flagEndStream) {
 		s.body.end(io.EOF)
@@ -219,7 +207,7 @@ func (s *stream) receive(n int) (int, error) {
 	switch {
 	case b.closed || b.err != nil:
 		b.mu.Unlock()
-		c.took(n, 0)
+		c.took(n)
 		return n, c.skip(n)
 	case b.got < len(b.want) && len(b.blocks) == 0:
 		to := b.want[b.got:][:min(n, len(b.want)-b.got)]
@@ -252,7 +240,7 @@ func (s *stream) receive(n int) (int, error) {
 	if b.closed || b.err != nil {
 		b.mu.Unlock()
 		blocks.Put(into)
-		c.took(n, n)
+		c.release(n, n)
 		return n, nil
 	}
 	b.blocks = append(b.blocks, into)

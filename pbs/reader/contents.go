@@ -1,6 +1,7 @@
 package reader
 
 import (
+	"context"
 	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -12,10 +13,12 @@ import (
 type contents struct {
 	index  chunks.Index
 	sorted []uint32 // numbers of chunks, in the order of their digests
+
+	plan chunks.Plan // of a store that plans by itself; else nil
 }
 
 func newContents(x chunks.Index) *contents {
-	c := &contents{x, make([]uint32, x.Len())}
+	c := &contents{index: x, sorted: make([]uint32, x.Len())}
 	for i := range c.sorted {
 		c.sorted[i] = uint32(i)
 	}
@@ -37,4 +40,17 @@ func (c *contents) find(d chunks.Digest) (at int, ok bool) {
 		return 0, false
 	}
 	return int(c.sorted[i]), true
+}
+
+// get returns the blob of chunk at by the plan, in a buffer that the caller
+// frees.
+func (c *contents) get(ctx context.Context, at int) (chunks.Blob, *chunks.Buffer, error) {
+	start, end := c.index.Range(at)
+	buffer := chunks.GetBuffer(int(end - start))
+	blob, err := c.plan.Get(ctx, at, buffer.Bytes)
+	if err != nil {
+		buffer.Free()
+		return nil, nil, err
+	}
+	return blob, buffer, nil
 }

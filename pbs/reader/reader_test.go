@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -28,7 +29,11 @@ func content(i int) []byte { return bytes.Repeat(fmt.Appendf(nil, "chunk %03d ",
 // newSite returns a server with one snapshot of n chunks, vm/1 at 1000.
 func newSite(t *testing.T, n int) (*pbstest.Server, []chunks.Digest) {
 	t.Helper()
-	d := pbstest.NewDatastore(t)
+	return newSiteOn(t, n, pbstest.NewDatastore(t))
+}
+
+func newSiteOn(t *testing.T, n int, d *catalog.Datastore) (*pbstest.Server, []chunks.Digest) {
+	t.Helper()
 	snap := naming.Snapshot{Group: naming.Group{Type: naming.VM, ID: "1"}, Time: 1000}
 	w, err := d.Begin(t.Context(), "", snap, owner)
 	if err != nil {

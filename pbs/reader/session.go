@@ -45,6 +45,11 @@ func newSession(s *Server, req Request, r *catalog.Reader) *Session {
 // Close ends a session that is not served, and lets go of the snapshot.
 func (s *Session) Close() {
 	s.ahead.close()
+	for _, c := range s.indexes {
+		if c.plan != nil {
+			c.plan.Close()
+		}
+	}
 	s.reader.Close()
 }
 
@@ -100,6 +105,9 @@ func (s *Session) allow(name string, x chunks.Index) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.names[name] {
+		if p, ok := s.reader.Chunks().(chunks.Planner); ok {
+			c.plan = p.Plan(x)
+		}
 		s.names[name] = true
 		s.indexes = append(s.indexes, c)
 	}
@@ -128,7 +136,11 @@ func (s *Session) chunk(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return upgrade.Errorf(http.StatusUnauthorized, "download chunk %s not allowed", d)
 	}
-	blob, buffer, err := s.ahead.get(r.Context(), d, c, at)
+	get := func() (chunks.Blob, *chunks.Buffer, error) { return s.ahead.get(r.Context(), d, c, at) }
+	if c.plan != nil {
+		get = func() (chunks.Blob, *chunks.Buffer, error) { return c.get(r.Context(), at) }
+	}
+	blob, buffer, err := get()
 	if err != nil {
 		s.log.Warn("chunk cannot be read", "digest", d.Short(), "err", err)
 		s.task.Warnf("chunk %s cannot be read: %v", d, err)

@@ -7,10 +7,12 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +22,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -54,8 +57,12 @@ type Clients struct {
 	settings settings.Store
 	secrets  *statefile.File[secrets]
 
-	mu   sync.Mutex
-	open map[string]account
+	book *usage.Book
+
+	mu       sync.Mutex
+	open     map[string]*account
+	accounts []*account // also those that were replaced: work may go on with them
+	unsaved  error      // why the book could not be written
 }
 
 // An account was made of a client as it was then.
@@ -63,6 +70,7 @@ type account struct {
 	*bucket.Account
 	of     settings.S3Client
 	secret string
+	noted  usage.Count // what the book has of it
 }
 
 // Open returns the clients of the settings, with the secrets of a file.
@@ -71,18 +79,23 @@ func Open(state settings.Store, file string) (*Clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Clients{settings: state, secrets: f, open: map[string]account{}}, nil
+	book, err := openBook(filepath.Dir(file))
+	if err != nil {
+		return nil, err
+	}
+	return &Clients{settings: state, secrets: f, book: book, open: map[string]*account{}}, nil
 }
 
-// Close closes connections that are idle.
+// Close closes connections that are idle, and writes down what was asked.
 func (c *Clients) Close() error {
+	err := c.closeBook()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, a := range c.open {
 		a.Close()
 	}
 	clear(c.open)
-	return nil
+	return err
 }
 
 // SetSecret keeps the secret key of a client; "" forgets it.
@@ -116,30 +129,52 @@ func (c *Clients) Key(ctx context.Context) (*age.X25519Identity, error) {
 }
 
 // account returns the account of a client.
-func (c *Clients) account(id string) (account, error) {
+func (c *Clients) account(id string) (*account, error) {
 	client, ok := c.settings.State().S3Client(id)
 	if !ok {
-		return account{}, upgrade.Errorf(http.StatusBadRequest, "no such s3 client '%s'", id)
+		return nil, upgrade.Errorf(http.StatusBadRequest, "no such s3 client '%s'", id)
 	}
 	secret := c.secrets.State().Clients[id]
 	if secret == "" {
-		return account{}, fmt.Errorf("S3 client %s has no secret key", id)
+		return nil, fmt.Errorf("S3 client %s has no secret key", id)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if a, ok := c.open[id]; ok && a.of == client && a.secret == secret {
+	if a, ok := c.open[id]; ok && reached(a.of) == reached(client) && a.secret == secret {
 		return a, nil
+	}
+	provider, _, err := ProviderOf(client)
+	if err != nil {
+		return nil, err
 	}
 	in, err1 := rate(client.RateIn)
 	out, err2 := rate(client.RateOut)
 	made, err := bucket.NewAccount(bucket.AccountConfig{
-		Key: client.AccessKey, Secret: secret, Requests: float64(client.PutRateLimit), BytesIn: in, BytesOut: out, DeniedMeansSlow: client.DeniedMeansSlow,
+		Key: client.AccessKey, Secret: secret, Requests: cmp.Or(float64(client.PutRateLimit), provider.Requests), BytesIn: in, BytesOut: out,
+		DeniedMeansSlow: client.DeniedMeansSlow || provider.DeniedMeansSlow,
 	})
 	if err := errors.Join(err1, err2, err); err != nil {
-		return account{}, fmt.Errorf("S3 client %s: %w", id, err)
+		return nil, fmt.Errorf("S3 client %s: %w", id, err)
 	}
-	c.open[id] = account{made, client, secret}
+	c.open[id] = &account{Account: made, of: client, secret: secret}
+	c.accounts = append(c.accounts, c.open[id])
 	return c.open[id], nil
+}
+
+// reached is what of a client an account is made of: a budget is none of it.
+func reached(c settings.S3Client) settings.S3Client {
+	c.Budget = ""
+	return c
+}
+
+// host is the host of an endpoint.
+func host(endpoint string) string {
+	_, rest, ok := strings.Cut(endpoint, "://")
+	if !ok {
+		rest = endpoint
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	return host
 }
 
 func rate(text string) (float64, error) {
@@ -176,5 +211,5 @@ func endpoint(c settings.S3Client) string {
 // Version tells whether a client has changed since somebody asked before.
 func (c *Clients) Version(id string) string {
 	client, _ := c.settings.State().S3Client(id)
-	return settings.Digest([]any{client, c.secrets.State().Clients[id]})
+	return settings.Digest([]any{reached(client), c.secrets.State().Clients[id]})
 }

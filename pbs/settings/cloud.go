@@ -25,6 +25,10 @@ type S3Client struct {
 	RateIn       string `json:"rate-in,omitempty"`        // bytes a second: "10 MiB"
 	RateOut      string `json:"rate-out,omitempty"`
 
+	Provider string `json:"provider,omitempty"` // ours: whose prices are meant; default: by the endpoint
+	Prices   string `json:"prices,omitempty"`   // ours: what is known better: "storage=0.006,egress=0"
+	Budget   string `json:"budget,omitempty"`   // ours: of a month: "money=20,action=stop"
+
 	// DeniedMeansSlow takes 403 for "too many requests"; ours.
 	DeniedMeansSlow bool `json:"denied-means-slow,omitempty"`
 }

@@ -29,6 +29,7 @@ type State struct {
 	PruneJobs    []PruneJob    `json:"prune-jobs"`
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
 	SyncJobs     []SyncJob     `json:"sync-jobs"`
+	JobRules     []JobRule     `json:"job-rules"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
 	S3Clients    []S3Client    `json:"s3-clients"`
 
@@ -168,6 +169,8 @@ func (s *State) tidy() {
 	s.PruneJobs = sorted(s.PruneJobs, func(j PruneJob) string { return j.ID })
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
 	s.SyncJobs = sorted(s.SyncJobs, func(j SyncJob) string { return j.ID })
+	s.JobRules = sorted(s.JobRules, func(r JobRule) string { return r.Job })
+	s.dropRules()
 	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
 	s.Remotes = sorted(s.Remotes, func(r Remote) string { return r.Name })
 	s.NotifyTargets = sorted(s.NotifyTargets, func(t NotifyTarget) string { return t.Name })
@@ -200,6 +203,7 @@ func (s *State) Check() error {
 		distinct("prune job", s.PruneJobs, func(j PruneJob) string { return j.ID }),
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
 		distinct("sync job", s.SyncJobs, func(j SyncJob) string { return j.ID }),
+		distinct("rule of a job", s.JobRules, func(r JobRule) string { return r.Job }),
 		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
 		distinct("remote", s.Remotes, func(r Remote) string { return r.Name }),
 		distinct("notification target", s.NotifyTargets, func(t NotifyTarget) string { return t.Name }),

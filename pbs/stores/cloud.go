@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -100,6 +101,12 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 	if cfg.Bucket, err = s.cfg.Clouds.Bucket(b.Client, b.Bucket, b.Prefix); err != nil {
 		return cfg, err
 	}
+	client, _ := s.cfg.Settings.State().S3Client(b.Client)
+	p, _, err := s3.ProviderOf(client)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Prices = p.Prices()
 	cfg.Key, err = s.cfg.Clouds.Key(ctx)
 	return cfg, err
 }
@@ -191,8 +198,8 @@ func (s *Set) cloudSchedules(state *settings.State) (list []jobs.Schedule) {
 			}
 			list = append(list, jobs.Schedule{Name: typ + ":" + d.Name, Event: event, Type: typ, ID: d.Name, Auth: root, Work: work})
 		}
-		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.offload(d.Name))
-		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.audit(d.Name))
+		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.affordable(d.Name, s.offload(d.Name)))
+		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.affordable(d.Name, s.audit(d.Name)))
 		add(doctorType, doctorEvent, s.examine(d.Name))
 	}
 	return list

@@ -61,9 +61,9 @@ func (s *Set) putSchedules(state *settings.State) error {
 func (s *Set) schedules(state *settings.State) []jobs.Schedule {
 	var list []jobs.Schedule
 	for _, d := range state.Datastores {
-		list = append(list, jobs.Schedule{
+		list = append(list, state.Timed("gc:"+d.Name, jobs.Schedule{
 			Name: gcSchedule(d.Name), Event: d.GCSchedule, Type: gcType, ID: d.Name, Auth: root, Work: s.collect(d.Name),
-		})
+		}))
 	}
 	list = append(list, s.cloudSchedules(state)...)
 	for _, j := range state.PruneJobs {
@@ -76,12 +76,15 @@ func (s *Set) schedules(state *settings.State) []jobs.Schedule {
 		if j.Disable {
 			sched.Event = ""
 		}
+		if sched = state.Timed("prune:"+j.ID, sched); j.Disable {
+			sched.After = ""
+		}
 		list = append(list, sched)
 	}
 	for _, j := range state.VerifyJobs {
-		list = append(list, jobs.Schedule{
+		list = append(list, state.Timed("verify:"+j.ID, jobs.Schedule{
 			Name: verifyType + ":" + j.ID, Event: j.Schedule, Type: verifyType, ID: j.Store + ":" + j.ID, Auth: root, Work: s.verifyJob(j),
-		})
+		}))
 	}
 	return list
 }

@@ -55,7 +55,7 @@ func (s *Set) VerifySoon(store string, _ *catalog.Datastore, ns catalog.Namespac
 	id := fmt.Sprintf("%s:%s/%08X", store, path.Join(ns.Path(), snap.Group.String()), snap.Time)
 	_, err := s.start(store, "verify", id, root, false, func(ctx context.Context, t *jobs.Task) error {
 		t.Logf("%s", why)
-		return s.verify(ctx, t, store, v)
+		return s.verifyAll(ctx, t, store, v) // what is new is on the disk, and costs nothing
 	})
 	if err != nil {
 		s.cfg.Log.Warn("snapshot is not verified", "store", store, "ns", ns, "snapshot", snap, "why", why, "err", err)
@@ -87,7 +87,12 @@ func (s *Set) verifyJob(j settings.VerifyJob) func(context.Context, *jobs.Task) 
 	}
 }
 
+// verify verifies as long as the budget lets it: what is in a bucket costs money.
 func (s *Set) verify(ctx context.Context, t *jobs.Task, name string, v Verify) error {
+	return s.afford(ctx, t, name, func(ctx context.Context) error { return s.verifyAll(ctx, t, name, v) })
+}
+
+func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify) error {
 	d, done, err := s.Use(name, false)
 	if err != nil {
 		return err

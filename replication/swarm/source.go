@@ -3,6 +3,7 @@ package swarm
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,12 +16,11 @@ type source struct {
 	bit     uint64
 	limit   int // streams it should have
 	streams int // that it has
+	lines   []*line
 	dropped bool
 	stat    SourceStat
 
-	// What tuning needs: bytes since when, and the rate at the last step.
-	moved int64
-	rate  float64
+	rate float64 // bytes a second, the highest at any step of tuning
 }
 
 // serve keeps streams to one source until ctx is done.
@@ -61,8 +61,10 @@ const tuneEvery = time.Second
 func (s *Swarm) tune(src *source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rate := float64(src.moved)
-	src.moved = 0
+	rate := 0.0
+	for _, l := range src.lines {
+		rate += l.look()
+	}
 	busy := src.streams == src.limit && len(s.items) > src.limit
 	if !busy || src.limit >= s.cfg.MaxStreams {
 		return
@@ -151,6 +153,32 @@ type line struct {
 	bytes int // about, of asked
 	heard time.Time
 	rate  float64 // bytes per second, lately
+
+	st    Stream
+	moved int64     // bytes, when tuning looked last
+	speed float64   // bytes per second between the last looks
+	alive time.Time // when something was seen to have arrived
+}
+
+// look finds out how fast a stream is, and returns it.
+func (l *line) look() float64 {
+	now := l.st.Moved()
+	l.speed = float64(now-l.moved) / tuneEvery.Seconds()
+	if now != l.moved {
+		l.alive = time.Now()
+	}
+	l.moved = now
+	return l.speed
+}
+
+// late reports whether a stream will take much longer for what it owes than
+// another one that brings so much a second would take for a chunk.
+func (l *line) late(it *item, other float64) bool {
+	if time.Since(l.alive) > overdue || l.speed == 0 {
+		return true
+	}
+	left := float64(l.bytes) / l.speed
+	return left > overdue.Seconds() && left*other > 2*float64(it.size)
 }
 
 // How much a stream is asked for ahead, in bytes.
@@ -175,9 +203,10 @@ func (s *Swarm) stream(ctx context.Context, src *source) (got int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	l := &line{src: src, asked: map[chunks.Digest]*item{}, heard: time.Now()}
+	l := &line{src: src, asked: map[chunks.Digest]*item{}, heard: time.Now(), alive: time.Now(), st: st}
 	s.mu.Lock()
 	src.streams++
+	src.lines = append(src.lines, l)
 	s.mu.Unlock()
 	defer s.giveBack(l)
 	unhook := context.AfterFunc(ctx, func() { _ = st.Close() })
@@ -325,19 +354,31 @@ func (s *Swarm) second(src *source) *item {
 		return nil
 	}
 	var best *item
+	speed := src.usual()
 	for _, it := range s.items {
 		if it.holders&src.bit == 0 || len(it.by) != 1 || it.checking || it.by[0].src == src && it.holders != src.bit {
 			continue
 		}
-		if time.Since(it.since) > overdue && (best == nil || it.since.Before(best.since)) {
+		if time.Since(it.since) > overdue && (best == nil || it.since.Before(best.since)) && it.by[0].late(it, speed) {
 			best = it
 		}
 	}
 	return best
 }
 
-// When no more than endgame chunks are left, one that is overdue is asked of a
-// second source. Nothing is as long on its way from one that works.
+// usual returns how fast the streams of a source are, that are fast at all.
+func (src *source) usual() float64 {
+	sum, n := 0.0, 0
+	for _, l := range src.lines {
+		if l.speed > 0 {
+			sum, n = sum+l.speed, n+1
+		}
+	}
+	return sum / float64(max(n, 1))
+}
+
+// When no more than endgame chunks are left, one that is overdue, and will be for
+// long, is asked of a second source.
 const (
 	endgame = 64
 	overdue = 2 * time.Second
@@ -365,7 +406,6 @@ func (s *Swarm) arrived(ctx context.Context, l *line, a Answer, mem *loan) error
 		s.rate += more
 	}
 	l.heard = now
-	l.src.moved += int64(len(a.Blob))
 	tell := func() {}
 	if a.Err != nil && !it.over {
 		tell = s.refuse(it, l.src, a.Err)
@@ -389,6 +429,7 @@ func (s *Swarm) giveBack(l *line) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.src.streams--
+	l.src.lines = slices.DeleteFunc(l.src.lines, func(x *line) bool { return x == l })
 	if s.rate -= l.rate; l.rate > 0 {
 		s.known--
 	}

@@ -45,6 +45,10 @@ type Stream interface {
 	// Ask asks for chunks. It does not wait for answers.
 	Ask(ds []chunks.Digest) error
 
+	// Moved returns how many bytes have arrived in all. Anybody may call it, at
+	// any time.
+	Moved() int64
+
 	// Next returns the next answer, in memory of get, which may be asked once,
 	// for as many bytes as the blob has. It fails when the stream is of no more
 	// use, and when nothing arrives for long.

@@ -44,6 +44,7 @@ type pipe struct {
 	queue  []chunks.Digest
 	takes  time.Duration
 	sent   int
+	moved  atomic.Int64
 	once   sync.Once
 	closed chan struct{}
 }
@@ -53,6 +54,8 @@ func (s *pipe) Ask(ds []chunks.Digest) error {
 	s.queue = append(s.queue, ds...)
 	return nil
 }
+
+func (s *pipe) Moved() int64 { return s.moved.Load() }
 
 func (s *pipe) Close() error { s.once.Do(func() { close(s.closed); s.open.Add(-1) }); return nil }
 
@@ -72,6 +75,7 @@ func (s *pipe) Next(get func(int) ([]byte, error)) (a Answer, err error) {
 	a.Digest = s.queue[0]
 	s.queue = s.queue[1:]
 	s.sent++
+	s.moved.Add(8)
 	if s.holds != nil && !s.holds(a.Digest) {
 		a.Err = chunks.ErrMissing
 		return a, nil

@@ -36,6 +36,7 @@ type ClientConfig struct {
 type Client struct {
 	cfg  ClientConfig
 	http *http.Client
+	flow flow
 
 	mu   sync.Mutex
 	tag  string // of the last catalogue
@@ -48,7 +49,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 	if cfg.Peer == "" || cfg.Store == "" || cfg.Dial == nil {
 		return nil, errors.New("wire: a client needs a peer, a datastore and a way to get there")
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, flow: flow{now: time.Now}}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := cfg.Dial(ctx)
@@ -252,10 +253,12 @@ func (c *Client) Have(ctx context.Context, ds []chunks.Digest) ([]bool, error) {
 
 // Open opens a stream of chunks. See swarm.Source.
 func (c *Client) Open(ctx context.Context) (swarm.Stream, error) {
+	began := time.Now()
 	conn, err := c.cfg.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
+	dialled := time.Now()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(quiet))
@@ -274,5 +277,7 @@ func (c *Client) Open(ctx context.Context) (swarm.Stream, error) {
 		return nil, fmt.Errorf("open a stream of %s: %w", c.Name(), err)
 	}
 	_ = conn.SetDeadline(time.Time{})
-	return &stream{conn, in}, nil
+	s := &stream{conn: conn, in: in, flow: &c.flow}
+	c.flow.opened(s, min(dialled.Sub(began), time.Since(dialled))) // each of both is a round trip, or more
+	return s, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -39,9 +40,12 @@ func (s *Server) chunks(w http.ResponseWriter, q request) error {
 	defer s.wg.Done()
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Time{})
+	if b, ok := under(conn).(interface{ SetWriteBuffer(int) error }); ok {
+		_ = b.SetWriteBuffer(sendBuffer)
+	}
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", Protocol)
 	if err == nil {
-		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer), size: 1 << 20}).run()
+		err = (&lender{ch: ch, may: may, conn: conn, in: rw.Reader, out: s.out(q.peer)}).run()
 	}
 	if err != nil {
 		s.cfg.Log.Debug("stream of chunks ended", "peer", q.peer, "err", err)
@@ -57,7 +61,9 @@ type lender struct {
 	in   *bufio.Reader
 	out  *rate.Bucket
 
-	sending sync.Mutex // held for one answer: the store reads several chunks at a time
+	// A token for one answer: the store reads several chunks at a time. It is no
+	// mutex, as whoever waits for it waits for the peer, and must stop when asked to.
+	sending chan struct{}
 
 	mu     sync.Mutex
 	more   sync.Cond
@@ -70,6 +76,7 @@ type lender struct {
 // Questions are read at all times, so that asking never waits for answers.
 func (l *lender) run() error {
 	l.more.L = &l.mu
+	l.size, l.sending = 1<<20, make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	read := make(chan error, 1)
@@ -171,8 +178,12 @@ func (l *lender) answers(ctx context.Context) error {
 }
 
 func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state uint8) error {
-	l.sending.Lock()
-	defer l.sending.Unlock()
+	select {
+	case l.sending <- struct{}{}:
+		defer func() { <-l.sending }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	head := appendAnswer(make([]byte, 0, answerSize), d, len(b), state)
 	if err := l.out.Wait(ctx, len(head)+len(b)); err != nil {
 		return err
@@ -185,6 +196,9 @@ func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state ui
 	}
 	bufs := net.Buffers{head, b}
 	_, err := bufs.WriteTo(l.conn)
+	if err != nil {
+		l.conn.Close() // the others who have something to send need not find out for themselves
+	}
 	return err
 }
 
@@ -192,12 +206,20 @@ func (l *lender) answer(ctx context.Context, d chunks.Digest, b []byte, state ui
 type stream struct {
 	conn net.Conn
 	in   *bufio.Reader
+	flow *flow
+
+	owed    int          // answers
+	arrived atomic.Int64 // bytes
 }
 
 var _ swarm.Stream = (*stream)(nil)
 
 // Ask asks for chunks.
 func (s *stream) Ask(ds []chunks.Digest) error {
+	if s.owed == 0 {
+		s.flow.owes(s, true)
+	}
+	s.owed += len(ds)
 	for len(ds) > 0 {
 		n := min(len(ds), maxAsk)
 		_ = s.conn.SetWriteDeadline(time.Now().Add(quiet))
@@ -209,8 +231,19 @@ func (s *stream) Ask(ds []chunks.Digest) error {
 	return nil
 }
 
+// Moved returns how many bytes have arrived.
+func (s *stream) Moved() int64 { return s.arrived.Load() }
+
 // Next returns the next answer.
 func (s *stream) Next(get func(int) ([]byte, error)) (a swarm.Answer, err error) {
+	a, err = s.next(get)
+	if s.owed--; s.owed == 0 {
+		s.flow.owes(s, false)
+	}
+	return a, err
+}
+
+func (s *stream) next(get func(int) ([]byte, error)) (a swarm.Answer, err error) {
 	var head [answerSize]byte
 	if err := s.read(head[:]); err != nil {
 		return a, noEOF(err)
@@ -252,6 +285,8 @@ func (s *stream) read(p []byte) error {
 	for len(p) > 0 {
 		_ = s.conn.SetReadDeadline(time.Now().Add(quiet))
 		n, err := s.in.Read(p)
+		s.arrived.Add(int64(n))
+		s.flow.arrived(n)
 		if p = p[n:]; err != nil && len(p) > 0 {
 			return err
 		}
@@ -260,4 +295,7 @@ func (s *stream) read(p []byte) error {
 }
 
 // Close ends the stream.
-func (s *stream) Close() error { return s.conn.Close() }
+func (s *stream) Close() error {
+	s.flow.closed(s)
+	return s.conn.Close()
+}

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -142,7 +143,7 @@ func FuzzAnswers(f *testing.F) {
 	here, there := net.Pipe()
 	f.Cleanup(func() { here.Close(); there.Close() })
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := &stream{silent{here}, bufio.NewReader(bytes.NewReader(b))}
+		s := &stream{conn: silent{here}, in: bufio.NewReader(bytes.NewReader(b)), flow: &flow{now: time.Now}}
 		got := 0
 		for {
 			a, err := s.Next(func(n int) ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -41,12 +42,23 @@ func TestWeeksOfFaults(t *testing.T) {
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			defer watch(fmt.Sprint("seed ", seed)).Stop()
 			synctest.Test(t, func(t *testing.T) { newWorld(t, seed).live() })
 		})
 		if t.Failed() {
 			return
 		}
 	}
+}
+
+// watch ends the test with the stacks of all goroutines when what takes seconds
+// takes many minutes. In a bubble time stands still for as long as anybody
+// waits for a mutex, so that no timer of the test itself can say so.
+func watch(what string) *time.Timer {
+	return time.AfterFunc(4*time.Minute, func() {
+		debug.SetTraceback("all")
+		panic(what + " hangs")
+	})
 }
 
 const limit = 1 << 20 // bytes a second that dc receives

@@ -205,40 +205,6 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) (body []byte,
 	return body, info, err
 }
 
-// GetRange fills buf from off of an object, in as many requests as it takes:
-// what arrived before a connection broke is not asked for again. size is the
-// length that the object must have.
-func (b *Bucket) GetRange(ctx context.Context, key string, buf []byte, off, size int64) error {
-	got, etag := 0, ""
-	return b.try(ctx, "get", key, func(ctx context.Context, w *watch) error {
-		in := &s3.GetObjectInput{Bucket: b.name(), Key: b.key(key)}
-		from, to := off+int64(got), off+int64(len(buf))-1
-		in.Range = aws.String(fmt.Sprintf("bytes=%d-%d", from, to))
-		if etag != "" {
-			in.IfMatch = aws.String(etag)
-		}
-		out, err := b.client.GetObject(ctx, in)
-		if err != nil {
-			return err
-		}
-		defer out.Body.Close()
-		if want := fmt.Sprintf("bytes %d-%d/%d", from, to, size); aws.ToString(out.ContentRange) != want {
-			return fmt.Errorf("%w: range %q, want %q", ErrShort, aws.ToString(out.ContentRange), want)
-		}
-		if etag != "" && aws.ToString(out.ETag) != etag {
-			return ErrChanged
-		}
-		etag = aws.ToString(out.ETag)
-		w.armed(true)
-		n, err := io.ReadFull(&moving{out.Body, w}, buf[got:])
-		got += n
-		if n > 0 && err != nil && got < len(buf) {
-			w.resumed.Store(true)
-		}
-		return shortBody(err)
-	})
-}
-
 // shortBody makes an error of a body that ended early: HTTP has ways to cut
 // one that look like its end.
 func shortBody(err error) error {

@@ -46,6 +46,9 @@ type counted struct{ acc *Account }
 // Do sends one request.
 func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	class := classOf(r)
+	if err := paced(r.Context()); err != nil {
+		return nil, err
+	}
 	if err := c.acc.limit.wait(r.Context()); err != nil {
 		return nil, err
 	}

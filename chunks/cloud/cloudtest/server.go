@@ -59,6 +59,20 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// Empty removes everything from the bucket, for tests that share a server.
+func (s *Server) Empty(t testing.TB) {
+	t.Helper()
+	files, err := os.ReadDir(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if err := os.RemoveAll(filepath.Join(s.Dir, f.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Build returns the path of the server's binary.
 func Build() (string, error) { return build() }
 

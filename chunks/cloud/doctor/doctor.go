@@ -21,6 +21,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // Config says what is examined. The zero value of an optional field means the
@@ -32,7 +33,7 @@ type Config struct {
 	Node       string        // our name, as in the bucket's owner; default: nobody's
 	Store      string        // ID of the store of which the owner is looked at; default: of the first 20
 	Grace      time.Duration // how long garbage stays before it is deleted; default 7 days
-	Recipients int           // keys that open an encrypted store; 0: not encrypted, or not known
+	Recipients int           // keys that open an encrypted store; default: as the bucket has it
 	Cache      *Cache        // default: there is none
 	Doomed     []Doomed      // what a garbage collection would delete; default: not known
 	GCs        float64       // garbage collections a month that read lists; default: not known
@@ -99,6 +100,8 @@ var checks = []check{
 	{"keys", keys},
 	{"latency", latency},
 	{"keepalive", keepalive},
+	{"owner", owner},
+	{"recovery", recovery},
 	{"lifecycle", lifecycle},
 	{"tiering", tiering},
 	{"classes", classes},
@@ -106,9 +109,7 @@ var checks = []check{
 	{"lock", lock},
 	{"public", public},
 	{"uploads", uploads},
-	{"owner", owner},
 	{"minimum", minimum},
-	{"recovery", recovery},
 	{"cache", cache},
 	{"requests", requests},
 }
@@ -136,6 +137,7 @@ type exam struct {
 	stop   string // why nothing more can be asked
 	conn   bucket.Connection
 	policy *bucket.Policies
+	stores []format.ID // in the bucket, the first few
 	report Report
 }
 

@@ -9,10 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -111,7 +114,8 @@ func (s scene) answer(f *cloudtest.Fault, name string) *cloudtest.Fault {
 
 func examine(t *testing.T, s scene) (*Report, *cloudtest.Proxy) {
 	t.Helper()
-	p := cloudtest.Front(t, cloudtest.Start(t))
+	server.Empty(t)
+	p := cloudtest.Front(t, server)
 	b := cloudtest.Open(t, p.URL)
 	for key, body := range s.put {
 		if _, err := b.PutBytes(t.Context(), key, []byte(body), bucket.PutOption{}); err != nil {
@@ -148,6 +152,30 @@ func ownerJSON(t *testing.T, node string, until time.Time) map[string]string {
 		t.Fatal(err)
 	}
 	return map[string]string{layout.Root + id.String() + "/" + layout.OwnerKey: string(body)}
+}
+
+// formatJSON is an encrypted store that so many keys open.
+func formatJSON(t *testing.T, keys int) map[string]string {
+	t.Helper()
+	var all []age.Recipient
+	for range keys {
+		k, err := seal.NewIdentity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, k.Recipient())
+	}
+	key := seal.NewKey()
+	wrapped, err := key.Wrap(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := format.ID{1, 2, 3}
+	body, err := json.Marshal(layout.Format{Format: "holdfast-cloud", Version: layout.Version, Store: id, KeyID: key.ID().String(), Wrapped: wrapped})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{layout.Root + id.String() + "/" + layout.FormatKey: string(body)}
 }
 
 const gib = 1 << 30
@@ -233,8 +261,8 @@ func TestEveryCheck(t *testing.T) {
 		{"nobody's any more", "owner", scene{put: ownerJSON(t, "dc", time.Now().Add(-time.Hour))}, Note, "--reuse-datastore", false},
 		{"old garbage", "minimum", scene{cfg: func(c *Config) { c.Own = wasabi; c.Doomed = []Doomed{{gib, 100 * 24 * time.Hour}} }}, 0, "", true},
 		{"young garbage", "minimum", scene{cfg: func(c *Config) { c.Own = wasabi; c.Doomed = []Doomed{{412 * gib, 29 * 24 * time.Hour}} }}, Note, "--offload-after", false},
-		{"two keys", "recovery", scene{cfg: func(c *Config) { c.Recipients = 2 }}, 0, "", true},
-		{"one key", "recovery", scene{cfg: func(c *Config) { c.Recipients = 1 }}, Critical, "recovery key", false},
+		{"two keys", "recovery", scene{put: formatJSON(t, 2)}, 0, "", true},
+		{"one key", "recovery", scene{put: formatJSON(t, 1)}, Critical, "recovery key", false},
 		{"cache", "cache", scene{cfg: cached(Cache{Bound: gib, Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, 0, "", true},
 		{"cache without a bound", "cache", scene{cfg: cached(Cache{Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, Critical, "--cache-size", false},
 		{"cache larger than its disk", "cache", scene{cfg: cached(Cache{Bound: 128 * gib, Total: 120 * gib, Free: 100 * gib, Inodes: -1})}, Critical, "--cache-size", false},
@@ -347,7 +375,8 @@ func TestSkips(t *testing.T) {
 
 // The examination leaves nothing behind.
 func TestLeavesNothing(t *testing.T) {
-	p := cloudtest.Front(t, cloudtest.Start(t))
+	server.Empty(t)
+	p := cloudtest.Front(t, server)
 	b := cloudtest.Open(t, p.URL)
 	if _, err := Examine(t.Context(), Config{Bucket: b}); err != nil {
 		t.Fatal(err)

@@ -2,12 +2,16 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // keepalive asks the kernel how soon a dead connection is noticed.
@@ -34,10 +38,11 @@ func owner(ctx context.Context, x *exam) {
 		x.skip(err.Error())
 		return
 	}
-	for _, id := range stores[:min(len(stores), 20)] {
-		if x.Store != "" && x.Store != id.String() {
-			continue
-		}
+	if x.Store != "" {
+		stores = slices.DeleteFunc(stores, func(id format.ID) bool { return id.String() != x.Store })
+	}
+	x.stores = stores[:min(len(stores), 20)]
+	for _, id := range x.stores {
 		o, etag, err := identity.ReadOwner(ctx, x.b.Sub(layout.Root+id.String()), id)
 		if err != nil {
 			x.find(Warning, "the owner's object of store "+id.String()+" cannot be read: "+err.Error(), "Nobody can become its owner.", "holdfast datastore take-over NAME --force, when no other node uses it")
@@ -80,10 +85,25 @@ func minimum(_ context.Context, x *exam) {
 		"keep what is young on the local disk: holdfast datastore update NAME --offload-after 28d")
 }
 
-// recovery looks for keys that could be lost at once.
-func recovery(_ context.Context, x *exam) {
+// recovery looks for stores that are lost with one key.
+func recovery(ctx context.Context, x *exam) {
+	if x.Recipients == 0 {
+		for _, id := range x.stores {
+			f, err := identity.ReadFormat(ctx, x.b.Sub(layout.Root+id.String()), id)
+			if errors.Is(err, identity.ErrNoStore) {
+				continue // somebody is about to make it
+			}
+			if err != nil {
+				x.skip(err.Error())
+				return
+			}
+			if n := seal.Recipients(f.Wrapped); f.KeyID != "" && (x.Recipients == 0 || n < x.Recipients) {
+				x.Recipients = n
+			}
+		}
+	}
 	if x.Recipients == 1 {
-		x.find(Critical, "only one key opens the store", "If this node is lost, so is everything in the bucket.", "create the datastore again with --encrypt and a recovery key that is kept elsewhere")
+		x.find(Critical, "only one key opens the store", "If that key is lost, so is everything in the bucket.", "make a new datastore with --encrypt and a recovery key that is kept elsewhere, and pull the backups into it")
 	}
 }
 

@@ -2,11 +2,9 @@ package prices
 
 import (
 	"testing"
-	"time"
 )
 
 func TestPrices(t *testing.T) {
-	const day = 24 * time.Hour
 	gb := int64(1e9)
 	wasabi := List{Storage: 7.99, Minimum: 90 * day}
 	aws := List{Storage: 23, Put: 0.000005, Get: 0.0000004, Egress: 90}

@@ -151,12 +151,17 @@ func (p Provider) Monthly(stored, objects int64, u Use) Cost {
 	return c
 }
 
+// Unit is the currency.
+func (p Provider) Unit() string {
+	if p.Currency == "" {
+		return "USD"
+	}
+	return p.Currency
+}
+
 // Money writes an amount for people.
 func (p Provider) Money(amount float64) string {
-	currency := p.Currency
-	if currency == "" {
-		currency = "USD"
-	}
+	currency := p.Unit()
 	if amount > 0 && amount < 0.01 {
 		return "less than 0.01 " + currency
 	}

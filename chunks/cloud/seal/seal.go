@@ -160,6 +160,19 @@ func Unwrap(wrapped []byte, identities ...age.Identity) (*Key, error) {
 	return keyOf([KeySize]byte(secret)), nil
 }
 
+// Recipients is how many keys open a wrapped key, each alone, as its head says.
+func Recipients(wrapped []byte) (n int) {
+	for line := range bytes.Lines(wrapped) {
+		if bytes.HasPrefix(line, []byte("---")) {
+			return n
+		}
+		if bytes.HasPrefix(line, []byte("-> ")) {
+			n++
+		}
+	}
+	return 0 // it has no end: it is none
+}
+
 type noKey struct{ err error }
 
 func (e *noKey) Error() string { return fmt.Sprintf("unwrap the store's key: %v", e.err) }

@@ -49,6 +49,9 @@ func TestEveryRecipientOpensAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n := Recipients(wrapped); n != 2 {
+		t.Errorf("%d keys open it, want 2", n)
+	}
 	printed, err := ParseIdentity(recovery.String())
 	if err != nil {
 		t.Fatal(err)
@@ -82,5 +85,8 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("%d bytes opened to %d", len(b), len(plain))
 		}
 		_, _ = Unwrap(b, nil...)
+		if n := Recipients(b); n < 0 || 4*n > len(b) {
+			t.Errorf("%d keys in %d bytes", n, len(b))
+		}
 	})
 }

@@ -7,10 +7,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
@@ -28,6 +30,7 @@ var createFlags = []daemon.Flag{
 type cloudFlags struct {
 	s3, bucket, prefix, cacheDir, cacheSize, after, recovery string
 	encrypt, readOnly, singleWriter, takeOver                bool
+	override                                                 []string
 }
 
 func (f *cloudFlags) add(cmd *cobra.Command) {
@@ -42,6 +45,7 @@ func (f *cloudFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.readOnly, "read-only", false, "with --reuse: only read a bucket that another node owns")
 	flags.BoolVar(&f.singleWriter, "single-writer", false, "use a store that cannot keep two writers apart: you answer for there being one")
 	flags.BoolVar(&f.takeOver, "take-over", false, "with --reuse: take the bucket from a node that is gone for good")
+	flags.StringSliceVar(&f.override, "override", nil, "checks of the doctor that you answer for, by name, though they are critical: lifecycle,public; see holdfast s3 endpoint check")
 	flags.StringVar(&f.recovery, "recovery-key", "", "file with the recovery key; to make a new store: where it is written, default is to print it")
 	flags.Bool("reuse", false, "the same as --reuse-datastore")
 }
@@ -54,7 +58,7 @@ var errNoPath = errors.New("--path is missing")
 func (f *cloudFlags) params(params url.Values, path string) (made string, err error) {
 	reuse := params.Get("reuse-datastore") == "true"
 	if f.s3 == "" {
-		if f.bucket != "" || f.cacheDir != "" || f.encrypt || f.readOnly || f.takeOver {
+		if f.bucket != "" || f.cacheDir != "" || f.encrypt || f.readOnly || f.takeOver || f.override != nil {
 			return "", cli.Usage(errors.New("--bucket and its kin go with --s3"))
 		}
 		if path == "" {
@@ -96,6 +100,12 @@ func (f *cloudFlags) params(params url.Values, path string) (made string, err er
 	}
 	if f.takeOver {
 		params.Set("overwrite-in-use", "1")
+	}
+	for _, name := range f.override {
+		if !slices.Contains(doctor.Names(), name) {
+			return "", cli.Usage(fmt.Errorf("--override %s: there is no such check; there are %s", name, strings.Join(doctor.Names(), ", ")))
+		}
+		params.Add("override", name)
 	}
 	if made, err = f.key(params, reuse); err != nil {
 		return "", err
@@ -144,7 +154,8 @@ func newCreate(o *cli.Options) *cobra.Command {
 		Use: "create NAME", Short: "have the node keep backups in a directory, or in a bucket", Args: cli.Exactly(1),
 		Example: `  holdfast datastore create main --path /srv/backup --gc-schedule daily
   holdfast datastore create cloud --s3 wasabi --bucket backups-7f3a --cache-dir /srv/cloud --cache-size 64GiB --encrypt
-  holdfast datastore create cloud --s3 wasabi --bucket backups-7f3a --cache-dir /srv/cloud --reuse --recovery-key key.txt`,
+  holdfast datastore create cloud --s3 wasabi --bucket backups-7f3a --cache-dir /srv/cloud --reuse --recovery-key key.txt
+  holdfast datastore create cloud --s3 minio --bucket backups --cache-dir /srv/cloud --override public`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			params, err := daemon.Given(cmd, createFlags)
 			if err != nil {

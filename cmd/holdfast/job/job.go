@@ -41,7 +41,7 @@ func New(o *cli.Options) *cobra.Command {
 		create.AddCommand(k.create(o))
 	}
 	return cli.Group("job", "what this node does by itself: pull copies from other sites, prune, verify",
-		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newLog(o), newStop(o))
+		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newWhy(o), newRule(o), newLog(o), newStop(o))
 }
 
 // onNode is the flag, and the parameter, that names the node whose pull jobs are

@@ -27,6 +27,9 @@ var flags = []daemon.Flag{
 	{Name: "put-rate-limit", Usage: "requests a second at most, of all kinds together", Kind: daemon.Int},
 	{Name: "rate-in", Usage: "bytes a second that are read at most: 10MiB"},
 	{Name: "rate-out", Usage: "bytes a second that are written at most"},
+	{Name: "provider", Usage: "whose prices and limits are meant (aws, wasabi, b2, r2, hetzner, …); default: by the endpoint"},
+	{Name: "prices", Usage: "what you know better: storage=0.006,egress=0.01,minimum-days=30,currency=EUR"},
+	{Name: "budget", Usage: "of a month: money=20,egress-gb=100,requests=1000000,action=warn, or slow, or stop"},
 	{Name: "denied-means-slow", Usage: "the provider says 403 when it means: slow down", Kind: daemon.Bool},
 }
 
@@ -52,8 +55,9 @@ func New(o *cli.Options) *cobra.Command {
 		withSecret(o, create, true), withSecret(o, update, false),
 		daemon.Verb{Use: "remove ID", Short: "forget one, and its secret", Method: http.MethodDelete, Path: one, Args: []string{name},
 			Flags: update.Flags[1:2], Done: "S3 endpoint {id} is removed"}.Command(o),
-		daemon.Verb{Use: "check ID BUCKET", Short: "find out by trying what a bucket can do; some 60 requests", Method: http.MethodPut, Path: "/admin/s3/{id}/check",
-			Args: []string{name, "bucket"}, Flags: []daemon.Flag{{Name: "store-prefix", Usage: "in front of all keys"}}}.Command(o),
+		newCheck(o), newCost(o),
+		daemon.Verb{Use: "reset-counters ID", Short: "count requests from zero; months, and so budgets, stay", Method: http.MethodPut, Path: "/admin/s3/{id}/reset-counters",
+			Args: []string{name}, Done: "the counters of {id} begin anew"}.Command(o),
 	)
 	return cli.Group("s3", "stores with the S3 protocol", cmd)
 }

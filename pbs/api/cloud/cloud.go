@@ -45,6 +45,8 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: del, Path: "/config/s3/{id}", Need: changes, Handle: a.remove},
 		{Method: get, Path: "/admin/s3", Need: sees, Handle: a.list},
 		{Method: put, Path: "/admin/s3/{id}/check", Need: changes, Handle: a.check},
+		{Method: put, Path: "/admin/s3/{id}/reset-counters", Need: changes, Handle: a.resetCounters},
+		{Method: get, Path: "/holdfast/s3", Need: sees, Handle: a.bills},
 
 		{Method: put, Path: "/admin/datastore/{store}/s3-refresh", Need: works, Handle: a.refresh},
 		{Method: post, Path: own + "/offload", Need: works, Handle: a.offload},
@@ -127,6 +129,7 @@ func set(p *upgrade.Params, c *settings.S3Client) {
 			*field = p.Bool(name)
 		}
 	}
+	money(p, c)
 	if p.Has("port") {
 		c.Port = int(p.Int("port", 1, 65535))
 	}
@@ -152,6 +155,12 @@ func reset(c *settings.S3Client, name string) bool {
 		c.DeniedMeansSlow = false
 	case "put-rate-limit":
 		c.PutRateLimit = 0
+	case "provider":
+		c.Provider = ""
+	case "prices":
+		c.Prices = ""
+	case "budget":
+		c.Budget = ""
 	case "rate-in":
 		c.RateIn = ""
 	case "rate-out":

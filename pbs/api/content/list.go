@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -276,8 +277,8 @@ func (a *api) status(ctx context.Context, c *rest.Call) (any, error) {
 	if !c.May(audit|backup, "datastore", store) {
 		return answer, nil
 	}
-	if st, ok := a.Stores.Cloud(store); ok {
-		answer["backend-type"], answer["s3-statistics"] = "s3", st.Requests
+	if _, ok := a.Stores.Cloud(store); ok {
+		answer["backend-type"], answer["s3-statistics"] = "s3", newS3Statistics(a.Stores.Counted(store))
 	}
 	space, err := a.Stores.Room(store)
 	if err != nil {
@@ -292,6 +293,22 @@ func (a *api) status(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	answer["counts"], err = countAll(ctx, c, store, d)
 	return answer, err
+}
+
+// s3Statistics are the counters of an S3 client as PBS 4.2 has them: by method.
+type s3Statistics struct {
+	Get        int64 `json:"get"` // listings too
+	Put        int64 `json:"put"`
+	Post       int64 `json:"post"` // we count deletions of many objects below Delete
+	Delete     int64 `json:"delete"`
+	Head       int64 `json:"head"`
+	Uploaded   int64 `json:"uploaded"` // bytes
+	Downloaded int64 `json:"downloaded"`
+}
+
+func newS3Statistics(c usage.Count) s3Statistics {
+	r := c.Requests
+	return s3Statistics{Get: r["get"] + r["list"], Put: r["put"], Delete: r["delete"], Head: r["head"], Uploaded: c.Out, Downloaded: c.In}
 }
 
 // countAll counts what the caller may see in all namespaces.

@@ -71,15 +71,20 @@ func (e *APIError) Hint() string {
 // maxMessage is how much of a refusal is read, in bytes.
 const maxMessage = 16 << 10
 
-// refusal makes an error of an answer that is not a success. It reads, and
-// does not close, the body.
-func refusal(server string, req *http.Request, resp *http.Response) *APIError {
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxMessage)) // half a message is better than none
-	e := &APIError{Server: server, Status: resp.StatusCode, Message: OneLine(string(text)), Method: req.Method, Path: req.URL.Path}
+// refusal makes an error of an answer that is not a success.
+func refusal(server, method, path string, status int, text []byte) *APIError {
+	e := &APIError{Server: server, Status: status, Message: OneLine(string(text)), Method: method, Path: path}
 	if e.Message == "" {
-		e.Message = http.StatusText(resp.StatusCode)
+		e.Message = http.StatusText(status)
 	}
 	return e
+}
+
+// refused is refusal of an answer of HTTP/1.1. It reads, and does not close, the
+// body.
+func refused(server string, req *http.Request, resp *http.Response) *APIError {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxMessage)) // half a message is better than none
+	return refusal(server, req.Method, req.URL.Path, resp.StatusCode, text)
 }
 
 // OneLine makes what a server said fit to be printed on a terminal.

@@ -113,7 +113,7 @@ func (srv *Server) send(ctx context.Context, r Request) (_ *http.Response, ticke
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		return nil, ticket, refusal(srv.name, req, resp)
+		return nil, ticket, refused(srv.name, req, resp)
 	}
 	resp.Body = cancelBody{resp.Body, cancel}
 	return resp, ticket, nil

@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/pbs/h2"
 )
 
 const (
@@ -21,25 +23,20 @@ const (
 	maxFrame = 1 << 20
 
 	// streamWindow is how much of one answer may be on its way, in bytes: all
-	// of most chunks, so that they need one round trip. Streams times as much is the most that a server
-	// can make us keep that we have not asked to be sent yet.
+	// of most chunks, so that they need one round trip.
 	streamWindow = 8 << 20
 
 	// Streams is how many requests are on their way at the same time at most.
 	// PBS takes 200.
 	Streams = 100
 
-	// pingEvery is how long a server may be silent before it is asked for a
-	// sign of life, and pingTimeout how long that may take: on a full line it
-	// waits behind what was sent before. PBS says nothing for minutes while it
-	// writes a large backup down, but its HTTP/2 does answer. The pings also
-	// keep firewalls from forgetting a connection on which nothing happens.
-	pingEvery   = time.Minute
-	pingTimeout = time.Minute
-
-	// stalled is how long a connection may take nothing before it counts as
-	// lost.
-	stalled = 2 * time.Minute
+	// silence is how long a server may say nothing before it is asked for a sign
+	// of life: PBS says nothing for minutes while it writes a large backup down,
+	// but its HTTP/2 does answer. The questions also keep firewalls from
+	// forgetting a connection on which nothing happens. The answer may take
+	// patience: on a full line it waits behind what was sent before.
+	silence  = time.Minute
+	patience = time.Minute
 )
 
 // A Session is an upgraded connection, on which requests travel side by side
@@ -47,40 +44,23 @@ const (
 type Session struct {
 	server string
 	conn   *upgraded
-	h2     *http.ClientConn
+	h2     *h2.Client
 
 	ctx    context.Context // its cause is what went wrong first
 	stop   context.CancelCauseFunc
 	forget func() bool // that the connection is dropped when ctx ends
 }
 
-// newSession begins to speak HTTP/2 on conn. The session ends with ctx. If
-// newSession fails conn is closed.
-func newSession(ctx context.Context, server string, conn *upgraded) (*Session, error) {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true) // what is below has been encrypted already
-	t := &http.Transport{
-		Protocols: protocols,
-		HTTP2: &http.HTTP2Config{
-			MaxReadFrameSize:          maxFrame,
-			MaxReceiveBufferPerStream: streamWindow,
-			SendPingTimeout:           pingEvery,
-			PingTimeout:               pingTimeout,
-			WriteByteTimeout:          stalled,
-		},
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-		DialContext:            func(context.Context, string, string) (net.Conn, error) { return conn, nil },
-	}
-	h2, err := t.NewClientConn(ctx, "http", authority)
-	if err != nil {
-		conn.drop()
-		return nil, &LostError{Server: server, Doing: "begin the session", Err: err}
-	}
-	s := &Session{server: server, conn: conn, h2: h2}
+// newSession begins to speak HTTP/2 on conn. The session ends with ctx, and has
+// to be closed in any case.
+func newSession(ctx context.Context, server string, conn *upgraded) *Session {
+	s := &Session{server: server, conn: conn}
 	s.ctx, s.stop = context.WithCancelCause(ctx)
+	s.h2 = h2.NewClient(conn, h2.ClientConfig{
+		MaxFrame: maxFrame, Window: streamWindow, Streams: Streams, Silence: silence, Patience: patience,
+	})
 	s.forget = context.AfterFunc(s.ctx, conn.drop)
-	return s, nil
+	return s
 }
 
 // RoundTrip returns how long the server is away. It is an upper bound: the
@@ -101,6 +81,7 @@ func (s *Session) Close(reason error) {
 	if polite {
 		s.conn.close()
 	}
+	s.h2.Close()
 }
 
 // Alive says why nothing more can be asked for, if so.
@@ -127,35 +108,59 @@ type Exchange struct {
 	Method string
 	Path   string // from the root of the session
 	Query  url.Values
-	Body   *Payload // default: none; it is closed in any case
-	Kind   string   // content type of Body; default Form
+	Body   []byte // default: none
+	Kind   string // content type of Body; default Form
 }
 
-// Send sends a request and waits for the head of a successful answer.
-func (s *Session) Send(ctx context.Context, x Exchange) (*http.Response, error) {
-	req := (&http.Request{
-		Method: x.Method,
-		URL:    &url.URL{Scheme: "https", Host: authority, Path: x.Path, RawQuery: x.Query.Encode()},
-		Header: http.Header{"User-Agent": {userAgent}, "Content-Type": {cmp.Or(x.Kind, Form)}},
-		Proto:  "HTTP/2.0", ProtoMajor: 2,
-	}).WithContext(ctx)
-	if x.Body != nil {
-		req.Body, req.ContentLength = x.Body, int64(x.Body.Len())
+// Fetch makes a request and returns a successful answer, in memory that room
+// gives. If it fails with an error of room that memory can be used again, else
+// it must not be.
+func (s *Session) Fetch(ctx context.Context, x Exchange, room h2.Room) ([]byte, error) {
+	path := (&url.URL{Path: x.Path, RawQuery: x.Query.Encode()}).RequestURI()
+	a, err := s.h2.Do(ctx, h2.Request{
+		Method: x.Method, Authority: authority, Path: path, Body: x.Body,
+		Header: [][2]string{{"user-agent", userAgent}, {"content-type", cmp.Or(x.Kind, Form)}},
+	}, func(a h2.Answer) ([]byte, error) {
+		if a.Status != http.StatusOK {
+			return grow(a, maxMessage)
+		}
+		b, err := room(a)
+		if err != nil {
+			err = &roomError{err}
+		}
+		return b, err
+	})
+	var own *roomError
+	switch {
+	case a.Status != 0 && a.Status != http.StatusOK: // half a message is better than none
+		return nil, fmt.Errorf("%s: %w", x.Doing, refusal(s.server, x.Method, x.Path, a.Status, a.Body))
+	case errors.As(err, &own):
+		return nil, own.err
+	case err != nil:
+		return nil, s.broken(ctx, x.Doing, err)
 	}
-	resp, err := s.h2.RoundTrip(req)
-	if err != nil {
-		return nil, s.Broken(ctx, x.Doing, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		defer resp.Body.Close()
-		return nil, fmt.Errorf("%s: %w", x.Doing, refusal(s.server, req, resp))
-	}
-	return resp, nil
+	return a.Body, nil
 }
 
-// Broken says why there is no answer, or no end of it, if reading it failed
+// A roomError is an error of a caller's room.
+type roomError struct{ err error }
+
+func (e *roomError) Error() string { return e.err.Error() }
+
+// grow gives an answer memory, up to limit bytes and one that shows that there
+// is more. What a server says of the length is believed up to a megabyte.
+func grow(a h2.Answer, limit int64) ([]byte, error) {
+	have := int64(len(a.Body))
+	if have > limit {
+		return nil, errTooLong
+	}
+	want := max(2*have, 4<<10, min(a.Length, 1<<20))
+	return slices.Grow(a.Body, int(min(want, limit+1)-have)), nil
+}
+
+// broken says why there is no answer, or no end of it, if reading it failed
 // with err.
-func (s *Session) Broken(ctx context.Context, doing string, err error) error {
+func (s *Session) broken(ctx context.Context, doing string, err error) error {
 	if gone := s.Alive(ctx); gone != nil {
 		return gone
 	}
@@ -181,17 +186,12 @@ const maxSessionAnswer = 64 << 10
 
 // Download makes a request and returns the answer, at most limit bytes long.
 func (s *Session) Download(ctx context.Context, x Exchange, limit int64) ([]byte, error) {
-	resp, err := s.Send(ctx, x)
-	if err != nil {
-		return nil, err
+	file, err := s.Fetch(ctx, x, func(a h2.Answer) ([]byte, error) { return grow(a, limit) })
+	if err == nil && int64(len(file)) > limit {
+		err = errTooLong
 	}
-	defer resp.Body.Close()
-	file, err := readBody(resp.Body, limit)
-	switch {
-	case errors.Is(err, errTooLong):
+	if errors.Is(err, errTooLong) {
 		return nil, &AnswerError{s.server, x.Method + " " + x.Path, err}
-	case err != nil:
-		return nil, s.Broken(ctx, x.Doing, err)
 	}
-	return file, nil
+	return file, err
 }

@@ -57,8 +57,7 @@ func (srv *Server) tryUpgrade(ctx context.Context, r Request, protocol string) (
 		conn.drop()
 		return nil, ticket, err
 	}
-	s, err = newSession(ctx, srv.name, up)
-	return s, ticket, err
+	return newSession(ctx, srv.name, up), ticket, nil
 }
 
 // shakeHands sends the request for the upgrade and reads the answer.
@@ -84,7 +83,7 @@ func (srv *Server) shakeHands(ctx context.Context, conn link, req *http.Request)
 		if resp.StatusCode/100 == 2 {
 			return nil, &AnswerError{srv.name, "the request for an upgrade", fmt.Errorf("status %d instead of 101", resp.StatusCode)}
 		}
-		return nil, refusal(srv.name, req, resp)
+		return nil, refused(srv.name, req, resp)
 	}
 	conn.trip = min(conn.trip, time.Since(asked))
 	conn.SetDeadline(time.Time{})

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/holdfast-mesh/holdfast/chunks"
 )
 
 // What is read of an answer is what JSON says of its data, and one without any
@@ -99,28 +97,13 @@ func TestRefusalsAreTold(t *testing.T) {
 		{"a login", 401, "authentication failed", "(status 401)", "check the user"},
 		{"an overload", 503, "busy", "(status 503)", "try again"},
 	} {
-		e := refusal("host:8007", req, &http.Response{StatusCode: row.status, Body: io.NopCloser(strings.NewReader(row.body))})
+		e := refused("host:8007", req, &http.Response{StatusCode: row.status, Body: io.NopCloser(strings.NewReader(row.body))})
 		if !strings.Contains(e.Error(), row.want) || !strings.Contains(e.Hint(), row.hint) || len(e.Message) > maxMessage {
 			t.Errorf("%s: got %.200s with the hint %q", row.name, e, e.Hint())
 		}
 		if errors.Is(e, fs.ErrNotExist) != (row.status == 404) {
 			t.Errorf("%s: is it fs.ErrNotExist?", row.name)
 		}
-	}
-}
-
-func TestABodyThatWasClosedIsReadNoMore(t *testing.T) {
-	buf := chunks.GetBuffer(10)
-	buf.Bytes = append(buf.Bytes, "content"...)
-	p := LentPayload(buf)
-	head := make([]byte, 3)
-	if n, err := p.Read(head); n != 3 || err != nil || string(head) != "con" {
-		t.Errorf("got %q, %v", head[:n], err)
-	}
-	p.Close()
-	p.Close()
-	if n, err := p.Read(head); n != 0 || err != io.EOF || p.Len() != 7 {
-		t.Errorf("got %d bytes of %d, %v", n, p.Len(), err)
 	}
 }
 

@@ -1,4 +1,4 @@
-package jobs
+package upid
 
 import (
 	"encoding/json"
@@ -23,8 +23,8 @@ func TestUPID(t *testing.T) {
 		`UPID:a-b:00000001:00000001:00000001:00000001:x:\x2eb\xff.\x5c:y:`: {
 			"a-b", 1, 1, 1, 1, "x", ".b\xff.\\", "y"},
 	} {
-		if got, err := ParseUPID(text); err != nil || got != want {
-			t.Errorf("ParseUPID(%s) = %+v, %v, want %+v", text, got, err, want)
+		if got, err := Parse(text); err != nil || got != want {
+			t.Errorf("Parse(%s) = %+v, %v, want %+v", text, got, err, want)
 		}
 		if got := want.String(); got != text {
 			t.Errorf("%+v is written %s, want %s", want, got, text)
@@ -38,7 +38,7 @@ func TestUPID(t *testing.T) {
 			t.Errorf("%s in JSON is %s and read %+v, %v", text, data, u, err)
 		}
 	}
-	lower, err := ParseUPID("UPID:a:0000abcd:00000001:00000001:00000001:x:y:z:")
+	lower, err := Parse("UPID:a:0000abcd:00000001:00000001:00000001:x:y:z:")
 	if err != nil || lower.PID != 0xabcd {
 		t.Errorf("lower case is read %+v, %v", lower, err)
 	}
@@ -60,22 +60,22 @@ func TestParseUPIDRefuses(t *testing.T) {
 		"bytes, not text":      strings.Replace(good, "prune", "pru\xffne", 1),
 		"too much":             strings.Replace(good, "store1", strings.Repeat("x", 5000), 1),
 	} {
-		if u, err := ParseUPID(text); err == nil {
-			t.Errorf("%s: ParseUPID(%q) = %+v, want an error", name, text, u)
+		if u, err := Parse(text); err == nil {
+			t.Errorf("%s: Parse(%q) = %+v, want an error", name, text, u)
 		}
 	}
 }
 
-func TestNewUPID(t *testing.T) {
+func TestNew(t *testing.T) {
 	now := time.Unix(1795227147, 999)
-	a, err := NewUPID("pbs3", "prune", "s:ns/ü:vm/1", "root@pam", now)
+	a, err := New("pbs3", "prune", "s:ns/ü:vm/1", "root@pam", now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if a.PID != uint32(os.Getpid()) || a.PStart == 0 || a.Start != now.Unix() || !a.Time().Equal(time.Unix(a.Start, 0)) {
 		t.Errorf("a new name is %+v", a)
 	}
-	if b, err := NewUPID("pbs3", "prune", "s", "root@pam", now); err != nil || b.TaskID <= a.TaskID {
+	if b, err := New("pbs3", "prune", "s", "root@pam", now); err != nil || b.TaskID <= a.TaskID {
 		t.Errorf("the next is %+v, %v, after %+v", b, err, a)
 	}
 	for name, bad := range map[string]UPID{
@@ -87,13 +87,13 @@ func TestNewUPID(t *testing.T) {
 		"a clock in 1969":         {Node: "a", Type: "x", AuthID: "y", Start: -1},
 		"a clock in 2107":         {Node: "a", Type: "x", AuthID: "y", Start: 1 << 32},
 	} {
-		if err := bad.check(); err == nil {
+		if err := bad.Check(); err == nil {
 			t.Errorf("%s: %+v is fine, want an error", name, bad)
 		}
 	}
-	long := UPID{Node: strings.Repeat("a", maxWord), Type: strings.Repeat("b", maxWord), AuthID: strings.Repeat("c", maxWord), ID: strings.Repeat(":", maxID)}
-	if n := len(long.String()); n > maxUPID || long.check() != nil {
-		t.Errorf("the longest name has %d bytes, want at most %d: %v", n, maxUPID, long.check())
+	long := UPID{Node: strings.Repeat("a", MaxWord), Type: strings.Repeat("b", MaxWord), AuthID: strings.Repeat("c", MaxWord), ID: strings.Repeat(":", maxID)}
+	if n := len(long.String()); n > maxUPID || long.Check() != nil {
+		t.Errorf("the longest name has %d bytes, want at most %d: %v", n, maxUPID, long.Check())
 	}
 }
 
@@ -105,27 +105,27 @@ func TestNodeName(t *testing.T) {
 		if got != want {
 			t.Errorf("NodeName(%q) = %q, want %q", host, got, want)
 		}
-		if err := (UPID{Node: got, Type: "x", AuthID: "y"}).check(); err != nil {
+		if err := (UPID{Node: got, Type: "x", AuthID: "y"}).Check(); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-func FuzzParseUPID(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add("UPID:pbs1:000004F3:0039E469:00000000:5CA78B83:garbage_collection:store1:root@pam:")
 	f.Add(`UPID:pbs3:00004CE0:000C74B1:00000048:6B00FDA8:backup:store1\x3ahost-own\x2dbackup:backup@pbs!tok:`)
 	f.Add(`UPID:a:ffffffff:fffffffff:ffffffffffffffff:ffffffff:x:.\x2:y:`)
 	f.Fuzz(func(t *testing.T, text string) {
-		u, err := ParseUPID(text)
+		u, err := Parse(text)
 		if err != nil {
 			return
 		}
 		out := u.String()
-		if again, err := ParseUPID(out); len(out) <= maxUPID && (err != nil || again != u) {
+		if again, err := Parse(out); len(out) <= maxUPID && (err != nil || again != u) {
 			t.Fatalf("%q is written %q and read %+v, %v", text, out, again, err)
 		}
-		if !utf8.ValidString(out) || strings.ContainsAny(out, " \t\r\n") || strings.ContainsAny(u.file(), "/\\:") {
-			t.Fatalf("%q is written %q, its file %q", text, out, u.file())
+		if !utf8.ValidString(out) || strings.ContainsAny(out, " \t\r\n") {
+			t.Fatalf("%q is written %q", text, out)
 		}
 	})
 }

@@ -1,4 +1,5 @@
-package jobs
+// Package upid names runs of tasks, as Proxmox Backup Server does.
+package upid
 
 import (
 	"fmt"
@@ -33,28 +34,30 @@ var upidPattern = regexp.MustCompile(`^UPID:([a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0
 const (
 	maxUPID = 4096 // bytes that are parsed: an ID of maxID bytes, all escaped
 	maxID   = 800  // bytes of an ID: a namespace of 256, a group of 255, two datastores, a job
-	maxWord = 200  // bytes of a node, a type or an AuthID
+
+	// MaxWord bounds a node, a type or an AuthID, in bytes.
+	MaxWord = 200
 )
 
 // tasks numbers the runs of this process.
 var tasks atomic.Uint64
 
-// NewUPID returns a new name for a run that begins now, in this process. It
+// New returns a new name for a run that begins now, in this process. It
 // fails if a part does not fit the grammar.
-func NewUPID(node, typ, id, auth string, now time.Time) (UPID, error) {
+func New(node, typ, id, auth string, now time.Time) (UPID, error) {
 	u := UPID{
 		Node: node, PID: uint32(os.Getpid()), PStart: processStart(), TaskID: tasks.Add(1) - 1,
 		Start: now.Unix(), Type: typ, ID: id, AuthID: auth,
 	}
-	return u, u.check()
+	return u, u.Check()
 }
 
-// check reports whether u can be written so that ParseUPID reads it again.
-func (u UPID) check() error {
+// Check reports whether u can be written so that Parse reads it again.
+func (u UPID) Check() error {
 	for _, part := range []struct {
 		name, text string
 		limit      int
-	}{{"node", u.Node, maxWord}, {"type", u.Type, maxWord}, {"ID", u.ID, maxID}, {"user", u.AuthID, maxWord}} {
+	}{{"node", u.Node, MaxWord}, {"type", u.Type, MaxWord}, {"ID", u.ID, maxID}, {"user", u.AuthID, MaxWord}} {
 		if len(part.text) > part.limit {
 			return fmt.Errorf("name a task: the %s has %d bytes, want at most %d", part.name, len(part.text), part.limit)
 		}
@@ -62,7 +65,7 @@ func (u UPID) check() error {
 	if u.Start < 0 || u.Start > 1<<32-1 {
 		return fmt.Errorf("name a task: the clock shows %s, want 1970 to 2106", time.Unix(u.Start, 0).UTC())
 	}
-	if again, err := ParseUPID(u.String()); err != nil || again != u {
+	if again, err := Parse(u.String()); err != nil || again != u {
 		return fmt.Errorf("name a task: node %q, type %q or user %q has characters that a UPID cannot hold", u.Node, u.Type, u.AuthID)
 	}
 	return nil
@@ -118,18 +121,12 @@ func (u UPID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (u *UPID) UnmarshalText(text []byte) (err error) {
-	*u, err = ParseUPID(string(text))
+	*u, err = Parse(string(text))
 	return err
 }
 
-// file returns the name of the log of the run. The UPID itself would do, but
-// for its length.
-func (u UPID) file() string {
-	return fmt.Sprintf("%08X-%08X-%08X-%08X%s", u.Start, u.PID, u.PStart, u.TaskID, logSuffix)
-}
-
-// ParseUPID reads what String writes, in upper or lower case.
-func ParseUPID(s string) (UPID, error) {
+// Parse reads what String writes, in upper or lower case.
+func Parse(s string) (UPID, error) {
 	if len(s) > maxUPID {
 		return UPID{}, fmt.Errorf("UPID has %d bytes, want at most %d", len(s), maxUPID)
 	}
@@ -187,3 +184,14 @@ func unescape(s string) string {
 func isAlnum(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
+
+// A hinted error has a known cure.
+type hinted struct {
+	error
+	cure string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
+// Hint is printed on its own line below the error.
+func (e *hinted) Hint() string { return e.cure }

@@ -1,0 +1,359 @@
+package ahead
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+)
+
+// A Source is the store that a [Plan] reads.
+type Source interface {
+	// Get reads a chunk by itself.
+	Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error)
+
+	// Find tells where in the bucket a chunk lies, if it is nowhere nearer.
+	Find(d chunks.Digest) (Want, bool)
+
+	// Fetch is [Reader.Read].
+	Fetch(ctx context.Context, wants []Want, fn func(Want, chunks.Digest, chunks.Blob, error) error) error
+}
+
+const (
+	// fullWindow is how much is read ahead of a reader that goes on in order,
+	// and so the most that one request brings: a whole pack, also one that is
+	// a little over its size.
+	fullWindow = 72 << 20
+
+	// firstWindow is where it begins. Each request quadruples it.
+	firstWindow = 8 << 20
+
+	// planBytes bounds what a plan holds: what is being read, and as much that
+	// arrives. roomBytes bounds all plans of a store.
+	planBytes = 2 * fullWindow
+	roomBytes = 4 * fullWindow
+
+	// nearby is how far from the expected chunk a request may be and still
+	// count as reading in order: clients have some under way, which overtake
+	// each other, and skip what they have. After proof of these in a row
+	// something is read ahead.
+	nearby = 64
+	proof  = 3
+
+	// spread is how much of the index is searched for chunks of a pack, as a
+	// multiple of the window: content shrinks when it is compressed.
+	spread = 4
+
+	requests = 8 // at the same time, of a plan
+)
+
+// Room is the memory that the plans of a store share. The zero value has all
+// of it.
+type Room struct {
+	mu    sync.Mutex
+	taken int64
+}
+
+// take reports whether there was room for n bytes, which are taken then.
+func (r *Room) take(n int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.taken+n > roomBytes {
+		return false
+	}
+	r.taken += n
+	return true
+}
+
+func (r *Room) give(n int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken -= n
+}
+
+// A Plan reads the chunks of an index ahead of somebody who asks for them about
+// in order. It knows the whole order, so it reads of each pack at once all that
+// the next stretch of the index needs, wherever in the pack and in whatever
+// order that lies. What is read is in memory, room for it is taken before the
+// request, and without room each chunk is read by itself.
+type Plan struct {
+	src   Source
+	x     chunks.Index
+	room  *Room
+	gap   int64
+	ctx   context.Context
+	stop  context.CancelFunc
+	reads sync.WaitGroup
+	slots chan struct{} // one for each request
+
+	mu       sync.Mutex
+	next     int          // the chunk that is expected
+	inOrder  int          // requests in a row that were
+	strays   int          // requests in a row that were not
+	window   int64        // bytes to have ahead
+	frontier int          // chunks before this one were seen to
+	early    map[int]bool // those from it on that were asked for
+	pause    int          // no more is tried before this one is asked for: there was no room
+	held     map[chunks.Digest]*piece
+	bytes    int64 // of held
+	ahead    int64 // of these, not asked for yet
+	used     int64 // bytes that somebody asked for
+	wasted   int64 // bytes that nobody asked for
+}
+
+// A piece is a chunk that is in memory, or about to be.
+type piece struct {
+	at    int
+	n     int64
+	taken bool          // somebody asked for it: it may go
+	done  chan struct{} // closed when blob is set, or will never be
+	blob  chunks.Blob
+}
+
+// NewPlan returns a plan for the chunks of x. gap is how many bytes are rather
+// read in vain than with another request.
+func NewPlan(src Source, x chunks.Index, room *Room, gap int64) *Plan {
+	ctx, stop := context.WithCancel(context.Background())
+	return &Plan{src: src, x: x, room: room, gap: gap, ctx: ctx, stop: stop, slots: make(chan struct{}, requests), early: map[int]bool{}, held: map[chunks.Digest]*piece{}}
+}
+
+// Close implements [chunks.Plan].
+func (p *Plan) Close() {
+	p.stop()
+	p.reads.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drop(func(*piece) bool { return true })
+}
+
+// Get implements [chunks.Plan].
+func (p *Plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	d := p.x.Digest(i)
+	p.mu.Lock()
+	p.follow(i, d)
+	got := p.held[d]
+	if got == nil && p.strays == 0 && p.worth() {
+		p.fetch(i, true)
+		got = p.held[d]
+	}
+	switch {
+	case got == nil:
+		start, end := p.x.Range(i)
+		p.used += end - start
+	case !got.taken:
+		got.taken = true
+		p.ahead -= got.n
+		p.used += got.n
+	}
+	p.more()
+	p.mu.Unlock()
+	if got != nil {
+		select {
+		case <-got.done:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		if got.blob != nil {
+			return append(buf[:0], got.blob...), nil
+		}
+	}
+	return p.src.Get(ctx, d, buf)
+}
+
+// follow notes a request. A chunk that the index has at several places is
+// taken for the one that is expected, if that is one of them.
+func (p *Plan) follow(at int, d chunks.Digest) {
+	for i := p.next; i < min(p.next+nearby, p.x.Len()); i++ {
+		if p.x.Digest(i) == d {
+			at = i
+			break
+		}
+	}
+	switch far := at < p.next-nearby || at >= p.next+nearby; {
+	case far && p.strays < proof-1 && p.inOrder > 0: // one that came late is no new beginning
+		p.strays++
+		return
+	case far:
+		p.inOrder, p.window, p.next, p.frontier, p.pause = 0, 0, at, at, 0
+		clear(p.early)
+		for _, h := range p.held {
+			p.unwanted(h)
+		}
+	case p.next == 0: // a reader that begins at the beginning
+		p.inOrder = proof
+	}
+	p.strays = 0
+	if p.inOrder++; p.inOrder >= proof {
+		p.window = max(p.window, firstWindow)
+	}
+	p.next = max(p.next, at+1)
+	if at >= p.frontier {
+		p.early[at] = true
+	}
+}
+
+// unwanted lets a piece go that nobody asked for.
+func (p *Plan) unwanted(h *piece) {
+	if !h.taken {
+		h.taken = true
+		p.ahead -= h.n
+		p.wasted += h.n
+	}
+}
+
+// worth reports whether to read more than is asked for: not at random, and not
+// for a reader that passes over most of it.
+func (p *Plan) worth() bool {
+	return p.window > 0 && p.wasted <= p.used+firstWindow && p.ctx.Err() == nil
+}
+
+// more reads ahead as far as the window goes.
+func (p *Plan) more() {
+	for p.worth() && p.ahead < p.window && p.frontier < p.x.Len() && p.next >= p.pause {
+		if p.held[p.x.Digest(p.frontier)] == nil && !p.early[p.frontier] && !p.fetch(p.frontier, false) {
+			return
+		}
+		delete(p.early, p.frontier)
+		p.frontier++
+	}
+}
+
+// fetch begins to read chunk at, and with it all that the window has of the
+// same pack. It reports false if there is no room for all of it; what is asked
+// for now is content with some. If the chunk is nearer than the bucket, there
+// is nothing to do.
+func (p *Plan) fetch(at int, now bool) bool {
+	first, ok := p.src.Find(p.x.Digest(at))
+	if !ok {
+		return true
+	}
+	wants, places := p.gather(at, first)
+	got := 0
+	for got < len(wants) && p.take(wants[got].N) {
+		got++
+	}
+	if got == 0 || got < len(wants) && !now {
+		for _, w := range wants[:got] {
+			p.give(w.N)
+		}
+		p.pause = p.next + len(wants)/4
+		return false
+	}
+	wants, places = wants[:got], places[:got]
+	p.window = min(4*p.window, fullWindow)
+	for i, w := range wants {
+		p.held[w.Digest] = &piece{at: places[i], n: w.N, done: make(chan struct{})}
+		p.ahead += w.N
+	}
+	for _, stretch := range Stretches(wants, p.gap) {
+		pieces := make([]*piece, len(stretch))
+		for i, w := range stretch {
+			pieces[i] = p.held[w.Digest]
+		}
+		p.reads.Go(func() { p.read(stretch, pieces) })
+	}
+	return true
+}
+
+// gather chooses what to read of the pack of first, which is chunk at.
+func (p *Plan) gather(at int, first Want) (wants []Want, places []int) {
+	wants, places = []Want{first}, []int{at}
+	chosen := map[chunks.Digest]bool{first.Digest: true}
+	sum, passed := first.N, int64(0)
+	for i := p.frontier; i < p.x.Len() && passed < spread*p.window; i++ {
+		start, end := p.x.Range(i)
+		passed += end - start
+		d := p.x.Digest(i)
+		if chosen[d] || p.held[d] != nil || p.early[i] {
+			continue
+		}
+		w, there := p.src.Find(d)
+		if !there || w.Pack.Number != first.Pack.Number {
+			continue
+		}
+		if sum+w.N > p.window {
+			break
+		}
+		wants, places, chosen[d] = append(wants, w), append(places, i), true
+		sum += w.N
+	}
+	return wants, places
+}
+
+func (p *Plan) give(n int64) {
+	p.bytes -= n
+	p.room.give(n)
+}
+
+// take takes room for n bytes, of what nobody needs any more if need be.
+func (p *Plan) take(n int64) bool {
+	for dropped := false; ; dropped = true {
+		if p.bytes+n <= planBytes && p.room.take(n) {
+			p.bytes += n
+			return true
+		}
+		if dropped {
+			return false
+		}
+		p.drop(func(h *piece) bool {
+			if h.at < p.next-nearby {
+				p.unwanted(h)
+			}
+			return h.taken
+		})
+	}
+}
+
+// drop lets go of the pieces for which old is true, but those that are being
+// read.
+func (p *Plan) drop(old func(*piece) bool) {
+	for d, h := range p.held {
+		select {
+		case <-h.done:
+		default:
+			continue
+		}
+		if !old(h) {
+			continue
+		}
+		if !h.taken {
+			p.ahead -= h.n
+		}
+		delete(p.held, d)
+		p.give(h.n)
+	}
+}
+
+// read reads a stretch. What cannot be read is let go of at once: the request
+// for it reads it by itself, and fails with the reason.
+func (p *Plan) read(wants []Want, pieces []*piece) {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-p.ctx.Done():
+	}
+	i := 0
+	_ = p.src.Fetch(p.ctx, wants, func(_ Want, _ chunks.Digest, b chunks.Blob, err error) error {
+		if err == nil {
+			pieces[i].blob = slices.Clone(b)
+			close(pieces[i].done)
+		}
+		i++
+		return nil
+	})
+	for j, h := range pieces {
+		select {
+		case <-h.done:
+			continue
+		default:
+		}
+		close(h.done)
+		p.mu.Lock()
+		p.drop(func(x *piece) bool { return x == pieces[j] })
+		p.mu.Unlock()
+	}
+}

@@ -1,0 +1,113 @@
+package claims
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+)
+
+// Elsewhere says what became of a slot that another node had.
+type Elsewhere struct {
+	Node  string // its ID
+	State string // [ledger.Ended], [ledger.Failed], or [ledger.Running] at the end of the wait
+	Fence ledger.Fence
+}
+
+func (e *Elsewhere) Error() string { return fmt.Sprintf("node %s had it: %s", e.Node, e.State) }
+
+// ErrNotYet says that a slot has not come by the clock of who leads.
+var ErrNotYet = errors.New("its time has not come by the clock of the leader: the clock of this node is fast")
+
+const (
+	lookAgain = 5 * time.Second  // at a slot that another node has
+	tryAgain  = 20 * time.Second // to claim one when nobody leads
+	maxFast   = time.Minute      // what a clock may be ahead of that of the leader
+)
+
+// Turn does a slot of a job when it is this node's turn: at once if it comes first
+// among all that could do it, or had the job last, else [Step] later for each one
+// before it. It waits for the end of a run elsewhere, and takes over if that is
+// lost. A run that fails, here or elsewhere, is the end of its slot; one that was
+// lost is not. Until it is claimed by somebody, Turn goes on until the time until;
+// without a quorum nobody can, and its error says so.
+//
+// What do writes is to carry the fence; see [Claims.Hold].
+func (c *Claims) Turn(ctx context.Context, job string, slot, until time.Time, all []Candidate, do func(ctx context.Context, fence ledger.Fence) error) error {
+	wait, is := Wait(c.Next(job, all), c.self.NodeID())
+	if !is {
+		return fmt.Errorf("claim %s: this node is none of those that could do it", job)
+	}
+	for {
+		other, decided := c.decided(job, slot)
+		switch {
+		case decided:
+			return other
+		case other != nil && time.Now().After(until):
+			return other // it goes on there, and the next slot comes here
+		case other != nil:
+			wait = lookAgain
+		case wait == 0:
+			err, again := c.try(ctx, job, slot, do)
+			if !again || !time.Now().Before(until) {
+				return err
+			}
+			wait = tryAgain
+			if errors.As(err, new(*Taken)) || errors.Is(err, ErrDone) || errors.Is(err, ErrLost) {
+				wait = lookAgain
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+			wait = 0
+		}
+	}
+}
+
+// Next is the order in which those that could do a job try it: who had it last comes first,
+// since it has most of what the job needs.
+func (c *Claims) Next(job string, all []Candidate) []string {
+	order := Order(job, all)
+	var last ledger.Claim
+	for _, row := range ledger.Claims.All(c.cfg.Client.Ledger.View()) {
+		if b := row.Body; b.Job == job && b.Fence.Compare(last.Fence) > 0 {
+			last = b
+		}
+	}
+	if i := slices.Index(order, last.Owner.NodeID()); i > 0 && last.State != ledger.Lost {
+		order = slices.Insert(slices.Delete(order, i, i+1), 0, last.Owner.NodeID())
+	}
+	return order
+}
+
+// try claims a slot and does it, and tells whether that is worth another try.
+func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(context.Context, ledger.Fence) error) (err error, again bool) {
+	began := false
+	err = c.Slot(ctx, job, slot, func(ctx context.Context, f ledger.Fence) error {
+		row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
+		if is && slot.Sub(row.Changed) > maxFast {
+			return ErrNotYet
+		}
+		began = true
+		return do(ctx, f)
+	})
+	lost := errors.Is(err, ErrLost)
+	return err, err != nil && (!began || lost) && ctx.Err() == nil
+}
+
+// decided says who has, or had, a slot, as far as it is known here: nil if nobody
+// has, or has lost it. It is decided when that run has ended.
+func (c *Claims) decided(job string, slot time.Time) (other *Elsewhere, decided bool) {
+	row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
+	b := row.Body
+	early := b.State == ledger.Failed && row.Changed.Before(slot) // by one with a fast clock
+	if !is || early || b.State == ledger.Lost || b.Owner == c.self && b.State != ledger.Ended {
+		return nil, false
+	}
+	return &Elsewhere{b.Owner.NodeID(), b.State, b.Fence}, b.State != ledger.Running
+}

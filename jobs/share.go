@@ -1,0 +1,111 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A Share decides whether this node does the work of a slot, which is one of the
+// times of a schedule, where others could do it as well. It calls run, at most
+// once at a time, or waits until another has done the slot and returns an
+// [*Elsewhere], or gives up at until with any other error. The context of the
+// work ends with that of run.
+type Share func(ctx context.Context, slot, until time.Time, run func(ctx context.Context) error) error
+
+// Elsewhere says that another node has done a slot.
+type Elsewhere struct {
+	Node string // its name
+	How  string // "done", "failed"
+}
+
+func (e *Elsewhere) Error() string { return fmt.Sprintf("node %s had it: %s", e.Node, e.How) }
+
+// share has a slot of an entry, which is marked as running, done by whoever is to
+// do it. started is told of each task here, or why there was none.
+func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
+	e, slot := st.entry, st.slot
+	var ran, lost bool // lost: another node may do it now
+	err := e.Share(s.life, slot, st.until, func(ctx context.Context) error {
+		why := "it was this node's turn for " + slot.UTC().Format(time.RFC3339)
+		if auth != "" {
+			why = ""
+		}
+		end := make(chan Info, 1)
+		u, err := s.launch(ctx, e, auth, why, func(i Info) { end <- i })
+		started(u, err)
+		if err != nil {
+			return err
+		}
+		i := <-end
+		ran, lost = true, ctx.Err() != nil
+		if i.State != OK && i.State != Warning {
+			return errors.New(i.Status())
+		}
+		return nil
+	})
+	if !ran {
+		started(UPID{}, err)
+	}
+	missed := s.shareEnded(e, slot, ran && !lost, auth != "", err)
+	if (missed || ran && st.late) && s.cfg.Missed != nil {
+		s.cfg.Missed(e.Schedule, slot)
+	}
+	s.save()
+	s.poke()
+}
+
+// shareEnded notes what has become of a slot, and tells whether it was missed.
+func (s *Scheduler) shareEnded(e *entry, slot time.Time, ran, asked bool, err error) (missed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.running = false
+	if s.life.Err() != nil {
+		return false // after a restart the same is asked again
+	}
+	var other *Elsewhere
+	switch {
+	case errors.As(err, &other):
+		s.note(e, func(r *run) {
+			r.Base = later(r.Base, slot.Add(e.delay))
+			r.note(Note{At: s.now(), Slot: slot, Text: "it did not run here: " + err.Error()})
+		})
+	case ran:
+		s.note(e, func(r *run) { r.Base = later(r.Base, slot.Add(e.delay)) })
+	case asked:
+	case err != nil:
+		s.note(e, func(r *run) {
+			r.Base = later(r.Base, slot.Add(e.delay))
+			r.note(Note{At: s.now(), Slot: slot, Text: "it did not run here, nor was another node seen to run it: " + err.Error()})
+		})
+		return true
+	}
+	return false
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// triggerShared runs an entry that is shared now, for auth.
+func (s *Scheduler) triggerShared(e *entry, auth string, now time.Time) (UPID, error) {
+	type outcome struct {
+		u   UPID
+		err error
+	}
+	first := make(chan outcome, 1)
+	s.shared.Go(func() {
+		s.share(start{entry: e, slot: now, until: now.Add(time.Minute)}, auth, func(u UPID, err error) {
+			select {
+			case first <- outcome{u, err}:
+			default: // it was tried again
+			}
+		})
+	})
+	o := <-first
+	return o.u, o.err
+}

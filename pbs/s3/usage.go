@@ -1,0 +1,116 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// usageFile lies beside the secrets.
+const usageFile = "s3-usage.json"
+
+// openBook opens what was counted before. One that is damaged is put aside: no
+// backup is to fail for a bill.
+func openBook(dir string) (*usage.Book, error) {
+	file := filepath.Join(dir, usageFile)
+	b, err := usage.Open(disk.OS{}, file)
+	if err != nil {
+		if err := os.Rename(file, file+".damaged"); err != nil {
+			return nil, err
+		}
+		b, err = usage.Open(disk.OS{}, file)
+	}
+	return b, err
+}
+
+// saveEvery is how much of what was asked a crash may forget.
+const saveEvery = 30 * time.Second
+
+// Run writes down what is asked of the stores, until ctx is done.
+func (c *Clients) Run(ctx context.Context) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			c.gather(time.Now())
+			if err := c.book.Save(); err != nil {
+				c.mu.Lock()
+				c.unsaved = err // told with the next bill
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+// gather notes what the accounts have counted since it did last.
+func (c *Clients) gather(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.accounts {
+		count := usage.Of(a.Stats())
+		c.book.Add(a.of.ID, now, count.Minus(a.noted))
+		a.noted = count
+	}
+}
+
+// Usage is the book of a client, up to this moment.
+func (c *Clients) Usage(id string, now time.Time) usage.Account {
+	c.gather(now)
+	return c.book.Account(id)
+}
+
+// ResetCounters begins the total of a client anew; months, and so budgets, stay.
+func (c *Clients) ResetCounters(id string) error {
+	if _, ok := c.settings.State().S3Client(id); !ok {
+		return upgrade.Errorf(http.StatusBadRequest, "no such s3 client '%s'", id)
+	}
+	c.gather(time.Now())
+	c.book.Reset(id, time.Now())
+	return c.book.Save()
+}
+
+// ProviderOf returns what a client's provider charges and allows; false: that is
+// not known.
+func ProviderOf(client settings.S3Client) (prices.Provider, bool, error) {
+	p, known := prices.ByID(client.Provider)
+	if client.Provider == "" {
+		p, known = prices.Of(nil, host(client.Endpoint), "")
+	}
+	if client.Prices == "" {
+		return p, known, nil
+	}
+	p, err := p.With(client.Prices, time.Now())
+	if err != nil {
+		err = fmt.Errorf("prices of S3 client %s: %w", client.ID, err)
+	}
+	return p, true, err
+}
+
+// Unsaved is why the book could not be written.
+func (c *Clients) Unsaved() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.unsaved
+}
+
+// closeBook writes down the rest.
+func (c *Clients) closeBook() error {
+	c.gather(time.Now())
+	if err := c.book.Save(); err != nil {
+		return errors.Join(errors.New("what was asked of S3 stores is not written down"), err)
+	}
+	return nil
+}

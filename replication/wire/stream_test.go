@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+)
+
+// manyReaders hands out all chunks of a batch at the same time, as a store does
+// with those of several packs.
+type manyReaders struct {
+	Chunks
+	size int
+}
+
+func (manyReaders) LocateMany(ds []chunks.Digest, fn func(int, pack.Ref, bool)) {
+	for i := range ds {
+		fn(i, pack.Ref{}, true)
+	}
+}
+
+func (c manyReaders) GetMany(_ context.Context, ds []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	var wg sync.WaitGroup
+	errs := make(chan error, len(ds))
+	for _, d := range ds {
+		wg.Go(func() { errs <- fn(d, make([]byte, c.size), nil) })
+	}
+	wg.Wait()
+	return <-errs
+}
+
+// lend serves one stream, and returns the peer's end and what tells that the
+// server's end is over.
+func lend(ch Chunks) (near net.Conn, ended chan error) {
+	near, far := net.Pipe()
+	ended = make(chan error, 1)
+	go func() {
+		ended <- (&lender{ch: ch, conn: far, in: bufio.NewReader(far)}).run()
+	}()
+	return near, ended
+}
+
+// A peer that reads slowly is waited for in a way that can be ended, by all who
+// have something for it: in virtual time, which stands still while anybody waits
+// for a mutex, this test hangs if one of them does not.
+func TestSlowPeerIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 8
+		near, ended := lend(manyReaders{size: 1000})
+		s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
+		var ds []chunks.Digest
+		for i := range n {
+			ds = append(ds, chunks.Digest{byte(i)})
+		}
+		if err := s.Ask(ds); err != nil {
+			t.Fatal(err)
+		}
+		got := map[chunks.Digest]bool{}
+		for range n / 2 {
+			time.Sleep(10 * time.Second)
+			a, err := s.Next(func(n int) ([]byte, error) { return make([]byte, n), nil })
+			if err != nil || a.Err != nil || len(a.Blob) != 1000 {
+				t.Fatalf("%v %v %d bytes", err, a.Err, len(a.Blob))
+			}
+			got[a.Digest] = true
+		}
+		if len(got) != n/2 {
+			t.Errorf("%d chunks came, want %d", len(got), n/2)
+		}
+		near.Close()
+		<-ended
+	})
+}
+
+// A peer that reads no more does not keep the server's memory for ever.
+func TestDeafPeerIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, ended := lend(manyReaders{size: 1000})
+		defer near.Close()
+		if err := (&stream{conn: near, flow: &flow{now: time.Now}}).Ask([]chunks.Digest{{1}, {2}, {3}}); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := <-ended; err == nil || time.Since(began) > 2*quiet {
+			t.Errorf("the stream ended with %v after %v", err, time.Since(began))
+		}
+	})
+}

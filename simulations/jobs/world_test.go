@@ -1,0 +1,277 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/claims"
+	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/consensus/placement"
+	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
+)
+
+func key(n byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, 32)) }
+
+// A target is what the job writes to, once for each of its times: it refuses
+// fences that are smaller than one that it has seen, as a bucket does.
+type target struct {
+	t *testing.T
+
+	mu      sync.Mutex
+	seen    ledger.Fence
+	done    map[int64]ledger.Fence // by slot
+	refused int
+	missed  []time.Time
+	longest time.Duration // from a slot to its effect
+}
+
+// publish has the effect of a slot, unless it was had or the fence is stale.
+func (d *target) publish(slot time.Time, f ledger.Fence) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if f.Compare(d.seen) < 0 {
+		d.refused++
+		return errors.New("superseded")
+	}
+	d.seen = f
+	if before, is := d.done[slot.Unix()]; is {
+		if before.Compare(f) == 0 {
+			d.t.Errorf("the slot %s has its effect twice under one fence", slot)
+		}
+		return nil // it is there: nothing is changed
+	}
+	d.done[slot.Unix()] = f
+	d.longest = max(d.longest, time.Since(slot))
+	return nil
+}
+
+// A site is a node that votes and shares the job.
+type site struct {
+	w       *world
+	i       int
+	id      string
+	cluster [16]byte
+	key     ed25519.PrivateKey
+	dir     string
+	disk    *consensustest.Disk
+	keeper  *authority.Keeper
+
+	mu    sync.Mutex
+	skew  time.Duration // of the wall clock
+	hangs time.Duration // the work goes on for so long, whatever it is told
+	takes time.Duration
+
+	client *ledger.Client
+	claims *claims.Claims
+	sched  *jobs.Scheduler
+	stop   func() // nil: it is dead
+}
+
+type world struct {
+	t      *testing.T
+	net    *meshtest.Network
+	target *target
+	sites  []*site
+}
+
+func newWorld(t *testing.T, seed uint64) *world {
+	cluster := [16]byte{7}
+	chain, err := authority.Read([][]byte{authority.Found(authority.GenesisBody{Cluster: cluster, Operators: []authority.Key{authority.PublicKey(key(1))}, Threshold: 1}, key(1))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, net: meshtest.New(seed), target: &target{t: t, done: map[int64]ledger.Fence{}}}
+	for i := range byte(3) {
+		n := authority.Node{Key: authority.PublicKey(key(10 + i)), Name: fmt.Sprint("n", i), Site: fmt.Sprint("s", i), Role: "full", Votes: true}
+		if chain, err = chain.Next(chain.Sign(chain.Draft(authority.AddNode, n), key(1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		w.sites = append(w.sites, w.found(cluster, i, chain))
+	}
+	for _, link := range chain.Links(0) {
+		if _, err := w.sites[0].client.Do(t.Context(), "root@pam", "", ledger.KindAuthority, ledger.Link{Link: link}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(3 * time.Minute)
+	for _, s := range w.sites {
+		s.work()
+	}
+	return w
+}
+
+// found makes a site and starts it, as yet without its jobs.
+func (w *world) found(cluster [16]byte, i int, chain *authority.Chain) *site {
+	s := &site{
+		w: w, i: i, cluster: cluster, key: key(10 + byte(i)), dir: w.t.TempDir(), takes: 30 * time.Second,
+		disk: consensustest.NewDisk(), keeper: authority.NewKeeper(authority.KeeperConfig{Chain: chain}),
+	}
+	s.id = authority.PublicKey(s.key).NodeID()
+	s.start(i == 0)
+	return s
+}
+
+// start starts a site, or starts it again.
+func (s *site) start(founds bool) {
+	l := ledger.New(nil)
+	var c *claims.Claims
+	group, err := consensus.New(consensus.Config{
+		Self: s.id, Cluster: s.cluster, Stores: s.disk.Stores(), Network: s.w.net.Node(s.id), Machine: l, Roster: s.keeper, Found: founds,
+		Members: func() (all []placement.Member) {
+			for id, row := range ledger.Members.All(l.View()) {
+				all = append(all, placement.Member{ID: id, Site: row.Body.Site, Votes: true})
+			}
+			return all
+		},
+		Answer: func(_ context.Context, node string, q []byte) ([]byte, error) { return c.Answer(node, q) },
+	})
+	if err != nil {
+		s.w.t.Fatal(err)
+	}
+	s.client = &ledger.Client{Key: s.key, Ledger: l, Submit: func(ctx context.Context, b []byte) ([]byte, error) {
+		r, err := group.Submit(ctx, b)
+		return r.Value, err
+	}}
+	c, err = claims.New(claims.Config{
+		Client: s.client, Leads: func() bool { return group.Status().Role == "leader" },
+		Pass: func(string, ledger.Fence) error { return nil }, // only the target refuses
+		Ask: func(ctx context.Context, q []byte) ([]byte, error) {
+			a, _, err := group.Ask(ctx, "", q)
+			return a, err
+		},
+	})
+	if err != nil {
+		s.w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = group.Run(ctx) })
+	running.Go(func() { _ = c.Run(ctx) })
+	s.claims = c
+	s.stop = func() {
+		stop()
+		s.w.net.Drop(s.id)
+		running.Wait()
+		s.stop = nil
+	}
+}
+
+// work starts what runs jobs.
+func (s *site) work() {
+	m, err := jobs.New(jobs.Config{Dir: filepath.Join(s.dir, "tasks"), Node: fmt.Sprint("n", s.i)})
+	if err != nil {
+		s.w.t.Fatal(err)
+	}
+	s.sched, err = jobs.NewScheduler(jobs.SchedulerConfig{
+		Manager: m, File: filepath.Join(s.dir, "runs"), Location: time.UTC, Now: s.clock,
+		Missed: func(_ jobs.Schedule, due time.Time) {
+			s.w.target.mu.Lock()
+			defer s.w.target.mu.Unlock()
+			s.w.target.missed = append(s.w.target.missed, due)
+		},
+	})
+	if err == nil {
+		err = s.sched.Put(s.job(s.claims))
+	}
+	if err != nil {
+		s.w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = s.sched.Run(ctx) })
+	stop := s.stop
+	s.stop = func() {
+		cancel()
+		running.Wait()
+		_ = m.Close(context.Background()) // its directory is used again
+		stop()
+	}
+}
+
+func (s *site) live() {
+	s.start(false)
+	s.work()
+}
+
+func (s *site) clock() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Now().Round(0).UTC().Add(s.skew)
+}
+
+const every = 5 * time.Minute
+
+// job is the job that all sites share.
+func (s *site) job(c *claims.Claims) jobs.Schedule {
+	var mu sync.Mutex
+	var slot time.Time
+	var fence ledger.Fence
+	var all []claims.Candidate
+	for _, o := range s.w.sites {
+		all = append(all, claims.Candidate{Node: o.id, Weight: 1})
+	}
+	return jobs.Schedule{
+		Name: "push:nightly", Event: "*:0/5", Type: "syncjob", ID: "nightly", Auth: "root@pam",
+		Share: func(ctx context.Context, at, until time.Time, run func(context.Context) error) error {
+			err := c.Turn(ctx, "push:nightly", at, until, all, func(ctx context.Context, f ledger.Fence) error {
+				mu.Lock()
+				slot, fence = at, f
+				mu.Unlock()
+				return run(ctx)
+			})
+			if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
+				return &jobs.Elsewhere{Node: other.Node, How: other.State}
+			}
+			return err
+		},
+		Work: func(ctx context.Context, _ *jobs.Task) error {
+			mu.Lock()
+			at, f := slot, fence
+			mu.Unlock()
+			s.mu.Lock()
+			takes, hangs := s.takes, s.hangs
+			s.mu.Unlock()
+			select {
+			case <-time.After(takes):
+			case <-ctx.Done():
+				if hangs == 0 {
+					return context.Cause(ctx)
+				}
+			}
+			time.Sleep(hangs)
+			return s.w.target.publish(at, f)
+		},
+	}
+}
+
+// explain prints why each site did what it did.
+func (w *world) explain() {
+	for _, s := range w.sites {
+		why, err := s.sched.Why("push:nightly")
+		w.t.Logf("site %d: %s %v", s.i, why.Now, err)
+		for _, n := range why.Notes {
+			w.t.Logf("  %s %s (%s)", n.At.Format(time.TimeOnly), n.Text, n.Slot.Format(time.TimeOnly))
+		}
+	}
+}
+
+func (w *world) close() {
+	for _, s := range w.sites {
+		if s.stop != nil {
+			s.stop()
+		}
+	}
+}
