@@ -227,11 +227,12 @@ var insideNode = []rule{
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
 	{"node/members", "node/cluster node/operator"},
+	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/keyfile node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

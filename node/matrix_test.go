@@ -144,7 +144,7 @@ const matrix = `
 	GET /config/offload 200
 	POST /config/offload 403
 	DELETE /config/offload/{id} 403
-	GET /config/offload/{id} 403
+	GET /config/offload/{id} 403 by Datastore.Audit
 	PUT /config/offload/{id} 403
 	GET /config/sync 200
 	POST /config/sync 403
@@ -202,7 +202,7 @@ const matrix = `
 	DELETE /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
 	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
-	GET /holdfast/offload/{id}/plan 403
+	GET /holdfast/offload/{id}/plan 403 by Datastore.Audit
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit
@@ -257,7 +257,7 @@ func filled(path string) string {
 // of one before privileges are looked at.
 const parameters = "?store=main&ns=&parent=&name=main&backup-type=host&backup-id=h&backup-time=1&file-name=index.json.blob&filepath=Lw==" +
 	"&new-owner=admin@pbs&userid=root@pam&password=secret12345&type=totp&role=Admin&auth-id=nobody@pbs!tok&id=job1&network=10.0.0.0/8" +
-	"&schedule=daily&keep-last=1&notes=x&protected=1&remote-store=other"
+	"&schedule=daily&keep-last=1&notes=x&protected=1&remote-store=other&to=elsewhere"
 
 // noDigest makes every change of the configuration fail that is let in.
 const noDigest = "0000000000000000000000000000000000000000000000000000000000000000"
@@ -293,6 +293,7 @@ func newGateTest(t *testing.T) *gateTest {
 		s.PruneJobs = append(s.PruneJobs, settings.PruneJob{ID: "job1", Store: "main", Schedule: "daily", Keep: retention.Keep{Last: 1}})
 		s.SyncJobs = append(s.SyncJobs, settings.SyncJob{ID: "job1", Store: "main", Remote: "elsewhere", RemoteStore: "other"})
 		s.VerifyJobs = append(s.VerifyJobs, settings.VerifyJob{ID: "job1", Store: "main"})
+		s.OffloadJobs = append(s.OffloadJobs, settings.OffloadJob{ID: "job1", Store: "main", To: "elsewhere"})
 		return nil
 	})
 	if err != nil {
@@ -305,7 +306,7 @@ func newGateTest(t *testing.T) *gateTest {
 // behind returns the node's API behind a gate.
 func (g *gateTest) behind(gate rest.Gate) *rest.Router {
 	m, err := metrics.New(metrics.Config{
-		Stores: g.n.stores, Tasks: g.n.tasks, Sessions: g.n.sessions.Active, Ready: g.n.ready, Mesh: g.n.meshFigures, Certificate: g.n.certificate.Leaf,
+		Stores: g.n.stores, Tasks: g.n.tasks, Sessions: g.n.sessions.Active, Ready: g.n.ready, Mesh: func() metrics.Mesh { return metrics.Mesh{} }, Certificate: g.n.certificate.Leaf,
 		Connections: func() (open, refused int) { return 0, 0 },
 	})
 	if err != nil {

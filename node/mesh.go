@@ -47,6 +47,14 @@ func (n *Node) runLink(ctx context.Context) error {
 // goneHint is what to do about a node that was removed.
 const goneHint = "to take it back: move its data directory away, keep its datastores, and join it again with a new token"
 
+// ways is what is known of the ways to the other nodes.
+func (n *Node) ways() map[string]peers.Peer {
+	if n.link == nil {
+		return nil
+	}
+	return n.link.Peers()
+}
+
 // statusOfPeer fills in what this node has heard of another.
 func statusOfPeer(m *member, p peers.Peer) {
 	if p.Path == "" {

@@ -42,3 +42,18 @@ func TestOwnChange(t *testing.T) {
 		t.Errorf("a full node for it: %v", r)
 	}
 }
+
+// Only one that waits for approval is removed without an operator's signature.
+func TestDenyIsForThosePending(t *testing.T) {
+	w := newWorld(t)
+	w.addNode(11, "nas", "far", "replica", false)
+	if r := w.try(10, KindLevel, RaiseLevel{Level: 2}); r.Code != Done {
+		t.Fatal(r)
+	}
+	if r := w.try(10, KindState, SetState{Node: public(11), State: Removed}); r.Code == Done {
+		t.Error("an active member was removed without a signature")
+	}
+	if m, _ := Members.Get(w.l.View(), nodeID(public(11))); m.Body.State != Active {
+		t.Errorf("it is %s", m.Body.State)
+	}
+}

@@ -63,7 +63,7 @@ func TestFullLine(t *testing.T) {
 		n    int
 		rtt  time.Duration
 		want State
-	}{{20, 40 * ms, Up}, {1, 1200 * ms, Up}, {20, 40 * ms, Up}, {20, 1200 * ms, Slow}, {2, 40 * ms, Slow}, {40, 40 * ms, Up}, {40, 120 * ms, Up}} {
+	}{{20, 40 * ms, Up}, {1, 1200 * ms, Up}, {20, 40 * ms, Up}, {20, 1200 * ms, Slow}, {2, 40 * ms, Slow}, {11, 40 * ms, Slow}, {40, 40 * ms, Up}, {40, 120 * ms, Up}} {
 		if got := see(s.n, s.rtt); got != s.want {
 			p, _ := tr.Peer("a")
 			t.Errorf("%d times %v: %s, want %s; %+v", s.n, s.rtt, got, s.want, p)
