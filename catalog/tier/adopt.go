@@ -49,25 +49,15 @@ type Bill struct {
 	Text     string  `json:"text"` // the amount for people
 }
 
-// provider is whose prices count; known is false if nobody knows them.
-func (t *Tier) provider() (p prices.Provider, known bool) {
-	host, _, _, _, _ := t.cfg.Bucket.Place()
-	return prices.Of(nil, host, t.cfg.Bucket.StorageClass())
-}
-
 func bill(p prices.Provider, amount float64) *Bill {
-	currency := p.Currency
-	if currency == "" {
-		currency = "USD"
-	}
-	return &Bill{Provider: p.Name, Date: p.Date, Currency: currency, Amount: amount, Text: p.Money(amount)}
+	return &Bill{Provider: p.Name, Date: p.Date, Currency: p.Unit(), Amount: amount, Text: p.Money(amount)}
 }
 
 // Estimate is what requests cost, and to keep so many bytes more for a month; nil
 // if the provider's prices are not known.
 func (t *Tier) Estimate(u prices.Use, stored, objects int64) (once, monthly *Bill) {
-	p, known := t.provider()
-	if !known {
+	p := t.cfg.Provider
+	if p.ID == "" {
 		return nil, nil
 	}
 	more := p.Monthly(stored, objects, prices.Use{}).Storage
@@ -79,8 +69,8 @@ func (t *Tier) Estimate(u prices.Use, stored, objects int64) (once, monthly *Bil
 
 // Monthly is what the bucket costs in a month as it is now, without requests.
 func (t *Tier) Monthly() *Bill {
-	p, known := t.provider()
-	if !known {
+	p := t.cfg.Provider
+	if p.ID == "" {
 		return nil
 	}
 	st := t.store.Stats()

@@ -51,11 +51,11 @@ type Config struct {
 	CacheDir   string // default: cloud/cache in Dir
 	CacheBytes int64  // default: no cache
 
-	ReadOnly     bool          // never own the bucket
-	SingleWriter bool          // own it though the store cannot keep two writers apart
-	After        time.Duration // how long chunks stay on the disk, when they are moved by schedule
-	Lease, Grace time.Duration // see [cloud.Config]
-	Prices       prices.List
+	ReadOnly     bool            // never own the bucket
+	SingleWriter bool            // own it though the store cannot keep two writers apart
+	After        time.Duration   // how long chunks stay on the disk, when they are moved by schedule
+	Lease, Grace time.Duration   // see [cloud.Config]
+	Provider     prices.Provider // whose prices count; default: by the name of the endpoint
 
 	Warden catalog.Warden // see [catalog.Config]; default: nobody
 }
@@ -101,6 +101,10 @@ func (c Config) withDefaults() (Config, error) {
 	c.CacheDir = cmp.Or(c.CacheDir, path.Join(c.Dir, tierDir, "cache"))
 	if c.Dir == "." || c.Bucket == nil || c.Node == "" {
 		return c, errors.New("cloud datastore: no directory, no bucket, or no name of the node")
+	}
+	if c.Provider.ID == "" {
+		host, _, _, _, _ := c.Bucket.Place()
+		c.Provider, _ = prices.Of(nil, host, c.Bucket.StorageClass())
 	}
 	return c, nil
 }
@@ -154,7 +158,7 @@ func (t *Tier) Over(ctx context.Context, local *pack.Store) (catalog.Store, erro
 	}
 	store, err := cloud.Open(ctx, cloud.Config{
 		Local: local, Bucket: t.cfg.Bucket.With(t.state.Can), FS: t.cfg.FS, Dir: path.Join(t.cfg.Dir, tierDir), Cache: t.cache,
-		Node: t.cfg.Node, Keys: keys, Wrapped: t.state.Wrapped, Lease: t.cfg.Lease, Grace: t.cfg.Grace, Prices: t.cfg.Prices, Log: t.cfg.Log,
+		Node: t.cfg.Node, Keys: keys, Wrapped: t.state.Wrapped, Lease: t.cfg.Lease, Grace: t.cfg.Grace, Prices: t.cfg.Provider.Prices(), Log: t.cfg.Log,
 	}, t.state.Store)
 	if err != nil {
 		return nil, errors.Join(err, t.closeCache())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,29 @@ func TestABill(t *testing.T) {
 	state.budget("money=nonsense")
 	if b := billed(t, state).Bills(time.Now())[0]; b.Error == "" || b.Over() != "" {
 		t.Errorf("a budget that cannot be read: %+v", b)
+	}
+}
+
+// A datastore is opened with the prices of its S3 client, and anew when they change.
+func TestATierHasThePricesOfItsClient(t *testing.T) {
+	state := &changing{client: settings.S3Client{ID: "near", Endpoint: "192.0.2.1", Region: "x", AccessKey: "k", Prices: "storage=0.5"}}
+	s := billed(t, state)
+	if err := s.cfg.Clouds.SetSecret(t.Context(), "near", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Log = slog.New(slog.DiscardHandler)
+	d := settings.Datastore{Name: "cloud", Path: t.TempDir(), Backend: settings.Backend{Client: "near", Bucket: "b"}}
+	cfg, err := s.tierConfig(t.Context(), d)
+	if err != nil || cfg.Provider.Name != "own prices" || cfg.Provider.Storage != 0.5 {
+		t.Errorf("%+v, %v", cfg.Provider, err)
+	}
+	before := s.version(d)
+	state.mu.Lock()
+	state.client.Prices, state.client.Provider = "", "b2"
+	state.mu.Unlock()
+	cfg, err = s.tierConfig(t.Context(), d)
+	if err != nil || cfg.Provider.ID != "b2" || s.version(d) == before {
+		t.Errorf("%+v, %v", cfg.Provider, err)
 	}
 }
 

@@ -105,11 +105,9 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 		return cfg, err
 	}
 	client, _ := s.cfg.Settings.State().S3Client(b.Client)
-	p, _, err := s3.ProviderOf(client)
-	if err != nil {
+	if cfg.Provider, _, err = s3.ProviderOf(client); err != nil {
 		return cfg, err
 	}
-	cfg.Prices = p.Prices()
 	cfg.Key, err = s.cfg.Clouds.Key(ctx)
 	return cfg, err
 }

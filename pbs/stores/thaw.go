@@ -67,7 +67,7 @@ func (s *Set) StartThaw(name, auth string, how Thawing) (jobs.UPID, error) {
 		if p.Requests == 0 {
 			return nil
 		}
-		t.Logf("asking for %d objects for %d days, tier %s: within %d hours, for about %.2f USD at AWS", p.Requests, p.Days, p.Tier, p.Hours, p.Cost)
+		t.Logf("asking for %d objects for %d days, tier %s: usually within %d hours, for about %.2f USD at AWS", p.Requests, p.Days, p.Tier, p.Hours, p.Cost)
 		b, err := s.bucketOf(name)
 		if err != nil {
 			return err

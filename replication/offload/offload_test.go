@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -112,6 +113,22 @@ func (w *world) stop() {
 		must(w.t, w.to.Close())
 	}
 	w.to = nil
+}
+
+// on has a hook see one request at a time, though uploads run in parallel. What the
+// hook uses is used elsewhere with locked only: a request may outlive its run.
+func (w *world) on(hook func(cloudtest.Request) *cloudtest.Fault) (locked func(func())) {
+	var mu sync.Mutex
+	w.proxy.On(func(r cloudtest.Request) *cloudtest.Fault {
+		mu.Lock()
+		defer mu.Unlock()
+		return hook(r)
+	})
+	return func(do func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		do()
+	}
 }
 
 // image is content that does not compress.
@@ -223,6 +240,7 @@ const (
 func TestOffload(t *testing.T) {
 	for _, encrypt := range []bool{false, true} {
 		t.Run(fmt.Sprintf("encrypted=%v", encrypt), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, encrypt)
 			one := image(1, 5*identity.MinPackBytes/4)
 			two := append(bytes.Clone(one[:len(one)-4*chunkSize]), image(2, 4*chunkSize)...)
@@ -242,7 +260,7 @@ func TestOffload(t *testing.T) {
 			if r.Requests["put"] > pl.Requests["put"] || r.Requests["get"] > pl.Requests["get"] {
 				t.Errorf("planned %v, made %v", pl.Requests, r.Requests)
 			}
-			w.wantOnNewMachine(map[string][]byte{first: one, second: two})
+			w.wantOnNewMachine(map[string][]byte{first: one}) // the second one follows below
 
 			again := w.run(job())
 			if again.Snapshots+again.Chunks != 0 || len(again.Requests) != 0 {
@@ -267,6 +285,7 @@ func TestOffload(t *testing.T) {
 // A job that is cut off at any request, before or after the store has done what it
 // was asked, leaves nothing half there, and the next run ends it.
 func TestCutAtEveryRequest(t *testing.T) {
+	t.Parallel()
 	const batch = 6 * chunkSize
 	one, two := image(1, 12*chunkSize), image(2, 12*chunkSize)
 	probe := newWorld(t, false)
@@ -290,9 +309,7 @@ func TestCutAtEveryRequest(t *testing.T) {
 				w := newWorld(t, n%3 == 0)
 				w.backup(first, one)
 				w.backup(third, two)
-				seen := 0
-				w.cutIfReached(n, after, batch, &seen)
-				if seen < n {
+				if !w.cutIfReached(n, after, batch) {
 					return // this run needed fewer: the encrypted one packs otherwise
 				}
 				_, err := w.to.Collect(t.Context(), gc.Options{}) // whatever is half there must not confuse it
@@ -307,15 +324,16 @@ func TestCutAtEveryRequest(t *testing.T) {
 	}
 }
 
-// cutIfReached is cut for a run that may need fewer requests.
-func (w *world) cutIfReached(n int, after bool, batch int64, seen *int) {
+// cutIfReached runs a job that is cut off at its n-th request, if it needs as many.
+func (w *world) cutIfReached(n int, after bool, batch int64) (reached bool) {
 	w.t.Helper()
-	w.proxy.On(func(cloudtest.Request) *cloudtest.Fault {
-		*seen++
+	seen := 0
+	locked := w.on(func(cloudtest.Request) *cloudtest.Fault {
+		seen++
 		switch {
-		case *seen == n && after:
+		case seen == n && after:
 			return &cloudtest.Fault{Status: 403, Code: "AccessDenied", After: true}
-		case *seen >= n:
+		case seen >= n:
 			return &cloudtest.Fault{Status: 403, Code: "AccessDenied"}
 		}
 		return nil
@@ -324,16 +342,19 @@ func (w *world) cutIfReached(n int, after bool, batch int64, seen *int) {
 	w.proxy.On(nil)
 	w.stop()
 	w.start()
+	locked(func() { reached = seen >= n })
+	return reached
 }
 
 // What a run that was cut off had sent is not sent again.
 func TestGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	content := image(1, 40*chunkSize)
 	w.backup(first, content)
 	packs := map[string]int{}
 	limit := 3
-	w.proxy.On(func(r cloudtest.Request) *cloudtest.Fault {
+	locked := w.on(func(r cloudtest.Request) *cloudtest.Fault {
 		if r.Class == "put" && strings.Contains(r.Key, "/p/") {
 			if packs[r.Key]++; len(packs) > limit {
 				delete(packs, r.Key)
@@ -348,15 +369,17 @@ func TestGoesOnWhereItWas(t *testing.T) {
 	}
 	w.stop()
 	w.start()
-	limit = 1000
+	locked(func() { limit = 1000 })
 	r, err := w.offloader(batch).Run(t.Context(), job())
 	must(t, err)
 	if r.Chunks >= 40 || r.Snapshots != 1 {
 		t.Errorf("the second run sent %d of 40 chunks again", r.Chunks)
 	}
-	if len(packs) > 6 {
-		t.Errorf("%d packs were sent for 40 chunks in batches of 8", len(packs))
-	}
+	locked(func() {
+		if len(packs) > 6 {
+			t.Errorf("%d packs were sent for 40 chunks in batches of 8", len(packs))
+		}
+	})
 	w.proxy.On(nil)
 	w.wantOnNewMachine(map[string][]byte{first: content})
 }
@@ -364,6 +387,7 @@ func TestGoesOnWhereItWas(t *testing.T) {
 // A chunk that is damaged here holds back its snapshot and the later ones of the
 // group, by name, and nothing else.
 func TestDamagedSource(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	one := image(1, 5*identity.MinPackBytes/4)
 	w.backup(first, one)
@@ -392,6 +416,7 @@ func TestDamagedSource(t *testing.T) {
 
 // What is younger than the job's age waits; notes that changed follow.
 func TestAfterAndNotes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, false)
 	w.backup(first, image(1, 4*chunkSize))
 	w.backup(second, image(2, 4*chunkSize))

@@ -279,15 +279,49 @@ func (r *run) send(ctx context.Context) error {
 	return r.readBack(ctx, ds)
 }
 
-// readBack compares some of what was sent. What is damaged is denied, so that the
-// snapshot that needs it fails now, and not on the day it is restored.
+// readBack compares some of what was sent. A bucket that has not what it has just
+// confirmed is believed nothing of this batch: none of its snapshots is written
+// down. What is damaged or gone is denied, so that the next run sends it again.
 func (r *run) readBack(ctx context.Context, ds []chunks.Digest) error {
 	var found sample.Report
 	at := r.cfg.Now().UnixNano() % int64(len(ds))
-	ds = ds[at:min(at+4, int64(len(ds)))]
-	err := sample.Read(ctx, r.cfg.To.Datastore(), ds, func(text string) { r.cfg.Warnf("read back: %s", text) }, &found)
+	some := ds[at:min(at+4, int64(len(ds)))]
+	err := sample.Read(ctx, r.cfg.To.Datastore(), some, func(text string) { r.cfg.Warnf("read back: %s", text) }, &found)
 	r.report.Read += found.Chunks
+	if err != nil || found.Bad() == 0 {
+		return err
+	}
+	return errors.Join(&broken{found.Damaged, found.Missing, len(some)}, r.denyPacks(ds, found.Gone))
+}
+
+// denyPacks denies those of ds that lie in one pack with one that is gone: that
+// pack is not there.
+func (r *run) denyPacks(ds, gone []chunks.Digest) (err error) {
+	c := r.cfg.To.Datastore().Chunks()
+	lost := map[uint32]bool{}
+	for _, d := range gone {
+		if ref, held := c.Locate(d); held {
+			lost[ref.Pack] = true
+		}
+	}
+	for _, d := range ds {
+		if ref, held := c.Locate(d); held && lost[ref.Pack] {
+			err = errors.Join(err, c.Quarantine(ref))
+		}
+	}
 	return err
+}
+
+// A broken is a batch that was confirmed and cannot be read back.
+type broken struct{ damaged, missing, read int }
+
+func (e *broken) Error() string {
+	return fmt.Sprintf("the bucket has not what it confirmed: of %d chunks that were read back %d are damaged and %d missing", e.read, e.damaged, e.missing)
+}
+
+// Hint is printed on its own line below the error.
+func (e *broken) Hint() string {
+	return "the next run sends them again; audit the datastore, and if this returns, find out what else writes to the bucket"
 }
 
 // insert writes the files of a snapshot whose chunks are all there.

@@ -42,6 +42,8 @@ type Report struct {
 	Bytes     int64 `json:"bytes"`
 	Damaged   int   `json:"damaged"` // they are denied from then on, so that whoever has them stores them again
 	Missing   int   `json:"missing"`
+
+	Gone []chunks.Digest `json:"-"` // those that are missing
 }
 
 // Bad is how many chunks were not as they should be.
@@ -150,7 +152,7 @@ func Read(ctx context.Context, d *catalog.Datastore, ds []chunks.Digest, bad fun
 				failed = errors.Join(failed, d.Chunks().Quarantine(ref))
 			}
 		case errors.Is(err, chunks.ErrMissing):
-			r.Missing++
+			r.Missing, r.Gone = r.Missing+1, append(r.Gone, c)
 		default:
 			return err // the bucket, not the chunk
 		}

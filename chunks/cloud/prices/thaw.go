@@ -1,18 +1,23 @@
 package prices
 
-// A Retrieval is what it costs, and how long it takes, until an archived object
-// can be read.
+// A Retrieval is what it costs, and how long it usually takes, until an archived
+// object can be read.
 type Retrieval struct {
-	Hours    int     // at most, as the provider says
+	Hours    int     // the longest that the provider calls typical, rounded up
 	PerGB    float64 // USD
 	Requests float64 // USD per 1,000
 }
 
-// RetrievalsDate is when the list prices of retrievals were published that are
-// known here: AWS, us-east-1. Other providers have none that is known.
-const RetrievalsDate = "2025-06-01"
+// RetrievalsDate is the month of the prices by the gigabyte: AWS, us-east-1. Those
+// of requests have no date in their sources. Other providers have none that is known.
+const RetrievalsDate = "2026-05-01"
 
-// retrievals are by class and tier.
+// retrievals are by class and tier. Hours, and that Bulk from GLACIER is free: "Archive
+// retrieval options" in the Amazon S3 User Guide (Expedited: 1 to 5 minutes for what
+// is below 250 MB, as packs are). Requests from GLACIER, and Standard by the gigabyte:
+// the AWS knowledge center, "manage data retrieval costs". The others: what Infracost, a
+// price calculator, has recorded of AWS's price list. All those by the gigabyte are
+// also in a table of May 2026 (usage.ai).
 var retrievals = map[string]map[string]Retrieval{
 	"GLACIER": {
 		"Bulk": {12, 0, 0}, "Standard": {5, 0.01, 0.05}, "Expedited": {1, 0.03, 10},

@@ -78,7 +78,7 @@ type Plan struct {
 	Tier     string  `json:"tier"`
 	Days     int     `json:"days"`     // the copies stay
 	Requests int64   `json:"requests"` // to be made
-	Hours    int     `json:"hours"`    // until all can be read, at most
+	Hours    int     `json:"hours"`    // until all can usually be read
 	Cost     float64 `json:"cost"`     // of the retrieval; USD, list prices of AWS
 	PricesOf string  `json:"prices-of"`
 }

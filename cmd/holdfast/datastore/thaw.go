@@ -82,6 +82,6 @@ func printThaw(w io.Writer, p thaw.Plan) {
 		fmt.Fprintln(w, "nothing has to be asked for")
 		return
 	}
-	fmt.Fprintf(w, "%d requests, tier %s: all can be read within %d hours, for %d days\n", p.Requests, p.Tier, p.Hours, p.Days)
-	fmt.Fprintf(w, "at AWS it costs about %.2f USD (list prices of %s), and the copies are billed as standard storage meanwhile\n", p.Cost, p.PricesOf)
+	fmt.Fprintf(w, "%d requests, tier %s: all can usually be read within %d hours, for %d days\n", p.Requests, p.Tier, p.Hours, p.Days)
+	fmt.Fprintf(w, "at AWS (us-east-1) it costs about %.2f USD (list prices of %s; see its price page), and the copies are billed as standard storage meanwhile\n", p.Cost, p.PricesOf)
 }
