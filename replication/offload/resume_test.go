@@ -10,21 +10,21 @@ import (
 )
 
 // What was uploaded before the root that would name it is not sent again; only if
-// the answer to the upload was lost it is offered once more, under the same name,
+// the answer to the upload was lost it is offered again, under the same name,
 // and the bucket keeps what it has.
 func TestUploadedBeforeTheRoot(t *testing.T) {
 	for _, tt := range []struct {
 		name, cut string // the first put of such a key is cut off
 		after     bool   // the store has done what it was asked
-		puts      int    // of each pack, in both runs
+		again     bool   // the pack is offered in the second run too
 	}{
-		{"between upload and root", "/i/", false, 1},
-		{"before the answer arrived", "/p/", true, 2},
+		{"between upload and root", "/i/", false, false},
+		{"before the answer arrived", "/p/", true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, false)
-			content := image(1, 8*chunkSize)
+			content := image(1, chunkSize) // small: a server that refuses a long body while it is sent may break the connection
 			w.backup(first, content)
 			puts, dead := map[string]int{}, false // dead: we are, and ask nothing more
 			locked := w.on(func(r cloudtest.Request) *cloudtest.Fault {
@@ -52,8 +52,8 @@ func TestUploadedBeforeTheRoot(t *testing.T) {
 					t.Errorf("packs were sent under the names %v, want one", puts)
 				}
 				for key, n := range puts {
-					if n != tt.puts {
-						t.Errorf("%s was put %d times, want %d", key, n, tt.puts)
+					if (n > 1) != tt.again { // who is refused while sending may try some times
+						t.Errorf("%s was put %d times, want again: %t", key, n, tt.again)
 					}
 				}
 			})
