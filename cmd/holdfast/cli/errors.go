@@ -64,7 +64,7 @@ func (e Lossy) Error() string {
 
 // Hint is printed on its own line below the error.
 func (e Lossy) Hint() string {
-	return "the rest is there; heal the store from another copy (datastore verify --repair-from), or take these from an older snapshot"
+	return "the rest is there; heal the store from another copy (datastore heal, or datastore verify --repair-from), or take these from an older snapshot"
 }
 
 // Hint adds to err what to do about it.

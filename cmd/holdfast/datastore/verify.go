@@ -31,7 +31,7 @@ func (e damagedError) Error() string {
 }
 
 func (e damagedError) Hint() string {
-	return "check the disk; the next backup stores damaged chunks anew, and --repair-from DIR takes them from another store"
+	return "check the disk; the next backup stores damaged chunks anew, datastore heal takes them from other sites, and --repair-from DIR from another store"
 }
 
 // verifyFlags are those of the verb.
