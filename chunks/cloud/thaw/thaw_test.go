@@ -136,11 +136,11 @@ func TestThawAsksOncePerPack(t *testing.T) {
 
 // What was cut off goes on where it was, whatever the moment.
 func TestThawIsCutOffAndGoesOn(t *testing.T) {
-	b, f, _ := frozen(t, 60, false)
+	b, f, _ := frozen(t, 150, false)
 	for round := 0; ; round++ {
 		plan := look(t, b, "Standard")
 		if plan.Requests == 0 {
-			if round < 3 {
+			if round < 2 {
 				t.Errorf("it took %d rounds: nothing was cut off", round)
 			}
 			break
@@ -165,8 +165,8 @@ func TestThawIsCutOffAndGoesOn(t *testing.T) {
 			t.Logf("%s was asked for %d times", key, n)
 		}
 	}
-	if len(f.asked) != 60 || twice > 0 {
-		t.Errorf("%d of 60 were asked for, %d of them twice", len(f.asked), twice)
+	if len(f.asked) != 150 || twice > 0 {
+		t.Errorf("%d of 150 were asked for, %d of them twice", len(f.asked), twice)
 	}
 }
 
