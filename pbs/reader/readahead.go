@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/holdfast-mesh/holdfast/chunks"
 )
 
@@ -20,6 +22,10 @@ const (
 	// busy is how many requests under way show that a client needs no help: it
 	// keeps the disk at work by itself.
 	busy = 4
+
+	// large is the mean size of chunks, in bytes, from which on copying them costs
+	// more than reading many with one call saves.
+	large = 256 << 10
 
 	// maxAhead bounds how many chunks are read ahead, where they are small.
 	maxAhead = 256
@@ -206,6 +212,45 @@ func (a *readahead) plan() (want []chunks.Digest, batch map[chunks.Digest]*prefe
 // read reads a batch. What cannot be read is left to the request for it, which
 // then fails with the reason.
 func (a *readahead) read(want []chunks.Digest, batch map[chunks.Digest]*prefetched) {
+	var size int64
+	for _, p := range batch {
+		size += p.size
+	}
+	if size/int64(len(batch)) >= large {
+		a.readEach(want, batch)
+	} else {
+		a.readMany(want, batch)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.reading = false
+	a.schedule()
+}
+
+// readEach reads chunks one by one, right into their buffers, so that nothing
+// is copied; two at a time, to keep the disk at work.
+func (a *readahead) readEach(want []chunks.Digest, batch map[chunks.Digest]*prefetched) {
+	var g errgroup.Group
+	g.SetLimit(2)
+	for _, d := range want {
+		g.Go(func() error {
+			p := batch[d]
+			defer close(p.done)
+			buffer := chunks.GetBuffer(int(p.size))
+			blob, err := a.src.Get(a.ctx, d, buffer.Bytes)
+			if err != nil {
+				buffer.Free()
+				return nil
+			}
+			p.blob, p.buffer = blob, buffer
+			return nil
+		})
+	}
+	_ = g.Wait() // no call fails
+}
+
+// readMany reads chunks as the source likes it best.
+func (a *readahead) readMany(want []chunks.Digest, batch map[chunks.Digest]*prefetched) {
 	var mu sync.Mutex // of batch: the source may call from several goroutines
 	a.src.GetMany(a.ctx, want, func(d chunks.Digest, b chunks.Blob, err error) error {
 		mu.Lock()
@@ -225,8 +270,4 @@ func (a *readahead) read(want []chunks.Digest, batch map[chunks.Digest]*prefetch
 	for _, p := range batch {
 		close(p.done)
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.reading = false
-	a.schedule()
 }

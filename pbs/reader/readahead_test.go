@@ -58,11 +58,14 @@ func (s *slow) GetMany(ctx context.Context, want []chunks.Digest, fn func(chunks
 }
 
 // numbered returns the index of n chunks of 1000 bytes.
-func numbered(t *testing.T, n int) *contents {
+func numbered(t *testing.T, n int) *contents { return sized(t, n, 1000) }
+
+// sized returns the index of n chunks of size bytes.
+func sized(t *testing.T, n int, size int64) *contents {
 	t.Helper()
 	var b chunks.DynamicBuilder
 	for i := range n {
-		if err := b.Append(b.End()+1000, chunks.Sum([]byte{byte(i), byte(i >> 8)})); err != nil {
+		if err := b.Append(b.End()+size, chunks.Sum([]byte{byte(i), byte(i >> 8)})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -103,6 +106,27 @@ func TestReadingInOrderIsAhead(t *testing.T) {
 		}
 		if took := time.Since(began); took > 1100*time.Millisecond || src.singles > proof {
 			t.Errorf("it took %v, %d chunks were not ahead", took, src.singles)
+		}
+	})
+}
+
+// Large chunks are read ahead one by one, each once; one that is broken is the
+// business of the request for it.
+func TestLargeChunksAreReadAheadOneByOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, c := &slow{}, sized(t, 100, large)
+		src.broken = c.index.Digest(50)
+		a := newReadahead(src, 16*large)
+		defer a.close()
+		began := time.Now()
+		for i := range 100 {
+			if err := read(t, a, c, i); (err != nil) != (i == 50) {
+				t.Fatalf("chunk %d: %v", i, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 1100*time.Millisecond || len(src.batches) != 0 || src.singles > 101 {
+			t.Errorf("it took %v, with %d reads and %d batches", took, src.singles, len(src.batches))
 		}
 	})
 }
