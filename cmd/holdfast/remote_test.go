@@ -13,24 +13,7 @@ import (
 // that it has, once, and the same to the byte; with a wrong fingerprint nothing.
 func TestPullFromARemote(t *testing.T) {
 	t.Parallel()
-	root, err := os.MkdirTemp("", "hf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(root) })
-	there, here := &daemon{t: t, name: "there", dir: filepath.Join(root, "t")}, &daemon{t: t, name: "here", dir: filepath.Join(root, "h")}
-	address := freeMeshPort(t)
-	for _, d := range []*daemon{there, here} {
-		listen := "127.0.0.1:0"
-		if d == there {
-			listen = address
-		}
-		d.must("node", "init", "--name", d.name, "--site", d.name, "--listen", listen, "--mesh-listen", freeMeshPort(t))
-		d.start()
-		t.Cleanup(func() { d.kill(syscall.SIGKILL) })
-		d.wait(60*time.Second, "it has a quorum", func() bool { return d.status().Quorum })
-		d.must("datastore", "create", "main", "--path", d.dir+"-store")
-	}
+	there, here, address := twoClusters(t)
 	tree := randomTree(t, 12, 300_000)
 	there.must("namespace", "create", "main:deep")
 	there.must("backup", "tree.pxar:"+tree, "--backup-id", "one", "-q")
@@ -77,24 +60,7 @@ func TestPullFromARemote(t *testing.T) {
 // there. job why says why it ran.
 func TestPushToARemote(t *testing.T) {
 	t.Parallel()
-	root, err := os.MkdirTemp("", "hf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(root) })
-	there, here := &daemon{t: t, name: "there", dir: filepath.Join(root, "t")}, &daemon{t: t, name: "here", dir: filepath.Join(root, "h")}
-	address := freeMeshPort(t)
-	for _, d := range []*daemon{there, here} {
-		listen := "127.0.0.1:0"
-		if d == there {
-			listen = address
-		}
-		d.must("node", "init", "--name", d.name, "--site", d.name, "--listen", listen, "--mesh-listen", freeMeshPort(t))
-		d.start()
-		t.Cleanup(func() { d.kill(syscall.SIGKILL) })
-		d.wait(60*time.Second, "it has a quorum", func() bool { return d.status().Quorum })
-		d.must("datastore", "create", "main", "--path", d.dir+"-store")
-	}
+	there, here, address := twoClusters(t)
 	tree := randomTree(t, 12, 300_000)
 	here.must("namespace", "create", "main:deep")
 	here.must("backup", "tree.pxar:"+tree, "--backup-id", "one", "--backup-time", "1764000000", "-q")
@@ -156,6 +122,31 @@ func TestPushToARemote(t *testing.T) {
 	})
 	here.kill(syscall.SIGTERM)
 	there.kill(syscall.SIGTERM)
+}
+
+// twoClusters starts a daemon there, which listens at address, and one here, in
+// clusters of their own. Each has a datastore main.
+func twoClusters(t *testing.T) (there, here *daemon, address string) {
+	t.Helper()
+	root, err := os.MkdirTemp("", "hf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	there, here = &daemon{t: t, name: "there", dir: filepath.Join(root, "t")}, &daemon{t: t, name: "here", dir: filepath.Join(root, "h")}
+	address = freeMeshPort(t)
+	for _, d := range []*daemon{there, here} {
+		listen := "127.0.0.1:0"
+		if d == there {
+			listen = address
+		}
+		d.must("node", "init", "--name", d.name, "--site", d.name, "--listen", listen, "--mesh-listen", freeMeshPort(t))
+		d.start()
+		t.Cleanup(func() { d.kill(syscall.SIGKILL) })
+		d.wait(60*time.Second, "it has a quorum", func() bool { return d.status().Quorum })
+		d.must("datastore", "create", "main", "--path", d.dir+"-store")
+	}
+	return there, here, address
 }
 
 // fingerprintOf finds a fingerprint in a text.
