@@ -90,6 +90,19 @@ func TestPushToARemote(t *testing.T) {
 	if out, err := here.holdfastAll("job", "run", "offsite"); err != nil || !strings.Contains(out, "no new data to push") {
 		t.Errorf("once more: %v\n%s", err, out)
 	}
+	// A job may read what its owner may, and nothing is added to what is another's there.
+	here.must("user", "create", "stranger@pbs", "--password", secret)
+	here.must("acl", "update", "/datastore/main", "DatastoreBackup", "--auth-id", "stranger@pbs")
+	here.must("job", "create", "push", "not-mine", "--remote", "office", "--remote-store", "main", "--remote-ns", "home/stolen", "--store", "main", "--owner", "stranger@pbs")
+	if out, err := here.holdfastAll("job", "run", "not-mine"); err != nil || !strings.Contains(out, "no new data to push") {
+		t.Errorf("what its owner may not read: %v\n%s", err, out)
+	}
+	there.must("backup", "tree.pxar:"+tree, "--backup-id", "theirs", "--ns", "home", "--backup-time", "1764000000", "-q")
+	here.must("backup", "tree.pxar:"+tree, "--backup-id", "theirs", "--backup-time", "1764000001", "-q")
+	if out, err := here.holdfastAll("job", "run", "offsite"); err != nil || !strings.Contains(out, "host/theirs is left out: there it belongs to root@pam") || !strings.Contains(out, "no new data to push") {
+		t.Errorf("a group of another owner: %v\n%s", err, out)
+	}
+	here.must("group", "forget", "host/theirs")
 	// A file more: little is sent. What is gone here goes there.
 	if err := os.WriteFile(filepath.Join(tree, "more"), []byte("more"), 0o600); err != nil {
 		t.Fatal(err)

@@ -305,3 +305,45 @@ func FuzzClient(f *testing.F) {
 		c.Close()
 	})
 }
+
+// Only as many requests run at the same time as the server takes, and as the
+// client was told; the others wait for their turn.
+func TestRequestsWaitForTheirTurn(t *testing.T) {
+	for _, tt := range []struct{ server, client, want int }{{2, 100, 2}, {100, 3, 3}} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer far.Close()
+			var mu sync.Mutex
+			running, most := 0, 0
+			ended := make(chan error, 1)
+			go func() {
+				ended <- Serve(t.Context(), far, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+					mu.Lock()
+					running++
+					most = max(most, running)
+					mu.Unlock()
+					time.Sleep(time.Second)
+					mu.Lock()
+					running--
+					mu.Unlock()
+				}), Config{Streams: tt.server})
+			}()
+			c := NewClient(near, ClientConfig{Streams: tt.client})
+			synctest.Wait() // its settings have come
+			var wg sync.WaitGroup
+			for range 10 {
+				wg.Go(func() {
+					if a, err := c.Do(t.Context(), Request{Method: "GET", Authority: "x", Path: "/"}, all); err != nil || a.Status != 200 {
+						t.Errorf("status %d, %v", a.Status, err)
+					}
+				})
+			}
+			wg.Wait()
+			if most != tt.want {
+				t.Errorf("%d requests ran at the same time, want %d", most, tt.want)
+			}
+			c.Close()
+			<-ended
+		})
+	}
+}
