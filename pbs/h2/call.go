@@ -168,8 +168,9 @@ func (e *roomError) Error() string { return e.err.Error() }
 
 // Do sends a request and returns its answer when all of that has come. An error
 // is one of the connection, of ctx or of room, not a bad status. With an error
-// of room there is the answer as far as it came; with others, memory that room
-// gave may still be written to, and is not to be used for anything else.
+// of room there is the answer as far as it came; with others its status is 0, and
+// memory that room gave may still be written to: it is not to be used for
+// anything else.
 //
 // A request that is given up while the server takes nothing of it ends the
 // connection after a second.

@@ -98,8 +98,8 @@ func (j SyncJob) Check() error {
 		return fmt.Errorf("sync-direction is %q, want pull or push", j.SyncDirection)
 	case j.Pushes() && j.Remote == "":
 		return errors.New("a push needs a remote: between the nodes of a mesh data moves to who asks for it")
-	case j.Pushes() && (j.RateIn != "" || j.OnChange || len(j.Sources) > 0 || Is(j.ResyncCorrupt)):
-		return errors.New("rate-in, on-change, sources and resync-corrupt are not for jobs that push")
+	case j.Pushes() && (j.RateIn != "" || j.MaxDelay != "" || j.OnChange || len(j.Sources) > 0 || Is(j.ResyncCorrupt)):
+		return errors.New("rate-in, max-delay, on-change, sources and resync-corrupt are not for jobs that push")
 	case !j.Pushes() && j.RateOut != "":
 		return errors.New("rate-out is for jobs that push")
 	case j.BurstOut != "" && j.RateOut == "":

@@ -66,7 +66,7 @@ func where(cmd *cobra.Command) url.Values {
 }
 
 // notForPush are the flags of sync jobs that only pulls have.
-var notForPush = []string{"sync-direction", "rate-in", "burst-in", "on-change", "sources", "resync-corrupt"}
+var notForPush = []string{"sync-direction", "rate-in", "burst-in", "max-delay", "on-change", "sources", "resync-corrupt"}
 
 func (k kind) create(o *cli.Options) *cobra.Command {
 	flags := slices.Clone(k.flags)

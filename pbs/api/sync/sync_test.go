@@ -103,6 +103,7 @@ func TestOptions(t *testing.T) {
 		{"sync-direction=push", "", "there is no remote 'home': nothing is pushed to the nodes of this mesh"},
 		{"sync-direction=sideways", "", "'sync-direction'"},
 		{"sync-direction=push&on-change=1", "", "are not for jobs that push"},
+		{"sync-direction=push&max-delay=50ms", "", "are not for jobs that push"},
 		{"sync-direction=push&remote=", "", "a push needs a remote"},
 		{"rate-out=1MiB", "", "rate-out is for jobs that push"},
 		{"sources=home&sources=home:other", `"sources":["home","home:other"]`, ""},

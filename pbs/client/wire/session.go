@@ -124,28 +124,16 @@ func (s *Session) Fetch(ctx context.Context, x Exchange, room h2.Room) ([]byte, 
 		if a.Status != http.StatusOK {
 			return grow(a, maxMessage)
 		}
-		b, err := room(a)
-		if err != nil {
-			err = &roomError{err}
-		}
-		return b, err
+		return room(a)
 	})
-	var own *roomError
 	switch {
-	case a.Status != 0 && a.Status != http.StatusOK: // half a message is better than none
+	case a.Status == http.StatusOK: // if err is set it is that of room
+		return a.Body, err
+	case a.Status != 0: // half a message is better than none
 		return nil, fmt.Errorf("%s: %w", x.Doing, refusal(s.server, x.Method, x.Path, a.Status, a.Body))
-	case errors.As(err, &own):
-		return nil, own.err
-	case err != nil:
-		return nil, s.broken(ctx, x.Doing, err)
 	}
-	return a.Body, nil
+	return nil, s.broken(ctx, x.Doing, err)
 }
-
-// A roomError is an error of a caller's room.
-type roomError struct{ err error }
-
-func (e *roomError) Error() string { return e.err.Error() }
 
 // grow gives an answer memory, up to limit bytes and one that shows that there
 // is more. What a server says of the length is believed up to a megabyte.
