@@ -24,11 +24,11 @@ const module = "github.com/holdfast-mesh/holdfast"
 var layers = []rule{
 	{"chunks", ""},
 	{"access", ""},
-	{"jobs", ""},
 	{"notify", ""},
 	{"tunnel", ""},
 	{"mesh", ""},
 	{"catalog", "chunks"},
+	{"jobs", "catalog"}, // catalog/upid only
 	{"consensus", "access jobs catalog"},
 	{"replication", "chunks catalog"},
 	{"pbs", "chunks access jobs catalog"},
@@ -73,6 +73,7 @@ var insideChunks = []rule{
 // insideCatalog is the same for the packages of that folder.
 var insideCatalog = []rule{
 	{"catalog/naming", ""},
+	{"catalog/upid", ""},
 	{"catalog/manifest", "catalog/naming"},
 	{"catalog/retention", "catalog/naming"},
 	{"catalog/pxar/match", ""},
@@ -88,7 +89,7 @@ var insideCatalog = []rule{
 	{"catalog/archive/content", "catalog/manifest"},
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
-	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
+	{"catalog/verify", "catalog catalog/naming catalog/manifest catalog/upid"},
 	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/tier/sample", "catalog catalog/roots"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
