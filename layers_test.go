@@ -145,12 +145,13 @@ var insideConsensus = []rule{
 var insideReplication = []rule{
 	{"replication/plan", ""},
 	{"replication/rate", ""},
-	{"replication/swarm", ""},
+	{"replication/partial", ""},
+	{"replication/swarm", "replication/partial"},
 	{"replication/vouch", ""},
 	{"replication/vanish", ""},
-	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication/wire", "replication/partial replication/plan replication/rate replication/swarm replication/vouch"},
 	{"replication/offload", "replication/plan replication/wire"},
-	{"replication", "replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
+	{"replication", "replication/partial replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
 // insideNotify is the same for the packages of that folder.
