@@ -56,6 +56,16 @@ func (d *target) publish(slot time.Time, f ledger.Fence) error {
 	return nil
 }
 
+// between tells whether a slot had its effect, from one to before another.
+func (d *target) between(from, to time.Time) bool {
+	for slot := range d.done {
+		if slot >= from.Unix() && slot < to.Unix() {
+			return true
+		}
+	}
+	return false
+}
+
 // A site is a node that votes and shares the job.
 type site struct {
 	w       *world
