@@ -293,11 +293,14 @@ func (p *push) group(ctx context.Context, g *group) error {
 	}
 	g.names.of = map[chunks.Digest]chunks.Digest{}
 	for _, i := range g.fresh {
-		if err := p.snapshot(ctx, g, i.Snapshot()); err != nil {
+		pushed, err := p.snapshot(ctx, g, i.Snapshot())
+		if err != nil {
 			return fmt.Errorf("push %s: %w", i.Snapshot(), err)
 		}
 		p.mu.Lock()
-		p.report.Snapshots++
+		if pushed {
+			p.report.Snapshots++
+		}
 		p.done++
 		done := p.done
 		p.mu.Unlock()

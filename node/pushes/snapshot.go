@@ -18,24 +18,29 @@ import (
 	"github.com/holdfast-mesh/holdfast/replication/crypt"
 )
 
-// snapshot pushes a snapshot.
-func (p *push) snapshot(ctx context.Context, g *group, s naming.Snapshot) error {
+// snapshot pushes a snapshot, and tells whether there was one to push.
+func (p *push) snapshot(ctx context.Context, g *group, s naming.Snapshot) (pushed bool, err error) {
 	r, err := p.Local.OpenSnapshot(ctx, g.from, s)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, catalog.ErrBusy) {
 		p.Printf("%s was removed since it was listed", s)
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer r.Close()
 	switch p.crypt(r.Manifest()) {
 	case crypt.Partly:
 		p.left(g, s)
-		return nil
+		return false, nil
 	case crypt.Open:
-		return p.encrypted(ctx, g, r, s)
+		return true, p.encrypted(ctx, g, r, s)
 	}
+	return true, p.copy(ctx, g, r, s)
+}
+
+// copy pushes a snapshot as it is.
+func (p *push) copy(ctx context.Context, g *group, r *catalog.Reader, s naming.Snapshot) error {
 	b, err := p.Remote.BeginCopy(ctx, g.to, s, nil)
 	if err != nil {
 		return err
