@@ -25,7 +25,6 @@ var ErrNotYet = errors.New("its time has not come by the clock of the leader: th
 const (
 	lookAgain = 5 * time.Second  // at a slot that another node has
 	tryAgain  = 20 * time.Second // to claim one when nobody leads
-	maxFast   = time.Minute      // what a clock may be ahead of that of the leader
 )
 
 // Turn does a slot of a job when it is this node's turn: at once if it comes first
@@ -86,13 +85,12 @@ func (c *Claims) Next(job string, all []Candidate) []string {
 }
 
 // Before returns the newest slot before one that was decided: done, or failed. One
-// whose run was lost was not, nor one that failed since the clock of its node was
-// fast. Zero if none is known. Whoever has a claim of the job asks when no other
+// whose run was lost was not. Zero if none is known. Whoever has a claim of the job asks when no other
 // runs, so that it is all there is to know.
 func (c *Claims) Before(job string, slot time.Time) (before time.Time) {
 	for _, row := range ledger.Claims.All(c.cfg.Client.Ledger.View()) {
 		b, at := row.Body, time.Unix(row.Body.Slot, 0).UTC()
-		if b.Job == job && at.Before(slot) && at.After(before) && (b.State == ledger.Ended || b.State == ledger.Failed && !row.Changed.Before(at)) {
+		if b.Job == job && at.Before(slot) && at.After(before) && (b.State == ledger.Ended || b.State == ledger.Failed) {
 			before = at
 		}
 	}
@@ -119,10 +117,6 @@ func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(co
 		if err := c.caughtUp(ctx, f); err != nil {
 			return err
 		}
-		row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
-		if is && slot.Sub(row.Changed) > maxFast {
-			return ErrNotYet
-		}
 		began = true
 		return do(ctx, f)
 	})
@@ -135,8 +129,7 @@ func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(co
 func (c *Claims) decided(job string, slot time.Time) (other *Elsewhere, decided bool) {
 	row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
 	b := row.Body
-	early := b.State == ledger.Failed && row.Changed.Before(slot) // by one with a fast clock
-	if !is || early || b.State == ledger.Lost || b.Owner == c.self && b.State != ledger.Ended {
+	if !is || b.State == ledger.Lost || b.Owner == c.self && b.State != ledger.Ended {
 		return nil, false
 	}
 	return &Elsewhere{b.Owner.NodeID(), b.State, b.Fence}, b.State != ledger.Running
