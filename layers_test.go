@@ -121,6 +121,7 @@ var insidePBS = []rule{
 	{"pbs/api/sync", "pbs/rest pbs/upgrade pbs/settings pbs/traffic"},
 	{"pbs/api/offload", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/rules", "pbs/rest pbs/upgrade pbs/settings"},
+	{"pbs/api/keys", "pbs/rest pbs/upgrade"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -149,9 +150,10 @@ var insideReplication = []rule{
 	{"replication/swarm", "replication/partial"},
 	{"replication/vouch", ""},
 	{"replication/vanish", ""},
+	{"replication/crypt", ""},
 	{"replication/wire", "replication/partial replication/plan replication/rate replication/swarm replication/vouch"},
 	{"replication/offload", "replication/plan replication/wire"},
-	{"replication", "replication/partial replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
+	{"replication", "replication/crypt replication/partial replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
 // insideNotify is the same for the packages of that folder.
@@ -232,9 +234,10 @@ var insideNode = []rule{
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
+	{"node/keyring", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/keyfile node/keyring node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.
