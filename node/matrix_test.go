@@ -175,6 +175,9 @@ const matrix = `
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/s3 403 by Sys.Audit
+	GET /holdfast/drafts 403 by Sys.Audit
+	POST /holdfast/drafts 403 by Sys.Modify
+	DELETE /holdfast/drafts/{draft} 403 by Sys.Modify
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify

@@ -130,7 +130,8 @@ func (n *Node) serviceParts() []part {
 
 // reloadServices has the services look at settings that were read again.
 func (n *Node) reloadServices() error {
-	return errors.Join(n.stores.Sync(context.Background()), n.traffic.Follow(n.settings))
+	ctx := context.Background()
+	return errors.Join(n.stores.Sync(ctx), n.traffic.Follow(n.settings), n.pulls.Sync(ctx), n.offloads.Sync(ctx))
 }
 
 // limited limits how fast connections are.

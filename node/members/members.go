@@ -1,6 +1,6 @@
 // Package members has the endpoints about who belongs to the cluster: invites,
-// members, and the way out after the loss of a quorum. They are below /holdfast,
-// as all that is ours.
+// members, the way out after the loss of a quorum, and the changes that wait for
+// one. They are below /holdfast, as all that is ours.
 //
 // What an operator has to sign is called twice with the same parameters: with
 // draft, the answer is what to sign, see package operator; then with link,
@@ -56,6 +56,9 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodGet, Path: "/holdfast/invites", Need: look, Handle: a.invites},
 		{Method: http.MethodPost, Path: "/holdfast/invites", Need: change, Handle: a.invite},
 		{Method: http.MethodDelete, Path: "/holdfast/invites/{invite}", Need: change, Handle: a.revoke},
+		{Method: http.MethodGet, Path: "/holdfast/drafts", Need: look, Handle: a.drafts},
+		{Method: http.MethodPost, Path: "/holdfast/drafts", Need: change, Handle: a.submit},
+		{Method: http.MethodDelete, Path: "/holdfast/drafts/{draft}", Need: change, Handle: a.discard},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
 	}
