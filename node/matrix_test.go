@@ -189,6 +189,7 @@ const matrix = `
 	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
 	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
 	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
+	POST /holdfast/keys 403 by Sys.Modify
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit
 	PUT /holdfast/members/{member} 403 by Sys.Modify

@@ -118,7 +118,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx))
 		}}),
-		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
+		members.Endpoints(n.membership()),
 		n.ownEndpoints(),
 	)
 }

@@ -75,6 +75,7 @@ var examples = []string{
 	"namespace delete main:site/web",
 	"namespace list main",
 	"node block dc --local",
+	"node rotate-keys",
 	"notify matcher list",
 	"notify matcher remove bad",
 	"notify matcher show bad",
