@@ -139,6 +139,7 @@ var insideConsensus = []rule{
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
+	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
 	{"consensus", "consensus/canon consensus/follow consensus/logstore consensus/placement"},
 }
 

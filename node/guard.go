@@ -29,6 +29,13 @@ func (n *Node) alarms() []warning {
 	if index := n.cluster.Diverged(); index > 0 {
 		list = append(list, warning{"critical", n.cfg.Name, fmt.Sprintf("its ledger is not that of the leader at index %d", index), "keep both data directories, and see docs/consensus.md"})
 	}
+	for _, d := range n.cluster.Drafts().List() {
+		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
+		if d.Why != "" {
+			text = fmt.Sprintf("draft %d of %s is not applied: %s", d.Number, d.Actor, d.Why)
+		}
+		list = append(list, warning{"warning", n.cfg.Name, text, "holdfast draft list"})
+	}
 	age := n.cluster.LedgerAge()
 	if n.cluster.Waits() {
 		age = 0 // it has nothing, and the status says why

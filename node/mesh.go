@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 )
 
@@ -104,6 +105,15 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 		return peers.Joined{}, fmt.Errorf("join with node in %s: %w", filepath.Clean(c.Dir), err)
 	}
 	return joined, nil
+}
+
+// membership is what the endpoints about members need.
+func (n *Node) membership() members.Config {
+	c := members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}
+	if n.link != nil {
+		c.Rotate, c.Keys = n.link.RotateKeys, n.link.Keys
+	}
+	return c
 }
 
 // ask returns whom a machine that joins can ask.
