@@ -231,6 +231,7 @@ var insideNode = []rule{
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
+	{"node/overview", "node/feeds"},
 	{"node/members", "node/cluster node/operator"},
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
 	{"node/notices", "node/cluster"},
@@ -238,7 +239,7 @@ var insideNode = []rule{
 	{"node/keyring", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/keyring node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/keyfile node/keyring node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.
