@@ -134,13 +134,14 @@ var insideConsensus = []rule{
 	{"consensus/canon", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
+	{"consensus/early", ""},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/follow consensus/logstore consensus/placement"},
+	{"consensus", "consensus/canon consensus/early consensus/follow consensus/logstore consensus/placement"},
 }
 
 // insideReplication is the same for the packages of that folder.

@@ -165,7 +165,7 @@ type Profile struct {
 	Heartbeat time.Duration // without one a follower asks for votes after 1 to 2 times this
 	Election  time.Duration // the same for a candidate
 	Lease     time.Duration // a leader without a quorum steps down after this
-	Commit    time.Duration // between empty messages to an idle follower
+	Commit    time.Duration // between empty messages to an idle follower, which hears of commits at once, see package early
 	RPC       time.Duration // for one message
 	Apply     time.Duration // for one command at the leader
 	Forward   time.Duration // for one command from anywhere
@@ -176,8 +176,8 @@ type Profile struct {
 // where the library's own values make hundreds an hour (measured).
 var (
 	LAN = Profile{1500 * time.Millisecond, 1500 * time.Millisecond, time.Second, 100 * time.Millisecond, 5 * time.Second, 5 * time.Second, 10 * time.Second, 64}
-	WAN = Profile{5 * time.Second, 5 * time.Second, 4500 * time.Millisecond, 500 * time.Millisecond, 10 * time.Second, 10 * time.Second, 15 * time.Second, 64}
-	Far = Profile{10 * time.Second, 10 * time.Second, 9 * time.Second, time.Second, 20 * time.Second, 30 * time.Second, 45 * time.Second, 32}
+	WAN = Profile{5 * time.Second, 5 * time.Second, 4500 * time.Millisecond, 2 * time.Second, 10 * time.Second, 10 * time.Second, 15 * time.Second, 64}
+	Far = Profile{10 * time.Second, 10 * time.Second, 9 * time.Second, 4 * time.Second, 20 * time.Second, 30 * time.Second, 45 * time.Second, 32}
 )
 
 const (

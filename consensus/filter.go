@@ -6,12 +6,14 @@ import (
 	"log/slog"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/early"
 )
 
 // A filter looks at every message before raft does. The gate knows whose
 // connection it is; the filter knows what is said on it.
 type filter struct {
-	*raft.NetworkTransport
+	*early.Transport
 	roster Roster
 	log    *slog.Logger
 	out    chan raft.RPC
@@ -19,7 +21,7 @@ type filter struct {
 }
 
 func newFilter(inner *raft.NetworkTransport, roster Roster, log *slog.Logger) *filter {
-	return &filter{NetworkTransport: inner, roster: roster, log: log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
+	return &filter{Transport: early.New(inner), roster: roster, log: log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
 }
 
 // Consumer is where raft gets its messages from.

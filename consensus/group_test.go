@@ -363,3 +363,27 @@ func TestLoneNodeLeadsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Who asks a follower for a change does not wait until Raft has something to say.
+func TestFollowersHearOfCommitsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.net.Slow(40*time.Millisecond, 0, 0)
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		for i, n := range append(c.nodes, c.nodes...) {
+			if n == leader {
+				continue
+			}
+			time.Sleep(10 * time.Second)
+			began := time.Now()
+			if err := n.submit(fmt.Sprint("write ", i)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 500*time.Millisecond {
+				t.Errorf("it took %v until the follower had applied it", took)
+			}
+		}
+	})
+}
