@@ -448,6 +448,9 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums
 		ds[i], sizes[c.Digest] = c.Digest, c.Size
 	}
 	missing, err := r.lease.Missing(ctx, ds)
+	if err == nil {
+		r.parts.Missing(ds, missing)
+	}
 	if err != nil || len(missing) == 0 {
 		return err
 	}

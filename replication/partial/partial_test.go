@@ -146,6 +146,25 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+// What the datastore turns out to have takes no file any more.
+func TestKnownOnesAreDropped(t *testing.T) {
+	mem := memory(t)
+	s := open(t, mem)
+	var all []chunks.Digest
+	for n := range byte(4) {
+		arrive(t, s, n, size)
+		all = append(all, chunks.Digest{n})
+	}
+	again := open(t, mem)
+	again.Missing(all, all[:1])
+	if len(again.parts) != 1 || again.Take(all[0]) == nil {
+		t.Errorf("%d are kept, want the one that is missing", len(again.parts))
+	}
+	if arrive(t, again, 9, size); len(again.slots) != 4 {
+		t.Errorf("the next one takes a file of its own, the %dth", len(again.slots))
+	}
+}
+
 // When the job has all it wants, nothing is left on the disk; when the disk is
 // full, a pull goes on without.
 func TestClearedAndFull(t *testing.T) {
