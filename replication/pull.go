@@ -31,6 +31,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/replication/crypt"
 	"github.com/holdfast-mesh/holdfast/replication/partial"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
@@ -106,6 +107,10 @@ type Config struct {
 	// unproven. Default: there is always one, and it cannot be asked.
 	Origin Origin
 
+	// Keys decrypt snapshots that were encrypted with one of them, and all of them:
+	// what is kept here is then not encrypted. Others are kept as they are.
+	Keys crypt.Keys
+
 	// Pulled is told of each snapshot before it can be seen here; default: nobody.
 	Pulled func(ns naming.Namespace, s naming.Snapshot)
 
@@ -146,9 +151,10 @@ type Report struct {
 	Pulled    int           `json:"snapshots"` // that are here now and were not
 	Renewed   int           `json:"renewed"`   // that were here, and are newer or whole now
 	Skipped   int           `json:"skipped"`
-	Gone      int           `json:"gone"`    // vanished from the source while we pulled
-	Removed   int           `json:"removed"` // here, since they vanished at the source
-	Kept      int           `json:"kept"`    // vanished, and kept all the same
+	Decrypted int           `json:"decrypted"` // of those that were pulled
+	Gone      int           `json:"gone"`      // vanished from the source while we pulled
+	Removed   int           `json:"removed"`   // here, since they vanished at the source
+	Kept      int           `json:"kept"`      // vanished, and kept all the same
 	Unproven  int64         `json:"unproven-chunks"`
 	Errors    []string      `json:"errors,omitempty"`
 	Swarm     swarm.Stats   `json:"transfer"`
@@ -295,7 +301,7 @@ func (r *run) run(ctx context.Context) (err error) {
 	for i, s := range r.cfg.Sources {
 		sources[i] = s
 	}
-	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.lease.Known, Parts: r.parts, Streams: r.cfg.Streams, Log: r.cfg.Log})
+	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Streams: r.cfg.Streams, Log: r.cfg.Log})
 	if err != nil {
 		return err
 	}
