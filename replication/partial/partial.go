@@ -9,7 +9,7 @@
 //
 // A chunk that was put into a datastore may still be in the memory of who writes
 // packs. So its file is kept until the datastore says that it is durable, or
-// until so much more was put that it must have been written.
+// until so much more was put that it has been written most likely.
 package partial
 
 import (
@@ -31,7 +31,7 @@ const (
 	least    = 256 << 10 // bytes of a chunk that is worth a file
 	step     = 32 << 10  // bytes that are written at once
 	maxSlots = 64        // files
-	maxPut   = 32 << 20  // bytes of chunks that were put and may not be durable
+	maxPut   = 128 << 20 // bytes of chunks that were put and may not be durable
 
 	content = 4096 // offset in a file; before it is the head
 )
