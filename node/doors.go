@@ -12,7 +12,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/admin"
-	"github.com/holdfast-mesh/holdfast/node/figures"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
@@ -30,7 +29,7 @@ func (local) Check(context.Context, access.Credentials) (access.AuthID, error) {
 func (n *Node) openDoors() error {
 	m, err := metrics.New(metrics.Config{
 		Version: n.cfg.Version, Name: n.cfg.Name, Site: n.cfg.Site,
-		Stores: n.stores, Tasks: n.tasks, Sessions: n.sessions.Active, Ready: n.ready, Mesh: func() metrics.Mesh { return figures.Of(n.cluster, n.feeds, n.ways()) },
+		Stores: n.stores, Tasks: n.tasks, Sessions: n.sessions.Active, Ready: n.ready, Mesh: n.figures,
 		Certificate: n.certificate.Leaf, Health: n.findings, Bills: n.bills,
 		Connections: func() (open, refused int) { return n.front.Open() },
 	})

@@ -11,8 +11,10 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
+	"github.com/holdfast-mesh/holdfast/node/figures"
 	"github.com/holdfast-mesh/holdfast/node/keyring"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/metrics"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
@@ -29,7 +31,7 @@ func (n *Node) openPulls() (err error) {
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Tasks: n.tasks,
 		Key: n.key, Origins: n.origins, Pulled: n.feeds.Pulled,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Push: n.push, Share: n.share, Removed: n.removedBy, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Push: n.push, Share: n.share, Removed: n.removedBy, Held: n.feeds.Snapshots, Traffic: n.traffic, Log: n.log,
 		Keys: func(names []string) ([]*chunks.Key, error) { return n.keyring().Decrypts(names) },
 	}
 	if n.link != nil {
@@ -212,6 +214,20 @@ type syncRunner struct {
 }
 
 func (r syncRunner) Plan(ctx context.Context, id string) (any, error) { return r.Pulls.Plan(ctx, id) }
+
+func (r syncRunner) Standing(id string) (behind int, since time.Time, known bool) {
+	s, known := r.Pulls.Standing(id)
+	return s.Behind, s.Since, known
+}
+
+// figures are what monitors are told of the mesh and of pulls.
+func (n *Node) figures() metrics.Mesh {
+	m := figures.Of(n.cluster, n.feeds, n.ways())
+	for id, s := range n.pulls.Standings() {
+		m.Pulls = append(m.Pulls, metrics.Pull{Job: id, Behind: s.Behind, Since: s.Since})
+	}
+	return m
+}
 
 func (r syncRunner) Known(node string) error {
 	_, err := r.Resolve(node)

@@ -47,6 +47,9 @@ func at(g string, day int) naming.Snapshot {
 	return naming.Snapshot{Group: group(g), Time: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC).AddDate(0, 0, day).Unix()}
 }
 
+// large is the first seed of chunks of 1 MiB.
+const large = 1 << 20
+
 // made are the chunks by their seeds: making them takes longer than storing.
 var made sync.Map
 
@@ -54,7 +57,11 @@ func chunk(seed uint64) chunktest.Chunk {
 	if c, ok := made.Load(seed); ok {
 		return c.(chunktest.Chunk)
 	}
-	c := chunktest.Blob(seed, 2000+int(seed%7)*811)
+	size := 2000 + int(seed%7)*811
+	if seed >= large {
+		size = 1 << 20
+	}
+	c := chunktest.Blob(seed, size)
 	made.Store(seed, c)
 	return c
 }

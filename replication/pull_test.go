@@ -236,7 +236,9 @@ func TestPullGoesOnAfterACut(t *testing.T) {
 		home.backUp("", at("vm/100", 0), owner, seeds...)
 		l := home.serve(nil)
 		slow := rate.New(nil, rate.Fixed(rate.Limit{Rate: 2 << 20, Burst: 64 << 10}))
-		ctx, stop := context.WithTimeout(t.Context(), 400*time.Millisecond)
+		ctx, stop := context.WithCancel(t.Context())
+		m := &meter{until: 800_000, at: stop} // of 1.7 MB
+		l.wrap = func(c net.Conn) net.Conn { return metered{c, m} }
 		p := puller(t, dc, &taskLog{}, home.source(l, slow))
 		first, err := p.Run(ctx, job(plan.Options{}))
 		stop()

@@ -469,6 +469,7 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums
 	if err != nil {
 		return err
 	}
+	r.parts.Missing(ds, missing)
 	return r.wantMissing(ctx, f, missing, sizes, sums)
 }
 

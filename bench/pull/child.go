@@ -14,7 +14,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
@@ -183,7 +186,22 @@ func playPull(ctx context.Context, t *tunnel.Tunnel, dir, name string, workers i
 		n, _ := strconv.ParseInt(mib, 10, 64)
 		in = rate.New(nil, rate.Fixed(rate.Limit{Rate: n << 20, Burst: 64 << 10}))
 	}
-	c, err := wire.NewClient(wire.ClientConfig{Peer: "source", Store: "main", Dial: dialer(t, service), In: in})
+	dial := dialer(t, service)
+	if name := os.Getenv(counts); name != "" {
+		n, err := sharedCounter(name)
+		if err != nil {
+			return result{}, err
+		}
+		plain := dial
+		dial = func(ctx context.Context) (net.Conn, error) {
+			c, err := plain(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return &counted{c, n}, nil
+		}
+	}
+	c, err := wire.NewClient(wire.ClientConfig{Peer: "source", Store: "main", Dial: dial, In: in})
 	if err != nil {
 		return result{}, err
 	}
@@ -193,6 +211,27 @@ func playPull(ctx context.Context, t *tunnel.Tunnel, dir, name string, workers i
 
 // slowed is a variable that gives a child a rate in MiB a second.
 const slowed = "HOLDFAST_BENCH_PULL_RATE"
+
+// counts is a variable that names a file in which children add up the bytes that
+// their connections carry, until the instruction at which they are killed.
+const counts = "HOLDFAST_BENCH_PULL_COUNT"
+
+// sharedCounter returns the counter in a file.
+func sharedCounter(name string) (*atomic.Int64, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := f.Truncate(8); err != nil {
+		return nil, err
+	}
+	b, err := syscall.Mmap(int(f.Fd()), 0, 8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	return (*atomic.Int64)(unsafe.Pointer(&b[0])), nil
+}
 
 func client(t *tunnel.Tunnel) *http.Client {
 	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -2,16 +2,13 @@ package main
 
 import (
 	"context"
-	"net"
-	"sync/atomic"
 
 	"github.com/holdfast-mesh/holdfast/tunnel"
 )
 
-// A gate is a source in this process that counts the bytes it sends.
+// A gate is a source in this process.
 type gate struct {
 	t    *tunnel.Tunnel
-	sent atomic.Int64
 	stop func()
 }
 
@@ -29,36 +26,9 @@ func newGate(ctx context.Context, s *site) (*gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	go s.serve(ctx, countedListener{l, &g.sent})
+	go s.serve(ctx, l)
 	return g, nil
 }
 
 func (g *gate) where() string { return g.t.LocalAddr().String() }
 func (g *gate) close()        { g.stop() }
-
-type countedListener struct {
-	net.Listener
-	sent *atomic.Int64
-}
-
-func (l countedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return sender{c, l.sent}, nil
-}
-
-type sender struct {
-	net.Conn
-	sent *atomic.Int64
-}
-
-// NetConn returns the connection below.
-func (c sender) NetConn() net.Conn { return c.Conn }
-
-func (c sender) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
-}

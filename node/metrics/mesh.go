@@ -12,6 +12,7 @@ type Mesh struct {
 	Ledger Ledger
 	Guard  Guard
 	Claims map[string]int // that have not ended: of "self", and of "others"
+	Pulls  []Pull
 }
 
 // A Peer is another node.
@@ -42,6 +43,13 @@ type Guard struct {
 	Blocks      int
 }
 
+// A Pull is a job that copies from another node, and how far it is behind.
+type Pull struct {
+	Job    string
+	Behind int       // snapshots that it wants and that are not here
+	Since  time.Time // when the oldest of these was made
+}
+
 // meshCollector tells about all of it.
 type meshCollector struct{ see func() Mesh }
 
@@ -67,12 +75,15 @@ var (
 	pendingDesc       = desc("guard_pending_loosenings", "Requests to loosen the guard whose delay is not over.")
 	blocksDesc        = desc("guard_blocks", "Nodes and groups that the guard keeps out.")
 	claimsDesc        = desc("claims", "Claims of jobs that have not ended, by whose they are: self or others.", "owner")
+	pullBehindDesc    = desc("pull_behind_snapshots", "Snapshots that a pull job wants and that are not here, by what its source has said last.", "job")
+	pullSinceDesc     = desc("pull_oldest_missing_timestamp_seconds", "When the oldest of these was made, in Unix time; 0 if none is missing.", "job")
 )
 
 func (c *meshCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		peerUpDesc, peerDirectDesc, peerRTTDesc, peerLossDesc, peerHeardDesc, peerHandshakeDesc, peerChangesDesc, feedLagDesc, feedSaidDesc,
 		quorumDesc, leaderDesc, voterDesc, appliedDesc, termDesc, seenDesc, divergedDesc, rejoinsDesc, breakerDesc, pendingDesc, blocksDesc, claimsDesc,
+		pullBehindDesc, pullSinceDesc,
 	} {
 		ch <- d
 	}
@@ -107,6 +118,10 @@ func (c *meshCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, breakerDesc, one(m.Guard.BreakerOpen))
 	gauge(ch, pendingDesc, m.Guard.Pending)
 	gauge(ch, blocksDesc, m.Guard.Blocks)
+	for _, p := range m.Pulls {
+		gauge(ch, pullBehindDesc, p.Behind, p.Job)
+		gauge(ch, pullSinceDesc, unix(p.Since), p.Job)
+	}
 	for _, owner := range []string{"self", "others"} {
 		gauge(ch, claimsDesc, m.Claims[owner], owner)
 	}

@@ -100,6 +100,7 @@ var mesh = Mesh{
 	Ledger: Ledger{Quorum: true, Voter: true, Applied: 88, Term: 9, Seen: time.Unix(14, 0), Diverged: true, Rejoins: 1},
 	Guard:  Guard{BreakerOpen: true, Pending: 2, Blocks: 4},
 	Claims: map[string]int{"self": 6},
+	Pulls:  []Pull{{Job: "home-to-dc", Behind: 2, Since: time.Unix(1_700_000_000, 0)}, {Job: "even"}},
 }
 
 func TestFigures(t *testing.T) {
@@ -159,6 +160,10 @@ func TestFigures(t *testing.T) {
 		`holdfast_guard_blocks 4`,
 		`holdfast_claims{owner="self"} 6`,
 		`holdfast_claims{owner="others"} 0`,
+		`holdfast_pull_behind_snapshots{job="home-to-dc"} 2`,
+		`holdfast_pull_oldest_missing_timestamp_seconds{job="home-to-dc"} 1.7e+09`,
+		`holdfast_pull_behind_snapshots{job="even"} 0`,
+		`holdfast_pull_oldest_missing_timestamp_seconds{job="even"} 0`,
 		`holdfast_tasks_running{store="main",type="backup"} 1`,
 		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.001"} 0`,
 		`holdfast_http_request_duration_seconds_bucket{method="GET",path="/ping",status="200",le="0.005"} 1`,

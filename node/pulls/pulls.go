@@ -29,6 +29,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/mesh/facts"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 	"github.com/holdfast-mesh/holdfast/pbs/traffic"
@@ -84,6 +85,10 @@ type Config struct {
 	// Removed says what a node has signed of a snapshot that it had: when it removed
 	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
 	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
+
+	// Held returns what a node has said that it holds in a datastore. Default: that
+	// is not known.
+	Held func(node, store string) []facts.Held
 
 	// Tasks runs healings; required.
 	Tasks *jobs.Manager

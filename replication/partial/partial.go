@@ -9,7 +9,7 @@
 //
 // A chunk that was put into a datastore may still be in the memory of who writes
 // packs. So its file is kept until the datastore says that it is durable, or
-// until so much more was put that it must have been written.
+// until so much more was put that it has been written most likely.
 package partial
 
 import (
@@ -29,9 +29,9 @@ import (
 
 const (
 	least    = 256 << 10 // bytes of a chunk that is worth a file
-	step     = 64 << 10  // bytes that are written at once
+	step     = 32 << 10  // bytes that are written at once
 	maxSlots = 64        // files
-	maxPut   = 32 << 20  // bytes of chunks that were put and may not be durable
+	maxPut   = 128 << 20 // bytes of chunks that were put and may not be durable
 
 	content = 4096 // offset in a file; before it is the head
 )
@@ -146,14 +146,14 @@ func (s *Store) Begin(d chunks.Digest, size int) *Part {
 }
 
 // slot returns a part that is free, if need be a new one, or one that is needed
-// least: whose chunk was put longest ago, or that nobody has gone on with.
+// least: that nobody has gone on with, or whose chunk was put longest ago.
 func (s *Store) slot() (*Part, error) {
 	var old *Part
 	for _, p := range s.slots {
 		switch {
 		case p.state == free:
 			return p, nil
-		case p.state == put && (old == nil || old.state == left || p.order < old.order), p.state == left && old == nil:
+		case p.state == left && (old == nil || old.state == put), p.state == put && (old == nil || old.state == put && p.order < old.order):
 			old = p
 		}
 	}
@@ -216,6 +216,28 @@ func (s *Store) Put(d chunks.Digest) {
 			}
 		}
 		s.release(oldest)
+	}
+}
+
+// Missing says which of some chunks are not in the datastore: what is here of the
+// others is of no use any more.
+func (s *Store) Missing(all, missing []chunks.Digest) {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.parts) == 0 {
+		return
+	}
+	lacks := make(map[chunks.Digest]bool, len(missing))
+	for _, d := range missing {
+		lacks[d] = true
+	}
+	for _, d := range all {
+		if p := s.parts[d]; p != nil && p.state == left && !lacks[d] {
+			s.drop(p)
+		}
 	}
 }
 

@@ -60,6 +60,7 @@ const tuneEvery = time.Second
 // How many looks a trial has to bring something, and after how many the next one
 // follows when it did not.
 const (
+	firstTrial = 2 // what the streams carry when they have just begun says nothing
 	trialLooks = 4
 	restLooks  = 60
 )
@@ -86,9 +87,9 @@ func (s *Swarm) tune(src *source) {
 	case src.trial > 0 && src.looks < trialLooks:
 		return
 	case src.trial > 0:
-		src.limit, src.trial, src.looks = src.trial, 0, 1
+		src.limit, src.trial, src.looks = src.trial, 0, firstTrial
 		return
-	case src.looks > 1 && src.looks < restLooks:
+	case src.looks != firstTrial && src.looks < restLooks:
 		return
 	}
 	if src.limit < s.cfg.MaxStreams {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -127,4 +128,52 @@ func TestBatchesAreBounded(t *testing.T) {
 			t.Errorf("of chunks of %d bytes, %d bytes were read at a time", size, most)
 		}
 	}
+}
+
+// countedReaders count the blobs that are in memory at a time.
+type countedReaders struct {
+	manyReaders
+	now, most *atomic.Int64
+}
+
+func (c countedReaders) GetMany(ctx context.Context, ds []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	if n := c.now.Add(int64(len(ds))); n > c.most.Load() {
+		c.most.Store(n)
+	}
+	defer c.now.Add(-int64(len(ds)))
+	return c.manyReaders.GetMany(ctx, ds, fn)
+}
+
+// However many streams a peer opens, and reads slowly, what is in memory for it
+// stays within a bound, and every stream gets what it asked for.
+func TestStreamsOfAPeerShareMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size, streams = 4 << 20, 24
+		var now, most atomic.Int64
+		memory := semaphore.NewWeighted(lendBytes)
+		var reading sync.WaitGroup
+		for i := range streams {
+			near, far := net.Pipe()
+			l := &lender{ch: countedReaders{manyReaders{size: size}, &now, &most}, conn: far, in: bufio.NewReader(far), memory: memory}
+			reading.Go(func() { _ = l.run() })
+			reading.Go(func() {
+				defer near.Close()
+				s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
+				if err := s.Ask([]chunks.Digest{{byte(i), 1}, {byte(i), 2}, {byte(i), 3}}); err != nil {
+					t.Error(err)
+				}
+				for range 3 {
+					time.Sleep(time.Second)
+					if _, err := s.Next(func(n int) ([]byte, error) { return make([]byte, n), nil }); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		reading.Wait()
+		// The first chunk of a stream is taken to be of a usual size.
+		if n := most.Load() * size; n > 2*lendBytes || n < lendBytes/2 {
+			t.Errorf("%d MiB were in memory at a time, want about %d", n>>20, lendBytes>>20)
+		}
+	})
 }

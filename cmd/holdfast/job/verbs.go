@@ -44,9 +44,9 @@ func table(w io.Writer, list []found) {
 		return
 	}
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tab, "id\tkind\tstore\tfrom\twhen\tlast run\tnext run\tcomment")
+	fmt.Fprintln(tab, "id\tkind\tstore\tfrom\twhen\tlast run\tbehind\tnext run\tcomment")
 	for _, f := range list {
-		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.text("id"), f.name, place(f.text("store"), f.text("ns")), f.from(), f.when(), f.last(), moment(f.fields["next-run"]), f.text("comment"))
+		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", f.text("id"), f.name, place(f.text("store"), f.text("ns")), f.from(), f.when(), f.last(), f.behind(), moment(f.fields["next-run"]), f.text("comment"))
 	}
 	tab.Flush()
 }
@@ -98,6 +98,20 @@ func (f found) last() string {
 		return "runs"
 	}
 	return "never"
+}
+
+// behind is how many snapshots a pull wants that are not here, and how old the
+// oldest of them is.
+func (f found) behind() string {
+	n, known := f.fields["behind"].(float64)
+	switch since, _ := f.fields["behind-since"].(float64); {
+	case !known:
+		return "-"
+	case n == 0:
+		return "nothing"
+	default:
+		return fmt.Sprintf("%.0f, %s", n, time.Since(time.Unix(int64(since), 0)).Round(time.Minute))
+	}
 }
 
 func moment(v any) string {

@@ -15,6 +15,7 @@ import (
 	"strings"
 	gosync "sync"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
@@ -392,3 +393,5 @@ func ask(t *testing.T, w *storestest.World, method, target, body string) {
 	}
 	await(t, w, answer)
 }
+
+func (idle) Standing(string) (int, time.Time, bool) { return 0, time.Time{}, false }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/jobs"
@@ -31,6 +32,10 @@ type Runner interface {
 
 	// Plan returns what a run would do now, as it is shown.
 	Plan(ctx context.Context, id string) (any, error)
+
+	// Standing returns how many snapshots a pull wants that are not here, and when the
+	// oldest of them was made, if that is known.
+	Standing(id string) (behind int, since time.Time, known bool)
 
 	// Known fails if there is no such node in the cluster.
 	Known(node string) error
@@ -199,6 +204,9 @@ type status struct {
 	LastUID *jobs.UPID `json:"last-run-upid,omitempty"`
 	LastEnd int64      `json:"last-run-endtime,omitempty"`
 	Last    string     `json:"last-run-state,omitempty"`
+
+	Behind *int  `json:"behind,omitempty"`       // snapshots that a pull wants and that are not here; nil: not known
+	Since  int64 `json:"behind-since,omitempty"` // when the oldest of these was made
 }
 
 func (a *api) status(_ context.Context, c *rest.Call) (any, error) {
@@ -216,6 +224,12 @@ func (a *api) status(_ context.Context, c *rest.Call) (any, error) {
 			s.LastUID = runs.Last
 			if runs.Last != nil && !runs.End.IsZero() {
 				s.LastEnd, s.Last = runs.End.Unix(), runs.State
+			}
+			if behind, since, known := a.Runner.Standing(j.ID); known {
+				s.Behind = &behind
+				if behind > 0 {
+					s.Since = since.Unix()
+				}
 			}
 		}
 		list = append(list, s)

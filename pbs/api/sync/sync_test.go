@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/jobs"
@@ -29,6 +30,9 @@ func (r *runner) Start(id, auth string) (jobs.UPID, error) {
 
 func (*runner) Schedule(string) (jobs.ScheduleStatus, error) {
 	return jobs.ScheduleStatus{}, jobs.ErrNoJob
+}
+func (*runner) Standing(id string) (int, time.Time, bool) {
+	return 3, time.Unix(1_700_000_000, 0), id != "unknown"
 }
 func (*runner) Plan(context.Context, string) (any, error) { return map[string]int{"snapshots": 7}, nil }
 
