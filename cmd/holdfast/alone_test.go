@@ -307,7 +307,7 @@ var withoutQuorum = []struct {
 	}},
 	{row: "status of the whole mesh, aged", check: func(s *cutOff) error {
 		out, err := s.b.holdfast("status")
-		for _, want := range []string{"quorum: NO", "a ", "b ", "c ", "draft"} {
+		for _, want := range []string{"quorum: NO", "a ", "b ", "c ", "holdfast draft list"} {
 			if err == nil && !strings.Contains(out, want) {
 				err = fmt.Errorf("no %q in the status: %s", want, out)
 			}
@@ -375,7 +375,7 @@ func (s *cutOff) heal() {
 	if out := s.a.must("acl", "list"); !strings.Contains(out, "new@pbs") {
 		s.t.Errorf("the permission of the draft is not there:\n%s", out)
 	}
-	if out := s.b.must("status"); strings.Contains(out, "draft") {
+	if out := s.b.must("status"); strings.Contains(out, "holdfast draft list") {
 		s.t.Errorf("the status warns still:\n%s", out)
 	}
 	for _, d := range []*daemon{s.a, s.b, s.c} {

@@ -68,6 +68,8 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodPost, Path: "/holdfast/drafts", Need: change, Handle: a.submit},
 		{Method: http.MethodDelete, Path: "/holdfast/drafts/{draft}", Need: change, Handle: a.discard},
 		{Method: http.MethodPost, Path: "/holdfast/keys", Need: change, Handle: a.rotate},
+		{Method: http.MethodGet, Path: "/holdfast/operators", Need: look, Handle: a.operators},
+		{Method: http.MethodPost, Path: "/holdfast/operators", Need: change, Handle: a.setOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
 	}
