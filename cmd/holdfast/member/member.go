@@ -30,7 +30,7 @@ func New(o *cli.Options) *cobra.Command {
 		daemon.Verb{
 			Use: "list", Short: "list the members of the cluster", Method: http.MethodGet, Path: membersPath,
 			Flags: []daemon.Flag{{Name: "removed", Usage: "with those that were removed", Kind: daemon.Bool}},
-			Show:  []string{"name", "site", "role", "state", "voter", "leader", "blocked", "id"},
+			Show:  []string{"name", "site", "role", "state", "health", "voter", "leader", "blocked", "id"},
 		}.Command(o),
 		daemon.Verb{Use: "show MEMBER", Short: "print a member", Method: http.MethodGet, Path: memberPath, Args: []string{"member"}}.Command(o),
 		daemon.Verb{
