@@ -99,6 +99,11 @@ const matrix = `
 	DELETE /config/datastore/{name} 403 by Datastore.Allocate
 	GET /config/datastore/{name} 403 by Datastore.Audit
 	PUT /config/datastore/{name} 403 by Datastore.Modify
+	GET /config/encryption-keys 200
+	POST /config/encryption-keys 403 by Sys.Modify
+	DELETE /config/encryption-keys/{id} 403 by Sys.Modify
+	POST /config/encryption-keys/{id} 403 by Sys.Modify
+	PUT /config/encryption-keys/{id} 403 by Sys.Modify
 	GET /config/notifications/endpoints/gotify 403 by Sys.Audit
 	POST /config/notifications/endpoints/gotify 403 by Sys.Modify
 	DELETE /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify

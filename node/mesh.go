@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 )
 
@@ -57,7 +58,7 @@ func (n *Node) ways() map[string]peers.Peer {
 }
 
 // statusOfPeer fills in what this node has heard of another.
-func statusOfPeer(m *member, p peers.Peer) {
+func statusOfPeer(m *overview.Member, p peers.Peer) {
 	if p.Path == "" {
 		return // this node is linked to none, or not to that one yet
 	}

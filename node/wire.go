@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
+	"github.com/holdfast-mesh/holdfast/pbs/api/keys"
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
 	"github.com/holdfast-mesh/holdfast/pbs/api/offload"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
@@ -58,7 +59,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket,
 	})
 	if err != nil {
 		return err
@@ -112,7 +113,8 @@ func (n *Node) endpoints() []rest.Endpoint {
 		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
-		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf, Key: n.keyring().Archived}),
+		keys.Endpoints(n.keyring()),
 		offload.Endpoints(offload.Config{Settings: n.settings, Runner: n.offloads}),
 		n.pulls.Endpoints(),
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
