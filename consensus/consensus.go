@@ -114,6 +114,7 @@ type Config struct {
 	Log     *slog.Logger                                                            // default: discard
 	Now     func() time.Time                                                        // the clock that stamps commands; default time.Now
 	Answer  func(ctx context.Context, node string, question []byte) ([]byte, error) // of members, see [Group.Ask]; default: refuses
+	Votes   func(term uint64) error                                                 // whether this node may give votes in a term, and ask for them; default: nil, always
 	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
 
@@ -140,6 +141,9 @@ func (c Config) withDefaults() (Config, error) {
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Votes == nil {
+		c.Votes = func(uint64) error { return nil }
 	}
 	if c.Nodes == nil {
 		c.Nodes = func() []string { return nil }

@@ -18,10 +18,27 @@ type filter struct {
 	log    *slog.Logger
 	out    chan raft.RPC
 	term   func() uint64 // of this node; 0: it has none yet
+	votes  func(term uint64) error
 }
 
-func newFilter(inner *raft.NetworkTransport, roster Roster, log *slog.Logger) *filter {
-	return &filter{Transport: early.New(inner), roster: roster, log: log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
+func newFilter(inner *raft.NetworkTransport, cfg Config) *filter {
+	return &filter{Transport: early.New(inner), roster: cfg.Roster, log: cfg.Log, out: make(chan raft.RPC), term: func() uint64 { return 0 }, votes: cfg.Votes}
+}
+
+// RequestVote asks for a vote, if this node may.
+func (f *filter) RequestVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if err := f.votes(args.Term); err != nil {
+		return err
+	}
+	return f.Transport.RequestVote(id, to, args, resp)
+}
+
+// RequestPreVote asks whether there would be a vote, if this node may have it.
+func (f *filter) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if err := f.votes(args.Term); err != nil {
+		return err
+	}
+	return f.Transport.RequestPreVote(id, to, args, resp)
 }
 
 // Consumer is where raft gets its messages from.
@@ -74,13 +91,14 @@ func (f *filter) run(ctx context.Context) {
 // far ahead that following it would lock out every honest leader.
 func (f *filter) check(rpc raft.RPC) error {
 	var term uint64
+	var mayNot error
 	switch m := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		term = m.Term
 	case *raft.RequestVoteRequest:
-		term = m.Term
+		term, mayNot = m.Term, f.votes(m.Term)
 	case *raft.RequestPreVoteRequest:
-		term = m.Term
+		term, mayNot = m.Term, f.votes(m.Term)
 	case *raft.InstallSnapshotRequest:
 		term = m.Term
 	case *raft.TimeoutNowRequest:
@@ -89,6 +107,9 @@ func (f *filter) check(rpc raft.RPC) error {
 	}
 	if ours := f.term(); ours > 0 && term > ours+maxTermJump {
 		return fmt.Errorf("%w: term %d is too far ahead of %d", ErrRefused, term, ours)
+	}
+	if mayNot != nil {
+		return mayNot
 	}
 	sender := string(rpc.Command.(raft.WithRPCHeader).GetRPCHeader().ID)
 	if err := f.roster.Voter(sender); err != nil {

@@ -218,7 +218,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	}
 	return l, newFilter(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: raftConnsPerNode, Timeout: g.cfg.Profile.RPC, Logger: newLogger(g.cfg.Log),
-	}), g.cfg.Roster, g.cfg.Log), nil
+	}), g.cfg), nil
 }
 
 // found makes this node the only voter of a new group, if it is to. A cluster

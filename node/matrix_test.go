@@ -212,6 +212,8 @@ const matrix = `
 	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
 	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/offload/{id}/plan 403 by Datastore.Audit
+	GET /holdfast/operators 403 by Sys.Audit
+	POST /holdfast/operators 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit
