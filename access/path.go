@@ -21,7 +21,7 @@ var pathGrammar = func() (patterns [][]string) {
 		"datastore/*" + namespaces,
 		"remote/*/*" + namespaces,
 		"system/certificates", "system/disks", "system/log", "system/notifications",
-		"system/status", "system/tasks", "system/time",
+		"system/status", "system/encryption-keys/*", "system/tasks", "system/time",
 		"system/services/*", "system/network/dns", "system/network/interfaces/*",
 		"tape/device/*", "tape/pool/*", "tape/job/*",
 	} {

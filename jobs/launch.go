@@ -26,7 +26,7 @@ func (s *Scheduler) Trigger(name, auth string) (UPID, error) {
 	now, share := s.now(), e.Share != nil
 	s.mu.Unlock()
 	if !share {
-		return s.launch(s.life, e, auth, "", nil)
+		return s.launch(s.life, e, auth, "", time.Time{}, nil)
 	}
 	return s.triggerShared(e, auth, now)
 }
@@ -35,8 +35,9 @@ func (s *Scheduler) Trigger(name, auth string) (UPID, error) {
 // if that is "", for the schedule's own. That it runs is written down first:
 // work that takes the process down with it is not started again at once by
 // the next one. why is noted, "" if somebody asked for it. The work of one that
-// is shared ends with ctx; onEnd is told of its end.
-func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, onEnd func(Info)) (UPID, error) {
+// is shared ends with ctx, and counts as that of its slot however late it is;
+// onEnd is told of its end.
+func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, slot time.Time, onEnd func(Info)) (UPID, error) {
 	s.mu.Lock()
 	sched := e.Schedule
 	if s.entries[sched.Name] != e { // removed since it was found due
@@ -45,7 +46,9 @@ func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, onEn
 	}
 	var before, base time.Time
 	s.note(e, func(r *run) {
-		before, base = r.Base, s.now()
+		if before, base = r.Base, s.now(); !slot.IsZero() { // a time that came since is one to be seen to
+			base = later(before, slot.Add(e.delay))
+		}
 		r.Base = base
 	})
 	s.mu.Unlock()
@@ -69,12 +72,12 @@ func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, onEn
 			if r.Base.Equal(base) { // else it was changed meanwhile
 				r.Base = before
 			}
-			r.note(Note{At: base, Text: "it did not run, and is tried again: " + err.Error()})
+			r.note(Note{At: s.now(), Text: "it did not run, and is tried again: " + err.Error()})
 		})
 	} else {
 		s.note(e, func(r *run) {
 			r.Task, r.End, r.State = &u, time.Time{}, ""
-			r.note(Note{At: base, Text: "it ran: " + why, Task: &u})
+			r.note(Note{At: s.now(), Slot: slot, Text: "it ran: " + why, Task: &u})
 		})
 		close(started)
 	}

@@ -173,7 +173,7 @@ func (s *Scheduler) pass() time.Duration {
 			s.shared.Go(func() { s.share(d, "", func(UPID, error) {}) })
 			continue
 		}
-		if _, err := s.launch(s.life, d.entry, "", d.why, nil); err != nil {
+		if _, err := s.launch(s.life, d.entry, "", d.why, time.Time{}, nil); err != nil {
 			s.cfg.Log.Error("scheduled task cannot be started", "err", err, "retry_in", lookEvery)
 		}
 	}

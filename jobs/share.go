@@ -36,7 +36,7 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 			why = ""
 		}
 		end := make(chan Info, 1)
-		u, err := s.launch(ctx, e, auth, why, func(i Info) { end <- i })
+		u, err := s.launch(ctx, e, auth, why, slot, func(i Info) { end <- i })
 		started(u, err)
 		if err != nil {
 			return err
@@ -53,7 +53,9 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 	}
 	missed := s.shareEnded(e, slot, ran && !lost, auth != "", err)
 	if missed && first.IsZero() {
-		first = slot
+		if first = st.missed; first.IsZero() {
+			first = slot
+		}
 	}
 	if (missed || ran) && !first.IsZero() && s.cfg.Missed != nil {
 		s.cfg.Missed(e.Schedule, first)

@@ -99,6 +99,11 @@ const matrix = `
 	DELETE /config/datastore/{name} 403 by Datastore.Allocate
 	GET /config/datastore/{name} 403 by Datastore.Audit
 	PUT /config/datastore/{name} 403 by Datastore.Modify
+	GET /config/encryption-keys 200
+	POST /config/encryption-keys 403 by Sys.Modify
+	DELETE /config/encryption-keys/{id} 403 by Sys.Modify
+	POST /config/encryption-keys/{id} 403 by Sys.Modify
+	PUT /config/encryption-keys/{id} 403 by Sys.Modify
 	GET /config/notifications/endpoints/gotify 403 by Sys.Audit
 	POST /config/notifications/endpoints/gotify 403 by Sys.Modify
 	DELETE /config/notifications/endpoints/gotify/{name} 403 by Sys.Modify
@@ -175,6 +180,9 @@ const matrix = `
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/s3 403 by Sys.Audit
+	GET /holdfast/drafts 403 by Sys.Audit
+	POST /holdfast/drafts 403 by Sys.Modify
+	DELETE /holdfast/drafts/{draft} 403 by Sys.Modify
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify
@@ -186,6 +194,7 @@ const matrix = `
 	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
 	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
 	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
+	POST /holdfast/keys 403 by Sys.Modify
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit
 	PUT /holdfast/members/{member} 403 by Sys.Modify

@@ -7,9 +7,12 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
+	"github.com/holdfast-mesh/holdfast/node/keyring"
+	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
@@ -27,6 +30,7 @@ func (n *Node) openPulls() (err error) {
 		Key: n.key, Origins: n.origins, Pulled: n.feeds.Pulled,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
 		Foreign: n.foreign, Push: n.push, Share: n.share, Removed: n.removedBy, Traffic: n.traffic, Log: n.log,
+		Keys: func(names []string) ([]*chunks.Key, error) { return n.keyring().Decrypts(names) },
 	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where
@@ -82,6 +86,12 @@ func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit
 		return err
 	}
 	defer done()
+	var key *chunks.Key
+	if j.ActiveKey != "" && !settings.Is(j.EncryptedOnly) {
+		if key, err = n.keyring().Encrypts(j.ActiveKey); err != nil {
+			return err
+		}
+	}
 	out := rate.New(n.pulls.Out(), limit)
 	c, err := remotes.Client(r, n.secrets.Get(remoteapi.SecretOf(r.Name)), j.RemoteStore, remotes.Pace{Out: out})
 	if err != nil {
@@ -89,11 +99,29 @@ func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit
 	}
 	defer c.Close()
 	_, err = pushes.Run(ctx, pushes.Config{
-		Job: j, Local: d, Remote: c, User: r.AuthID, Printf: t.Logf, Warnf: t.Warnf,
+		Job: j, Local: d, Remote: c, User: r.AuthID, Key: key, Printf: t.Logf, Warnf: t.Warnf,
 		May:      func(ns naming.Namespace, _ naming.Group, owner string) bool { return n.mayPush(j, ns, owner) },
 		Progress: func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) },
 	})
 	return err
+}
+
+// keyring are the keys of jobs that encrypt and decrypt.
+func (n *Node) keyring() *keyring.Ring {
+	return keyring.New(keyring.Config{
+		Client: n.cluster.Client(), Key: n.key, Name: n.nameOf,
+		Nodes: func() (ids []string) {
+			for _, m := range members.All(n.cluster, false) {
+				ids = append(ids, m.ID)
+			}
+			return ids
+		},
+		Find: func(node string) (string, error) {
+			m, err := n.pulls.Resolve(node)
+			return m.ID, err
+		},
+		Jobs: func(node string) []settings.SyncJob { return n.cluster.SettingsOf(node).State().SyncJobs },
+	})
 }
 
 // mayPush tells whether whose job it is may read a group.

@@ -20,6 +20,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
+	"github.com/holdfast-mesh/holdfast/pbs/api/keys"
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
 	"github.com/holdfast-mesh/holdfast/pbs/api/offload"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
@@ -112,13 +113,14 @@ func (n *Node) endpoints() []rest.Endpoint {
 		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
-		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf}),
+		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf, Key: n.keyring().Archived}),
+		keys.Endpoints(n.keyring()),
 		offload.Endpoints(offload.Config{Settings: n.settings, Runner: n.offloads}),
 		n.pulls.Endpoints(),
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx))
 		}}),
-		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
+		members.Endpoints(n.membership()),
 		n.ownEndpoints(),
 	)
 }
@@ -130,7 +132,8 @@ func (n *Node) serviceParts() []part {
 
 // reloadServices has the services look at settings that were read again.
 func (n *Node) reloadServices() error {
-	return errors.Join(n.stores.Sync(context.Background()), n.traffic.Follow(n.settings))
+	ctx := context.Background()
+	return errors.Join(n.stores.Sync(ctx), n.traffic.Follow(n.settings), n.pulls.Sync(ctx), n.offloads.Sync(ctx))
 }
 
 // limited limits how fast connections are.

@@ -130,6 +130,11 @@ func (r *run) failed(out *lines, format string, a ...any) {
 // store makes a snapshot here of what was fetched, or brings one that is here
 // up to date.
 func (r *run) store(ctx context.Context, f *fetch) error {
+	if f.key != nil {
+		if err := r.open(f); err != nil {
+			return err
+		}
+	}
 	local, err := r.cfg.Local.Manifest(f.group.To, f.snapshot())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -144,6 +149,9 @@ func (r *run) store(ctx context.Context, f *fetch) error {
 		return err
 	}
 	r.count(&r.report.Pulled)
+	if f.key != nil {
+		r.count(&r.report.Decrypted)
+	}
 	return nil
 }
 
@@ -180,15 +188,11 @@ const verifyState = "verify_state" // in manifests (PBS protocol notes §5.6)
 // renew takes over what may change after a snapshot was finished: notes, and a
 // log that came later.
 func (r *run) renew(f *fetch, local *manifest.Manifest) error {
-	theirs, err := f.manifest.Canonical()
+	same, err := r.same(f, local)
 	if err != nil {
 		return err
 	}
-	ours, err := local.Canonical()
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(theirs, ours) {
+	if !same {
 		return &differs{f.snapshot()}
 	}
 	changed := false
@@ -214,6 +218,19 @@ func (r *run) renew(f *fetch, local *manifest.Manifest) error {
 		r.count(&r.report.Skipped)
 	}
 	return nil
+}
+
+// same tells whether a snapshot is the one that is here.
+func (r *run) same(f *fetch, local *manifest.Manifest) (bool, error) {
+	if f.key != nil {
+		return r.sameOpen(f, local)
+	}
+	theirs, err := f.manifest.Canonical()
+	if err != nil {
+		return false, err
+	}
+	ours, err := local.Canonical()
+	return bytes.Equal(theirs, ours), err
 }
 
 // A differs is a snapshot that is another one at either side.

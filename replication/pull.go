@@ -19,6 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"path"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -29,6 +31,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/replication/crypt"
+	"github.com/holdfast-mesh/holdfast/replication/partial"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
 	"github.com/holdfast-mesh/holdfast/replication/vanish"
@@ -103,6 +107,10 @@ type Config struct {
 	// unproven. Default: there is always one, and it cannot be asked.
 	Origin Origin
 
+	// Keys decrypt snapshots that were encrypted with one of them, and all of them:
+	// what is kept here is then not encrypted. Others are kept as they are.
+	Keys crypt.Keys
+
 	// Pulled is told of each snapshot before it can be seen here; default: nobody.
 	Pulled func(ns naming.Namespace, s naming.Snapshot)
 
@@ -143,9 +151,10 @@ type Report struct {
 	Pulled    int           `json:"snapshots"` // that are here now and were not
 	Renewed   int           `json:"renewed"`   // that were here, and are newer or whole now
 	Skipped   int           `json:"skipped"`
-	Gone      int           `json:"gone"`    // vanished from the source while we pulled
-	Removed   int           `json:"removed"` // here, since they vanished at the source
-	Kept      int           `json:"kept"`    // vanished, and kept all the same
+	Decrypted int           `json:"decrypted"` // of those that were pulled
+	Gone      int           `json:"gone"`      // vanished from the source while we pulled
+	Removed   int           `json:"removed"`   // here, since they vanished at the source
+	Kept      int           `json:"kept"`      // vanished, and kept all the same
 	Unproven  int64         `json:"unproven-chunks"`
 	Errors    []string      `json:"errors,omitempty"`
 	Swarm     swarm.Stats   `json:"transfer"`
@@ -260,6 +269,14 @@ func (p *Puller) session(id string) (*gc.Session, error) {
 
 const leaseKind = "pull"
 
+// noted logs what is wrong with the beginnings of chunks: they are fetched anew
+// then, and nothing else depends on them.
+func (r *run) noted(err error) {
+	if err != nil {
+		r.cfg.Log.Warn("beginnings of chunks are not kept", "err", err)
+	}
+}
+
 // run runs the parts of a pull: fetching, publishing, and what keeps an eye on
 // them.
 func (r *run) run(ctx context.Context) (err error) {
@@ -269,18 +286,22 @@ func (r *run) run(ctx context.Context) (err error) {
 	defer func() {
 		if err == nil && len(r.report.Errors) == 0 {
 			r.lease.Abort()
+			r.noted(r.parts.Clear())
 			return
 		}
-		if cerr := r.lease.Commit(context.WithoutCancel(ctx)); cerr != nil {
+		if cerr := r.commit(context.WithoutCancel(ctx)); cerr != nil {
 			err = errors.Join(err, cerr)
 		}
+		r.noted(r.parts.Close())
 		r.left = r.lease
 	}()
+	r.parts, err = partial.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "partial", url.PathEscape(r.job.ID)))
+	r.noted(err)
 	sources := make([]swarm.Source, len(r.cfg.Sources))
 	for i, s := range r.cfg.Sources {
 		sources[i] = s
 	}
-	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.lease.Known, Streams: r.cfg.Streams, Log: r.cfg.Log})
+	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Streams: r.cfg.Streams, Log: r.cfg.Log})
 	if err != nil {
 		return err
 	}

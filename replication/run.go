@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/replication/partial"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
 	"github.com/holdfast-mesh/holdfast/replication/vouch"
@@ -33,6 +34,7 @@ type run struct {
 	started time.Time
 	lease   *gc.Session
 	swarm   *swarm.Swarm
+	parts   *partial.Store
 	groups  []*groupRun
 	wanted  *semaphore.Weighted // chunks that the swarm is told of
 	ahead   *semaphore.Weighted // snapshots that are prepared and not published
@@ -40,6 +42,7 @@ type run struct {
 	book     vouch.Book // of encrypted chunks that are wanted
 	unproven atomic.Int64
 	fresh    atomic.Int64 // chunks put since the last commit
+	opened   opened       // chunks that are decrypted
 
 	mu     sync.Mutex // of report and progress
 	report Report
@@ -73,6 +76,7 @@ type fetch struct {
 	files    []wire.File // without the manifest
 	indexes  map[string]chunks.Index
 	vouched  []chunks.Blob // those of files that are signed sums
+	key      *chunks.Key   // what the snapshot is decrypted with; nil: it stays as it is
 
 	pending atomic.Int64  // chunks to come, and one while they are being counted
 	whole   chan struct{} // closed when pending is 0
@@ -124,14 +128,20 @@ func shown(ns naming.Namespace) string {
 
 // put stores a chunk of the swarm.
 func (r *run) put(ctx context.Context, d chunks.Digest, b chunks.Blob) error {
-	_, err := r.lease.Put(ctx, d, b)
 	r.fresh.Add(1)
+	if key := r.opened.key(d); key != nil {
+		return r.putOpen(ctx, d, b, key)
+	}
+	_, err := r.lease.Put(ctx, d, b)
 	return err
 }
 
 // check says whether a blob is what it has to be. The name of an encrypted one
 // says nothing about its bytes to us, who have no key.
 func (r *run) check(d chunks.Digest, b chunks.Blob) error {
+	if key := r.opened.key(d); key != nil {
+		return b.Verify(d, key)
+	}
 	if err := b.Verify(d, nil); err != nil {
 		return err
 	}
@@ -181,13 +191,23 @@ func (r *run) tend(ctx context.Context) error {
 		}
 		if n := r.fresh.Load(); n >= commitChunks || n > 0 && time.Since(last) >= commitEvery {
 			r.fresh.Add(-n)
-			if err := r.lease.Commit(ctx); err != nil && ctx.Err() == nil {
+			if err := r.commit(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 			last = time.Now()
 		}
 		r.tell()
 	}
+}
+
+// commit makes durable what was put.
+func (r *run) commit(ctx context.Context) error {
+	done := r.parts.Committing()
+	err := r.lease.Commit(ctx)
+	if err == nil {
+		done()
+	}
+	return err
 }
 
 func (r *run) tell() {
@@ -284,6 +304,13 @@ func (r *run) prepareOne(ctx context.Context, f *fetch, files []wire.File) error
 	}
 	for _, file := range files {
 		r.report.FilesSize += int64(len(file.Data)) // only here until the run has ended
+	}
+	if f.key, f.err = r.keyOf(f); f.err != nil {
+		return nil
+	}
+	if f.key != nil {
+		f.err = r.wantOpen(ctx, f)
+		return ctx.Err()
 	}
 	signed, err := r.signed(ctx, f)
 	if err != nil {
@@ -435,9 +462,20 @@ func (r *run) wantBlock(ctx context.Context, f *fetch, block []swarm.Chunk, sums
 	for i, c := range block {
 		ds[i], sizes[c.Digest] = c.Digest, c.Size
 	}
+	if len(r.cfg.Keys) > 0 {
+		r.opened.asItIs(ds)
+	}
 	missing, err := r.lease.Missing(ctx, ds)
-	if err != nil || len(missing) == 0 {
+	if err != nil {
 		return err
+	}
+	return r.wantMissing(ctx, f, missing, sizes, sums)
+}
+
+// wantMissing tells the swarm of chunks that are missing here.
+func (r *run) wantMissing(ctx context.Context, f *fetch, missing []chunks.Digest, sizes map[chunks.Digest]int, sums *sums) error {
+	if len(missing) == 0 {
+		return nil
 	}
 	masks := holders(ctx, r.cfg.Sources, r.first, missing, r.cfg.Log)
 	if err := r.wanted.Acquire(ctx, int64(len(missing))); err != nil {

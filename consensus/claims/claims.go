@@ -166,6 +166,8 @@ func (c *Claims) claim(ctx context.Context, s *session, resource string, slot in
 		return ledger.Fence{}, fmt.Errorf("claim %s: %w", resource, err)
 	case refused.Result.Code == ledger.Conflict && refused.Result.Fence != nil:
 		return ledger.Fence{}, c.taken(resource, slot, *refused.Result.Fence)
+	case refused.Result.Text == ledger.TooEarly:
+		return ledger.Fence{}, fmt.Errorf("claim %s: %w", resource, ErrNotYet)
 	}
 	return ledger.Fence{}, fmt.Errorf("claim %s: %w", resource, err)
 }

@@ -25,7 +25,6 @@ var ErrNotYet = errors.New("its time has not come by the clock of the leader: th
 const (
 	lookAgain = 5 * time.Second  // at a slot that another node has
 	tryAgain  = 20 * time.Second // to claim one when nobody leads
-	maxFast   = time.Minute      // what a clock may be ahead of that of the leader
 )
 
 // Turn does a slot of a job when it is this node's turn: at once if it comes first
@@ -85,24 +84,38 @@ func (c *Claims) Next(job string, all []Candidate) []string {
 	return order
 }
 
-// Before returns the newest slot before one that some node had; zero if none is
-// known.
+// Before returns the newest slot before one that was decided: done, or failed. One
+// whose run was lost was not. Zero if none is known. Whoever has a claim of the job asks when no other
+// runs, so that it is all there is to know.
 func (c *Claims) Before(job string, slot time.Time) (before time.Time) {
 	for _, row := range ledger.Claims.All(c.cfg.Client.Ledger.View()) {
-		if at := time.Unix(row.Body.Slot, 0).UTC(); row.Body.Job == job && at.Before(slot) && at.After(before) {
+		b, at := row.Body, time.Unix(row.Body.Slot, 0).UTC()
+		if b.Job == job && at.Before(slot) && at.After(before) && (b.State == ledger.Ended || b.State == ledger.Failed) {
 			before = at
 		}
 	}
 	return before
 }
 
+// caughtUp waits until this node knows of a claim of its own, and so of all before.
+func (c *Claims) caughtUp(ctx context.Context, f ledger.Fence) error {
+	for l := c.cfg.Client.Ledger; ; {
+		v := l.View()
+		if v.Index() >= f.Index {
+			return nil
+		}
+		if _, err := l.Wait(ctx, v, ledger.Claims); err != nil {
+			return fmt.Errorf("wait for the ledger: %w", context.Cause(ctx))
+		}
+	}
+}
+
 // try claims a slot and does it, and tells whether that is worth another try.
 func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(context.Context, ledger.Fence) error) (err error, again bool) {
 	began := false
 	err = c.Slot(ctx, job, slot, func(ctx context.Context, f ledger.Fence) error {
-		row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
-		if is && slot.Sub(row.Changed) > maxFast {
-			return ErrNotYet
+		if err := c.caughtUp(ctx, f); err != nil {
+			return err
 		}
 		began = true
 		return do(ctx, f)
@@ -116,8 +129,7 @@ func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(co
 func (c *Claims) decided(job string, slot time.Time) (other *Elsewhere, decided bool) {
 	row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
 	b := row.Body
-	early := b.State == ledger.Failed && row.Changed.Before(slot) // by one with a fast clock
-	if !is || early || b.State == ledger.Lost || b.Owner == c.self && b.State != ledger.Ended {
+	if !is || b.State == ledger.Lost || b.Owner == c.self && b.State != ledger.Ended {
 		return nil, false
 	}
 	return &Elsewhere{b.Owner.NodeID(), b.State, b.Fence}, b.State != ledger.Running

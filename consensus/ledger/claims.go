@@ -78,6 +78,16 @@ type Claim struct {
 
 const maxRuns = 50 // ended claims that are kept of a job
 
+// TooEarly is why a slot cannot be claimed by a node whose clock is fast.
+const TooEarly = "its time has not come by the clock of the leader"
+
+// A slot may be claimed so much before its time. What is claimed for its own sake
+// has microseconds for a slot, which are beyond all times.
+const (
+	maxFast   = 60      // seconds
+	lastTimes = 1 << 40 // seconds
+)
+
 // ClaimKey is the key of a claim's row.
 func ClaimKey(job string, slot int64) string { return claimPrefix(job) + auditKey(uint64(slot)) }
 
@@ -135,6 +145,9 @@ func (t *tx) claim(c *NewClaim) Result {
 	}
 	if job, is := Jobs.Get(v, c.Job); is && job.Body.Node != "" && job.Body.Node != nodeID(t.command.Node) {
 		return refuse("the job belongs to node %s", job.Body.Node)
+	}
+	if c.Slot < lastTimes && c.Slot > t.meta.At/1000+maxFast {
+		return refuse(TooEarly)
 	}
 	key := ClaimKey(c.Job, c.Slot)
 	runs := 0

@@ -22,7 +22,7 @@ var (
 	Claims      = Table[Claim]{10, "claims"}           // by job, zero byte, slot
 	Retentions  = Table[Retention]{11, "retention"}    // by ID
 	Clouds      = Table[Cloud]{12, "cloud endpoints"}  // by name
-	Keys        = Table[KeyMeta]{13, "keys"}           // by fingerprint
+	Keys        = Table[KeyMeta]{13, "keys"}           // by name
 	Invites     = Table[Invite]{14, "invites"}         // by token ID in hex
 	Sessions    = Table[Session]{15, "sessions"}       // by node ID
 	Checkpoints = Table[Checkpoint]{16, "checkpoints"} // by node ID of the origin
@@ -130,13 +130,16 @@ type (
 		Comment  string            `cbor:"8,keyasint,omitempty"`
 	}
 
-	// A KeyMeta is what may be known of a key of backups.
+	// A KeyMeta is what may be known of a key that jobs encrypt or decrypt with.
 	KeyMeta struct {
-		State   string            `cbor:"1,keyasint"` // "active", "archived"
-		KDF     string            `cbor:"2,keyasint,omitempty"`
-		Wrapped map[string][]byte `cbor:"3,keyasint,omitempty"` // by recipient
-		Hint    string            `cbor:"4,keyasint,omitempty"`
-		Comment string            `cbor:"5,keyasint,omitempty"`
+		State       string            `cbor:"1,keyasint"` // "active", "archived"
+		KDF         string            `cbor:"2,keyasint,omitempty"`
+		Wrapped     map[string][]byte `cbor:"3,keyasint,omitempty"` // the key, sealed, by the node ID of who may use it
+		Hint        string            `cbor:"4,keyasint,omitempty"`
+		Comment     string            `cbor:"5,keyasint,omitempty"`
+		Fingerprint string            `cbor:"6,keyasint,omitempty"`
+		Created     int64             `cbor:"7,keyasint,omitempty"` // Unix seconds
+		Archived    int64             `cbor:"8,keyasint,omitempty"`
 	}
 
 	// A Setting is one of the cluster.

@@ -60,6 +60,12 @@ func (p *Pulls) puller(ctx context.Context, j settings.SyncJob, d *catalog.Datas
 		return nil, nil, err
 	}
 	c := replication.Config{Local: d, Sources: sources, Printf: t.line, Progress: t.progress, Now: p.cfg.Now, Log: p.cfg.Log.With("job", j.ID)}
+	if len(j.AssociatedKeys) > 0 && p.cfg.Keys != nil {
+		if c.Keys, err = p.cfg.Keys(j.AssociatedKeys); err != nil {
+			lines.end()
+			return nil, nil, err
+		}
+	}
 	p.weigh(&c, j, sources[0])
 	if m, err := p.Resolve(j.Remote); err == nil && !c.Unsigned {
 		p.prove(&c, j, m, d)

@@ -27,6 +27,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
@@ -72,6 +73,10 @@ type Config struct {
 
 	// Push runs a job that pushes to a remote. Default: there are none.
 	Push func(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error
+
+	// Keys returns the keys of these names, for jobs that decrypt. Default: there are
+	// none.
+	Keys func(names []string) ([]*chunks.Key, error)
 
 	// Share decides which of the nodes that share a job runs it. Default: each does.
 	Share func(id string) jobs.Share

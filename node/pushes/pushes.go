@@ -5,8 +5,8 @@
 // What arrives there belongs to the user of the remote. Of each group only
 // snapshots are pushed that are newer than the newest there, since a server takes
 // no others, the oldest first; a group of another owner is left alone. Chunks go as
-// they are stored here: what a client has encrypted stays so. See PBS protocol
-// notes §6.5.
+// they are stored here: what a client has encrypted stays so; what is not may be
+// encrypted on the way. See PBS protocol notes §6.5.
 package pushes
 
 import (
@@ -25,16 +25,18 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/listing"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/pbs/client"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
-// Config says what is pushed, and where to. All but May and Progress are required.
+// Config says what is pushed, and where to. All but Key, May and Progress are required.
 type Config struct {
 	Job    settings.SyncJob
 	Local  *catalog.Datastore
 	Remote *client.Client
-	User   string // of the remote, who owns what is pushed
+	User   string      // of the remote, who owns what is pushed
+	Key    *chunks.Key // encrypts what is not encrypted; default: all goes as it is
 
 	// May tells whether the job may read a group here. Default: yes.
 	May func(ns naming.Namespace, g naming.Group, owner string) bool
@@ -47,6 +49,8 @@ type Config struct {
 type Report struct {
 	Groups    int   `json:"groups"`
 	Snapshots int   `json:"snapshots"` // that were pushed
+	Encrypted int   `json:"encrypted"` // of them, on the way
+	Left      int   `json:"left"`      // that were not pushed, since only a part of them is encrypted
 	Bytes     int64 `json:"bytes"`     // of chunks that were sent, as they are stored
 	Chunks    int   `json:"chunks"`
 	Removed   int   `json:"removed"` // snapshots there that are not here any more
@@ -71,9 +75,10 @@ type group struct {
 	all      []listing.Info // that the job is about, the oldest first
 	fresh    []listing.Info // of these what is to be pushed
 	there    []listing.Info
+	names    names // of chunks that were encrypted
 }
 
-func (g group) String() string {
+func (g *group) String() string {
 	if g.from == "" {
 		return g.Group.String()
 	}
@@ -147,7 +152,7 @@ func (p *push) version(ctx context.Context) error {
 
 // plan compares what is here with what is there, and makes the namespaces that are
 // missing.
-func (p *push) plan(ctx context.Context) ([]group, error) {
+func (p *push) plan(ctx context.Context) ([]*group, error) {
 	j := p.Job
 	depth := -1
 	if j.MaxDepth != nil {
@@ -232,7 +237,7 @@ func (p *push) makeNamespaces(ctx context.Context, by map[string]*group) error {
 
 // compare finds out what of each group is to be pushed. Groups that belong to
 // somebody else are left out.
-func (p *push) compare(ctx context.Context, by map[string]*group) (groups []group, err error) {
+func (p *push) compare(ctx context.Context, by map[string]*group) (groups []*group, err error) {
 	owners := map[naming.Namespace]map[naming.Group]string{}
 	for _, g := range by {
 		if owners[g.to] == nil {
@@ -257,9 +262,9 @@ func (p *push) compare(ctx context.Context, by map[string]*group) (groups []grou
 		}
 		g.choose(p.Job.TransferLast)
 		p.total += len(g.fresh)
-		groups = append(groups, *g)
+		groups = append(groups, g)
 	}
-	slices.SortFunc(groups, func(a, b group) int { return cmp.Compare(a.String(), b.String()) })
+	slices.SortFunc(groups, func(a, b *group) int { return cmp.Compare(a.String(), b.String()) })
 	p.report.Groups = len(groups)
 	p.Printf("found %d groups to sync, %d snapshots to push", len(groups), p.total)
 	return groups, nil
@@ -282,16 +287,20 @@ func (g *group) choose(last int) {
 }
 
 // group pushes what is new of a group, and removes what is not here any more.
-func (p *push) group(ctx context.Context, g group) error {
+func (p *push) group(ctx context.Context, g *group) error {
 	if skipped := len(g.all) - len(g.fresh); skipped > 0 {
 		p.Printf("%s: %d snapshots are older than the newest there, or not among the newest", g, skipped)
 	}
+	g.names.of = map[chunks.Digest]chunks.Digest{}
 	for _, i := range g.fresh {
-		if err := p.snapshot(ctx, g, i.Snapshot()); err != nil {
+		pushed, err := p.snapshot(ctx, g, i.Snapshot())
+		if err != nil {
 			return fmt.Errorf("push %s: %w", i.Snapshot(), err)
 		}
 		p.mu.Lock()
-		p.report.Snapshots++
+		if pushed {
+			p.report.Snapshots++
+		}
 		p.done++
 		done := p.done
 		p.mu.Unlock()

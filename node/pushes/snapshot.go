@@ -15,20 +15,33 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/pbs/client"
+	"github.com/holdfast-mesh/holdfast/replication/crypt"
 )
 
-// snapshot pushes a snapshot.
-func (p *push) snapshot(ctx context.Context, g group, s naming.Snapshot) error {
+// snapshot pushes a snapshot, and tells whether there was one to push.
+func (p *push) snapshot(ctx context.Context, g *group, s naming.Snapshot) (pushed bool, err error) {
 	r, err := p.Local.OpenSnapshot(ctx, g.from, s)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, catalog.ErrBusy) {
 		p.Printf("%s was removed since it was listed", s)
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer r.Close()
-	b, err := p.Remote.BeginCopy(ctx, g.to, s)
+	switch p.crypt(r.Manifest()) {
+	case crypt.Partly:
+		p.left(g, s)
+		return false, nil
+	case crypt.Open:
+		return true, p.encrypted(ctx, g, r, s)
+	}
+	return true, p.copy(ctx, g, r, s)
+}
+
+// copy pushes a snapshot as it is.
+func (p *push) copy(ctx context.Context, g *group, r *catalog.Reader, s naming.Snapshot) error {
+	b, err := p.Remote.BeginCopy(ctx, g.to, s, nil)
 	if err != nil {
 		return err
 	}
@@ -119,7 +132,7 @@ func (p *push) put(ctx context.Context, r *catalog.Reader, sink archive.Sink, id
 
 // removeSnapshots removes what the job is not about any more from a group there.
 // What is protected there stays.
-func (p *push) removeSnapshots(ctx context.Context, g group) error {
+func (p *push) removeSnapshots(ctx context.Context, g *group) error {
 	for _, t := range g.there {
 		here := slices.ContainsFunc(g.all, func(i listing.Info) bool { return i.Time == t.Time })
 		if here || t.Protected {
@@ -143,7 +156,7 @@ func (p *push) removed(format string, what any, n int) {
 // removeGroups removes groups there that are not here any more, that the job is
 // about, and that belong to its user, in namespaces where it has pushed. Nothing is
 // removed if there is nothing here: more likely this is not the right datastore.
-func (p *push) removeGroups(ctx context.Context, groups []group) {
+func (p *push) removeGroups(ctx context.Context, groups []*group) {
 	if len(groups) == 0 {
 		p.Warnf("%v", errEmpty)
 		return
@@ -160,7 +173,7 @@ func (p *push) removeGroups(ctx context.Context, groups []group) {
 			continue
 		}
 		for _, t := range there {
-			here := slices.ContainsFunc(groups, func(o group) bool { return o.to == g.to && o.Group == t.Group() })
+			here := slices.ContainsFunc(groups, func(o *group) bool { return o.to == g.to && o.Group == t.Group() })
 			if here || t.Owner != p.User || !p.filters.Match(t.Group()) {
 				continue
 			}

@@ -35,6 +35,7 @@ type Backup struct {
 
 	mu    sync.Mutex
 	held  map[chunks.Digest]*parcel // chunks that the server has, or will have; nil: it has it
+	last  map[string]chunks.Index   // indexes of the last backup, for a copy that is encrypted
 	open  int                       // sinks
 	ended bool
 }
@@ -52,8 +53,10 @@ func (c *Client) Begin(ctx context.Context, ns naming.Namespace, s naming.Snapsh
 // BeginCopy is Begin for a snapshot that exists elsewhere and whose chunks are
 // sent as they are stored there. No key is needed to know which of them the server
 // has from the last backup: the names of chunks say it, which are the same.
-func (c *Client) BeginCopy(ctx context.Context, ns naming.Namespace, s naming.Snapshot) (*Backup, error) {
-	return c.begin(ctx, ns, s, nil, true)
+//
+// One that is encrypted on the way has a key, and [Backup.Last].
+func (c *Client) BeginCopy(ctx context.Context, ns naming.Namespace, s naming.Snapshot, key *chunks.Key) (*Backup, error) {
+	return c.begin(ctx, ns, s, key, true)
 }
 
 func (c *Client) begin(ctx context.Context, ns naming.Namespace, s naming.Snapshot, key *chunks.Key, copies bool) (*Backup, error) {
@@ -83,7 +86,7 @@ func (c *Client) connect(ctx context.Context, ns naming.Namespace, s naming.Snap
 	if err != nil {
 		return nil, err
 	}
-	return &Backup{c: c, snapshot: s, session: session, near: c.near(session), held: map[chunks.Digest]*parcel{}}, nil
+	return &Backup{c: c, snapshot: s, session: session, near: c.near(session), held: map[chunks.Digest]*parcel{}, last: map[string]chunks.Index{}}, nil
 }
 
 // Snapshot returns what is being made.
@@ -92,6 +95,14 @@ func (b *Backup) Snapshot() naming.Snapshot { return b.snapshot }
 // Previous returns the manifest of the last backup of the group, nil if there
 // is none that is of use.
 func (b *Backup) Previous() *manifest.Manifest { return b.previous }
+
+// Last returns the index of an archive that was opened, as it is in the last backup,
+// nil if that cannot be trusted: of a copy with a key, one that this key has signed.
+func (b *Backup) Last(archive string) chunks.Index {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.last[archive]
+}
 
 // String names the backup for messages.
 func (b *Backup) String() string { return fmt.Sprintf("backup %s on %s", b.snapshot, b.c.server) }

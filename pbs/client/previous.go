@@ -90,6 +90,9 @@ func (b *Backup) know(archive string) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.copy && b.key != nil && f.CryptMode == manifest.Encrypt && b.previous.Signed() {
+		b.last[archive] = x
+	}
 	for _, d := range x.All() {
 		if _, ok := b.held[d]; !ok {
 			b.held[d] = nil

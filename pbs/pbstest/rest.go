@@ -1,6 +1,7 @@
 package pbstest
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 	const store = "admin/datastore/" + Store + "/"
 	switch r.Method + " " + path {
 	case "GET version":
-		return upgrade.Data(w, map[string]string{"version": "4.0", "release": "1", "repoid": "holdfast-test"})
+		return upgrade.Data(w, map[string]string{"version": cmp.Or(s.Version, "4.0"), "release": "1", "repoid": "holdfast-test"})
 	case "GET backup":
 		return s.backup(w, r, who)
 	case "GET reader":

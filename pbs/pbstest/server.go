@@ -34,6 +34,8 @@ type Server struct {
 	Datastore   *catalog.Datastore
 	Certificate []byte // DER
 
+	Version string // that it says it has; default "4.0"
+
 	// Before, if set before the first request, sees every request before it is
 	// answered, also those of sessions; an error is the answer. It may be
 	// called concurrently.

@@ -39,6 +39,9 @@ type SyncJob struct {
 	BurstOut       string           `json:"burst-out,omitempty"`
 	SyncDirection  string           `json:"sync-direction,omitempty"` // "pull", or "" for the same; "push": to a remote
 
+	ActiveKey      string   `json:"active-encryption-key,omitempty"` // of a push: encrypts what is not
+	AssociatedKeys []string `json:"associated-key,omitempty"`        // of a pull: decrypt what they encrypted
+
 	OnChange bool     `json:"on-change,omitempty"` // run it when something is new at the source
 	Sources  []string `json:"sources,omitempty"`   // who else gives chunks: NODE[:STORE], or "any" for all
 
@@ -63,6 +66,35 @@ func (s *State) SyncJob(id string) (SyncJob, bool) {
 
 // Pushes tells whether the job copies from here to a remote.
 func (j SyncJob) Pushes() bool { return j.SyncDirection == "push" }
+
+// Keys are all that the job names.
+func (j SyncJob) Keys() []string {
+	all := slices.Clone(j.AssociatedKeys)
+	if j.ActiveKey != "" && !slices.Contains(all, j.ActiveKey) {
+		all = append(all, j.ActiveKey)
+	}
+	return all
+}
+
+// SetKeys changes what of the keys is not nil (features rows 93 and 94). A key that
+// was active and is not any more is associated: without it, what it encrypted could
+// not be read. Others are dropped when they are not listed.
+func (j *SyncJob) SetKeys(active *string, associated *[]string) {
+	was := j.ActiveKey
+	if associated != nil {
+		j.AssociatedKeys = slices.Clone(*associated)
+	}
+	if active != nil && *active != was {
+		if j.ActiveKey = *active; was != "" {
+			j.AssociatedKeys = append([]string{was}, j.AssociatedKeys...)
+		}
+	}
+	j.AssociatedKeys = slices.DeleteFunc(j.AssociatedKeys, func(k string) bool { return k == "" || k == j.ActiveKey })
+	slices.Sort(j.AssociatedKeys)
+	if j.AssociatedKeys = slices.Compact(j.AssociatedKeys); len(j.AssociatedKeys) == 0 {
+		j.AssociatedKeys = nil
+	}
+}
 
 // Filters reads the group filters of a job.
 func (j SyncJob) Filters() (naming.Filters, error) {
@@ -100,6 +132,8 @@ func (j SyncJob) Check() error {
 		return errors.New("a push needs a remote: between the nodes of a mesh data moves to who asks for it")
 	case j.Pushes() && (j.RateIn != "" || j.MaxDelay != "" || j.OnChange || len(j.Sources) > 0 || Is(j.ResyncCorrupt)):
 		return errors.New("rate-in, max-delay, on-change, sources and resync-corrupt are not for jobs that push")
+	case !j.Pushes() && j.ActiveKey != "":
+		return errors.New("active-encryption-key is for jobs that push: a pull decrypts with --associated-key")
 	case !j.Pushes() && j.RateOut != "":
 		return errors.New("rate-out is for jobs that push")
 	case j.BurstOut != "" && j.RateOut == "":

@@ -87,7 +87,7 @@ func newMember(t *testing.T, server, node string, l *ledger) *member {
 // has makes a datastore in the bucket, or uses the one that is there.
 func (m *member) has(t *testing.T, recovery string, reuse, takeOver bool) {
 	t.Helper()
-	u, err := m.StartCreate(root, stores.Create{
+	u, err := m.StartCreate(t.Context(), root, stores.Create{
 		Datastore: settings.Datastore{Name: "cloud", Path: filepath.Join(t.TempDir(), "cloud"), Backend: settings.Backend{Client: "near", Bucket: cloudtest.Name}},
 		Reuse:     reuse, Cloud: stores.NewCloud{Recovery: recovery, TakeOver: takeOver, Override: []string{"keys", "lifecycle", "versioning", "tls"}},
 	})

@@ -6,7 +6,9 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +34,7 @@ type target struct {
 	seen    ledger.Fence
 	done    map[int64]ledger.Fence // by slot
 	refused int
-	missed  []time.Time
+	missed  []span
 	longest time.Duration // from a slot to its effect
 }
 
@@ -54,6 +56,29 @@ func (d *target) publish(slot time.Time, f ledger.Fence) error {
 	d.done[slot.Unix()] = f
 	d.longest = max(d.longest, time.Since(slot))
 	return nil
+}
+
+// A span is what somebody was told: that a slot was missed, and by that those after
+// it, up to one that was decided as far as the teller knew, or to when it was told.
+type span struct{ from, to time.Time }
+
+func (s span) String() string { return s.from.Format(time.TimeOnly) + "-" + s.to.Format(time.TimeOnly) }
+
+// tell tells that a slot was missed.
+func (s *site) tell(_ jobs.Schedule, due time.Time) {
+	told := span{due, time.Now()}
+	if at := s.clock(); at.Before(told.to) {
+		told.to = at
+	}
+	for _, row := range ledger.Claims.All(s.client.Ledger.View()) {
+		at := time.Unix(row.Body.Slot, 0)
+		if decided := row.Body.State == ledger.Ended || row.Body.State == ledger.Failed; decided && at.After(due) && at.Before(told.to) {
+			told.to = at
+		}
+	}
+	s.w.target.mu.Lock()
+	defer s.w.target.mu.Unlock()
+	s.w.target.missed = append(s.w.target.missed, told)
 }
 
 // A site is a node that votes and shares the job.
@@ -177,11 +202,7 @@ func (s *site) work() {
 	}
 	s.sched, err = jobs.NewScheduler(jobs.SchedulerConfig{
 		Manager: m, File: filepath.Join(s.dir, "runs"), Location: time.UTC, Now: s.clock,
-		Missed: func(_ jobs.Schedule, due time.Time) {
-			s.w.target.mu.Lock()
-			defer s.w.target.mu.Unlock()
-			s.w.target.missed = append(s.w.target.missed, due)
-		},
+		Missed: s.tell,
 	})
 	if err == nil {
 		err = s.sched.Put(s.job(s.claims))
@@ -257,8 +278,17 @@ func (s *site) job(c *claims.Claims) jobs.Schedule {
 	}
 }
 
-// explain prints why each site did what it did.
+// explain prints why each site did what it did, and what became of it.
 func (w *world) explain() {
+	for _, m := range w.target.missed {
+		w.t.Logf("told to be missed: %s", m)
+	}
+	for _, slot := range slices.Sorted(maps.Keys(w.target.done)) {
+		w.t.Logf("done: %s, fence %d", time.Unix(slot, 0).UTC().Format(time.TimeOnly), w.target.done[slot].Index)
+	}
+	for _, row := range ledger.Claims.All(w.sites[0].client.Ledger.View()) {
+		w.t.Logf("claim: %s by %s, fence %d, %s", time.Unix(row.Body.Slot, 0).UTC().Format(time.TimeOnly), row.Body.Owner.NodeID(), row.Body.Fence.Index, row.Body.State)
+	}
 	for _, s := range w.sites {
 		why, err := s.sched.Why("push:nightly")
 		w.t.Logf("site %d: %s %v", s.i, why.Now, err)

@@ -67,7 +67,32 @@ func set(p *upgrade.Params, j *settings.SyncJob) {
 	if p.Has("sources") {
 		j.Sources = slices.Clone(p.Texts("sources"))
 	}
+	setKeys(p, j)
 	setPace(p, j)
+}
+
+// setKeys sets what a job encrypts and decrypts with.
+func setKeys(p *upgrade.Params, j *settings.SyncJob) {
+	var active *string
+	var associated *[]string
+	if p.Has("active-encryption-key") {
+		name := upgrade.Parsed(p, "active-encryption-key", upgrade.ParseStore)
+		active = &name
+	}
+	if p.Has("associated-key") {
+		list := []string{}
+		for _, name := range p.Texts("associated-key") {
+			if name == "" {
+				continue // how a client says that there are none
+			}
+			if _, err := upgrade.ParseStore(name); err != nil {
+				p.Fail("associated-key", "%v", err)
+			}
+			list = append(list, name)
+		}
+		associated = &list
+	}
+	j.SetKeys(active, associated)
 }
 
 // setPace sets how fast a job is, at what time.
@@ -147,6 +172,10 @@ func reset(j *settings.SyncJob, name string) bool {
 		return true
 	}
 	switch name {
+	case "active-encryption-key":
+		j.SetKeys(new(string), nil)
+	case "associated-key":
+		j.SetKeys(nil, new([]string))
 	case "ns":
 		j.NS = ""
 	case "remote-ns":

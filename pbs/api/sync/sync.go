@@ -11,6 +11,7 @@ package sync
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -39,6 +40,10 @@ type Runner interface {
 type Config struct {
 	Settings settings.Store // required
 	Runner   Runner         // required
+
+	// Key tells whether a key is archived, and fails if there is none of the name.
+	// Default: there are no keys.
+	Key func(name string) (archived bool, err error)
 
 	// Of returns the settings of another node, for the parameter on-node, which
 	// is ours: jobs can be made where one is and run where they belong. Default:
@@ -295,7 +300,7 @@ func (a *api) add(ctx context.Context, c *rest.Call) (any, error) {
 	c.Text("store") // is required, as the next
 	c.Text("remote-store")
 	set(c.Params, &j)
-	if err := a.check(c, j); err != nil {
+	if err := errors.Join(a.check(c, j), a.checkKeys(c, settings.SyncJob{}, j)); err != nil {
 		return nil, err
 	}
 	if err := require(c, j); err != nil {
@@ -342,6 +347,31 @@ func (a *api) check(c *rest.Call, j settings.SyncJob) error {
 	return nil
 }
 
+// checkKeys fails if a job is to have a key that it had not, and that is not there,
+// may not be used by the caller, or encrypts nothing any more (features rows 78, 95).
+func (a *api) checkKeys(c *rest.Call, was, j settings.SyncJob) error {
+	for _, name := range j.Keys() {
+		fresh := name == j.ActiveKey && name != was.ActiveKey
+		if !fresh && slices.Contains(was.Keys(), name) {
+			continue
+		}
+		if err := c.Require(access.PrivSysModify, "system", "encryption-keys", name); err != nil {
+			return err
+		}
+		if a.Key == nil {
+			return upgrade.Errorf(http.StatusBadRequest, "there is no key '%s'", name)
+		}
+		archived, err := a.Key(name)
+		if err != nil {
+			return upgrade.Errorf(http.StatusBadRequest, "%w", err)
+		}
+		if archived && fresh {
+			return upgrade.Errorf(http.StatusBadRequest, "key '%s' is archived, and encrypts nothing any more", name)
+		}
+	}
+	return nil
+}
+
 // nodes are those that a job names.
 func nodes(j settings.SyncJob) (all []string) {
 	if j.Remote != "" {
@@ -364,8 +394,9 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if err := require(c, j); err != nil {
 		return nil, err
 	}
+	was := j
 	set(c.Params, &j)
-	if err := a.check(c, j); err != nil {
+	if err := errors.Join(a.check(c, j), a.checkKeys(c, was, j)); err != nil {
 		return nil, err
 	}
 	if err := require(c, j); err != nil { // what it is to be
