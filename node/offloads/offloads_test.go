@@ -35,7 +35,7 @@ func newWorld(t *testing.T) (*storestest.World, *cloudtest.Proxy, *offloads.Offl
 	}
 	key, err := seal.NewIdentity()
 	must(t, err)
-	u, err := w.StartCreate("root@pam", stores.Create{
+	u, err := w.StartCreate(t.Context(), "root@pam", stores.Create{
 		Datastore: settings.Datastore{Name: "cloud", Path: storestest.Dir + "cloud", Backend: settings.Backend{Client: "near", Bucket: cloudtest.Name, CacheSize: cacheSize}},
 		Cloud:     stores.NewCloud{Recovery: key.String(), Override: []string{"keys", "lifecycle", "versioning", "tls"}},
 	})
