@@ -176,7 +176,7 @@ func TestShare(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := newDiary(t, t.TempDir(), "UTC", new(logBuffer))
 		var missed []time.Time
-		d.cfg.Missed = func(_ Schedule, due time.Time) { missed = append(missed, due) }
+		d.cfg.Missed = func(_ Schedule, due, _ time.Time) { missed = append(missed, due) }
 		turn := "mine"
 		d.put("a", "*:30", "")
 		d.set("a", func(s *Schedule) {
