@@ -121,6 +121,7 @@ var insidePBS = []rule{
 	{"pbs/api/offload", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/rules", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/keys", "pbs/rest pbs/upgrade"},
+	{"pbs/api/export", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -233,9 +234,10 @@ var insideNode = []rule{
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
 	{"node/keyring", ""},
+	{"node/exports", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/keyring node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -107,6 +107,12 @@ var (
 		{Name: "transfer-last", Usage: "of each group only the newest so many", Kind: daemon.Int},
 		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
 	})
+	ExportFlags = flags(scope, Keep, []daemon.Flag{
+		{Name: "path", Usage: "the directory, which is there; nothing is written when it is not mounted"},
+		{Name: "group-filter", Usage: "only such groups: type:vm, group:vm/100, regex:EXPRESSION; all but such with exclude: before it", Kind: daemon.Repeat},
+		{Name: "associated-key", Usage: "keys that decrypt what they encrypted (key add)", Kind: daemon.List},
+		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
+	})
 	SyncFlags = flags([]daemon.Flag{
 		{Name: "remote", Usage: "the node that has what is to be copied, by its name; default: this one"},
 		{Name: "remote-store", Usage: "the datastore there"},
