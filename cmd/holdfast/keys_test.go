@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -48,6 +49,27 @@ func TestJobsWithKeys(t *testing.T) {
 	plain := filepath.Join(t.TempDir(), "plain")
 	here.must("restore", "host/one", "tree.pxar", plain, "--ns", "back", "-q")
 	sameTrees(t, tree, plain)
+
+	// What was decrypted goes to a directory that is there, and needs no Holdfast.
+	usb := filepath.Join(t.TempDir(), "usb")
+	create := []string{"job", "create", "export", "usb-disk", "--store", "main", "--ns", "back", "--path", usb, "--keep-last", "2"}
+	if out, err := here.holdfastAll(create...); err == nil || !strings.Contains(out, "is no directory") {
+		t.Errorf("a directory that is not there: %v %s", err, out)
+	}
+	if err := os.Mkdir(usb, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	here.must(create...)
+	if out, err := here.holdfastAll("job", "run", "usb-disk"); err != nil || !strings.Contains(out, "1 snapshots were written") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if tars, err := filepath.Glob(filepath.Join(usb, "back/host/one/*/tree.tar")); err != nil || len(tars) != 1 {
+		t.Errorf("exported: %v %v", tars, err)
+	}
+	here.must("job", "rule", "export:usb-disk", "--after", "pull:downward")
+	if out := here.must("job", "why", "usb-disk") + here.must("job", "list"); !strings.Contains(out, "waits until syncjob:downward has run well") || !strings.Contains(out, "export") {
+		t.Errorf("why: %s", out)
+	}
 
 	for _, step := range []struct{ refused, args string }{
 		{"what job here:upward encrypts with", "key archive offsite"},
