@@ -24,11 +24,11 @@ const module = "github.com/holdfast-mesh/holdfast"
 var layers = []rule{
 	{"chunks", ""},
 	{"access", ""},
-	{"jobs", ""},
 	{"notify", ""},
 	{"tunnel", ""},
 	{"mesh", ""},
 	{"catalog", "chunks"},
+	{"jobs", "catalog"}, // catalog/upid only
 	{"consensus", "access jobs catalog"},
 	{"replication", "chunks catalog"},
 	{"pbs", "chunks access jobs catalog"},
@@ -73,6 +73,7 @@ var insideChunks = []rule{
 // insideCatalog is the same for the packages of that folder.
 var insideCatalog = []rule{
 	{"catalog/naming", ""},
+	{"catalog/upid", ""},
 	{"catalog/manifest", "catalog/naming"},
 	{"catalog/retention", "catalog/naming"},
 	{"catalog/pxar/match", ""},
@@ -88,7 +89,7 @@ var insideCatalog = []rule{
 	{"catalog/archive/content", "catalog/manifest"},
 	{"catalog/archive", "catalog/archive/content catalog/naming catalog/manifest catalog/pxar catalog/pxar/match catalog/pxar/tree"},
 	{"catalog", "catalog/naming catalog/manifest catalog/retention catalog/listing catalog/roots catalog/trylock"},
-	{"catalog/verify", "catalog catalog/naming catalog/manifest"},
+	{"catalog/verify", "catalog catalog/naming catalog/manifest catalog/upid"},
 	{"catalog/tier", "catalog catalog/naming"},
 	{"catalog/tier/sample", "catalog catalog/roots"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
@@ -139,6 +140,7 @@ var insideConsensus = []rule{
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
+	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
 	{"consensus", "consensus/canon consensus/follow consensus/logstore consensus/placement"},
 }
 
@@ -146,13 +148,14 @@ var insideConsensus = []rule{
 var insideReplication = []rule{
 	{"replication/plan", ""},
 	{"replication/rate", ""},
-	{"replication/swarm", ""},
+	{"replication/partial", ""},
+	{"replication/swarm", "replication/partial"},
 	{"replication/vouch", ""},
 	{"replication/vanish", ""},
 	{"replication/crypt", ""},
-	{"replication/wire", "replication/plan replication/rate replication/swarm replication/vouch"},
+	{"replication/wire", "replication/partial replication/plan replication/rate replication/swarm replication/vouch"},
 	{"replication/offload", "replication/plan replication/wire"},
-	{"replication", "replication/crypt replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
+	{"replication", "replication/crypt replication/partial replication/plan replication/swarm replication/vouch replication/vanish replication/wire"},
 }
 
 // insideNotify is the same for the packages of that folder.
@@ -229,6 +232,7 @@ var insideNode = []rule{
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
 	{"node/feeds", ""},
+	{"node/overview", "node/feeds"},
 	{"node/members", "node/cluster node/operator"},
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
 	{"node/notices", "node/cluster"},
@@ -237,7 +241,7 @@ var insideNode = []rule{
 	{"node/exports", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -12,9 +12,10 @@ type Buffer struct {
 }
 
 const (
-	// bufferSlack is what a buffer has beyond the size asked for: room for a
-	// blob header (44), for what zstd adds to content that does not compress
-	// (18, and 3 per 128 KiB: 3 KiB of 128 MiB), and for a GCM tag (16).
+	// bufferSlack is what a buffer has beyond its size: room for a blob header
+	// (44), for what zstd adds to content that does not compress (18, and 3 per
+	// 128 KiB: 3 KiB of 128 MiB), and for a GCM tag (16). It may be asked for with
+	// the header counted already, and has room for another one then.
 	bufferSlack = 4096
 
 	// Buffers come in sizes of 128 KiB, 256 KiB, …, 16 MiB. Smaller ones are
@@ -34,10 +35,10 @@ var buffers shelf
 // GetBuffer returns an empty buffer whose Bytes have room for n bytes of
 // content, and for the blob that [Encode] makes of them.
 func GetBuffer(n int) *Buffer {
-	if n > 1<<maxBufferBits {
+	if n > 1<<maxBufferBits+EncryptedHeaderSize {
 		return &Buffer{Bytes: make([]byte, 0, n+bufferSlack)}
 	}
-	class := max(bits.Len(uint(max(n, 1)-1))-minBufferBits, 0)
+	class := max(bits.Len(uint(max(n-EncryptedHeaderSize, 1)-1))-minBufferBits, 0) // a blob of 4 MiB of content is no reason for 8
 	if b := buffers.take(class); b != nil {
 		b.Bytes = b.Bytes[:0]
 		return b

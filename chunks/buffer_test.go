@@ -3,14 +3,24 @@ package chunks
 import "testing"
 
 func TestBuffersHaveRoom(t *testing.T) {
-	for _, n := range []int{-1, 0, 1, 128 << 10, 128<<10 + 1, 4 << 20, 16 << 20, 16<<20 + 1, 20 << 20} {
+	for _, n := range []int{-1, 0, 1, 128 << 10, 128<<10 + 1, 4 << 20, 16 << 20, 16<<20 + 1, MaxBlob, 20 << 20} {
 		for range 3 {
 			b := GetBuffer(n)
-			if len(b.Bytes) != 0 || cap(b.Bytes) < n+bufferSlack || cap(b.Bytes) >= 2*max(n, 128<<10)+2*bufferSlack {
+			if len(b.Bytes) != 0 || cap(b.Bytes) < n+bufferSlack-EncryptedHeaderSize || cap(b.Bytes) >= 2*max(n, 128<<10)+2*bufferSlack {
 				t.Errorf("asked for %d bytes: length %d, room for %d", n, len(b.Bytes), cap(b.Bytes))
 			}
 			b.Bytes = append(b.Bytes, 1)
 			b.Free()
+		}
+	}
+}
+
+// What holds a blob of 4 MiB of content is not twice as large for its header.
+func TestBuffersOfBlobs(t *testing.T) {
+	for _, header := range []int{0, PlainHeaderSize, EncryptedHeaderSize} {
+		b := GetBuffer(4<<20 + header)
+		if cap(b.Bytes) > 4<<20+bufferSlack {
+			t.Errorf("with a header of %d bytes there is room for %d", header, cap(b.Bytes))
 		}
 	}
 }
@@ -23,7 +33,7 @@ func TestBuffersThatGrewOrShrank(t *testing.T) {
 			b.Free()
 		}
 		for _, n := range []int{1, 128 << 10, 256 << 10, 16 << 20} {
-			if b := GetBuffer(n); cap(b.Bytes) < n+bufferSlack || cap(b.Bytes) > 2*(16<<20+bufferSlack) {
+			if b := GetBuffer(n); cap(b.Bytes) < n+bufferSlack-EncryptedHeaderSize || cap(b.Bytes) > 2*(16<<20+bufferSlack) {
 				t.Errorf("asked for %d bytes after buffers of %d were returned: room for %d", n, size, cap(b.Bytes))
 			}
 		}

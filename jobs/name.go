@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/holdfast-mesh/holdfast/jobs/upid"
+	"github.com/holdfast-mesh/holdfast/catalog/upid"
 )
 
 // A UPID names a run of a task for ever; see [upid.UPID].

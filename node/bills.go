@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/node/metrics"
 	"github.com/holdfast-mesh/holdfast/node/notices"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 )
 
 // bills are those of S3 clients as figures.
@@ -32,18 +33,18 @@ func (n *Node) budgets() (all []notices.Budget) {
 }
 
 // spent warns of budgets that are used up, or soon are.
-func (n *Node) spent() (list []warning) {
+func (n *Node) spent() (list []overview.Warning) {
 	for _, b := range n.stores.Bills(time.Now()) {
 		hint := "holdfast s3 endpoint cost " + b.ID
 		if b.Error != "" {
-			list = append(list, warning{"warning", n.cfg.Name, "the bill of S3 endpoint " + b.ID + ": " + b.Error, hint})
+			list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: "the bill of S3 endpoint " + b.ID + ": " + b.Error, Hint: hint})
 		}
 		for _, l := range b.Budget {
 			switch {
 			case l.Over():
-				list = append(list, warning{"warning", n.cfg.Name, fmt.Sprintf("the budget of S3 endpoint %s is used up (%s, %s)", b.ID, l.What, b.Action), hint})
+				list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: fmt.Sprintf("the budget of S3 endpoint %s is used up (%s, %s)", b.ID, l.What, b.Action), Hint: hint})
 			case l.Near():
-				list = append(list, warning{"warning", n.cfg.Name, fmt.Sprintf("the budget of S3 endpoint %s may not be enough (%s)", b.ID, l.What), hint})
+				list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: fmt.Sprintf("the budget of S3 endpoint %s may not be enough (%s)", b.ID, l.What), Hint: hint})
 			}
 		}
 	}

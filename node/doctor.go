@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/doctor"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
@@ -102,11 +103,11 @@ var shown = []string{"guard", "quorum", "paths", "mesh-port", "space"}
 
 // ailments are what the doctor found last that somebody has to look at; of
 // datastores, those that the caller may see.
-func (n *Node) ailments(c *rest.Call) (list []warning) {
+func (n *Node) ailments(c *rest.Call) (list []overview.Warning) {
 	add := func(of string, all []bucket.Finding) {
 		for _, f := range all {
 			if f.Severity > bucket.Note && !slices.Contains(shown, f.Check) {
-				list = append(list, warning{f.Severity.String(), n.cfg.Name, of + f.Text, f.Cure})
+				list = append(list, overview.Warning{Level: f.Severity.String(), Node: n.cfg.Name, Text: of + f.Text, Hint: f.Cure})
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 )
@@ -21,20 +22,27 @@ func (n *Node) proven(store string, ns catalog.Namespace, s catalog.Snapshot) in
 
 // alarms are what somebody has to look at of the ledger and the guard of this
 // node, the worst first.
-func (n *Node) alarms() []warning {
-	list := []warning{}
+func (n *Node) alarms() []overview.Warning {
+	list := []overview.Warning{}
 	if n.cluster.Gone() {
-		list = append(list, warning{"critical", n.cfg.Name, "it was removed from the cluster: nobody talks to it, and its copies do not count", goneHint})
+		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
 	if index := n.cluster.Diverged(); index > 0 {
-		list = append(list, warning{"critical", n.cfg.Name, fmt.Sprintf("its ledger is not that of the leader at index %d", index), "keep both data directories, and see docs/consensus.md"})
+		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: fmt.Sprintf("its ledger is not that of the leader at index %d", index), Hint: "keep both data directories, and see docs/consensus.md"})
+	}
+	for _, d := range n.cluster.Drafts().List() {
+		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
+		if d.Why != "" {
+			text = fmt.Sprintf("draft %d of %s is not applied: %s", d.Number, d.Actor, d.Why)
+		}
+		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast draft list"})
 	}
 	age := n.cluster.LedgerAge()
 	if n.cluster.Waits() {
 		age = 0 // it has nothing, and the status says why
 	}
 	for _, text := range warden.See(n.cluster.Guard(), age).Warnings() {
-		list = append(list, warning{"warning", n.cfg.Name, text, "holdfast guard show"})
+		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast guard show"})
 	}
 	return list
 }

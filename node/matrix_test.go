@@ -187,6 +187,9 @@ const matrix = `
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/s3 403 by Sys.Audit
+	GET /holdfast/drafts 403 by Sys.Audit
+	POST /holdfast/drafts 403 by Sys.Modify
+	DELETE /holdfast/drafts/{draft} 403 by Sys.Modify
 	GET /holdfast/guard 403 by Sys.Audit
 	PUT /holdfast/guard/breaker 403 by Sys.Modify
 	PUT /holdfast/guard/floor 403 by Sys.Modify
@@ -198,6 +201,7 @@ const matrix = `
 	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
 	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
 	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
+	POST /holdfast/keys 403 by Sys.Modify
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit
 	PUT /holdfast/members/{member} 403 by Sys.Modify

@@ -11,6 +11,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 )
 
@@ -56,7 +58,7 @@ func (n *Node) ways() map[string]peers.Peer {
 }
 
 // statusOfPeer fills in what this node has heard of another.
-func statusOfPeer(m *member, p peers.Peer) {
+func statusOfPeer(m *overview.Member, p peers.Peer) {
 	if p.Path == "" {
 		return // this node is linked to none, or not to that one yet
 	}
@@ -104,6 +106,15 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 		return peers.Joined{}, fmt.Errorf("join with node in %s: %w", filepath.Clean(c.Dir), err)
 	}
 	return joined, nil
+}
+
+// membership is what the endpoints about members need.
+func (n *Node) membership() members.Config {
+	c := members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}
+	if n.link != nil {
+		c.Rotate, c.Keys = n.link.RotateKeys, n.link.Keys
+	}
+	return c
 }
 
 // ask returns whom a machine that joins can ask.

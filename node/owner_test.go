@@ -85,7 +85,7 @@ func (g *gateTest) store(dir string, b storestest.Backup) {
 	g.t.Helper()
 	c := stores.Create{}
 	c.Name, c.Path = "main", dir
-	u, err := g.n.stores.StartCreate("root@pam", c)
+	u, err := g.n.stores.StartCreate(g.t.Context(), "root@pam", c)
 	if err != nil {
 		g.t.Fatal(err)
 	}

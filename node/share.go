@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/pbs/api/rules"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
 // share decides which of the nodes that share a sync job runs it.
@@ -61,4 +62,42 @@ func (n *Node) claimsOf(job string) (all []rules.Claim, order []string) {
 		order = append(order, n.nameOf(id))
 	}
 	return all, order
+}
+
+// claimBucket runs work on a bucket of this node, and none of another node
+// meanwhile that has set up a datastore in the same place to write to it.
+func (n *Node) claimBucket(ctx context.Context, store, bucket string, work func(ctx context.Context, shared bool, unsure error) error) error {
+	if !n.owners(store) {
+		return work(ctx, false, nil)
+	}
+	began := false
+	err := n.cluster.Claims().Hold(ctx, "bucket/"+bucket, func(ctx context.Context, _ ledger.Fence) error {
+		began = true
+		return work(ctx, true, nil)
+	})
+	taken := (*claims.Taken)(nil)
+	switch {
+	case errors.As(err, &taken):
+		return &jobs.Elsewhere{Node: n.nameOf(taken.Node), How: "running"}
+	case err != nil && !began && ctx.Err() == nil:
+		return work(ctx, true, err) // a site stands alone: the bucket has a fence of its own
+	}
+	return err
+}
+
+// owners tells whether other nodes may own the bucket of a datastore of ours.
+func (n *Node) owners(store string) bool {
+	mine := n.settings.State()
+	d, _ := mine.Datastore(store)
+	place := mine.BucketOf(d)
+	for _, m := range members.All(n.cluster, false) {
+		if m.ID == n.cluster.Self() || place == "" {
+			continue
+		}
+		state := n.cluster.SettingsOf(m.ID).State()
+		if slices.ContainsFunc(state.Datastores, func(d settings.Datastore) bool { return !d.Backend.ReadOnly && state.BucketOf(d) == place }) {
+			return true
+		}
+	}
+	return false
 }

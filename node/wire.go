@@ -62,7 +62,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket,
 	})
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx), n.offloads.Sync(ctx), n.exports.Sync(ctx))
 		}}),
-		members.Endpoints(members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}),
+		members.Endpoints(n.membership()),
 		n.ownEndpoints(),
 	)
 }
@@ -140,7 +140,8 @@ func (n *Node) serviceParts() []part {
 
 // reloadServices has the services look at settings that were read again.
 func (n *Node) reloadServices() error {
-	return errors.Join(n.stores.Sync(context.Background()), n.traffic.Follow(n.settings))
+	ctx := context.Background()
+	return errors.Join(n.stores.Sync(ctx), n.traffic.Follow(n.settings), n.pulls.Sync(ctx), n.offloads.Sync(ctx))
 }
 
 // limited limits how fast connections are.

@@ -19,6 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"path"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,6 +32,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication/crypt"
+	"github.com/holdfast-mesh/holdfast/replication/partial"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
 	"github.com/holdfast-mesh/holdfast/replication/vanish"
@@ -266,6 +269,14 @@ func (p *Puller) session(id string) (*gc.Session, error) {
 
 const leaseKind = "pull"
 
+// noted logs what is wrong with the beginnings of chunks: they are fetched anew
+// then, and nothing else depends on them.
+func (r *run) noted(err error) {
+	if err != nil {
+		r.cfg.Log.Warn("beginnings of chunks are not kept", "err", err)
+	}
+}
+
 // run runs the parts of a pull: fetching, publishing, and what keeps an eye on
 // them.
 func (r *run) run(ctx context.Context) (err error) {
@@ -275,18 +286,22 @@ func (r *run) run(ctx context.Context) (err error) {
 	defer func() {
 		if err == nil && len(r.report.Errors) == 0 {
 			r.lease.Abort()
+			r.noted(r.parts.Clear())
 			return
 		}
-		if cerr := r.lease.Commit(context.WithoutCancel(ctx)); cerr != nil {
+		if cerr := r.commit(context.WithoutCancel(ctx)); cerr != nil {
 			err = errors.Join(err, cerr)
 		}
+		r.noted(r.parts.Close())
 		r.left = r.lease
 	}()
+	r.parts, err = partial.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "partial", url.PathEscape(r.job.ID)))
+	r.noted(err)
 	sources := make([]swarm.Source, len(r.cfg.Sources))
 	for i, s := range r.cfg.Sources {
 		sources[i] = s
 	}
-	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Streams: r.cfg.Streams, Log: r.cfg.Log})
+	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Streams: r.cfg.Streams, Log: r.cfg.Log})
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/replication/partial"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/swarm"
 	"github.com/holdfast-mesh/holdfast/replication/vouch"
@@ -33,6 +34,7 @@ type run struct {
 	started time.Time
 	lease   *gc.Session
 	swarm   *swarm.Swarm
+	parts   *partial.Store
 	groups  []*groupRun
 	wanted  *semaphore.Weighted // chunks that the swarm is told of
 	ahead   *semaphore.Weighted // snapshots that are prepared and not published
@@ -189,13 +191,23 @@ func (r *run) tend(ctx context.Context) error {
 		}
 		if n := r.fresh.Load(); n >= commitChunks || n > 0 && time.Since(last) >= commitEvery {
 			r.fresh.Add(-n)
-			if err := r.lease.Commit(ctx); err != nil && ctx.Err() == nil {
+			if err := r.commit(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 			last = time.Now()
 		}
 		r.tell()
 	}
+}
+
+// commit makes durable what was put.
+func (r *run) commit(ctx context.Context) error {
+	done := r.parts.Committing()
+	err := r.lease.Commit(ctx)
+	if err == nil {
+		done()
+	}
+	return err
 }
 
 func (r *run) tell() {

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -13,9 +15,9 @@ import (
 )
 
 // putEach uploads every chunk as an object, as a store without packs does.
-func (b *bench) putEach(ctx context.Context) error {
+func (b *bench) putEach(ctx context.Context, round int) error {
 	return b.each(ctx, func(ctx context.Context, c chunktest.Chunk) error {
-		_, err := b.b.PutBytes(ctx, "each/"+c.Digest.String(), c.Blob, bucket.PutOption{New: true})
+		_, err := b.b.PutBytes(ctx, fmt.Sprintf("each%d/%s", round, c.Digest), c.Blob, bucket.PutOption{New: true})
 		return err
 	})
 }
@@ -23,7 +25,7 @@ func (b *bench) putEach(ctx context.Context) error {
 // getEach reads every chunk with a request of its own.
 func (b *bench) getEach(ctx context.Context) error {
 	return b.each(ctx, func(ctx context.Context, c chunktest.Chunk) error {
-		got, _, err := b.b.Get(ctx, "each/"+c.Digest.String(), 32<<20)
+		got, _, err := b.b.Get(ctx, "each0/"+c.Digest.String(), 32<<20)
 		if err == nil && len(got) != len(c.Blob) {
 			err = fmt.Errorf("chunk %s came back with %d bytes", c.Digest.Short(), len(got))
 		}
@@ -75,4 +77,50 @@ func (b *bench) verdict(ok bool, mark string) string {
 func median(sides []side) side {
 	slices.SortFunc(sides, func(a, b side) int { return int(a.took - b.took) })
 	return sides[len(sides)/2]
+}
+
+// listed is how many chunks the listings have, and perPack how many of them a
+// pack has that is full.
+const (
+	listed  = 106_000
+	perPack = 64 << 20 / 1258291
+)
+
+// listings lists many chunks, and as many in packs. The objects are empty files of
+// the server: a listing does not show more.
+func (b *bench) listings(ctx context.Context) error {
+	b.proxy.Delay(0)
+	defer b.proxy.Delay(b.rtt)
+	list := func(dir string, objects int) (side, error) {
+		for i := range objects {
+			at := filepath.Join(b.objects, dir, fmt.Sprintf("%02x", i%256))
+			if i < 256 {
+				if err := os.MkdirAll(at, 0o750); err != nil {
+					return side{}, err
+				}
+			}
+			if err := os.WriteFile(filepath.Join(at, fmt.Sprintf("%064x", i)), nil, 0o640); err != nil {
+				return side{}, err
+			}
+		}
+		seen := 0
+		s, err := b.timed(func() error {
+			return b.b.List(ctx, dir+"/", func(page []bucket.Info) error { seen += len(page); return nil })
+		})
+		if err == nil && seen != objects {
+			err = fmt.Errorf("a listing shows %d of %d objects", seen, objects)
+		}
+		return s, err
+	}
+	ours, err := list("packs", (listed+perPack-1)/perPack)
+	if err != nil {
+		return err
+	}
+	each, err := list("alone", listed)
+	if err != nil {
+		return err
+	}
+	ratio := float64(each.requests) / float64(ours.requests)
+	fmt.Fprintf(b.out, "requests of a listing of %d chunks\t%d\t%d\t1 : %.0f\t%s\n", listed, ours.requests, each.requests, ratio, b.verdict(ratio >= 40, "1/40"))
+	return nil
 }

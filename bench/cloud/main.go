@@ -39,14 +39,15 @@ const inFlight = 8
 
 // bench is one run.
 type bench struct {
-	dir    string
-	proxy  *cloudtest.Proxy
-	b      *bucket.Bucket
-	chunks []chunktest.Chunk
-	bytes  int64
-	rtt    time.Duration
-	out    *tabwriter.Writer
-	missed int
+	dir     string
+	objects string // files of the server
+	proxy   *cloudtest.Proxy
+	b       *bucket.Bucket
+	chunks  []chunktest.Chunk
+	bytes   int64
+	rtt     time.Duration
+	out     *tabwriter.Writer
+	missed  int
 }
 
 func main() {
@@ -92,7 +93,7 @@ func measure(ctx context.Context, n, mean int, rtt time.Duration) (missed int, e
 		return 0, err
 	}
 	defer acc.Close()
-	b := &bench{dir: dir, proxy: proxy, rtt: rtt, out: tabwriter.NewWriter(os.Stdout, 2, 8, 2, ' ', 0)}
+	b := &bench{dir: dir, objects: srv.Dir, proxy: proxy, rtt: rtt, out: tabwriter.NewWriter(os.Stdout, 2, 8, 2, ' ', 0)}
 	b.b, err = bucket.New(bucket.Config{
 		Endpoint: proxy.URL, Region: cloudtest.Region, Bucket: cloudtest.Name, PathStyle: true, Can: cloudtest.Full, Account: acc,
 	})
@@ -124,32 +125,72 @@ func (b *bench) timed(work func() error) (side, error) {
 	return side{b.proxy.Total(), time.Since(began)}, err
 }
 
+// rounds is how often each side has its turn; the median counts, so that a slow
+// minute slows both.
+const rounds = 3
+
 func (b *bench) run(ctx context.Context) error {
-	st, err := b.open(ctx)
+	st, err := b.upload(ctx)
 	if err != nil {
 		return err
 	}
 	defer st.Close()
-	for _, c := range b.chunks {
-		if _, err := st.Put(ctx, c.Digest, c.Blob); err != nil {
-			return err
+	if err := b.listings(ctx); err != nil {
+		return err
+	}
+	return b.restore(ctx, st)
+}
+
+// upload sends everything from a new store and then every chunk alone, or the
+// other way round, and returns the last of the stores.
+func (b *bench) upload(ctx context.Context) (st *cloud.Store, err error) {
+	var ours, each [rounds]side
+	puts := 0
+	for i := range rounds {
+		if st != nil {
+			err = st.Close()
+		}
+		b.proxy.Delay(0)
+		if err == nil {
+			st, err = b.filled(ctx, fmt.Sprint("store", i))
+		}
+		if err != nil {
+			return nil, err
+		}
+		b.proxy.Delay(b.rtt)
+		turns := []func() error{
+			func() (err error) {
+				ours[i], err = b.timed(func() error { _, err := st.Offload(ctx, cloud.OffloadOptions{}); return err })
+				puts = b.proxy.Counts()["put"]
+				return err
+			},
+			func() (err error) {
+				each[i], err = b.timed(func() error { return b.putEach(ctx, i) })
+				return err
+			},
+		}
+		if err := errors.Join(turns[i%2](), turns[1-i%2]()); err != nil {
+			return nil, errors.Join(err, st.Close())
 		}
 	}
-	b.proxy.Delay(b.rtt)
-	up, err := b.timed(func() error { _, err := st.Offload(ctx, cloud.OffloadOptions{}); return err })
-	if err != nil {
-		return err
-	}
-	puts := b.proxy.Counts()["put"]
-	upEach, err := b.timed(func() error { return b.putEach(ctx) })
-	if err != nil {
-		return err
-	}
 	b.puts(st, puts)
-	b.count("requests of a backup", up, upEach)
-	b.count("requests of a listing", side{requests: 1 + st.Stats().Packs/1000}, side{requests: 1 + len(b.chunks)/1000})
-	b.speed("time of an upload", up, upEach, 1)
-	return b.restore(ctx, st)
+	b.count("requests of a backup", median(ours[:]), median(each[:]))
+	b.speed("time of an upload", median(ours[:]), median(each[:]), 1)
+	return st, nil
+}
+
+// filled returns a new store that has all chunks on its disk.
+func (b *bench) filled(ctx context.Context, name string) (*cloud.Store, error) {
+	st, err := b.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range b.chunks {
+		if _, err := st.Put(ctx, c.Digest, c.Blob); err != nil {
+			return nil, errors.Join(err, st.Close())
+		}
+	}
+	return st, st.Commit(ctx)
 }
 
 // restore reads everything, in three ways that take turns, so that a slow minute
@@ -159,7 +200,7 @@ func (b *bench) restore(ctx context.Context, st *cloud.Store) error {
 	if err != nil {
 		return err
 	}
-	var down, asked, downEach [3]side
+	var down, asked, downEach [rounds]side
 	for i := range down {
 		if down[i], err = b.timed(func() error { return b.getMany(ctx, st) }); err != nil {
 			return err
@@ -179,8 +220,9 @@ func (b *bench) restore(ctx context.Context, st *cloud.Store) error {
 	return nil
 }
 
-func (b *bench) open(ctx context.Context) (*cloud.Store, error) {
-	name := filepath.Join(b.dir, "local")
+func (b *bench) open(ctx context.Context, as string) (*cloud.Store, error) {
+	name := filepath.Join(b.dir, as, "local")
+	part := b.b.Sub(as)
 	if _, err := packs.Init(disk.OS{}, name, 0); err != nil {
 		return nil, err
 	}
@@ -192,12 +234,12 @@ func (b *bench) open(ctx context.Context) (*cloud.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := identity.Create(ctx, b.b, identity.Options{Encrypt: true, Recipients: []age.Recipient{key.Recipient()}, Proof: key})
+	id, err := identity.Create(ctx, part, identity.Options{Encrypt: true, Recipients: []age.Recipient{key.Recipient()}, Proof: key})
 	if err != nil {
 		return nil, err
 	}
 	st, err := cloud.Open(ctx, cloud.Config{
-		Local: local, Bucket: b.b, Dir: filepath.Join(b.dir, "cloud"), Node: "bench", Keys: []age.Identity{key}, Parallel: inFlight,
+		Local: local, Bucket: part, Dir: filepath.Join(b.dir, as, "cloud"), Node: "bench", Keys: []age.Identity{key}, Parallel: inFlight,
 	}, id)
 	if err != nil {
 		return nil, err

@@ -266,6 +266,9 @@ func (t *Tier) TakeOver(ctx context.Context, force bool) error {
 	return err
 }
 
+// Owner returns who owns the bucket, as the bucket says now.
+func (t *Tier) Owner(ctx context.Context) (cloud.Owner, error) { return t.store.Owner(ctx) }
+
 func (t *Tier) acquire(ctx context.Context, opt cloud.AcquireOptions) error {
 	err := t.store.Acquire(ctx, opt)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/upid"
 )
 
 // A target is a snapshot to be verified.
@@ -74,10 +75,10 @@ func (o Options) isRecent(m *catalog.Manifest) bool {
 	if !o.IgnoreVerified || !ok {
 		return false
 	}
-	task, err := ParseUPID(state.UPID)
+	task, err := upid.Parse(state.UPID)
 	if err != nil {
 		return false // nobody can say when that was
 	}
-	days := int(o.Now().Sub(task.Start) / (24 * time.Hour))
+	days := int(o.Now().Sub(task.Time()) / (24 * time.Hour))
 	return o.OutdatedAfter == 0 || days <= o.OutdatedAfter
 }

@@ -22,12 +22,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path"
 	"runtime"
 	"sync"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/upid"
 	"github.com/holdfast-mesh/holdfast/chunks"
 )
 
@@ -85,9 +87,14 @@ func (o Options) withDefaults(dir string) (Options, error) {
 		return o, errors.New("verify: both a group and a snapshot are chosen")
 	}
 	if o.UPID == "" {
-		o.UPID = newUPID(o.Now(), o.taskType(), o.taskID()).String()
+		host, _ := os.Hostname() // "" becomes the node "localhost"
+		run, err := upid.New(upid.NodeName(host), o.taskType(), o.taskID(), "root@pam", o.Now())
+		if err != nil {
+			return o, fmt.Errorf("verify: %w", err)
+		}
+		o.UPID = run.String()
 	}
-	if _, err := ParseUPID(o.UPID); err != nil {
+	if _, err := upid.Parse(o.UPID); err != nil {
 		return o, fmt.Errorf("verify: %w", err)
 	}
 	return o, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
+	"github.com/holdfast-mesh/holdfast/catalog/upid"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 )
@@ -38,7 +39,7 @@ func TestSoundSnapshotsAreStoredAsOK(t *testing.T) {
 	m, err := w.Manifest("", plain)
 	w.must(err)
 	v, _ := m.VerifyState()
-	if u, err := ParseUPID(v.UPID); err != nil || u.Type != "verify" || u.ID != "tank" || v.UPID != r.UPID {
+	if u, err := upid.Parse(v.UPID); err != nil || u.Type != "verify" || u.ID != "tank" || v.UPID != r.UPID {
 		t.Errorf("manifest names the task %q (%+v, %v), want the run's", v.UPID, u, err)
 	}
 	if r := w.verify(Options{Key: key}); r.OK != 2 || r.SumsOnly != 0 {
@@ -228,12 +229,16 @@ func TestWhatIsVerifiedAgain(t *testing.T) {
 			s, now := snap(t, "vm/100", 1), time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
 			w.backup(s, nil, dynamic("a.pxar.didx", chunk(1)))
 			if row.state != "" {
-				upid := newUPID(now.Add(-row.age), "verify", "tank").String()
+				run, err := upid.New("here", "verify", "tank", "root@pam", now.Add(-row.age))
+				if err != nil {
+					t.Fatal(err)
+				}
+				name := run.String()
 				if row.age < 0 {
-					upid = "UPID:?"
+					name = "UPID:?"
 				}
 				w.must(w.UpdateManifest("", s, func(m *catalog.Manifest) error {
-					return m.SetVerifyState(manifest.VerifyState{State: row.state, UPID: upid})
+					return m.SetVerifyState(manifest.VerifyState{State: row.state, UPID: name})
 				}))
 			}
 			row.opt.Now = func() time.Time { return now }

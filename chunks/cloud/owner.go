@@ -118,8 +118,11 @@ func (s *Store) writable() error {
 
 func (s *Store) readOnly() bool { return s.writable() != nil }
 
+// An Owner is who may write to a bucket, and until when without asking again.
+type Owner = layout.Owner
+
 // Owner returns who owns the bucket, as the bucket says now.
-func (s *Store) Owner(ctx context.Context) (layout.Owner, error) {
+func (s *Store) Owner(ctx context.Context) (Owner, error) {
 	o, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
 	return o, err
 }

@@ -241,13 +241,16 @@ func TestClusterOfProcesses(t *testing.T) {
 	if _, err := a.holdfast("user", "create", "three@pbs"); err == nil || !strings.Contains(err.Error(), "recover-quorum") {
 		t.Errorf("a change without a quorum: %v", err)
 	}
+	if out := a.must("draft", "list"); !strings.Contains(out, "users/three@pbs") || strings.Contains(a.users(), "three@pbs") {
+		t.Errorf("it is no draft:\n%s", out)
+	}
 	if _, err := a.holdfastWith(strings.Repeat("AAAA-", 14)+"AA\n", "member", "recover-quorum", "--recovery-key"); err == nil {
 		t.Error("it was recovered with a wrong key")
 	}
 	if _, err := a.holdfastWith(recovery+"\n", "member", "recover-quorum", "--recovery-key"); err != nil {
 		t.Fatal(err)
 	}
-	a.wait(20*time.Second, "it goes on alone", func() bool { _, err := a.holdfast("user", "create", "three@pbs"); return err == nil })
+	a.wait(20*time.Second, "it goes on alone, with what was a draft", func() bool { return strings.Contains(a.users(), "three@pbs") })
 
 	// The others come back, and are standbys of the new incarnation.
 	b.start()

@@ -62,6 +62,9 @@ func TestReplaceAndRemove(t *testing.T) {
 	b.wait(patience, "it takes part", func() bool { s := b.status(); return s.Quorum && len(s.Members) == 2 })
 	b.must("datastore", "create", "main", "--path", store)
 
+	rotate(t, a, b)
+	b.must("datastore", "create", "second", "--path", filepath.Join(root, "second")) // by way of a
+
 	// The machine is lost, but not the disk with the datastore.
 	b.kill(syscall.SIGKILL)
 	if err := os.RemoveAll(b.dir); err != nil {
@@ -90,5 +93,38 @@ func TestReplaceAndRemove(t *testing.T) {
 	}
 	for _, d := range []*daemon{a, b} {
 		d.kill(syscall.SIGTERM)
+	}
+}
+
+// rotate has a change its key in the tunnel, and nobody is cut off.
+func rotate(t *testing.T, a, b *daemon) {
+	t.Helper()
+	keys := func() []string {
+		var m struct {
+			Keys []string `json:"tunnel-keys"`
+		}
+		if err := json.Unmarshal([]byte(b.must("member", "show", "a", "--output-format", "json")), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m.Keys
+	}
+	file := filepath.Join(a.dir, "cluster", "wireguard.key")
+	before, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := keys()
+	a.must("node", "rotate-keys")
+	b.wait(patience, "a uses another key, which b knows", func() bool {
+		for _, m := range b.status().Members {
+			if m.Name == "a" && !m.Reachable {
+				t.Error("a is cut off while it changes its key")
+			}
+		}
+		now, err := os.ReadFile(file)
+		return err == nil && string(now) != string(before) && len(keys()) == 2
+	})
+	if now := keys(); len(was) != 1 || now[1] != was[0] || now[0] == was[0] {
+		t.Errorf("b knows %v, and knew %v", now, was)
 	}
 }

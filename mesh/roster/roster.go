@@ -66,6 +66,7 @@ type Syncer struct {
 	cfg   Config
 	push  chan struct{}
 	chain sync.Mutex // held while links are added
+	times compared
 
 	budget int // bytes of links and records to put into one message; the rest follows
 }
@@ -180,11 +181,37 @@ func (s *Syncer) Sync(ctx context.Context, node string) error {
 	defer stop()
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
+	began := time.Now()
 	if err := s.ask(node, s.cfg.Where(node), conn); err != nil {
 		if errors.Is(err, errFork) {
 			s.cfg.Log.Error("two authority chains", "node", node, "err", err)
 		}
 		return fmt.Errorf("compare the roster with node %s: %w", node, err)
 	}
+	s.times.note(node, began)
 	return nil
+}
+
+// Compared returns when the newest comparison with a peer began that has left
+// both with the same: what this node knew then, the peer knows. The zero time: there
+// was none.
+func (s *Syncer) Compared(node string) time.Time {
+	s.times.mu.Lock()
+	defer s.times.mu.Unlock()
+	return s.times.by[node]
+}
+
+// compared is when peers were compared with.
+type compared struct {
+	mu sync.Mutex
+	by map[string]time.Time
+}
+
+func (c *compared) note(node string, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.by == nil {
+		c.by = map[string]time.Time{}
+	}
+	c.by[node] = at
 }

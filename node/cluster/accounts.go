@@ -27,6 +27,8 @@ type Accounts struct {
 	view   func() ledger.View
 	file   *statefile.File[uses]
 	state  atomic.Pointer[accounts]
+
+	drafted drafting
 }
 
 var _ access.Store = (*Accounts)(nil)
@@ -66,7 +68,7 @@ func newAccounts(c *Cluster) (*Accounts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Accounts{ledger: ledger.NewAccounts(c.client), group: c.group, view: c.ledger.View, file: file}, nil
+	return &Accounts{ledger: ledger.NewAccounts(c.client), group: c.group, view: c.ledger.View, file: file, drafted: c.drafted}, nil
 }
 
 // State returns the accounts of now. While the ledger of this node is empty,
@@ -129,12 +131,13 @@ const loginTime = 2 * time.Second
 func (a *Accounts) Update(ctx context.Context, change func(*access.State) error) error {
 	was := a.State()
 	next := was.Clone()
+	onDrafts := func(ctx context.Context, on *ledger.Client) error { return ledger.NewAccounts(on).Update(ctx, change) }
 	if err := change(next); err != nil {
-		return err
+		return a.drafted(ctx, func(context.Context) error { return err }, onDrafts)
 	}
 	switch used := onlyUses(was, next); {
 	case used == nil:
-		return a.ledger.Update(ctx, change)
+		return a.drafted(ctx, func(ctx context.Context) error { return a.ledger.Update(ctx, change) }, onDrafts)
 	case len(used) == 0:
 		return nil
 	}

@@ -8,6 +8,7 @@
 //	authority        the chain of statements that operators have signed
 //	guard.1 guard.2  what this node has promised, see package guard
 //	raft/            log, vote and snapshots of the ledger
+//	drafts.json      changes that wait for a quorum, see package drafts
 //	logins.json      second factors that were used here while there was no quorum
 //	heard            changed when the ledger was heard of last
 //	replaces         the node whose place this one takes, until it has
@@ -32,6 +33,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/claims"
+	"github.com/holdfast-mesh/holdfast/consensus/drafts"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
@@ -67,6 +69,7 @@ type Cluster struct {
 	claims   *claims.Claims
 	accounts *Accounts
 	settings *Settings
+	drafts   *drafts.Drafts
 
 	inherited func() error // see OnInherit
 
@@ -134,6 +137,10 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 		return nil, err
 	}
 	c.settings = newSettings(c.client, c.self.NodeID())
+	c.settings.drafted = c.drafted
+	if c.drafts, err = c.newDrafts(); err != nil {
+		return nil, err
+	}
 	if err := c.group.Load(); err != nil {
 		// The site stands alone: what the ledger said last is gone, what is in
 		// the datastores is not, and Run tries again.
@@ -230,6 +237,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { c.compare(ctx) })
 	tasks.Go(func() { c.raise(ctx) })
 	tasks.Go(func() { c.inherit(ctx) })
+	tasks.Go(func() { c.drafts.Run(ctx) })
 	return c.group.Run(ctx)
 }
 

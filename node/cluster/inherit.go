@@ -30,8 +30,9 @@ func Replace(dir, name string) error {
 	return err
 }
 
-// OnInherit has f called when this node has taken over what another had set up.
-// It is to be called before Run.
+// OnInherit has f called when this node's settings are others without anybody's
+// call: it has taken over what another had set up, or a draft is applied. It is
+// to be called before Run.
 func (c *Cluster) OnInherit(f func() error) { c.inherited = f }
 
 // inherit takes over what a removed node had set up, once, if this node takes

@@ -19,6 +19,8 @@ type Settings struct {
 	client *ledger.Client
 	node   string
 	state  atomic.Pointer[setUp]
+
+	drafted drafting // nil: there are no drafts of them
 }
 
 var _ settings.Store = (*Settings)(nil)
@@ -102,6 +104,15 @@ const maxTries = 8
 
 // Update changes the settings; see [settings.Store].
 func (s *Settings) Update(ctx context.Context, change func(*settings.State) error) error {
+	if s.drafted == nil {
+		return s.tryUpdate(ctx, change)
+	}
+	return s.drafted(ctx, func(ctx context.Context) error { return s.tryUpdate(ctx, change) }, func(ctx context.Context, on *ledger.Client) error {
+		return newSettings(on, s.node).tryUpdate(ctx, change)
+	})
+}
+
+func (s *Settings) tryUpdate(ctx context.Context, change func(*settings.State) error) error {
 	for try := 1; ; try++ {
 		err := s.update(ctx, change)
 		var refused *ledger.Error

@@ -1,6 +1,6 @@
 // Package members has the endpoints about who belongs to the cluster: invites,
-// members, and the way out after the loss of a quorum. They are below /holdfast,
-// as all that is ours.
+// members, the way out after the loss of a quorum, and the changes that wait for
+// one. They are below /holdfast, as all that is ours.
 //
 // What an operator has to sign is called twice with the same parameters: with
 // draft, the answer is what to sign, see package operator; then with link,
@@ -28,10 +28,12 @@ import (
 
 // Config says whose members they are.
 type Config struct {
-	Cluster *cluster.Cluster          // required
-	Ask     func() []invite.Member    // whom a machine that joins can ask, best first; required
-	Cut     func(ctx context.Context) // makes this node, and all that it reaches, follow the roster at once; default: nothing
-	Now     func() time.Time          // default: time.Now
+	Cluster *cluster.Cluster           // required
+	Ask     func() []invite.Member     // whom a machine that joins can ask, best first; required
+	Cut     func(ctx context.Context)  // makes this node, and all that it reaches, follow the roster at once; default: nothing
+	Rotate  func() error               // begins to change this node's key in the tunnel; default: there is none
+	Keys    func(node string) []string // of a node in the tunnel, the newest first; default: they are not known
+	Now     func() time.Time           // default: time.Now
 }
 
 type api struct{ Config }
@@ -43,6 +45,12 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	if cfg.Cut == nil {
 		cfg.Cut = func(context.Context) {}
+	}
+	if cfg.Rotate == nil {
+		cfg.Rotate = func() error { return errors.New("this node is linked to no other") }
+	}
+	if cfg.Keys == nil {
+		cfg.Keys = func(string) []string { return nil }
 	}
 	a := api{cfg}
 	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
@@ -56,6 +64,10 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodGet, Path: "/holdfast/invites", Need: look, Handle: a.invites},
 		{Method: http.MethodPost, Path: "/holdfast/invites", Need: change, Handle: a.invite},
 		{Method: http.MethodDelete, Path: "/holdfast/invites/{invite}", Need: change, Handle: a.revoke},
+		{Method: http.MethodGet, Path: "/holdfast/drafts", Need: look, Handle: a.drafts},
+		{Method: http.MethodPost, Path: "/holdfast/drafts", Need: change, Handle: a.submit},
+		{Method: http.MethodDelete, Path: "/holdfast/drafts/{draft}", Need: change, Handle: a.discard},
+		{Method: http.MethodPost, Path: "/holdfast/keys", Need: change, Handle: a.rotate},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
 	}
@@ -75,6 +87,8 @@ type Member struct {
 	Blocked bool   `json:"blocked,omitempty"` // this node keeps it out
 	Signed  bool   `json:"signed"`            // an operator has signed for it
 	Joined  int64  `json:"joined"`            // Unix seconds
+
+	Keys []string `json:"tunnel-keys,omitempty"` // the newest first; only of one that is shown alone
 }
 
 // All returns the members, those that were removed if all is true, by name.
@@ -123,7 +137,14 @@ func (a api) find(c *rest.Call) (Member, error) {
 	return all[i], nil
 }
 
-func (a api) show(_ context.Context, c *rest.Call) (any, error) { return a.find(c) }
+func (a api) show(_ context.Context, c *rest.Call) (any, error) {
+	m, err := a.find(c)
+	m.Keys = a.Keys(m.ID)
+	return m, err
+}
+
+// rotate begins to change the key of this node in the tunnel.
+func (a api) rotate(context.Context, *rest.Call) (any, error) { return nil, a.Rotate() }
 
 // change sets the state of a member, or its role and vote, which an operator
 // signs.

@@ -172,6 +172,11 @@ func (o *Offloads) work(ctx context.Context, t *jobs.Task, id string) error {
 	}
 	defer done()
 	t.Logf("offload job '%s': datastore '%s' to '%s'", j.ID, j.Store, j.To)
+	return o.cfg.Stores.Claimed(ctx, t, j.To, func(ctx context.Context) error { return run(ctx, t, off, job) })
+}
+
+// run runs a job and says what came of it.
+func run(ctx context.Context, t *jobs.Task, off *offload.Offloader, job offload.Job) error {
 	r, err := off.Run(ctx, job)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -149,7 +149,7 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 	if err := os.MkdirAll(j.Dir, 0o700); err != nil {
 		return Joined{}, err
 	}
-	private, err := wireGuardKey(filepath.Join(j.Dir, wireGuardFile))
+	keys, err := openKeys(j.Dir)
 	if err != nil {
 		return Joined{}, err
 	}
@@ -174,7 +174,7 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 		ran <- nil
 		return Joined{}, err
 	}
-	store, signed, err := ownRecord(j, token, private, h.Addrs())
+	store, signed, err := ownRecord(j, token, keys.private, h.Addrs())
 	if err != nil {
 		return Joined{}, err
 	}

@@ -5,8 +5,9 @@
 //
 // What it keeps, in the directory of the cluster:
 //
-//	wireguard.key  of the tunnel
-//	records        where members are, as they have signed it
+//	wireguard.key   of the tunnel
+//	wireguard.next  the one that follows it, while that is being changed
+//	records         where members are, as they have signed it
 package peers
 
 import (
@@ -16,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -26,7 +26,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/mesh/gossip"
 	"github.com/holdfast-mesh/holdfast/mesh/health"
 	"github.com/holdfast-mesh/holdfast/mesh/host"
@@ -40,6 +39,7 @@ import (
 // The names in the directory of the cluster.
 const (
 	wireGuardFile = "wireguard.key"
+	nextFile      = "wireguard.next"
 	recordsFile   = "records"
 )
 
@@ -60,7 +60,7 @@ type Link struct {
 	self    record.Key
 	tunnel  *tunnel.Tunnel
 	records *record.Store
-	private tunnel.PrivateKey
+	keys    *keys
 
 	cluster *cluster.Cluster // from Attach on, as those below
 	host    *host.Host
@@ -86,11 +86,11 @@ func New(cfg Config) (*Link, error) {
 	if l.records, err = record.Open(filepath.Join(cfg.Dir, recordsFile), cfg.Cluster); err != nil {
 		return nil, err
 	}
-	if l.private, err = wireGuardKey(filepath.Join(cfg.Dir, wireGuardFile)); err != nil {
+	if l.keys, err = openKeys(cfg.Dir); err != nil {
 		return nil, err
 	}
 	l.tunnel, err = tunnel.New(tunnel.Config{
-		Self: tunnel.NodeID(l.self.NodeID()), PrivateKey: l.private, Address: record.Address(cfg.Cluster, l.self),
+		Self: tunnel.NodeID(l.self.NodeID()), PrivateKey: l.keys.private, Address: record.Address(cfg.Cluster, l.self),
 		Listen: listen, Relay: carrier{l}, NoUDPGSO: cfg.NoUDPGSO, Log: cfg.Log,
 	})
 	if err != nil {
@@ -110,25 +110,6 @@ func parseListen(text string) (netip.AddrPort, error) {
 		return at, fmt.Errorf("mesh-listen is %q, want ADDRESS:PORT or :PORT: %w", text, err)
 	}
 	return at, nil
-}
-
-// wireGuardKey reads the key of the tunnel, or makes it.
-func wireGuardKey(path string) (tunnel.PrivateKey, error) {
-	b, err := statefile.ReadSecret(path, 1024)
-	if errors.Is(err, fs.ErrNotExist) {
-		key := tunnel.NewPrivateKey()
-		if _, err := statefile.WriteSecret(path, key[:], true); err != nil {
-			return key, fmt.Errorf("make the key of the tunnel: %w", err)
-		}
-		return key, nil
-	}
-	if err == nil && len(b) != len(tunnel.PrivateKey{}) {
-		err = fmt.Errorf("%s has %d bytes", path, len(b))
-	}
-	if err != nil {
-		return tunnel.PrivateKey{}, fmt.Errorf("read the key of the tunnel: %w", err)
-	}
-	return tunnel.PrivateKey(b), nil
 }
 
 // carrier opens streams for packets that UDP does not carry.
@@ -305,6 +286,9 @@ func (l *Link) tend(ctx context.Context) error {
 			l.cfg.Log.Error("the tunnel does not follow the roster", "err", err)
 		}
 		l.look()
+		if err := l.rotate(timeNow()); err != nil {
+			l.cfg.Log.Error("the key of the tunnel is not changed yet", "err", err)
+		}
 		if err := l.renew(); err != nil {
 			l.cfg.Log.Error("this node cannot say where it is", "err", err)
 		}

@@ -80,14 +80,16 @@ func (l *Link) learn() {
 
 // renew signs a new record of this node if it is not where the last one says.
 func (l *Link) renew() error {
-	now := record.Record{WireGuard: [][32]byte{l.private.Public()}, Addrs: l.addrs(), Version: l.cfg.Version, Relay: l.host.Relays()}
+	now := record.Record{WireGuard: l.keys.public(), Addrs: l.addrs(), Version: l.cfg.Version, Relay: l.host.Relays()}
 	if is, known := l.records.Get(l.self); known && is.Version == now.Version && is.Relay == now.Relay &&
 		slices.Equal(is.WireGuard, now.WireGuard) && slices.Equal(is.Addrs, now.Addrs) {
+		l.keys.published(timeNow()) // after a restart, perhaps
 		return nil
 	}
 	if _, err := l.records.Renew(now, l.cfg.Key, timeNow()); err != nil {
 		return err
 	}
+	l.keys.published(timeNow())
 	l.syncer.Push()
 	return nil
 }

@@ -57,6 +57,24 @@ type Backend struct {
 	SingleWriter bool          // the store cannot keep two writers apart, and need not
 }
 
+// BucketOf says where the bucket of a datastore is, in the same words for every node
+// that means the same; "" if it has none.
+func (s *State) BucketOf(d Datastore) string {
+	c, is := s.S3Client(d.Backend.Client)
+	if d.Backend.IsZero() || !is {
+		return ""
+	}
+	host := strings.ToLower(c.Endpoint)
+	if _, after, found := strings.Cut(host, "://"); found {
+		host = after
+	}
+	host = strings.NewReplacer("{{bucket}}.", "", "{{region}}", strings.ToLower(c.Region)).Replace(strings.TrimSuffix(host, "/"))
+	if c.Port != 0 {
+		host = fmt.Sprintf("%s:%d", host, c.Port)
+	}
+	return strings.TrimSuffix(host+"/"+d.Backend.Bucket+"/"+d.Backend.Prefix, "/")
+}
+
 // IsZero reports whether there is no bucket.
 func (b Backend) IsZero() bool { return b == Backend{} }
 

@@ -48,9 +48,9 @@ type Create struct {
 	Cloud    NewCloud
 }
 
-// StartCreate begins to make a datastore.
-func (s *Set) StartCreate(auth string, c Create) (jobs.UPID, error) {
-	return s.cfg.Tasks.Start(context.Background(), "create-datastore", c.Name, auth, func(ctx context.Context, t *jobs.Task) error {
+// StartCreate begins to make a datastore, in the name of whom ctx has.
+func (s *Set) StartCreate(ctx context.Context, auth string, c Create) (jobs.UPID, error) {
+	return s.cfg.Tasks.Start(ctx, "create-datastore", c.Name, auth, func(ctx context.Context, t *jobs.Task) error {
 		return s.create(ctx, t, c)
 	})
 }
@@ -75,7 +75,7 @@ func (s *Set) create(ctx context.Context, t *jobs.Task, c Create) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return s.unmake(ctx, t, c, err)
 	}
 	if err := s.sync(ctx); err != nil {
 		t.Warnf("%v", err)
@@ -91,6 +91,21 @@ func (s *Set) create(ctx context.Context, t *jobs.Task, c Create) error {
 	}
 	t.Logf("datastore '%s' is in %s", c.Name, c.Path)
 	return nil
+}
+
+// unmake takes back what create has made in a directory, since the settings
+// were refused with err. A change that is kept as a draft was not refused.
+func (s *Set) unmake(ctx context.Context, t *jobs.Task, c Create, err error) error {
+	var kept interface{ Draft() uint64 }
+	switch {
+	case errors.As(err, &kept):
+		t.Logf("the datastore in %s waits for a quorum, empty", c.Path)
+		return err
+	case c.Reuse || !c.Backend.IsZero():
+		return err
+	}
+	t.Logf("taking back what was made in %s", c.Path)
+	return errors.Join(err, s.destroy(context.WithoutCancel(ctx), c.Path))
 }
 
 // prepare makes the directory a datastore, or finds that it is one.
@@ -170,14 +185,14 @@ type Remove struct {
 	Destroy  bool // its data go too
 }
 
-// StartRemove begins to remove a datastore. Its directory stays as it is,
-// unless that is to be destroyed.
-func (s *Set) StartRemove(auth string, r Remove) (jobs.UPID, error) {
+// StartRemove begins to remove a datastore, in the name of whom ctx has. Its
+// directory stays as it is, unless that is to be destroyed.
+func (s *Set) StartRemove(ctx context.Context, auth string, r Remove) (jobs.UPID, error) {
 	st, ok := s.cfg.Settings.State().Datastore(r.Name)
 	if !ok {
 		return jobs.UPID{}, upgrade.Errorf(http.StatusNotFound, "datastore '%s' does not exist.", r.Name)
 	}
-	return s.cfg.Tasks.Start(context.Background(), "delete-datastore", r.Name, auth, func(ctx context.Context, t *jobs.Task) error {
+	return s.cfg.Tasks.Start(ctx, "delete-datastore", r.Name, auth, func(ctx context.Context, t *jobs.Task) error {
 		return s.remove(ctx, t, r, st.Path)
 	})
 }

@@ -18,7 +18,7 @@ import (
 
 func create(w *storestest.World, name, dir string, reuse bool) func() (jobs.UPID, error) {
 	return func() (jobs.UPID, error) {
-		return w.StartCreate(root, stores.Create{Datastore: settings.Datastore{Name: name, Path: dir}, Settings: catalog.Settings{Comment: "new"}, Reuse: reuse})
+		return w.StartCreate(context.Background(), root, stores.Create{Datastore: settings.Datastore{Name: name, Path: dir}, Settings: catalog.Settings{Comment: "new"}, Reuse: reuse})
 	}
 }
 
@@ -59,10 +59,10 @@ func TestRemove(t *testing.T) {
 		return nil
 	}))
 	must(t, w.Sync(t.Context()))
-	_, err := w.StartRemove(root, stores.Remove{Name: "nostore"})
+	_, err := w.StartRemove(t.Context(), root, stores.Remove{Name: "nostore"})
 	says(t, "an unknown one", err, "datastore 'nostore' does not exist.")
 
-	u, err := w.StartRemove(root, stores.Remove{Name: "store1"})
+	u, err := w.StartRemove(t.Context(), root, stores.Remove{Name: "store1"})
 	if i := ended(t, w, u, err); i.Status() != "OK" || u.Type != "delete-datastore" {
 		t.Fatalf("%s: %s", u, i.Status())
 	}
@@ -91,13 +91,13 @@ func TestRemove(t *testing.T) {
 	}
 
 	must(t, d.SetGuard(catalog.Guard{MinRetention: catalog.Duration(time.Hour)}))
-	u, err = w.StartRemove(root, stores.Remove{Name: "again", Destroy: true})
+	u, err = w.StartRemove(t.Context(), root, stores.Remove{Name: "again", Destroy: true})
 	if i := ended(t, w, u, err); !strings.Contains(i.Status(), "guard") {
 		t.Errorf("destroyed though it is guarded: %s", i.Status())
 	}
 	must(t, d.SetGuard(catalog.Guard{}))
 	must(t, w.FS.Mkdir(dir+"/mine", 0o755))
-	u, err = w.StartRemove(root, stores.Remove{Name: "again", Destroy: true})
+	u, err = w.StartRemove(t.Context(), root, stores.Remove{Name: "again", Destroy: true})
 	if i := ended(t, w, u, err); i.Status() != "OK" {
 		t.Errorf("destroyed: %s", i.Status())
 	}
@@ -121,7 +121,7 @@ func TestDestroyOnlyDatastores(t *testing.T) {
 		return nil
 	}))
 	must(t, w.Sync(t.Context()))
-	u, err := w.StartRemove(root, stores.Remove{Name: "precious", Destroy: true})
+	u, err := w.StartRemove(t.Context(), root, stores.Remove{Name: "precious", Destroy: true})
 	if i := ended(t, w, u, err); !strings.Contains(i.Status(), "are not destroyed") {
 		t.Errorf("it ended: %s", i.Status())
 	}
@@ -142,7 +142,7 @@ func TestRemoveWaits(t *testing.T) {
 	must(t, err)
 	r, err := d.OpenSnapshot(t.Context(), "", snapshot(t, "vm/100/2024-01-02T03:04:05Z"))
 	must(t, err)
-	u, err := w.StartRemove(root, stores.Remove{Name: "store1"})
+	u, err := w.StartRemove(t.Context(), root, stores.Remove{Name: "store1"})
 	must(t, err)
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := w.Get("store1"); err != nil {
@@ -159,7 +159,7 @@ func TestRemoveWaits(t *testing.T) {
 	if _, err := w.Get("store1"); err != nil {
 		t.Errorf("after it was stopped: %v", err)
 	}
-	u, err = w.StartRemove(root, stores.Remove{Name: "store1"})
+	u, err = w.StartRemove(t.Context(), root, stores.Remove{Name: "store1"})
 	must(t, err)
 	r.Close()
 	if i := ended(t, w, u, nil); i.Status() != "OK" {

@@ -223,8 +223,8 @@ func (s *Set) cloudSchedules(state *settings.State) (list []jobs.Schedule) {
 			}
 			list = append(list, jobs.Schedule{Name: typ + ":" + d.Name, Event: event, Type: typ, ID: d.Name, Auth: root, Work: work})
 		}
-		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.affordable(d.Name, s.offload(d.Name)))
-		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.affordable(d.Name, s.audit(d.Name)))
+		add(offloadType, cmp.Or(d.Backend.Schedule, offloadEvent), s.affordable(d.Name, s.claimed(d.Name, s.offload(d.Name))))
+		add(auditType, cmp.Or(d.Backend.Audit, auditEvent), s.affordable(d.Name, s.claimed(d.Name, s.audit(d.Name))))
 		add(doctorType, doctorEvent, s.examine(d.Name))
 	}
 	return list
@@ -328,10 +328,15 @@ func (s *Set) StartTakeOver(name, auth string, force bool) (jobs.UPID, error) {
 			return err
 		}
 		defer done()
-		if err := ti.TakeOver(ctx, force); err != nil {
-			return err
+		take := func(ctx context.Context, _ bool, _ error) error { return ti.TakeOver(ctx, force) }
+		if force || s.cfg.Claim == nil {
+			err = take(ctx, false, nil)
+		} else {
+			err = s.cfg.Claim(ctx, name, ti.Stats().Store, take) // nobody is in the middle of something
 		}
-		t.Logf("the bucket is ours: %s", ti.Stats().Bucket)
-		return nil
+		if err == nil {
+			t.Logf("the bucket is ours: %s", ti.Stats().Bucket)
+		}
+		return err
 	})
 }

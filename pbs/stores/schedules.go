@@ -62,7 +62,7 @@ func (s *Set) schedules(state *settings.State) []jobs.Schedule {
 	var list []jobs.Schedule
 	for _, d := range state.Datastores {
 		list = append(list, state.Timed("gc:"+d.Name, jobs.Schedule{
-			Name: gcSchedule(d.Name), Event: d.GCSchedule, Type: gcType, ID: d.Name, Auth: root, Work: s.collect(d.Name),
+			Name: gcSchedule(d.Name), Event: d.GCSchedule, Type: gcType, ID: d.Name, Auth: root, Work: s.claimed(d.Name, s.collect(d.Name)),
 		}))
 	}
 	list = append(list, s.cloudSchedules(state)...)

@@ -59,6 +59,8 @@ type Config struct {
 	// and must not wait; default: nobody is.
 	Corrupt func(store string, damaged, missing int)
 
+	Claim Claim // default: no other node may own our buckets
+
 	Log *slog.Logger // default: discard
 
 	// Warden, if given, returns who is asked before anything of a datastore is

@@ -20,7 +20,9 @@ type source struct {
 	dropped bool
 	stat    SourceStat
 
-	rate float64 // bytes a second, the highest at any step of tuning
+	rate  float64 // bytes a second, before the trial that goes on
+	trial int     // streams that there were before it; 0: none does
+	looks int     // since the trial began, or ended
 }
 
 // serve keeps streams to one source until ctx is done.
@@ -31,7 +33,8 @@ func (s *Swarm) serve(ctx context.Context, src *source) error {
 	defer tick.Stop()
 	for n := 0; ; {
 		for ; n < s.limit(src); n++ {
-			wg.Go(func() { s.keep(ctx, src) })
+			at := n
+			wg.Go(func() { s.keep(ctx, src, at) })
 		}
 		select {
 		case <-ctx.Done():
@@ -54,10 +57,18 @@ func (s *Swarm) limit(src *source) int {
 // half a minute gains from it.
 const tuneEvery = time.Second
 
-// tune adds streams for as long as that carries a tenth more than before. On a
-// line that loses packets each stream is bound by its round trip and the loss
-// (Mathis' law), so n streams carry n times as much; where the line itself is
-// the limit, more of them carry the same.
+// How many looks a trial has to bring something, and after how many the next one
+// follows when it did not.
+const (
+	trialLooks = 4
+	restLooks  = 60
+)
+
+// tune tries whether twice as many streams carry a tenth more, and goes back if
+// they do not: each of them costs both ends memory. On a line that loses packets
+// each stream is bound by its round trip and the loss (Mathis' law), so n streams
+// carry n times as much; where the line itself is the limit, more of them carry
+// the same.
 func (s *Swarm) tune(src *source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,23 +76,34 @@ func (s *Swarm) tune(src *source) {
 	for _, l := range src.lines {
 		rate += l.look()
 	}
-	busy := src.streams == src.limit && len(s.items) > src.limit
-	if !busy || src.limit >= s.cfg.MaxStreams {
+	if src.streams < src.limit || len(s.items) <= src.limit { // there is too little to do
 		return
 	}
-	if rate > src.rate*1.1 || src.rate == 0 {
+	src.looks++
+	switch {
+	case src.trial > 0 && rate > src.rate*1.1:
+		src.trial = 0
+	case src.trial > 0 && src.looks < trialLooks:
+		return
+	case src.trial > 0:
+		src.limit, src.trial, src.looks = src.trial, 0, 1
+		return
+	case src.looks > 1 && src.looks < restLooks:
+		return
+	}
+	if src.limit < s.cfg.MaxStreams {
+		src.rate, src.trial, src.looks = rate, src.limit, 0
 		src.limit = min(src.limit*2, s.cfg.MaxStreams)
 	}
-	src.rate = max(rate, src.rate)
 }
 
-// keep keeps one stream open while there is something to ask for, and opens it
-// again, after a growing pause, when it fails.
-func (s *Swarm) keep(ctx context.Context, src *source) {
+// keep keeps the nth stream open while there is something to ask for, and opens
+// it again, after a growing pause, when it fails.
+func (s *Swarm) keep(ctx context.Context, src *source, n int) {
 	pause := firstPause
-	for s.await(ctx, src) {
+	for s.await(ctx, src, n) {
 		began := time.Now()
-		got, err := s.stream(ctx, src)
+		got, err := s.stream(ctx, src, n)
 		if ctx.Err() != nil {
 			return
 		}
@@ -111,10 +133,14 @@ const (
 
 // await returns when the source can be asked for something, and false if it
 // never will be.
-func (s *Swarm) await(ctx context.Context, src *source) bool {
+func (s *Swarm) await(ctx context.Context, src *source, n int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for ctx.Err() == nil && !src.dropped {
+		if n >= src.limit {
+			s.work.Wait()
+			continue
+		}
 		if s.queues.has(src.bit) || s.second(src) != nil {
 			return true
 		}
@@ -149,6 +175,7 @@ func (s *Swarm) failed(src *source, err error, gone bool) {
 // A line is one stream and what it was asked for.
 type line struct {
 	src   *source
+	n     int // of the streams to its source
 	asked map[chunks.Digest]*item
 	bytes int // about, of asked
 	heard time.Time
@@ -198,17 +225,21 @@ func (l *line) room() int {
 
 // stream opens a stream and works with it until it fails, or there is nothing
 // to ask for. It returns how many chunks it got.
-func (s *Swarm) stream(ctx context.Context, src *source) (got int, err error) {
+func (s *Swarm) stream(ctx context.Context, src *source, n int) (got int, err error) {
 	st, err := src.Open(ctx)
 	if err != nil {
 		return 0, err
 	}
-	l := &line{src: src, asked: map[chunks.Digest]*item{}, heard: time.Now(), alive: time.Now(), st: st}
+	l := &line{src: src, n: n, asked: map[chunks.Digest]*item{}, heard: time.Now(), alive: time.Now(), st: st}
 	s.mu.Lock()
 	src.streams++
 	src.lines = append(src.lines, l)
 	s.mu.Unlock()
 	defer s.giveBack(l)
+	if c, can := st.(Continuer); can && s.cfg.Parts != nil {
+		c.Continue(s.cfg.Parts)
+		defer c.End() // after the stream was closed, and before what it owes is asked of another
+	}
 	unhook := context.AfterFunc(ctx, func() { _ = st.Close() })
 	defer func() {
 		if unhook() {
@@ -251,7 +282,7 @@ func (s *Swarm) idle(ctx context.Context, l *line) bool {
 	until := time.Now().Add(idleFor)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for ctx.Err() == nil && !l.src.dropped && time.Now().Before(until) {
+	for ctx.Err() == nil && !l.src.dropped && l.n < l.src.limit && time.Now().Before(until) {
 		if s.queues.has(l.src.bit) || s.second(l.src) != nil {
 			return true
 		}
@@ -300,7 +331,7 @@ func (s *Swarm) next(ctx context.Context, st Stream) (Answer, *loan, error) {
 func (s *Swarm) more(l *line) []chunks.Digest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.src.dropped {
+	if l.src.dropped || l.n >= l.src.limit {
 		return nil
 	}
 	if len(l.asked) == 0 {
@@ -401,7 +432,7 @@ func (s *Swarm) arrived(ctx context.Context, l *line, a Answer, mem *loan) error
 		if l.rate == 0 && len(a.Blob) > 0 {
 			s.known++
 		}
-		more := (float64(len(a.Blob))/gap - l.rate) * min(1, gap) // what is younger than a second counts most
+		more := (float64(len(a.Blob)-a.Kept)/gap - l.rate) * min(1, gap) // what is younger than a second counts most
 		l.rate += more
 		s.rate += more
 	}
@@ -416,7 +447,7 @@ func (s *Swarm) arrived(ctx context.Context, l *line, a Answer, mem *loan) error
 		return nil
 	}
 	select {
-	case s.checks <- arrival{l.src, a.Blob, a.Digest, mem}:
+	case s.checks <- arrival{l.src, a.Blob, a.Kept, a.Digest, mem}:
 		return nil
 	case <-ctx.Done():
 		mem.free()

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/replication/partial"
 )
 
 // MaxSources is how many sources a swarm may have.
@@ -62,7 +63,19 @@ type Stream interface {
 type Answer struct {
 	Digest chunks.Digest
 	Blob   chunks.Blob
+	Kept   int   // bytes at the beginning of Blob that were here before
 	Err    error // chunks.ErrMissing, chunks.ErrCorrupt, or what the source says
+}
+
+// A Continuer is a stream that can go on in the midst of a chunk, and keep the
+// beginnings of those that arrive.
+type Continuer interface {
+	// Continue is called before anything is asked for.
+	Continue(*partial.Store)
+
+	// End gives back what it was to continue. It is called last, by the goroutine
+	// that uses the stream.
+	End()
 }
 
 // Config says what a Swarm works with. The zero value of an optional field
@@ -89,6 +102,9 @@ type Config struct {
 	// must not wait.
 	Got func(d chunks.Digest, source string)
 
+	// Parts, if given, keeps the beginnings of chunks that are on their way.
+	Parts *partial.Store
+
 	Streams    int          // of each source, to begin with; default 4
 	MaxStreams int          // of each source, if more of them carry more; default 16
 	Memory     int64        // bytes of blobs that are under way in this process; default 256 MiB
@@ -110,6 +126,7 @@ type Chunk struct {
 type Stats struct {
 	Fetched  int64        `json:"fetched"` // chunks that were put
 	Bytes    int64        `json:"bytes"`   // of these, as sent
+	Kept     int64        `json:"kept"`    // bytes that an interrupted run had fetched, and were not sent again
 	Twice    int64        `json:"twice"`   // bytes that arrived and were not needed any more
 	Waiting  int          `json:"waiting"` // chunks, asked for or not
 	BySource []SourceStat `json:"sources"`
@@ -275,6 +292,7 @@ func (s *Swarm) Stats() Stats {
 type arrival struct {
 	src  *source
 	blob chunks.Blob
+	kept int // bytes that the source did not send now
 	d    chunks.Digest
 	mem  *loan
 }
@@ -298,16 +316,39 @@ func (s *Swarm) check(ctx context.Context) error {
 
 func (s *Swarm) take(ctx context.Context, a arrival) error {
 	if !s.needed(a) {
+		s.cfg.Parts.Drop(a.d)
 		return nil
 	}
 	bad := s.cfg.Check(a.d, a.blob)
-	if bad == nil {
-		if err := s.cfg.Put(ctx, a.d, a.blob); err != nil {
-			return fmt.Errorf("store chunk %s: %w", a.d.Short(), err)
+	if bad != nil {
+		s.cfg.Parts.Drop(a.d)
+		if a.kept > 0 {
+			s.again(a)
+			return nil
 		}
+	} else if err := s.cfg.Put(ctx, a.d, a.blob); err != nil {
+		return fmt.Errorf("store chunk %s: %w", a.d.Short(), err)
+	} else {
+		s.cfg.Parts.Put(a.d)
 	}
 	s.settle(a, bad)
 	return nil
+}
+
+// again queues a chunk of which only the rest came, and which as a whole is not
+// what it has to be. That may be the fault of what was here, as after a power cut:
+// it is fetched as a whole, and no source is blamed.
+func (s *Swarm) again(a arrival) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it := s.items[a.d]
+	it.checking = false
+	s.stats.Twice += int64(len(a.blob) - a.kept)
+	s.cfg.Log.Info("the beginning of a chunk that an earlier run has left is of no use", "digest", a.d)
+	if len(it.by) == 0 && it.holders != 0 {
+		s.queues.add(it)
+		s.work.Broadcast()
+	}
 }
 
 // needed reports whether a chunk that arrived is still wanted.
@@ -316,7 +357,7 @@ func (s *Swarm) needed(a arrival) bool {
 	defer s.mu.Unlock()
 	it := s.items[a.d]
 	if it == nil || it.checking {
-		s.stats.Twice += int64(len(a.blob))
+		s.stats.Twice += int64(len(a.blob) - a.kept)
 		return false
 	}
 	it.checking = true
@@ -330,9 +371,10 @@ func (s *Swarm) settle(a arrival, bad error) {
 	var tell []func()
 	if bad == nil {
 		s.stats.Fetched++
-		s.stats.Bytes += int64(len(a.blob))
+		s.stats.Bytes += int64(len(a.blob) - a.kept)
+		s.stats.Kept += int64(a.kept)
 		a.src.stat.Chunks++
-		a.src.stat.Bytes += int64(len(a.blob))
+		a.src.stat.Bytes += int64(len(a.blob) - a.kept)
 		tell = append(tell, s.finish(it, nil))
 	} else {
 		it.checking = false

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/roots"
@@ -51,9 +53,10 @@ type Server struct {
 	cfg ServerConfig
 	mux *http.ServeMux
 
-	mu    sync.Mutex
-	reach map[string]*reach // by peer and datastore: for grants of parts of one
-	wg    sync.WaitGroup    // streams
+	mu     sync.Mutex
+	reach  map[string]*reach              // by peer and datastore: for grants of parts of one
+	memory map[string]*semaphore.Weighted // by peer: see lent
+	wg     sync.WaitGroup                 // streams
 }
 
 // NewServer returns a server.
@@ -62,7 +65,7 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, errors.New("wire: a server needs datastores, and to know who asks and what they may")
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	s := &Server{cfg: cfg, mux: http.NewServeMux(), reach: map[string]*reach{}}
+	s := &Server{cfg: cfg, mux: http.NewServeMux(), reach: map[string]*reach{}, memory: map[string]*semaphore.Weighted{}}
 	for _, r := range s.routes() {
 		s.mux.HandleFunc(r.pattern, s.asked(r.answer))
 	}

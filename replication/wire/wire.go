@@ -126,6 +126,7 @@ const (
 	stateHeld uint8 = iota
 	stateMissing
 	stateFailed
+	stateRest // the end of the blob, whose beginning the peer has
 )
 
 // answerSize is the head of an answer: digest, length, state.
@@ -140,20 +141,29 @@ func appendAnswer(b []byte, d chunks.Digest, n int, state uint8) []byte {
 func parseAnswer(b []byte) (d chunks.Digest, n int, state uint8, err error) {
 	copy(d[:], b)
 	n, state = int(binary.LittleEndian.Uint32(b[chunks.DigestSize:])), b[answerSize-1]
-	if n > chunks.MaxBlob || state > stateFailed || state == stateMissing && n != 0 {
+	if n > chunks.MaxBlob || state > stateRest || state == stateMissing && n != 0 {
 		return d, 0, 0, errFormat
 	}
 	return d, n, state, nil
 }
 
-// readDigests reads a question: how many digests, and the digests.
+// readDigests reads how many digests follow, and the digests.
 func readDigests(r io.Reader, limit int) ([]chunks.Digest, error) {
-	var head [4]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
+	n, err := readCount(r)
+	if err != nil {
 		return nil, err
 	}
-	n := int(binary.LittleEndian.Uint32(head[:]))
-	if n > limit {
+	return readMany(r, n, limit)
+}
+
+func readCount(r io.Reader) (uint32, error) {
+	var head [4]byte
+	_, err := io.ReadFull(r, head[:])
+	return binary.LittleEndian.Uint32(head[:]), err
+}
+
+func readMany(r io.Reader, n uint32, limit int) ([]chunks.Digest, error) {
+	if n > uint32(limit) {
 		return nil, errFormat
 	}
 	b := make([]byte, n*chunks.DigestSize)
@@ -165,6 +175,52 @@ func readDigests(r io.Reader, limit int) ([]chunks.Digest, error) {
 		copy(ds[i][:], b[i*chunks.DigestSize:])
 	}
 	return ds, nil
+}
+
+// A question is for a chunk, or for the end of it.
+type question struct {
+	digest chunks.Digest
+	from   int // bytes of the blob that the peer has
+	size   int // of the blob that these are of
+}
+
+// rest, in the place of a number of digests, says that a question for the end of
+// one chunk follows: its digest, from and size.
+const rest = 1<<32 - 1
+
+func readQuestions(r io.Reader) ([]question, error) {
+	n, err := readCount(r)
+	if err != nil {
+		return nil, err
+	}
+	if n == rest {
+		var b [chunks.DigestSize + 8]byte
+		if _, err := io.ReadFull(r, b[:]); err != nil {
+			return nil, noEOF(err)
+		}
+		q := question{from: int(binary.LittleEndian.Uint32(b[chunks.DigestSize:])), size: int(binary.LittleEndian.Uint32(b[chunks.DigestSize+4:]))}
+		copy(q.digest[:], b[:])
+		if q.from > q.size || q.size > chunks.MaxBlob {
+			return nil, errFormat
+		}
+		return []question{q}, nil
+	}
+	ds, err := readMany(r, n, maxAsk)
+	if err != nil {
+		return nil, err
+	}
+	qs := make([]question, len(ds))
+	for i, d := range ds {
+		qs[i].digest = d
+	}
+	return qs, nil
+}
+
+func appendRest(b []byte, d chunks.Digest, from, size int) []byte {
+	b = binary.LittleEndian.AppendUint32(b, rest)
+	b = append(b, d[:]...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(from))
+	return binary.LittleEndian.AppendUint32(b, uint32(size))
 }
 
 func appendDigests(b []byte, ds []chunks.Digest) []byte {

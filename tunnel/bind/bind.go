@@ -9,7 +9,8 @@
 // probe; all else is dropped before anything is allocated for it.
 //
 // To WireGuard every key of a peer is one endpoint that never changes. Which path is
-// behind it is decided by package path, ten times a second at most.
+// behind it is decided by package path, ten times a second at most and once a
+// second if nothing is to be decided.
 package bind
 
 import (
@@ -181,6 +182,7 @@ func (b *Bind) sending(k *keyed, bufs [][]byte) {
 			k.peer.withKey(k.ours).handshake.answers(buf, now)
 		}
 		k.peer.touch(b, now)
+		k.peer.expect(now)
 		return
 	}
 }

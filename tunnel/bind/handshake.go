@@ -13,6 +13,8 @@ import (
 const (
 	resendAgain = 100 * time.Millisecond // between answers to the same initiation
 
+	resendUntil = 5 * time.Second // the last time is over; then WireGuard makes another
+
 	minCrossing, maxCrossing = 100 * time.Millisecond, 500 * time.Millisecond
 )
 

@@ -17,8 +17,6 @@ import (
 )
 
 const (
-	inUse = 10 * time.Second // after the last packet that was not a keepalive
-
 	maxAdmitted = 8 // addresses that a peer may send from at a time
 
 	// wireGuardOverhead is what WireGuard adds to a packet.
@@ -44,6 +42,8 @@ type Peer struct {
 	route atomic.Pointer[route]
 	awake atomic.Bool  // Run knows that the peer is in use
 	used  atomic.Int64 // time of the last packet to or from it, but keepalives
+	owed  atomic.Int64 // of the first packet sent since the last came directly; zero: none
+	busy  atomic.Int64 // time until which much was carried of late
 	pairs atomic.Pointer[[]*keyed]
 
 	sentBytes, receivedBytes           atomic.Uint64
@@ -53,6 +53,11 @@ type Peer struct {
 	meter                              meter
 	reported                           atomic.Uint64 // got and lost, by the peer, of what we sent
 	stale                              limiter       // answers to probes that may be recordings
+
+	weighed struct { // by Run
+		at      time.Duration
+		carried uint64
+	}
 
 	mu         sync.Mutex
 	selector   *path.Selector
@@ -219,8 +224,6 @@ func (p *Peer) theirs() [][32]byte {
 	}
 	return all
 }
-
-func (p *Peer) inUse(now time.Duration) bool { return now-time.Duration(p.used.Load()) < inUse }
 
 // admitFrom lets packets of WireGuard in from addr. An address that another
 // peer has is taken over only if the probe was an answer to ours: a source

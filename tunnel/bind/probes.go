@@ -93,6 +93,7 @@ func (b *Bind) handlePong(k *keyed, o probe.Opened, from netip.AddrPort, s *stre
 	if !ours {
 		return
 	}
+	p.owed.Store(0)
 	k.Confirm(o.Session)
 	p.reported.Store(uint64(o.Got)<<32 | uint64(o.Lost))
 	b.admitFrom(p, from, true)

@@ -137,6 +137,7 @@ func (r *receiver) other(m []byte) {
 // received notes a message from p, and returns who may have it, or nil.
 func (r *receiver) received(p *Peer, m []byte, now time.Duration, direct bool) *Identity {
 	b := r.bind
+	p.came(now, direct)
 	switch m[0] {
 	case initiation:
 		p.touch(b, now)
@@ -168,15 +169,4 @@ func (r *receiver) received(p *Peer, m []byte, now time.Duration, direct bool) *
 		k.handshake.confirmed()
 	}
 	return b.identityFor(p, m, k)
-}
-
-// touch notes that the peer is in use.
-func (p *Peer) touch(b *Bind, now time.Duration) {
-	if p.used.Load() != int64(now) {
-		p.used.Store(int64(now))
-	}
-	if !p.awake.Load() {
-		p.awake.Store(true)
-		b.wake()
-	}
 }

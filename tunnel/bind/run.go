@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	tick         = 100 * time.Millisecond // between looks at peers in use
-	idleTick     = time.Second            // and at the others
+	tick         = 100 * time.Millisecond // between looks at peers, at least
+	idleTick     = time.Second            // and at most
 	addressCheck = 2 * time.Second        // and at the addresses of the host
 	overslept    = 4 * time.Second
 )
@@ -58,11 +58,7 @@ func (b *Bind) decide(ctx context.Context, group *errgroup.Group) {
 		if idle {
 			idleAt = now
 		}
-		wait := idleTick
-		if b.lookAll(ctx, group, idle) {
-			wait = tick
-		}
-		timer.Reset(wait)
+		timer.Reset(b.lookAll(ctx, group, idle))
 		select {
 		case <-ctx.Done():
 			return
@@ -105,10 +101,11 @@ func (b *Bind) Wake() {
 }
 
 // lookAll looks at the peers in use, and at idle ones if idle is set. It
-// reports whether there are any in use.
-func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) (any bool) {
-	now := b.now()
+// returns the time until the next look.
+func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) time.Duration {
+	now, wait := b.now(), idleTick
 	for _, p := range b.peers.Load().byID {
+		p.weigh(now)
 		used := p.inUse(now)
 		if used || p.awake.Load() || idle {
 			p.awake.Store(used)
@@ -116,15 +113,15 @@ func (b *Bind) lookAll(ctx context.Context, group *errgroup.Group, idle bool) (a
 			b.tendRelay(ctx, group, p, used)
 		}
 		if used {
-			any = true
 			for _, k := range *p.pairs.Load() {
 				if again := k.handshake.due(now, p.rtt()); again != nil {
 					b.resend(p, again)
 				}
 			}
+			wait = min(wait, b.next(p))
 		}
 	}
-	return any
+	return wait
 }
 
 // unstick sends handshake messages that had to wait for a path.
@@ -150,10 +147,13 @@ func (b *Bind) resend(p *Peer, m []byte) {
 // look has the selector of p decide, sends the pings that it wants, and makes
 // its route the peer's.
 func (b *Bind) look(p *Peer) {
-	now := time.Now()
+	now, at := time.Now(), b.now()
 	s := b.socket.Load()
 	p.mu.Lock()
-	pings := p.selector.Tick(now, p.inUse(b.now()), s != nil && (*s).Offload())
+	if owed := time.Duration(p.owed.Load()); owed > 0 && at-owed > owes+p.selector.RTT() {
+		p.selector.Suspect(now, now.Add(owed-at))
+	}
+	pings := p.selector.Tick(now, p.use(at), s != nil && (*s).Offload())
 	r := p.selector.Route(now)
 	next := route{direct: r.Direct, relay: !r.Direct.IsValid() || r.Doubt}
 	before := p.route.Load()

@@ -26,6 +26,8 @@ type candidate struct {
 	step    int           // in burst
 	missed  int           // pings since the last answer
 	first   time.Time     // of those
+	owed    time.Time     // what went out then waits for an answer; zero: nothing
+	full    time.Time     // of the last full ping
 
 	trial     trial
 	retryFull time.Time // of a narrow path
@@ -33,18 +35,26 @@ type candidate struct {
 
 func (c *candidate) age(now time.Time) time.Duration { return now.Sub(c.heard) }
 
+// silence returns for how long c owes an answer.
+func (c *candidate) silence(now time.Time) time.Duration {
+	if c.missed == 0 && !c.heard.IsZero() {
+		return 0
+	}
+	return min(c.age(now), now.Sub(c.first)+heartbeat)
+}
+
 // again starts the burst of pings.
 func (c *candidate) again(now time.Time) { c.step, c.next = 0, now }
 
 // reset forgets all answers.
 func (c *candidate) reset(now time.Time) {
 	c.state, c.missed, c.trial = unknown, 0, trial{}
-	c.heard = time.Time{}
+	c.heard, c.owed = time.Time{}, time.Time{}
 	c.again(now)
 }
 
 func (c *candidate) answer(now time.Time, rtt time.Duration) {
-	c.missed, c.heard = 0, now
+	c.missed, c.heard, c.owed = 0, now, time.Time{}
 	if c.rtt == 0 {
 		c.rtt, c.base = rtt, rtt
 	}

@@ -5,8 +5,9 @@
 // A candidate is an address at which the peer may be. It becomes reachable when
 // a small ping is answered, and proven when one as large as the largest packet
 // is: a path with a black hole for large packets is of no use. The best proven
-// candidate is the current path. While the peer is active, the current path is
-// pinged often: silence first means doubt, and then loss of the path.
+// candidate is the current path. A path that carries much is pinged often, one
+// that carries little when it owes an answer ([Selector.Suspect]): silence first
+// means doubt, and then loss of the path.
 package path
 
 import (
@@ -16,18 +17,23 @@ import (
 )
 
 const (
-	heartbeat = 400 * time.Millisecond // between pings of the current path in use
+	heartbeat = 400 * time.Millisecond // between pings of the current path when busy or suspect
+	quietly   = 10 * time.Second       // the same when it carries little
 	keepAlive = 25 * time.Second       // the same of a path not in use: NATs forget after 30 s
 	idleSlack = 4 * time.Second        // of the end that hears pings instead of sending them
+	fresh     = 2 * time.Second        // an answer so old proves that a quiet path works
 	doubtful  = 1100 * time.Millisecond
 	lost      = 2500 * time.Millisecond
 	settle    = 250 * time.Millisecond // grace for a first answer before a relay is asked
 
 	retryLost    = 2 * time.Second  // of all candidates, in use but without a path
+	retryQuiet   = 10 * time.Second // the same, after searchTime and when little is sent
+	searchTime   = 30 * time.Second
 	retryBetter  = 30 * time.Second // of all others, in use
 	retryIdle    = 60 * time.Second
-	retryPending = 2 * time.Second // of an idle path that did not answer
-	expire       = 5 * time.Second // of a ping without answer
+	fullEvery    = 30 * time.Second // of a quiet path: a black hole may have opened
+	retryPending = 2 * time.Second  // of an idle path that did not answer
+	expire       = 5 * time.Second  // of a ping without answer
 
 	missedLost = 3 // pings without answer before a path is lost
 
@@ -40,6 +46,15 @@ const (
 
 // burst is when candidates are pinged after something new was learnt.
 var burst = [...]time.Duration{0, 200 * time.Millisecond, time.Second}
+
+// A Use is how much there is to carry between us and a peer.
+type Use uint8
+
+const (
+	Idle  Use = iota // nothing
+	Quiet            // now and then a packet
+	Busy
+)
 
 // A Source is who says that a candidate is one.
 type Source uint8
@@ -70,8 +85,10 @@ type Selector struct {
 	candidates []*candidate
 	current    *candidate
 	pings      map[uint64]sent
-	active     bool
-	since      time.Time // of active
+	use        Use
+	since      time.Time // of being in use
+	search     time.Time // began, for a path
+	stale      bool      // nothing was asked since the peer was idle
 	offload    bool      // trains are possible
 	broken     bool      // trains do not arrive
 }
@@ -157,7 +174,7 @@ func (s *Selector) Candidates() []netip.AddrPort {
 // or a sleep, and has all pinged. The current path stays, in doubt.
 func (s *Selector) Restart(now time.Time) {
 	clear(s.pings)
-	s.since = now
+	s.since, s.search, s.stale = now, now, true
 	for _, c := range s.candidates {
 		c.reset(now)
 	}
@@ -173,10 +190,24 @@ func (s *Selector) Prod(now time.Time) {
 }
 
 // Heard notes a ping of the peer from an address. One of the two keeps an idle
-// path alive, so the other need not.
+// path alive, so the other need not. On a quiet one the peer may have a reason
+// to ask, so we ask, too.
 func (s *Selector) Heard(now time.Time, from netip.AddrPort) {
-	if c := s.current; c != nil && c.addr == from && !s.active && c.missed == 0 {
+	c := s.current
+	switch {
+	case c == nil || c.addr != from || c.missed > 0:
+	case s.use == Idle:
 		c.next = now.Add(keepAlive + idleSlack)
+	case s.use == Quiet && c.age(now) > fresh:
+		c.next = now
+	}
+}
+
+// Suspect says that what went out at that time by the current path was not
+// answered, by packets of any kind: a ping is to find out why.
+func (s *Selector) Suspect(now, since time.Time) {
+	if c := s.current; c != nil && c.missed == 0 && s.use != Idle && since.After(c.heard) {
+		c.owed, c.next = since, now
 	}
 }
 
@@ -192,13 +223,21 @@ func (s *Selector) Route(now time.Time) Route {
 	if s.current == nil {
 		return Route{}
 	}
-	return Route{Direct: s.current.addr, Doubt: s.current.age(now) > doubtful+s.current.rtt}
+	return Route{Direct: s.current.addr, Doubt: s.doubts(s.current, now)}
+}
+
+// doubts reports whether the current path is silent where it should not be.
+func (s *Selector) doubts(c *candidate, now time.Time) bool {
+	if s.use == Idle || s.stale {
+		return c.age(now) > doubtful+c.rtt
+	}
+	return c.silence(now) > doubtful+c.rtt
 }
 
 // WantsRelay reports whether packets wait for another way than UDP.
 func (s *Selector) WantsRelay(now time.Time) bool {
 	r := s.Route(now)
-	return s.active && (!r.Direct.IsValid() || r.Doubt) &&
+	return s.use != Idle && (!r.Direct.IsValid() || r.Doubt) &&
 		(now.Sub(s.since) > settle || len(s.candidates) == 0)
 }
 
@@ -213,18 +252,18 @@ func (s *Selector) RTT() time.Duration {
 // OffloadBroken reports that trains do not arrive where single datagrams do.
 func (s *Selector) OffloadBroken() bool { return s.broken }
 
-// Tick returns the pings that are due. active is whether the peer is in use,
+// Tick returns the pings that are due. use is how much the peer is spoken with,
 // offload whether several datagrams may be sent as a train.
-func (s *Selector) Tick(now time.Time, active, offload bool) []Ping {
+func (s *Selector) Tick(now time.Time, use Use, offload bool) []Ping {
 	s.offload = offload
-	if active && !s.active {
-		s.since = now
-		if s.current != nil {
-			s.current.next = now
-		}
+	if use > s.use {
+		s.Ask(now)
 		s.Prod(now)
+		if s.use == Idle {
+			s.since, s.search, s.stale = now, now, true
+		}
 	}
-	s.active = active
+	s.use = use
 	s.expire(now)
 	s.leave(now)
 	s.choose(now)
@@ -235,6 +274,26 @@ func (s *Selector) Tick(now time.Time, active, offload bool) []Ping {
 		}
 	}
 	return due
+}
+
+// Next returns when Tick may have something to do, if nothing comes before.
+func (s *Selector) Next(now time.Time) time.Time {
+	c := s.current
+	searches, asks := c == nil && now.Sub(s.search) < searchTime, c != nil && (s.stale || c.missed > 0)
+	if s.use == Busy || s.use == Quiet && (searches || asks) {
+		return now
+	}
+	next := now.Add(time.Hour)
+	for _, c := range s.candidates {
+		at := c.next
+		if c.trial.running() {
+			at = c.trial.until
+		}
+		if at.Before(next) {
+			next = at
+		}
+	}
+	return next
 }
 
 func (s *Selector) expire(now time.Time) {
@@ -252,13 +311,13 @@ func (s *Selector) leave(now time.Time) {
 		return
 	}
 	silent := min(c.age(now), now.Sub(c.first))
-	if s.active {
+	if s.use != Idle {
 		silent = min(silent, now.Sub(s.since))
 	}
 	if silent <= lost+c.rtt {
 		return
 	}
-	s.current = nil
+	s.current, s.search = nil, now
 	c.reset(now)
 	s.Prod(now)
 }
@@ -267,7 +326,7 @@ func (s *Selector) leave(now time.Time) {
 func (s *Selector) choose(now time.Time) {
 	for _, c := range s.candidates {
 		if c.state == proven && c != s.current && c.age(now) < lost && s.prefers(c, now) {
-			s.current = c
+			s.current, s.stale = c, false
 			c.next = now
 		}
 	}
@@ -279,7 +338,7 @@ func (s *Selector) prefers(c *candidate, now time.Time) bool {
 	if o == nil {
 		return true
 	}
-	silent := s.active && o.age(now) > doubtful+o.rtt && c.age(now) < doubtful
+	silent := s.use != Idle && s.doubts(o, now) && c.age(now) < doubtful
 	return silent || c.better(o)
 }
 
@@ -297,32 +356,41 @@ func (s *Selector) due(c *candidate, now time.Time) (Ping, bool) {
 	if now.Before(c.next) {
 		return Ping{}, false
 	}
-	c.next = now.Add(s.interval(c))
-	return s.ping(c, now, c == s.current && s.active, 1), true
+	c.next = now.Add(s.interval(c, now))
+	full := c == s.current && (s.use == Busy || s.use == Quiet && (c.missed > 0 || s.stale || !c.owed.IsZero() || now.Sub(c.full) >= fullEvery))
+	return s.ping(c, now, full, 1), true
 }
 
 // interval returns the time until the next ping of c, and counts on bursts.
-func (s *Selector) interval(c *candidate) time.Duration {
+func (s *Selector) interval(c *candidate, now time.Time) time.Duration {
 	if c == s.current {
-		switch {
-		case s.active:
-			return heartbeat
-		case c.missed > 0:
-			return retryPending
-		}
-		return keepAlive
+		return s.patience(c)
 	}
 	if c.step+1 < len(burst) {
 		c.step++
 		return burst[c.step] - burst[c.step-1]
 	}
 	switch {
-	case !s.active:
+	case s.use == Idle:
 		return retryIdle
-	case s.current == nil:
-		return retryLost
+	case s.current != nil:
+		return retryBetter
+	case s.use == Quiet && now.Sub(s.search) > searchTime:
+		return retryQuiet
 	}
-	return retryBetter
+	return retryLost
+}
+
+// patience returns the time until the next ping of the current path, if the one
+// that goes out now is answered; else the next comes sooner.
+func (s *Selector) patience(c *candidate) time.Duration {
+	switch {
+	case s.use != Idle:
+		return heartbeat
+	case c.missed > 0:
+		return retryPending
+	}
+	return keepAlive
 }
 
 func (s *Selector) ping(c *candidate, now time.Time, full bool, count int) Ping {
@@ -332,8 +400,14 @@ func (s *Selector) ping(c *candidate, now time.Time, full bool, count int) Ping 
 		p.IDs = append(p.IDs, id)
 		s.pings[id] = sent{to: c, at: now, full: full, train: count > 1}
 	}
+	if full {
+		c.full = now
+	}
 	if c.missed == 0 {
 		c.first = now
+		if late := c.owed.Add(heartbeat); !c.owed.IsZero() && late.Before(now) {
+			c.first = late
+		}
 	}
 	c.missed++
 	return p
@@ -348,6 +422,12 @@ func (s *Selector) Pong(now time.Time, id uint64) bool {
 	delete(s.pings, id)
 	c := p.to
 	c.answer(now, now.Sub(p.at))
+	if c == s.current {
+		s.stale = false
+		if s.use == Quiet {
+			c.next = p.at.Add(quietly)
+		}
+	}
 	switch {
 	case p.train:
 		c.trial.arrived++

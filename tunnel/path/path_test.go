@@ -12,13 +12,14 @@ type world struct {
 	t       *testing.T
 	s       *Selector
 	now     time.Time
-	active  bool
+	use     Use
 	offload bool
 	rtt     map[string]time.Duration // answers by address; none: no answer
 	narrow  map[string]bool          // full pings are not answered
 	trains  bool                     // trains arrive
 	due     []answer
 	sent    int
+	full    int // of those
 }
 
 type answer struct {
@@ -28,7 +29,7 @@ type answer struct {
 
 func newWorld(t *testing.T) *world {
 	id := uint64(0)
-	w := &world{t: t, now: time.Unix(1e9, 0), active: true, offload: true, trains: true,
+	w := &world{t: t, now: time.Unix(1e9, 0), use: Busy, offload: true, trains: true,
 		rtt: map[string]time.Duration{}, narrow: map[string]bool{}}
 	w.s = New(func() uint64 { id++; return id })
 	return w
@@ -45,7 +46,7 @@ func (w *world) run(d time.Duration) {
 			return true
 		})
 		if w.now.UnixMilli()%100 == 0 {
-			for _, p := range w.s.Tick(w.now, w.active, w.offload) {
+			for _, p := range w.s.Tick(w.now, w.use, w.offload) {
 				w.ping(p)
 			}
 		}
@@ -54,6 +55,9 @@ func (w *world) run(d time.Duration) {
 
 func (w *world) ping(p Ping) {
 	w.sent += len(p.IDs)
+	if p.Full {
+		w.full += len(p.IDs)
+	}
 	rtt, ok := w.rtt[p.To.String()]
 	if !ok || p.Full && w.narrow[p.To.String()] || len(p.IDs) > 1 && !w.trains {
 		return
@@ -192,13 +196,13 @@ func TestIdlePathCostsLittleAndIsKept(t *testing.T) {
 	w.candidates(Configured, here)
 	w.rtt[here] = 10 * time.Millisecond
 	w.run(5 * time.Second)
-	w.active, w.sent = false, 0
+	w.use, w.sent = Idle, 0
 	w.run(10 * time.Minute)
 	w.want(here, true) // true: the first packet asks again
 	if most := int(10*time.Minute/keepAlive) + 2; w.sent > most || w.sent < most/2 {
 		t.Errorf("%d pings in ten minutes, want about %d", w.sent, most)
 	}
-	w.active = true
+	w.use = Busy
 	w.run(200 * time.Millisecond)
 	w.want(here, false)
 }
@@ -208,7 +212,7 @@ func TestTheEndThatHearsPingsSendsNone(t *testing.T) {
 	w.candidates(Configured, here)
 	w.rtt[here] = 10 * time.Millisecond
 	w.run(5 * time.Second)
-	w.active, w.sent = false, 0
+	w.use, w.sent = Idle, 0
 	w.run(time.Second)
 	w.sent = 0
 	for range 20 {
@@ -225,7 +229,7 @@ func TestIdlePathThatDiesIsLeft(t *testing.T) {
 	w.candidates(Configured, here)
 	w.rtt[here] = 10 * time.Millisecond
 	w.run(5 * time.Second)
-	w.active = false
+	w.use = Idle
 	delete(w.rtt, here)
 	w.run(2 * time.Minute)
 	w.want("", false)
@@ -288,4 +292,121 @@ func TestRelayIsNotAskedBeforeUDPHadAChance(t *testing.T) {
 	if !w.s.WantsRelay(w.now) {
 		t.Error("no relay is asked for")
 	}
+}
+
+func TestQuietPathCostsLittle(t *testing.T) {
+	w := newWorld(t)
+	w.candidates(Configured, here)
+	w.rtt[here] = 10 * time.Millisecond
+	w.run(5 * time.Second)
+	w.use, w.sent, w.full = Quiet, 0, 0
+	looks := 0
+	for range 600 {
+		w.run(time.Second)
+		w.want(here, false)
+		if !w.s.Next(w.now).After(w.now) {
+			looks++
+		}
+	}
+	if most := int(10*time.Minute/quietly) + 2; w.sent > most || w.sent < most/2 {
+		t.Errorf("%d pings in ten minutes, want about %d", w.sent, most)
+	}
+	if most := int(10*time.Minute/fullEvery) + 2; w.full > most || w.full < most/2 {
+		t.Errorf("%d full pings in ten minutes, want about %d", w.full, most)
+	}
+	if looks > 100 {
+		t.Errorf("there was something to do in %d of 600 seconds, want one in ten", looks)
+	}
+}
+
+// A path that carries little is left as soon as one that carries much, if what
+// goes out is not answered.
+func TestQuietPathThatOwesAnAnswer(t *testing.T) {
+	w := newWorld(t)
+	w.candidates(Configured, here)
+	w.rtt[here] = 10 * time.Millisecond
+	w.run(5 * time.Second)
+	w.use = Quiet
+	w.run(5 * time.Second)
+
+	w.s.Suspect(w.now, w.now.Add(-time.Second)) // the answer was only late
+	w.run(500 * time.Millisecond)
+	w.want(here, false)
+	if next := w.s.Next(w.now).Sub(w.now); next < quietly/2 {
+		t.Errorf("after an answer the next ping is in %v, want about %v", next, quietly)
+	}
+
+	delete(w.rtt, here)
+	sent := w.now
+	w.run(time.Second)
+	w.s.Suspect(w.now, sent)
+	w.run(sent.Add(1600 * time.Millisecond).Sub(w.now))
+	w.want(here, true)
+	if !w.s.WantsRelay(w.now) {
+		t.Error("no relay is asked for")
+	}
+	w.run(sent.Add(3200 * time.Millisecond).Sub(w.now))
+	w.want("", false)
+	w.rtt[here] = 10 * time.Millisecond
+	w.run(2500 * time.Millisecond)
+	w.want(here, false)
+}
+
+// Without any sign a quiet path that died is left all the same, and so is one
+// where only large packets are lost.
+func TestQuietPathThatDies(t *testing.T) {
+	for _, large := range []bool{false, true} {
+		w := newWorld(t)
+		w.candidates(Configured, here)
+		w.rtt[here] = 10 * time.Millisecond
+		w.run(5 * time.Second)
+		w.use = Quiet
+		w.run(5 * time.Second)
+		if w.narrow[here] = large; !large {
+			delete(w.rtt, here)
+		}
+		w.run(fullEvery + quietly + 5*time.Second)
+		w.want("", false)
+	}
+}
+
+// Where packets arrive in one direction only, the end that knows asks, and the
+// other asks back.
+func TestQuietPathIsAskedBack(t *testing.T) {
+	w := newWorld(t)
+	w.candidates(Configured, here)
+	w.rtt[here] = 10 * time.Millisecond
+	w.run(5 * time.Second)
+	w.use = Quiet
+	w.run(5 * time.Second)
+	w.sent = 0
+	for range 10 {
+		w.s.Heard(w.now, netip.MustParseAddrPort(here))
+		w.run(100 * time.Millisecond)
+	}
+	if w.sent != 1 {
+		t.Errorf("%d pings back, want 1", w.sent)
+	}
+	delete(w.rtt, here)
+	w.run(3 * time.Second)
+	w.s.Heard(w.now, netip.MustParseAddrPort(here))
+	w.run(1600 * time.Millisecond)
+	w.want(here, true)
+}
+
+// Who is alone with little to say does not call out for ever at full speed.
+func TestQuietSearchSlowsDown(t *testing.T) {
+	w := newWorld(t)
+	w.candidates(Configured, here)
+	w.use = Quiet
+	w.run(2 * searchTime)
+	w.sent = 0
+	w.run(10 * time.Minute)
+	if most := int(10*time.Minute/retryQuiet) + 1; w.sent > most {
+		t.Errorf("%d pings in ten minutes, want %d", w.sent, most)
+	}
+	w.use = Busy
+	w.rtt[here] = 10 * time.Millisecond
+	w.run(retryLost + time.Second)
+	w.want(here, false)
 }

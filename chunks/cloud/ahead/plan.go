@@ -30,9 +30,11 @@ const (
 	// pay for a pack.
 	firstWindow = 16 << 20
 
-	// planBytes bounds what a plan holds: what is being read, and as much that
-	// arrives. roomBytes bounds all plans of a store.
-	planBytes = 2 * fullWindow
+	// planBytes bounds what a plan holds: what is being read, and windows that
+	// arrive at the same time, since one transfer seldom fills a line. roomBytes
+	// bounds all plans of a store; one plan leaves something to the others.
+	windows   = 2
+	planBytes = (1 + windows) * fullWindow
 	roomBytes = 4 * fullWindow
 
 	// nearby is how far from the expected chunk a request may be and still
@@ -214,7 +216,7 @@ func (p *Plan) worth() bool {
 
 // more reads ahead as far as the window goes.
 func (p *Plan) more() {
-	for p.worth() && p.ahead < p.window && p.frontier < p.x.Len() && p.next >= p.pause {
+	for p.worth() && p.ahead < windows*p.window && p.frontier < p.x.Len() && p.next >= p.pause {
 		if p.held[p.x.Digest(p.frontier)] == nil && !p.early[p.frontier] && !p.fetch(p.frontier, false) {
 			return
 		}

@@ -23,9 +23,12 @@ type packed struct {
 	places  map[chunks.Digest]Want
 	blobs   map[chunks.Digest]chunks.Blob
 	fetches int
-	read    int   // chunks that came by fetches
+	read    int // chunks that came by fetches
+	now     int // fetches that are under way
+	peak    int
 	most    int64 // bytes of one request
 	singles int
+	chunk   time.Duration // that a chunk takes on the line
 	broken  map[chunks.Digest]bool
 	near    map[chunks.Digest]bool
 }
@@ -59,6 +62,9 @@ func (s *packed) Fetch(ctx context.Context, wants []Want, fn func(Want, chunks.D
 		return ctx.Err()
 	}
 	s.mu.Lock()
+	s.now++
+	s.peak = max(s.peak, s.now)
+	defer func() { s.mu.Lock(); s.now--; s.mu.Unlock() }()
 	s.fetches++
 	s.read += len(wants)
 	last := wants[len(wants)-1]
@@ -71,6 +77,7 @@ func (s *packed) Fetch(ctx context.Context, wants []Want, fn func(Want, chunks.D
 		s.mu.Lock()
 		b, broken := s.blobs[w.Digest], s.broken[w.Digest]
 		s.mu.Unlock()
+		time.Sleep(s.chunk)
 		if broken {
 			if err := fn(w, w.Digest, nil, errBroken); err != nil {
 				return err
@@ -303,6 +310,33 @@ func TestACanceledGetDoesNotWait(t *testing.T) {
 		p.Close()
 		if p.room.taken != 0 {
 			t.Errorf("%d bytes are still taken", p.room.taken)
+		}
+	})
+}
+
+// Several transfers fill the line for who reads in order, and others that come
+// late have their share of the room.
+func TestSeveralAreUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var room Room
+		var g errgroup.Group
+		begin := func() *packed {
+			s, x := scattered(t, 1500, 5)
+			s.chunk = 5 * time.Millisecond
+			g.Go(func() error { restore(t, s, x, &room, 8); return nil })
+			return s
+		}
+		first := begin()
+		time.Sleep(time.Second)
+		if first.peak < 3 {
+			t.Errorf("%d transfers at most at the same time, want 3", first.peak)
+		}
+		late := []*packed{begin(), begin()}
+		_ = g.Wait()
+		for i, s := range late {
+			if s.singles > 150 {
+				t.Errorf("of 1500 chunks of late plan %d, %d were read by themselves", i, s.singles)
+			}
 		}
 	})
 }

@@ -74,6 +74,7 @@ type Bucket struct {
 	cfg    Config
 	client *s3.Client
 	host   string
+	plain  bool // without TLS
 }
 
 // New returns the bucket that cfg describes. It sends nothing.
@@ -86,7 +87,7 @@ func New(cfg Config) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Bucket{cfg: cfg, host: base.Host}
+	b := &Bucket{cfg: cfg, host: base.Host, plain: base.Scheme == "http"}
 	acc := cfg.Account
 	b.client = s3.New(s3.Options{
 		Region:      cfg.Region,

@@ -5,7 +5,10 @@ import (
 	"context"
 	"crypto/md5"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -13,8 +16,11 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 // writeMark is the metadata that tells our own write from somebody else's
@@ -46,6 +52,7 @@ type PutOption struct {
 	New     bool   // only if there is no such object
 	IfMatch string // only if the object has this ETag
 	Class   string // storage class
+	CRC32C  uint32 // of the body, if it is known: then the body need not be summed first; 0: it is not
 }
 
 // Put writes an object with one request and returns when the store has
@@ -54,29 +61,32 @@ type PutOption struct {
 // somebody else's.
 func (b *Bucket) Put(ctx context.Context, key string, body Body, opt PutOption) (Info, error) {
 	mark := rand.Text()
-	in, err := b.putInput(key, body, opt, mark)
+	in := b.putInput(key, body, opt, mark)
+	payload, err := b.sums(in, body, opt)
 	if err != nil {
 		return Info{}, &Error{Op: "put", Key: key, Place: b.String(), Err: err}
 	}
 	conditional := opt.New || opt.IfMatch != ""
 	info := Info{Key: key, Size: body.Size()}
-	var ours bool
+	broken := false // the attempt before ended without an answer: what has become of it is not known
 	err = b.try(ctx, "put", key, func(ctx context.Context, w *watch) error {
+		if broken && conditional {
+			if done, err := b.settled(ctx, &info, opt, mark); done || err != nil {
+				return err
+			}
+		}
 		w.armed(true)
 		in.Body = &upload{r: io.NewSectionReader(body, 0, body.Size()), w: w, acc: b.cfg.Account, ctx: ctx, left: body.Size()}
-		out, err := b.client.PutObject(ctx, in)
+		out, err := b.client.PutObject(ctx, in, signed(payload))
 		if err == nil {
 			info.ETag = aws.ToString(out.ETag)
 			return checkSum(in, out)
 		}
-		if v := b.judge(ctx, err); conditional && errors.Is(v.err, ErrExists) {
-			got, mine, herr := b.head(ctx, key, mark)
-			if ours = herr == nil && mine && got.Size == body.Size(); ours {
-				info.ETag = got.ETag
-				return nil
-			}
-			if herr != nil && !errors.Is(b.judge(ctx, herr).err, ErrNotFound) {
-				return herr
+		v := b.judge(ctx, err)
+		broken = unanswered(err)
+		if conditional && errors.Is(v.err, ErrExists) {
+			if done, serr := b.settled(ctx, &info, PutOption{}, mark); done || serr != nil {
+				return serr
 			}
 		}
 		return err
@@ -91,8 +101,36 @@ func (b *Bucket) Put(ctx context.Context, key string, body Body, opt PutOption) 
 	return info, err
 }
 
+// settled tells whether a write has come to its end though the answer to it was
+// lost, or was that somebody came first: it is there and ours, or it cannot be
+// written any more, which is an error. Some stores break the connection of a large
+// body that they refuse, so the body is not sent again to find out.
+func (b *Bucket) settled(ctx context.Context, info *Info, opt PutOption, mark string) (done bool, err error) {
+	got, mine, err := b.head(ctx, info.Key, mark)
+	switch {
+	case err != nil && errors.Is(b.judge(ctx, err).err, ErrNotFound):
+		return false, nil // the condition decides
+	case err != nil:
+		return false, err
+	case mine && got.Size == info.Size:
+		info.ETag = got.ETag
+		return true, nil
+	case opt.New:
+		return false, ErrExists
+	case opt.IfMatch != "" && got.ETag != opt.IfMatch:
+		return false, ErrExists
+	}
+	return false, nil
+}
+
+// unanswered reports whether a request ended without an answer.
+func unanswered(err error) bool {
+	var resp *smithyhttp.ResponseError
+	return !errors.As(err, &resp) || resp.HTTPStatusCode() == 0
+}
+
 // putInput sets the headers. Sums are plain headers, computed by us.
-func (b *Bucket) putInput(key string, body Body, opt PutOption, mark string) (*s3.PutObjectInput, error) {
+func (b *Bucket) putInput(key string, body Body, opt PutOption, mark string) *s3.PutObjectInput {
 	in := &s3.PutObjectInput{
 		Bucket: b.name(), Key: b.key(key), ContentLength: aws.Int64(body.Size()),
 		ContentType: aws.String("application/octet-stream"),
@@ -107,20 +145,56 @@ func (b *Bucket) putInput(key string, body Body, opt PutOption, mark string) (*s
 	if opt.Class != "" {
 		in.StorageClass = types.StorageClass(opt.Class)
 	}
-	crc, sum := crc32.New(castagnoli), md5.New()
-	dst := io.Writer(crc)
+	return in
+}
+
+// sums sets the sums of a body, for which it is read once at most: not at all
+// where the store compares a CRC that is known, and TLS keeps the request.
+func (b *Bucket) sums(in *s3.PutObjectInput, body Body, opt PutOption) (payload string, err error) {
+	crc, sum, sha := crc32.New(castagnoli), md5.New(), sha256.New()
+	var dst []io.Writer
 	if !b.cfg.Can.CRC32C {
-		dst = sum
+		dst = append(dst, sum)
+	} else if opt.CRC32C == 0 {
+		dst = append(dst, crc)
 	}
-	if _, err := io.Copy(dst, io.NewSectionReader(body, 0, body.Size())); err != nil {
-		return nil, err
+	if b.plain {
+		dst = append(dst, sha)
 	}
-	if b.cfg.Can.CRC32C {
-		in.ChecksumCRC32C = aws.String(base64.StdEncoding.EncodeToString(crc.Sum(nil)))
-	} else {
+	if len(dst) > 0 {
+		buf := make([]byte, min(body.Size(), 1<<20)+1)
+		if _, err := io.CopyBuffer(io.MultiWriter(dst...), struct{ io.Reader }{io.NewSectionReader(body, 0, body.Size())}, buf); err != nil {
+			return "", err
+		}
+	}
+	if !b.cfg.Can.CRC32C {
 		in.ContentMD5 = aws.String(base64.StdEncoding.EncodeToString(sum.Sum(nil)))
+	} else {
+		text := crc.Sum(nil)
+		if opt.CRC32C != 0 {
+			text = binary.BigEndian.AppendUint32(nil, opt.CRC32C)
+		}
+		in.ChecksumCRC32C = aws.String(base64.StdEncoding.EncodeToString(text))
 	}
-	return in, nil
+	if b.plain {
+		payload = hex.EncodeToString(sha.Sum(nil))
+	}
+	return payload, nil
+}
+
+// signed tells the SDK the sum of a body, which it would read all of to sign a
+// request that goes without TLS.
+func signed(payload string) func(*s3.Options) {
+	return func(o *s3.Options) {
+		if payload == "" {
+			return
+		}
+		o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+			return stack.Build.Add(middleware.BuildMiddlewareFunc("holdfastPayload", func(ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler) (middleware.BuildOutput, middleware.Metadata, error) {
+				return next.HandleBuild(v4.SetPayloadHash(ctx, payload), in)
+			}), middleware.After)
+		})
+	}
 }
 
 // checkSum compares what the store says that it stored with what was sent.

@@ -2,6 +2,7 @@ package cloudtest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"maps"
 	"net"
@@ -77,7 +78,7 @@ func NewProxy(target string) (p *Proxy, stop func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p = &Proxy{quit: make(chan struct{}), target: u, counts: map[string]int{}, client: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}
+	p = &Proxy{quit: make(chan struct{}), target: u, counts: map[string]int{}, client: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true, DialContext: dialWide}}
 	srv := httptest.NewServer(p)
 	p.URL = srv.URL
 	return p, func() { close(p.quit); srv.CloseClientConnections(); srv.Close(); p.client.CloseIdleConnections() }, nil
@@ -250,7 +251,33 @@ func (p *Proxy) answer(w http.ResponseWriter, r *http.Request, resp *http.Respon
 		reset(w)
 		return
 	}
-	_, _ = io.Copy(w, body)
+	_, _ = wideCopy(w, body)
+}
+
+// wide is how much the proxy moves at a time, so that it costs little beside what
+// it stands between.
+const wide = 512 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, wide); return &b }}
+
+func wideCopy(w io.Writer, r io.Reader) (int64, error) {
+	b := buffers.Get().(*[]byte)
+	defer buffers.Put(b)
+	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, *b)
+}
+
+// A wideConn sends bodies in large pieces.
+type wideConn struct{ net.Conn }
+
+// ReadFrom implements io.ReaderFrom.
+func (c wideConn) ReadFrom(r io.Reader) (int64, error) { return wideCopy(c.Conn, r) }
+
+func dialWide(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	return wideConn{c}, nil
 }
 
 type flipper struct {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"time"
 
@@ -54,6 +55,8 @@ type Pack struct {
 	Created time.Time
 	Sealed  bool
 	Rows    []Row
+
+	Sum uint32 // CRC-32C of the object, if the pack has just been written; else 0
 }
 
 // FrameSize is the length of the frame of a blob.
@@ -72,10 +75,34 @@ type PackWriter struct {
 	store format.ID
 	aead  cipher.AEAD // nil: not sealed
 	key   *seal.Key
+	sum   Summer
 	end   int64
-	rows  []format.Row
+	rows  []format.Row // if it is not sealed
 	buf   []byte
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// A Summer sums what is written to a file from its beginning on, what is passed
+// over as zeros.
+type Summer struct {
+	end int64
+	sum uint32
+}
+
+var zeros [format.Align]byte
+
+// Write adds what was written at off, behind all that was before.
+func (s *Summer) Write(b []byte, off int64) {
+	for s.end < off {
+		n := min(off-s.end, int64(len(zeros)))
+		s.sum, s.end = crc32.Update(s.sum, castagnoli, zeros[:n]), s.end+n
+	}
+	s.sum, s.end = crc32.Update(s.sum, castagnoli, b), s.end+int64(len(b))
+}
+
+// Sum is the CRC-32C of all.
+func (s *Summer) Sum() uint32 { return s.sum }
 
 // NewPackWriter begins a pack of a store in an empty file. With a key it is
 // sealed. An ID is used once: a second pack under it would repeat nonces.
@@ -97,8 +124,13 @@ func NewPackWriter(f disk.File, store format.ID, epoch uint64, key *seal.Key) (*
 		le.PutUint64(head[48:], uint64(w.pack.Created.Unix()))
 	}
 	w.end = int64(len(head))
-	_, err := f.WriteAt(head, 0)
-	return w, err
+	return w, w.write(head, 0)
+}
+
+func (w *PackWriter) write(b []byte, off int64) error {
+	_, err := w.f.WriteAt(b, off)
+	w.sum.Write(b, off)
+	return err
 }
 
 // ID returns the pack's ID.
@@ -144,34 +176,38 @@ func (w *PackWriter) Add(d chunks.Digest, b chunks.Blob) error {
 		frame = w.aead.Seal(w.buf[:0], frameNonce(off), w.buf, nil)
 		w.buf = frame
 	}
-	if _, err := w.f.WriteAt(frame, off); err != nil {
+	if err := w.write(frame, off); err != nil {
 		return chunks.NoSpace(err)
 	}
-	w.rows = append(w.rows, format.Row{
-		Digest: d, Content: format.ContentSum(b), Sum: e.Sum, Off: off, Stored: e.Stored, Plain: e.Plain, Ordinal: e.Ordinal,
-	})
+	if w.aead == nil {
+		w.rows = append(w.rows, format.Row{
+			Digest: d, Content: format.ContentSum(b), Sum: e.Sum, Off: off, Stored: e.Stored, Plain: e.Plain, Ordinal: e.Ordinal,
+		})
+	}
 	w.pack.Rows = append(w.pack.Rows, Row{d, off, e.Stored, kind})
 	w.end = off + int64(len(frame))
 	return nil
 }
 
-// Close writes the footer, makes the file durable, and returns what is in it.
+// Close writes the footer and returns what is in the pack. It does not make the
+// file durable: its sum tells whether it is.
 func (w *PackWriter) Close() (Pack, error) {
-	var err error
+	var tail []byte
+	var at int64
 	if w.aead == nil {
-		w.pack.Size, err = format.WriteTail(w.f, w.pack.ID, w.rows, w.end)
+		tail, at = format.Tail(w.pack.ID, w.rows, w.end)
 	} else {
-		at := format.AlignUp(w.end, format.SmallAlign)
+		at = format.AlignUp(w.end, format.SmallAlign)
 		footer := w.aead.Seal(nil, footerNonce(), encodeRows(nil, w.pack.Rows), nil)
-		tail := make([]byte, sealedTrailer)
-		le.PutUint64(tail, uint64(at))
-		le.PutUint32(tail[8:], uint32(len(w.pack.Rows)))
-		le.PutUint64(tail[16:], xxhash.Sum64(footer))
-		copy(tail[24:], sealedEnd[:])
-		_, err = w.f.WriteAt(append(footer, tail...), at)
-		w.pack.Size = at + int64(len(footer)+len(tail))
-		err = errors.Join(err, w.f.Sync())
+		end := make([]byte, sealedTrailer)
+		le.PutUint64(end, uint64(at))
+		le.PutUint32(end[8:], uint32(len(w.pack.Rows)))
+		le.PutUint64(end[16:], xxhash.Sum64(footer))
+		copy(end[24:], sealedEnd[:])
+		tail = append(footer, end...)
 	}
+	err := w.write(tail, at)
+	w.pack.Size, w.pack.Sum = at+int64(len(tail)), w.sum.Sum()
 	return w.pack, chunks.NoSpace(err)
 }
 

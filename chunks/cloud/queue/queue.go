@@ -4,6 +4,7 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,9 +35,13 @@ func (q *Queue) path(name string) string { return path.Join(q.Dir, name) }
 
 // The queue of uploads is the directory of the queue. Of a pack on its way there is
 //
-//	<id>.pack and <id>.rows   the pack is whole and must be uploaded
+//	<id>.pack and <id>.rows   the pack must be uploaded
 //	<id>.done                 its rows; the bucket has it, but no root names it
 //	<id>.pack alone           a crash came while it was written
+//
+// Nothing waits for the disk before the bucket has a pack: its chunks are on the
+// disk elsewhere. What a power cut has left of one does not match the sum that is
+// noted with the rows, goes, and is built anew under another name.
 //
 // A pack is always sent again under the same name, which is safe because the
 // bytes are the same and the first to arrive stays.
@@ -44,6 +49,12 @@ const (
 	packExt = ".pack"
 	Ready   = ".rows" // to be uploaded
 	Done    = ".done" // the bucket has it
+)
+
+// sumMagic and the CRC-32C of the pack follow the rows.
+const (
+	sumMagic = "HFQSUM01"
+	sumSize  = len(sumMagic) + 4
 )
 
 // Waiting returns the packs that wait, by their state.
@@ -67,8 +78,9 @@ func (q *Queue) Waiting() (waiting map[format.ID]string, err error) {
 
 func (q *Queue) name(id format.ID, ext string) string { return q.path(id.String() + ext) }
 
-// Clean removes what a crash left half written: also rows without their pack,
-// whose chunks are still on the disk and are packed anew.
+// Clean removes what a crash left half written: also rows without their pack, and
+// a pack that does not match its sum. Their chunks are still on the disk and are
+// packed anew.
 func (q *Queue) Clean() error {
 	waiting, err := q.Waiting()
 	if err != nil {
@@ -78,7 +90,7 @@ func (q *Queue) Clean() error {
 	if err != nil {
 		return err
 	}
-	packed := map[string]bool{}
+	packed, wholes := map[string]bool{}, map[format.ID]bool{}
 	for _, f := range files {
 		packed[f.Name()] = true
 	}
@@ -86,7 +98,16 @@ func (q *Queue) Clean() error {
 		var id format.ID
 		stem, _, _ := strings.Cut(f.Name(), ".")
 		if id.UnmarshalText([]byte(stem)) == nil && waiting[id] == Ready && packed[stem+packExt] && !disk.IsTemp(f.Name()) {
-			continue
+			whole, seen := wholes[id]
+			if !seen {
+				if whole, err = q.whole(id); err != nil {
+					return err
+				}
+				wholes[id] = whole
+			}
+			if whole {
+				continue
+			}
 		}
 		if strings.HasSuffix(f.Name(), Done) {
 			continue
@@ -105,16 +126,48 @@ func (q *Queue) remove(name string) error {
 	return nil
 }
 
+// whole tells whether a pack on the disk is what was written.
+func (q *Queue) whole(id format.ID) (bool, error) {
+	p, err := q.Rows(id, Ready)
+	if err != nil {
+		return false, nil
+	}
+	f, err := q.FS.OpenFile(q.name(id, packExt), os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil || size != p.Size || p.Sum == 0 { // 0: by a version that synced it
+		return size == p.Size, err
+	}
+	var sum layout.Summer
+	buf := make([]byte, 1<<20)
+	for off := int64(0); off < size; {
+		n, err := f.ReadAt(buf[:min(size-off, int64(len(buf)))], off)
+		sum.Write(buf[:n], off)
+		if off += int64(n); err != nil && off < size {
+			return false, err
+		}
+	}
+	return sum.Sum() == p.Sum, nil
+}
+
 // Rows reads the rows of a pack that waits.
 func (q *Queue) Rows(id format.ID, ext string) (layout.Pack, error) {
 	b, err := disk.ReadFile(q.FS, q.name(id, ext), maxRows)
 	if err != nil {
 		return layout.Pack{}, err
 	}
+	var sum uint32
+	if at := len(b) - sumSize; at >= 0 && string(b[at:at+len(sumMagic)]) == sumMagic {
+		b, sum = b[:at], binary.LittleEndian.Uint32(b[at+len(sumMagic):])
+	}
 	packs, err := layout.DecodeIndex(b)
 	if err != nil || len(packs) != 1 || packs[0].ID != id {
 		return layout.Pack{}, errors.Join(fmt.Errorf("%s: it is not the rows of a pack", q.name(id, ext)), err)
 	}
+	packs[0].Sum = sum
 	return packs[0], nil
 }
 
@@ -130,7 +183,11 @@ func (q *Queue) Send(ctx context.Context, id format.ID) error {
 	if err != nil {
 		return err
 	}
-	opt := bucket.PutOption{New: q.Bucket.Can().CreateOnce, Class: q.Bucket.StorageClass()}
+	p, err := q.Rows(id, Ready)
+	if err != nil {
+		return err
+	}
+	opt := bucket.PutOption{New: q.Bucket.Can().CreateOnce, Class: q.Bucket.StorageClass(), CRC32C: p.Sum}
 	_, err = q.Bucket.Put(ctx, layout.PackKey(id), sized{f, size}, opt)
 	if errors.Is(err, bucket.ErrExists) {
 		err = q.sentBefore(ctx, id, size)
@@ -138,10 +195,22 @@ func (q *Queue) Send(ctx context.Context, id format.ID) error {
 	if err != nil {
 		return err
 	}
+	return errors.Join(q.done(id), q.remove(q.name(id, packExt)))
+}
+
+// done notes for good that the bucket has a pack.
+func (q *Queue) done(id format.ID) error {
+	f, err := q.FS.OpenFile(q.name(id, Ready), os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
 	if err := q.FS.Rename(q.name(id, Ready), q.name(id, Done)); err != nil {
 		return err
 	}
-	return errors.Join(q.FS.SyncDir(q.Dir), q.remove(q.name(id, packExt)))
+	return q.FS.SyncDir(q.Dir)
 }
 
 // sentBefore accepts what an earlier process of ours sent before it crashed. A
@@ -187,16 +256,23 @@ func (q *Queue) Create() (disk.File, error) {
 // Drop removes what Create began.
 func (q *Queue) Drop() error { return q.remove(q.path("new" + packExt)) }
 
-// Push puts the pack that Create began into the queue; it is whole and durable.
-// The rows come last, and with them the pack is in the queue.
+// Push puts the pack that Create began into the queue. The rows come last, and
+// with them the pack is in the queue.
 func (q *Queue) Push(p layout.Pack) error {
 	if err := q.FS.Rename(q.path("new"+packExt), q.name(p.ID, packExt)); err != nil {
 		return err
 	}
-	if err := q.FS.SyncDir(q.Dir); err != nil { // else a power cut may leave rows without a pack
+	b := append(layout.EncodeIndex([]layout.Pack{p}), sumMagic...)
+	b = binary.LittleEndian.AppendUint32(b, p.Sum)
+	f, err := q.FS.OpenFile(q.path("new"+Ready), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
 		return err
 	}
-	return disk.WriteFileAtomic(q.FS, q.name(p.ID, Ready), layout.EncodeIndex([]layout.Pack{p}), 0o640)
+	_, err = f.WriteAt(b, 0)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return q.FS.Rename(q.path("new"+Ready), q.name(p.ID, Ready))
 }
 
 // Finish takes a pack out of the queue that a root names.

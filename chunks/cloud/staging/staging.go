@@ -170,6 +170,7 @@ func (b *Builder) Whole(ctx context.Context, dir string, is pack.Info) (err erro
 // the kind.
 func copyChecked(ctx context.Context, to disk.File, from io.ReaderAt, p *layout.Pack) error {
 	at, buf := int64(0), []byte(nil)
+	var sum layout.Summer
 	open := layout.NewOpener(nil)
 	move := func(end int64) error { // from where the last frame ended
 		if int64(cap(buf)) < end-at {
@@ -179,6 +180,7 @@ func copyChecked(ctx context.Context, to disk.File, from io.ReaderAt, p *layout.
 		if _, err := from.ReadAt(buf, at); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		sum.Write(buf, at)
 		_, err := to.WriteAt(buf, at)
 		return chunks.NoSpace(err)
 	}
@@ -210,5 +212,6 @@ func copyChecked(ctx context.Context, to disk.File, from io.ReaderAt, p *layout.
 			return err
 		}
 	}
-	return to.Sync()
+	p.Sum = sum.Sum()
+	return nil
 }

@@ -222,10 +222,16 @@ func ReadFooter(f io.ReaderAt, id ID, size int64) ([]Row, trailer, error) {
 	return rows, t, err
 }
 
+// Tail returns the footer and the trailer of a pack whose entries end at end, and
+// where they go. It sorts rows.
+func Tail(id ID, rows []Row, end int64) (tail []byte, at int64) {
+	return encodeTail(id, rows, end), AlignUp(end, Align)
+}
+
 // WriteTail writes footer and trailer behind the entries, which end at end,
 // makes them durable and returns the length of the file.
 func WriteTail(f disk.File, id ID, rows []Row, end int64) (int64, error) {
-	tail, at := encodeTail(id, rows, end), AlignUp(end, Align)
+	tail, at := Tail(id, rows, end)
 	if _, err := f.WriteAt(tail, at); err != nil {
 		return 0, err
 	}

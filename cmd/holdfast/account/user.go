@@ -51,7 +51,7 @@ func NewUser(o *cli.Options) *cobra.Command {
 		{Use: "list-tokens USERID", Short: "list the API tokens of a user", Method: get, Path: userPath + "/token", Args: []string{"userid"},
 			Show: []string{"tokenid", "enable", "expire", "comment"}},
 		{Use: "generate-token USERID TOKEN", Short: "make an API token and print its secret, this once", Method: post, Path: tokenPath, Args: []string{"userid", "token-name"},
-			Flags: common[:tokenFlags], Show: []string{"tokenid", "value"},
+			Flags: common[:tokenFlags], Show: []string{"tokenid", "value", "note"},
 			Long: "A new token may do nothing, and never more than its user: give both a role with\n`holdfast acl update`."},
 		{Use: "delete-token USERID TOKEN", Short: "remove an API token", Method: del, Path: tokenPath, Args: []string{"userid", "token-name"}, Done: "token {userid}!{token-name} is removed"},
 		{Use: "permissions AUTHID", Short: "print what a user or token may do, and where", Method: get, Path: "/access/permissions", Args: []string{"auth-id"},

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/member"
 	"github.com/holdfast-mesh/holdfast/node"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
@@ -25,7 +27,18 @@ import (
 
 // New returns the verbs about the node itself.
 func New(o *cli.Options, version string) *cobra.Command {
-	return cli.Group("node", "make and run the node of this machine", newInit(o), newJoin(o, version), newRun(o, version), member.NewBlock(o))
+	return cli.Group("node", "make and run the node of this machine", newInit(o), newJoin(o, version), newRun(o, version), member.NewBlock(o), newRotate(o))
+}
+
+func newRotate(o *cli.Options) *cobra.Command {
+	return daemon.Verb{
+		Use: "rotate-keys", Short: "change the key that this node has in the tunnel to the others", Method: http.MethodPost, Path: "/holdfast/keys",
+		Long: `All members learn the new key first, so no connection is cut; it is in use after some
+seconds, or ten minutes if a member cannot be told. Who is away learns it when it is
+back. The daemon does the same every thirty days. Nothing else changes: a node is known
+by another key.`,
+		Done: "the key of the tunnel is being changed; `holdfast member show` shows those of a member",
+	}.Command(o)
 }
 
 // made is what `node init` prints.

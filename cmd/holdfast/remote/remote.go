@@ -3,12 +3,7 @@
 package remote
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,7 +25,7 @@ var flags = []daemon.Flag{
 func New(o *cli.Options) *cobra.Command {
 	const all, one, name = "/config/remote", "/config/remote/{name}", "name"
 	create := daemon.Verb{
-		Use: "create NAME", Short: "name a server, and who reads there", Method: http.MethodPost, Path: all, Args: []string{name}, Flags: required("host", "auth-id"),
+		Use: "create NAME", Short: "name a server, and who reads there", Method: http.MethodPost, Path: all, Args: []string{name}, Flags: daemon.Require(flags, "host", "auth-id"),
 		Done:    "remote {name} is made; see what it has with: holdfast remote scan {name}",
 		Example: "  HOLDFAST_REMOTE_PASSWORD=… holdfast remote create office --host pbs.example.org --auth-id 'sync@pbs!copy' --fingerprint 64:d3:…",
 	}
@@ -44,42 +39,11 @@ func New(o *cli.Options) *cobra.Command {
 	return cli.Group("remote", "servers outside the cluster that this node reads from",
 		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: all, Show: []string{name, "host", "port", "auth-id", "fingerprint", "comment"}}.Command(o),
 		daemon.Verb{Use: "show NAME", Short: "print one", Method: http.MethodGet, Path: one, Args: []string{name}}.Command(o),
-		withPassword(o, create, true), withPassword(o, update, false),
+		password(true).Command(o, create), password(false).Command(o, update),
 		daemon.Verb{Use: "remove NAME", Short: "forget one, and its password", Method: http.MethodDelete, Path: one, Args: []string{name}, Flags: update.Flags[1:2], Done: "remote {name} is removed"}.Command(o),
 		daemon.Verb{Use: "scan NAME", Short: "list the datastores there", Method: http.MethodGet, Path: one + "/scan", Args: []string{name}, Show: []string{"store", "comment", "maintenance"}}.Command(o))
 }
 
-func required(names ...string) []daemon.Flag {
-	out := make([]daemon.Flag, len(flags))
-	for i, f := range flags {
-		out[i] = f
-		for _, n := range names {
-			out[i].Required = out[i].Required || n == f.Name
-		}
-	}
-	return out
-}
-
-// withPassword adds the ways to give a password that no list of processes shows.
-func withPassword(o *cli.Options, v daemon.Verb, need bool) *cobra.Command {
-	var file string
-	v.Before = func(_ *cobra.Command, params url.Values) error {
-		switch {
-		case params.Get("password") != "":
-		case file != "":
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return fmt.Errorf("read the password: %w", err)
-			}
-			params.Set("password", strings.TrimSpace(string(text)))
-		case o.Getenv("HOLDFAST_REMOTE_PASSWORD") != "":
-			params.Set("password", o.Getenv("HOLDFAST_REMOTE_PASSWORD"))
-		case need:
-			return cli.Usage(errors.New("the password is missing: --password-file, or HOLDFAST_REMOTE_PASSWORD"))
-		}
-		return nil
-	}
-	cmd := v.Command(o)
-	cmd.Flags().StringVar(&file, "password-file", "", "file with the password, or with the token's secret")
-	return cmd
+func password(need bool) daemon.Secret {
+	return daemon.Secret{Param: "password", What: "password", File: "password-file", Usage: "file with the password, or with the token's secret", Env: "HOLDFAST_REMOTE_PASSWORD", Need: need}
 }

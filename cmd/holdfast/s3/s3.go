@@ -3,12 +3,7 @@
 package s3
 
 import (
-	"errors"
-	"fmt"
 	"net/http"
-	"net/url"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +34,7 @@ func New(o *cli.Options) *cobra.Command {
 	show := []string{"endpoint", "region", "access-key", "path-style", "put-rate-limit", "rate-in", "rate-out"}
 	create := daemon.Verb{
 		Use: "create ID", Short: "say how an S3 store is reached", Method: http.MethodPost, Path: "/config/s3", Args: []string{name},
-		Flags: required(flags, "endpoint", "access-key"), Done: "S3 endpoint {id} is made; try a bucket with: holdfast s3 endpoint check {id} BUCKET",
+		Flags: daemon.Require(flags, "endpoint", "access-key"), Done: "S3 endpoint {id} is made; try a bucket with: holdfast s3 endpoint check {id} BUCKET",
 		Example: "  HOLDFAST_S3_SECRET=… holdfast s3 endpoint create wasabi --endpoint s3.eu-central-1.wasabisys.com --region eu-central-1 --access-key AKIA…",
 	}
 	update := daemon.Verb{
@@ -52,7 +47,7 @@ func New(o *cli.Options) *cobra.Command {
 	cmd := cli.Group("endpoint", "S3 stores that the node can reach",
 		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: "/config/s3", Show: append([]string{name}, show...)}.Command(o),
 		daemon.Verb{Use: "show ID", Short: "print one", Method: http.MethodGet, Path: one, Args: []string{name}}.Command(o),
-		withSecret(o, create, true), withSecret(o, update, false),
+		secret(true).Command(o, create), secret(false).Command(o, update),
 		daemon.Verb{Use: "remove ID", Short: "forget one, and its secret", Method: http.MethodDelete, Path: one, Args: []string{name},
 			Flags: update.Flags[1:2], Done: "S3 endpoint {id} is removed"}.Command(o),
 		newCheck(o), newCost(o),
@@ -62,37 +57,6 @@ func New(o *cli.Options) *cobra.Command {
 	return cli.Group("s3", "stores with the S3 protocol", cmd)
 }
 
-func required(list []daemon.Flag, names ...string) []daemon.Flag {
-	out := make([]daemon.Flag, len(list))
-	for i, f := range list {
-		out[i] = f
-		for _, n := range names {
-			out[i].Required = out[i].Required || n == f.Name
-		}
-	}
-	return out
-}
-
-// withSecret adds the ways to give a secret that no list of processes shows.
-func withSecret(o *cli.Options, v daemon.Verb, need bool) *cobra.Command {
-	var file string
-	v.Before = func(_ *cobra.Command, params url.Values) error {
-		switch {
-		case params.Get("secret-key") != "":
-		case file != "":
-			text, err := os.ReadFile(file)
-			if err != nil {
-				return fmt.Errorf("read the secret key: %w", err)
-			}
-			params.Set("secret-key", strings.TrimSpace(string(text)))
-		case o.Getenv("HOLDFAST_S3_SECRET") != "":
-			params.Set("secret-key", o.Getenv("HOLDFAST_S3_SECRET"))
-		case need:
-			return cli.Usage(errors.New("the secret key is missing: --secret-key-file, or HOLDFAST_S3_SECRET"))
-		}
-		return nil
-	}
-	cmd := v.Command(o)
-	cmd.Flags().StringVar(&file, "secret-key-file", "", "file with the secret key")
-	return cmd
+func secret(need bool) daemon.Secret {
+	return daemon.Secret{Param: "secret-key", What: "secret key", File: "secret-key-file", Usage: "file with the secret key", Env: "HOLDFAST_S3_SECRET", Need: need}
 }

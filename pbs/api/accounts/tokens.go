@@ -2,6 +2,7 @@ package accounts
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -56,9 +57,22 @@ func (a *api) token(_ context.Context, c *rest.Call) (any, error) {
 	return a.withUsersDigest(shownToken(t)), nil
 }
 
-// secret is what whoever made a token is told once.
-func secret(id access.AuthID, value string) map[string]string {
-	return map[string]string{"tokenid": string(id), "value": value}
+// secret is what whoever made a token is told once: also of one that is a draft
+// until there is a quorum, since nobody can tell the secret later.
+func secret(id access.AuthID, name, value string, err error) (any, error) {
+	told := map[string]any{name: value}
+	if name == "value" {
+		told["tokenid"] = string(id)
+	}
+	var kept interface{ Draft() uint64 }
+	if errors.As(err, &kept) {
+		told["draft"], told["note"] = kept.Draft(), err.Error()
+		return told, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return told, nil
 }
 
 func (a *api) addToken(ctx context.Context, c *rest.Call) (any, error) {
@@ -76,10 +90,7 @@ func (a *api) addToken(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, upgrade.Errorf(http.StatusBadRequest, "%s is the account of a node: it says what that node may read, and nobody logs in with it; make a user in the realm pbs", t.ID.User())
 	}
 	v, err := a.AddToken(ctx, t, digest)
-	if err != nil {
-		return nil, err
-	}
-	return secret(t.ID, v), nil
+	return secret(t.ID, "value", v, err)
 }
 
 func (a *api) changeToken(ctx context.Context, c *rest.Call) (any, error) {
@@ -105,10 +116,7 @@ func (a *api) changeToken(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	v, err := a.RegenerateToken(ctx, id, "")
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"secret": v}, nil
+	return secret(id, "secret", v, err)
 }
 
 func (a *api) removeToken(ctx context.Context, c *rest.Call) (any, error) {

@@ -59,7 +59,7 @@ func (a *api) datastore(_ context.Context, c *rest.Call) (any, error) {
 }
 
 // addDatastore begins to make a datastore.
-func (a *api) addDatastore(_ context.Context, c *rest.Call) (any, error) {
+func (a *api) addDatastore(ctx context.Context, c *rest.Call) (any, error) {
 	create := stores.Create{Reuse: c.Bool("reuse-datastore")}
 	create.Name = storeName(c)
 	create.Path = upgrade.Parsed(c.Params, "path", absolute)
@@ -80,7 +80,7 @@ func (a *api) addDatastore(_ context.Context, c *rest.Call) (any, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	u, err := a.Stores.StartCreate(string(c.Who), create)
+	u, err := a.Stores.StartCreate(ctx, string(c.Who), create)
 	return u, err
 }
 
@@ -261,7 +261,7 @@ func (a *api) changeDatastore(ctx context.Context, c *rest.Call) (any, error) {
 }
 
 // removeDatastore begins to remove a datastore, without its data.
-func (a *api) removeDatastore(_ context.Context, c *rest.Call) (any, error) {
+func (a *api) removeDatastore(ctx context.Context, c *rest.Call) (any, error) {
 	r := stores.Remove{Name: storeName(c), KeepJobs: c.Bool("keep-job-configs"), Destroy: c.Bool("destroy-data")}
 	digest := digestParam(c.Params)
 	if err := c.Err(); err != nil {
@@ -273,7 +273,7 @@ func (a *api) removeDatastore(_ context.Context, c *rest.Call) (any, error) {
 	if err := settings.CheckDigest(a.Stores.Describe(), digest); err != nil {
 		return nil, err
 	}
-	u, err := a.Stores.StartRemove(string(c.Who), r)
+	u, err := a.Stores.StartRemove(ctx, string(c.Who), r)
 	return u, err
 }
 

@@ -1,0 +1,48 @@
+package ledger
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Fork returns a ledger that begins with the state of now and goes its own way:
+// to see what commands would do that cannot be given yet.
+func (l *Ledger) Fork() *Ledger {
+	f := New(nil)
+	f.now.Store(&era{l.now.Load().db.Snapshot(), make(chan struct{})})
+	return f
+}
+
+// ReadChange reads a command of the kind [KindChange].
+func ReadChange(b []byte) (Command, Change, error) {
+	p, err := prepare(b)
+	if err != nil {
+		return Command{}, Change{}, err
+	}
+	c, is := p.body.(*Change)
+	if !is {
+		return Command{}, Change{}, fmt.Errorf("a command of the kind %d changes no rows", p.command.Kind)
+	}
+	return p.command, *c, nil
+}
+
+// Subject says which rows a change is about, but for marks.
+func (c Change) Subject() string {
+	var rows Change
+	for _, o := range c.Ops {
+		if !o.Mark() {
+			rows.Ops = append(rows.Ops, o)
+		}
+	}
+	return strings.ReplaceAll(rows.subject(), "\x00", " ")
+}
+
+// Mark tells whether an op writes the row that every change of accounts, or of
+// the settings of a node, writes, and which says nothing else.
+func (o Op) Mark() bool {
+	if o.Table != Settings.number {
+		return false
+	}
+	node, is := strings.CutPrefix(o.Key, "node/")
+	return o.Key == generationKey || is && !strings.Contains(node, "/")
+}

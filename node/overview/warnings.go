@@ -1,0 +1,66 @@
+package overview
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/jobs"
+)
+
+const (
+	silent = time.Minute    // before it is worth a warning that a node was not heard of
+	late   = 48 * time.Hour // by which a copy may be behind without one
+	full   = 20             // the share of a disk that should be free is 1/full
+)
+
+// Warnings are what somebody should look at among members and groups.
+func Warnings(all []Member, groups []Group, now time.Time) []Warning {
+	list := []Warning{}
+	add := func(node, hint, format string, args ...any) {
+		list = append(list, Warning{"warning", node, fmt.Sprintf(format, args...), hint})
+	}
+	for _, m := range all {
+		switch {
+		case m.Path == "local" && !m.Ready:
+			add(m.Name, "", "it is not ready: %s", m.Why)
+		case m.Path == "none" && m.State == ledger.Active && m.LastHeard.Unix() <= 0:
+			add(m.Name, "does it run, and is its mesh port open?", "nothing was heard of it since this node runs")
+		case m.Path == "none" && m.State == ledger.Active && now.Sub(m.LastHeard) > silent:
+			add(m.Name, "what it holds is as it was then", "it is not reached since %s", m.LastHeard.Format(time.DateTime))
+		case m.Health == "apart" || m.Health == "slow":
+			add(m.Name, "", "it is %s: %s", m.Health, m.Text)
+		}
+		for _, s := range m.Stores {
+			if s.Error != "" {
+				add(m.Name, "", "datastore %s: %s", s.Store, s.Error)
+			} else if s.Total > 0 && s.Avail < s.Total/full {
+				add(m.Name, "prune, collect garbage, or use a larger disk", "datastore %s is nearly full", s.Store)
+			}
+			if s.Damaged > 0 {
+				add(m.Name, "holdfast datastore heal "+s.Store+" there: other sites may have them", "datastore %s has %d damaged chunks", s.Store, s.Damaged)
+			}
+		}
+		if m.Damaged > 0 {
+			add(m.Name, "see `holdfast snapshot list` there", "%d snapshots are damaged", m.Damaged)
+		}
+		for _, r := range m.Failed {
+			add(m.Name, "see `holdfast task log "+r.UPID+"` there", "the last %s failed: %s", workOf(r), r.Text)
+		}
+	}
+	for _, g := range groups {
+		for _, p := range g.Places {
+			if p.Behind > 0 && time.Duration(p.Lag)*time.Second > late {
+				add(p.Node, "", "%s in datastore %s is %d snapshots behind %s, by %d days", p.Group, p.Store, p.Behind, g.Home, p.Lag/86400)
+			}
+		}
+	}
+	return list
+}
+
+func workOf(r Run) string {
+	if u, err := jobs.ParseUPID(r.UPID); err == nil {
+		return u.Type + " of " + u.ID
+	}
+	return r.Type + " of " + r.ID
+}
