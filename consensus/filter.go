@@ -7,38 +7,22 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast-mesh/holdfast/consensus/ballot"
 	"github.com/holdfast-mesh/holdfast/consensus/early"
 )
 
 // A filter looks at every message before raft does. The gate knows whose
 // connection it is; the filter knows what is said on it.
 type filter struct {
-	*early.Transport
+	*ballot.Transport
 	roster Roster
 	log    *slog.Logger
 	out    chan raft.RPC
 	term   func() uint64 // of this node; 0: it has none yet
-	votes  func(term uint64) error
 }
 
 func newFilter(inner *raft.NetworkTransport, cfg Config) *filter {
-	return &filter{Transport: early.New(inner), roster: cfg.Roster, log: cfg.Log, out: make(chan raft.RPC), term: func() uint64 { return 0 }, votes: cfg.Votes}
-}
-
-// RequestVote asks for a vote, if this node may.
-func (f *filter) RequestVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
-	if err := f.votes(args.Term); err != nil {
-		return err
-	}
-	return f.Transport.RequestVote(id, to, args, resp)
-}
-
-// RequestPreVote asks whether there would be a vote, if this node may have it.
-func (f *filter) RequestPreVote(id raft.ServerID, to raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
-	if err := f.votes(args.Term); err != nil {
-		return err
-	}
-	return f.Transport.RequestPreVote(id, to, args, resp)
+	return &filter{Transport: &ballot.Transport{Transport: early.New(inner), May: cfg.Votes}, roster: cfg.Roster, log: cfg.Log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
 }
 
 // Consumer is where raft gets its messages from.
@@ -96,9 +80,9 @@ func (f *filter) check(rpc raft.RPC) error {
 	case *raft.AppendEntriesRequest:
 		term = m.Term
 	case *raft.RequestVoteRequest:
-		term, mayNot = m.Term, f.votes(m.Term)
+		term, mayNot = m.Term, f.May(m.Term)
 	case *raft.RequestPreVoteRequest:
-		term, mayNot = m.Term, f.votes(m.Term)
+		term, mayNot = m.Term, f.May(m.Term)
 	case *raft.InstallSnapshotRequest:
 		term = m.Term
 	case *raft.TimeoutNowRequest:
