@@ -35,6 +35,7 @@ type Writer struct {
 
 	mu    sync.Mutex
 	files map[string]written // what was put
+	blobs sync.Mutex         // held while one is written
 }
 
 // written is a file of a snapshot in the making.
@@ -245,19 +246,25 @@ func (w *Writer) put(archive string, data []byte, f written) error {
 	if roots.IsIndex(archive) != f.root || archive == manifestName {
 		return fmt.Errorf("write %s: a file of that name has another kind", archive)
 	}
+	if !f.root { // it replaces what it follows, so that what files says is there
+		w.blobs.Lock()
+		defer w.blobs.Unlock()
+	}
 	w.mu.Lock()
-	_, twice := w.files[archive]
-	if !twice {
+	old, twice := w.files[archive]
+	if !twice || !f.root {
 		w.files[archive] = f
 	}
 	w.mu.Unlock()
-	if twice {
+	if twice && f.root {
 		return fmt.Errorf("write %s: the snapshot has it already", archive)
 	}
 	err := w.write(archive, data)
 	if err != nil {
 		w.mu.Lock()
-		delete(w.files, archive) // so that Finish knows, and it may be put again
+		if delete(w.files, archive); twice { // so that Finish knows, and it may be put again
+			w.files[archive] = old
+		}
 		w.mu.Unlock()
 		return fmt.Errorf("write %s of %s: %w", archive, name(w.ns, w.snap), chunks.NoSpace(err))
 	}

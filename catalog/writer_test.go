@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -206,7 +207,6 @@ func TestPutRefuses(t *testing.T) {
 	before := mem.Names()
 	for what, err := range map[string]error{
 		"an index that is there":           w.PutIndex("a.didx", x),
-		"a blob that is there":             w.PutBlob("a.blob", b),
 		"an index called a blob":           w.PutIndex("b.blob", x),
 		"a blob called an index":           w.PutBlob("b.fidx", b),
 		"a manifest":                       w.PutBlob(manifestName, b),
@@ -224,6 +224,25 @@ func TestPutRefuses(t *testing.T) {
 		t.Errorf("files are %q, were %q", after, before)
 	}
 	must(t, w.Abort())
+}
+
+// Clients may send a blob again: the last one counts (PBS protocol notes §3.4).
+func TestABlobReplacesAnother(t *testing.T) {
+	d, _, _ := newStore(t)
+	s := snap("vm/100", 1)
+	w, err := d.Begin(t.Context(), "", s, alice)
+	must(t, err)
+	first, last := chunktest.Encode([]byte("first"), chunks.EncodeOptions{}).Blob, chunktest.Encode([]byte("last"), chunks.EncodeOptions{}).Blob
+	must(t, errors.Join(w.PutBlob("a.blob", first), w.PutBlob("a.blob", last)))
+	m := manifest.New(s)
+	must(t, m.Add(manifest.File{Name: "a.blob", Size: uint64(len(last)), Csum: sha256.Sum256(last), CryptMode: manifest.None}))
+	must(t, w.Finish(t.Context(), m))
+	r, err := d.OpenSnapshot(t.Context(), "", s)
+	must(t, err)
+	defer r.Close()
+	if got, err := r.Blob("a.blob"); err != nil || !bytes.Equal(got, last) {
+		t.Errorf("the blob is %q, %v, want the last one", got, err)
+	}
 }
 
 // A file that could not be written may be put again, and does not count until

@@ -89,8 +89,12 @@ var ErrLocked = errors.New("locked by another process")
 // Space is the size of a file system. Inodes are 0 where it has no limit.
 type Space struct {
 	TotalBytes, FreeBytes   int64 // free to this user, without the reserve
+	ReservedBytes           int64 // free, but not to this user
 	TotalInodes, FreeInodes int64
 }
+
+// Used returns how many bytes files take.
+func (s Space) Used() int64 { return s.TotalBytes - s.FreeBytes - s.ReservedBytes }
 
 // A Puncher can give the space of a part of a file back: [off, off+n) reads
 // as zeros afterwards, the length stays.

@@ -188,7 +188,7 @@ func (OS) Space(name string) (Space, error) {
 		unit = uint64(st.Bsize)
 	}
 	return Space{
-		TotalBytes: clip(st.Blocks, unit), FreeBytes: clip(st.Bavail, unit),
+		TotalBytes: clip(st.Blocks, unit), FreeBytes: clip(st.Bavail, unit), ReservedBytes: clip(max(st.Bfree, st.Bavail)-st.Bavail, unit),
 		TotalInodes: clip(st.Files, 1), FreeInodes: clip(st.Ffree, 1),
 	}, nil
 }

@@ -75,6 +75,62 @@ func TestRealStoreLosesNothing(t *testing.T) {
 	}
 }
 
+// What a backup that was given up has left in a pack that is still being written
+// goes with the next collection, whether the process goes on or starts anew.
+func TestWhatWasGivenUpIsCollected(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("after a start %v", again), func(t *testing.T) {
+			ctx, mem := t.Context(), disktest.NewMem()
+			if _, err := identity.Init(mem, "store", identity.MinPackBytes); err != nil {
+				t.Fatal(err)
+			}
+			open := func() (*pack.Store, *Collector) {
+				store, err := pack.Open(ctx, pack.Config{FS: mem, Dir: "store", Reserve: 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := New(Config{Store: store, Roots: &memRoots{}, FS: mem, Dir: "store/gc"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return store, c
+			}
+			store, c := open()
+			s, err := c.Open("backup", "vm/100")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var sent int64
+			for i := range 5 {
+				x := largeChunk(i)
+				if _, err := s.Put(ctx, x.Digest, x.Blob); err != nil {
+					t.Fatal(err)
+				}
+				sent += int64(len(x.Blob))
+			}
+			s.Abort()
+			if again {
+				if err := store.Close(); err != nil {
+					t.Fatal(err)
+				}
+				store, c = open()
+			}
+			defer store.Close()
+			r, err := c.Run(ctx, Options{})
+			if err != nil || r.RemovedChunks != 5 || r.RemovedBytes < sent {
+				t.Errorf("removed %d chunks, %d bytes of %d, %v", r.RemovedChunks, r.RemovedBytes, sent, err)
+			}
+			if packs := store.Packs(); len(packs) > 0 {
+				t.Errorf("packs are left: %+v", packs)
+			}
+			x := largeChunk(1)
+			if known, err := store.Put(ctx, x.Digest, x.Blob); known || err != nil {
+				t.Errorf("put again: %v, %v", known, err)
+			}
+		})
+	}
+}
+
 // live starts the machine, checks what is there, works, and cuts the power.
 func (m *machine) live() error {
 	ctx := context.Background()

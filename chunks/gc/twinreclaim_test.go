@@ -21,13 +21,12 @@ func (t *twin) Reclaim(_ context.Context, n uint32, m pack.Method, switchover fu
 		t.mu.Unlock()
 		return pack.Reclaimed{}, t.faults.reclaim
 	}
-	open := !p.sealed
 	p.sealed = true
 	switch m {
 	case pack.Drop:
 		defer t.mu.Unlock()
-		if open && slices.ContainsFunc(p.entries, func(e twinEntry) bool { return e.live() }) {
-			return pack.Reclaimed{}, nil // it was given something after the plan was made
+		if slices.ContainsFunc(p.entries, func(e twinEntry) bool { return e.live() }) {
+			return pack.Reclaimed{}, nil // it was open, and was given something after the plan was made
 		}
 		return t.drop(p)
 	case pack.Punch:

@@ -284,7 +284,7 @@ func (a *api) status(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer["total"], answer["used"], answer["avail"] = space.TotalBytes, space.TotalBytes-space.FreeBytes, space.FreeBytes
+	answer["total"], answer["used"], answer["avail"] = space.TotalBytes, space.Used(), space.FreeBytes
 	if !verbose {
 		return answer, nil
 	}

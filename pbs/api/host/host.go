@@ -8,6 +8,8 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -118,7 +120,20 @@ func (a *api) identity(context.Context, *rest.Call) (any, error) {
 func (a *api) time(context.Context, *rest.Call) (any, error) {
 	now := time.Now()
 	_, offset := now.Zone()
-	return map[string]any{"time": now.Unix(), "localtime": now.Unix() + int64(offset), "timezone": now.Location().String()}, nil
+	return map[string]any{"time": now.Unix(), "localtime": now.Unix() + int64(offset), "timezone": zone(now)}, nil
+}
+
+// zone is the name of the machine's time zone: what TZ says, or where
+// /etc/localtime leads, as the tzdata package has it.
+func zone(now time.Time) string {
+	if name := now.Location().String(); name != "Local" {
+		return name
+	}
+	target, _ := os.Readlink("/etc/localtime")
+	if _, name, ok := strings.Cut(target, "zoneinfo/"); ok {
+		return name
+	}
+	return "UTC"
 }
 
 // subscription says that none is needed, in the way that monitors understand.

@@ -18,7 +18,7 @@ type space struct {
 }
 
 func shownSpace(s disk.Space) space {
-	return space{s.TotalBytes, s.TotalBytes - s.FreeBytes, s.FreeBytes}
+	return space{s.TotalBytes, s.Used(), s.FreeBytes}
 }
 
 // status is how the machine is (§7.10).
@@ -64,12 +64,12 @@ func Sample(m *history.Machine, s Stores, root string) func(context.Context) map
 			swapTotal: float64(l.Swap.Total), swapUsed: float64(l.Swap.Used),
 		}
 		if sp, err := (disk.OS{}).Space(root); err == nil { // else there is a gap in the graph
-			f[rootTotal], f[rootUsed] = float64(sp.TotalBytes), float64(sp.TotalBytes-sp.FreeBytes)
+			f[rootTotal], f[rootUsed] = float64(sp.TotalBytes), float64(sp.Used())
 		}
 		for _, name := range s.Names() {
 			if sp, err := s.Room(name); err == nil && sp.TotalBytes > 0 {
 				f[storePrefix+name+totalSuffix] = float64(sp.TotalBytes)
-				f[storePrefix+name+used] = float64(sp.TotalBytes - sp.FreeBytes)
+				f[storePrefix+name+used] = float64(sp.Used())
 			}
 		}
 		return f

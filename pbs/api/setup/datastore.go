@@ -179,6 +179,19 @@ func change(p *upgrade.Params, d *stores.Described) {
 	if m := d.NotificationMode; m != "" && m != "legacy-sendmail" && m != "notification-system" {
 		p.Fail("notification-mode", "value '%s' is not defined in the enumeration.", m)
 	}
+	for part := range strings.SplitSeq(d.Tuning, ",") {
+		name, value, _ := strings.Cut(part, "=")
+		if words := tuning[name]; words != nil && !slices.Contains(words, value) {
+			p.Fail("tuning", "property '%s': value '%s' is not defined in the enumeration.", name, value)
+		}
+	}
+}
+
+// tuning are the properties of a datastore's tuning that are words (§7.3). What
+// they say is kept, and not needed here.
+var tuning = map[string][]string{
+	"chunk-order": {"none", "inode"},
+	"sync-level":  {"none", "file", "filesystem"},
 }
 
 // kept are properties that are kept for clients as they come.

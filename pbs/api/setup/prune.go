@@ -184,6 +184,9 @@ func (a *api) changePruneJob(ctx context.Context, c *rest.Call) (any, error) {
 		if err := settings.CheckDigest(s.PruneJobs, strings.ToLower(digest)); err != nil {
 			return err
 		}
+		if _, ok := s.Datastore(j.Store); !ok {
+			return noSuch("datastore", j.Store)
+		}
 		i := slices.IndexFunc(s.PruneJobs, func(o settings.PruneJob) bool { return o.ID == j.ID })
 		if i < 0 {
 			return noSuch("prune", j.ID)

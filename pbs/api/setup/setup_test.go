@@ -78,6 +78,7 @@ func TestPruneJob(t *testing.T) {
 	wants(t, w, "admin@pbs", "POST", "/config/prune", "id=job2", 400, "'schedule': parameter is missing and it is not optional.")
 	wants(t, w, "audit@pbs", "POST", "/config/prune", "id=job2&store=store1&schedule=daily", 403, "permission check failed - missing Datastore.Modify on /datastore/store1")
 	old := digestOf(t, wants(t, w, "admin@pbs", "GET", "/config/prune/job1", "", 200, `"data":{"id":"job1","store":"store1","max-depth":1,"schedule":"daily","comment":"c","keep-last":3}`))
+	wants(t, w, "admin@pbs", "PUT", "/config/prune/job1", "store=nostore", 400, "no such datastore 'nostore'")
 	wants(t, w, "audit@pbs", "PUT", "/config/prune/job1", "keep-last=1", 403, "missing Datastore.Modify on /datastore/store1")
 	wants(t, w, "noacc@pbs", "GET", "/config/prune/job1", "", 403, "missing Datastore.Audit|Datastore.Modify on /datastore/store1")
 	wants(t, w, "admin@pbs", "PUT", "/config/prune/job1", "keep-daily=7&delete=keep-last&delete=max-depth&digest="+old, 200, "null")

@@ -177,6 +177,9 @@ func (a *api) changeVerifyJob(ctx context.Context, c *rest.Call) (any, error) {
 		if err := settings.CheckDigest(s.VerifyJobs, strings.ToLower(digest)); err != nil {
 			return err
 		}
+		if _, ok := s.Datastore(j.Store); !ok {
+			return noSuch("datastore", j.Store)
+		}
 		i := slices.IndexFunc(s.VerifyJobs, func(o settings.VerifyJob) bool { return o.ID == j.ID })
 		if i < 0 {
 			return noSuch("verify", j.ID)
