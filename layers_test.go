@@ -122,6 +122,7 @@ var insidePBS = []rule{
 	{"pbs/api/offload", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/rules", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/keys", "pbs/rest pbs/upgrade"},
+	{"pbs/api/export", "pbs/rest pbs/upgrade pbs/settings"},
 	{"pbs/api/host", "pbs/rest pbs/upgrade pbs/history"},
 	{"pbs/api/cloud", "pbs/rest pbs/upgrade pbs/settings pbs/s3 pbs/stores"},
 	{"pbs/api/content", "pbs/rest pbs/upgrade pbs/stores"},
@@ -134,13 +135,15 @@ var insideConsensus = []rule{
 	{"consensus/canon", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
+	{"consensus/early", ""},
+	{"consensus/ballot", "consensus/early"},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/follow consensus/logstore consensus/placement"},
+	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement"},
 }
 
 // insideReplication is the same for the packages of that folder.
@@ -196,8 +199,8 @@ var insideTunnel = []rule{
 // insideCmd is the same for the command line.
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
-	{"cmd/holdfast/key", "cmd/holdfast/cli"},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
+	{"cmd/holdfast/key", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/doctor", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/doctor"},
@@ -237,9 +240,10 @@ var insideNode = []rule{
 	{"node/notices", "node/cluster"},
 	{"node/remotes", ""},
 	{"node/keyring", ""},
+	{"node/exports", ""},
 	{"node/pushes", ""},
 	{"node/warden", "node/operator"},
-	{"node", "node/keyfile node/keyring node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -114,6 +114,7 @@ type Config struct {
 	Log     *slog.Logger                                                            // default: discard
 	Now     func() time.Time                                                        // the clock that stamps commands; default time.Now
 	Answer  func(ctx context.Context, node string, question []byte) ([]byte, error) // of members, see [Group.Ask]; default: refuses
+	Votes   func(term uint64) error                                                 // whether this node may give votes in a term, and ask for them; default: nil, always
 	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
 
@@ -141,6 +142,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.Votes == nil {
+		c.Votes = func(uint64) error { return nil }
+	}
 	if c.Nodes == nil {
 		c.Nodes = func() []string { return nil }
 	}
@@ -165,7 +169,7 @@ type Profile struct {
 	Heartbeat time.Duration // without one a follower asks for votes after 1 to 2 times this
 	Election  time.Duration // the same for a candidate
 	Lease     time.Duration // a leader without a quorum steps down after this
-	Commit    time.Duration // between empty messages to an idle follower
+	Commit    time.Duration // between empty messages to an idle follower, which hears of commits at once, see package early
 	RPC       time.Duration // for one message
 	Apply     time.Duration // for one command at the leader
 	Forward   time.Duration // for one command from anywhere
@@ -176,8 +180,8 @@ type Profile struct {
 // where the library's own values make hundreds an hour (measured).
 var (
 	LAN = Profile{1500 * time.Millisecond, 1500 * time.Millisecond, time.Second, 100 * time.Millisecond, 5 * time.Second, 5 * time.Second, 10 * time.Second, 64}
-	WAN = Profile{5 * time.Second, 5 * time.Second, 4500 * time.Millisecond, 500 * time.Millisecond, 10 * time.Second, 10 * time.Second, 15 * time.Second, 64}
-	Far = Profile{10 * time.Second, 10 * time.Second, 9 * time.Second, time.Second, 20 * time.Second, 30 * time.Second, 45 * time.Second, 32}
+	WAN = Profile{5 * time.Second, 5 * time.Second, 4500 * time.Millisecond, 2 * time.Second, 10 * time.Second, 10 * time.Second, 15 * time.Second, 64}
+	Far = Profile{10 * time.Second, 10 * time.Second, 9 * time.Second, 4 * time.Second, 20 * time.Second, 30 * time.Second, 45 * time.Second, 32}
 )
 
 const (

@@ -17,6 +17,7 @@ func TestNextWriteAfterALostLeader(t *testing.T) {
 		c.start()
 		defer c.end()
 		c.form(3)
+		time.Sleep(10 * time.Second) // what the leader has decided is everywhere
 		var took []time.Duration
 		for i := range 50 {
 			lost := c.leader()
@@ -24,6 +25,9 @@ func TestNextWriteAfterALostLeader(t *testing.T) {
 			lost.crash()
 			began := time.Now()
 			for other.submit(fmt.Sprint("write ", i)) != nil {
+				if time.Since(began) > 10*time.Minute {
+					t.Fatalf("loss %d: no leader for ten minutes; %s is %+v", i, other.name, other.group.Status())
+				}
 			}
 			took = append(took, time.Since(began))
 			lost.start()

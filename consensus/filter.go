@@ -6,20 +6,23 @@ import (
 	"log/slog"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ballot"
+	"github.com/holdfast-mesh/holdfast/consensus/early"
 )
 
 // A filter looks at every message before raft does. The gate knows whose
 // connection it is; the filter knows what is said on it.
 type filter struct {
-	*raft.NetworkTransport
+	*ballot.Transport
 	roster Roster
 	log    *slog.Logger
 	out    chan raft.RPC
 	term   func() uint64 // of this node; 0: it has none yet
 }
 
-func newFilter(inner *raft.NetworkTransport, roster Roster, log *slog.Logger) *filter {
-	return &filter{NetworkTransport: inner, roster: roster, log: log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
+func newFilter(inner *raft.NetworkTransport, cfg Config) *filter {
+	return &filter{Transport: &ballot.Transport{Transport: early.New(inner), May: cfg.Votes}, roster: cfg.Roster, log: cfg.Log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
 }
 
 // Consumer is where raft gets its messages from.
@@ -72,13 +75,14 @@ func (f *filter) run(ctx context.Context) {
 // far ahead that following it would lock out every honest leader.
 func (f *filter) check(rpc raft.RPC) error {
 	var term uint64
+	var mayNot error
 	switch m := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		term = m.Term
 	case *raft.RequestVoteRequest:
-		term = m.Term
+		term, mayNot = m.Term, f.May(m.Term)
 	case *raft.RequestPreVoteRequest:
-		term = m.Term
+		term, mayNot = m.Term, f.May(m.Term)
 	case *raft.InstallSnapshotRequest:
 		term = m.Term
 	case *raft.TimeoutNowRequest:
@@ -87,6 +91,9 @@ func (f *filter) check(rpc raft.RPC) error {
 	}
 	if ours := f.term(); ours > 0 && term > ours+maxTermJump {
 		return fmt.Errorf("%w: term %d is too far ahead of %d", ErrRefused, term, ours)
+	}
+	if mayNot != nil {
+		return mayNot
 	}
 	sender := string(rpc.Command.(raft.WithRPCHeader).GetRPCHeader().ID)
 	if err := f.roster.Voter(sender); err != nil {

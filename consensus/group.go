@@ -158,7 +158,13 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	defer stopFilter()
 	halted := make(chan error, 1)
 	l.fsm.halt = func(err error) { halted <- fmt.Errorf("%w: %w", ErrNeedsUpgrade, err) }
-	l.fsm.changed = l.stream.Recheck
+	l.fsm.changed = func() {
+		l.stream.Recheck()
+		if l := g.life.Load(); l != nil {
+			applied, _, _ := l.fsm.progress()
+			trans.Committed(applied, l.CurrentTerm()) // in this order
+		}
+	}
 	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, checked{stores.Snapshots, l.fsm.machine.Verify}, trans); err != nil {
 		return 0, fmt.Errorf("consensus: %w", err)
 	}
@@ -212,7 +218,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	}
 	return l, newFilter(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: raftConnsPerNode, Timeout: g.cfg.Profile.RPC, Logger: newLogger(g.cfg.Log),
-	}), g.cfg.Roster, g.cfg.Log), nil
+	}), g.cfg), nil
 }
 
 // found makes this node the only voter of a new group, if it is to. A cluster

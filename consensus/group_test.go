@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -362,4 +363,76 @@ func TestLoneNodeLeadsAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Who asks a follower for a change does not wait until Raft has something to say.
+func TestFollowersHearOfCommitsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.net.Slow(40*time.Millisecond, 0, 0)
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		for i, n := range append(c.nodes, c.nodes...) {
+			if n == leader {
+				continue
+			}
+			time.Sleep(10 * time.Second)
+			began := time.Now()
+			if err := n.submit(fmt.Sprint("write ", i)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); took > 500*time.Millisecond {
+				t.Errorf("it took %v until the follower had applied it", took)
+			}
+		}
+	})
+}
+
+// A voter that must not vote, since its disk went back, neither gives a vote nor
+// becomes leader, whatever depends on it; but it learns all that is agreed on.
+func TestVoterWhoMayNotVote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		var barred atomic.Bool
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) {
+				cfg.Votes = func(uint64) error {
+					if n == c.nodes[2] && barred.Load() {
+						return errors.New("not now")
+					}
+					return nil
+				}
+			}
+		}
+		c.start()
+		defer c.end()
+		c.form(3)
+		if c.leader() == c.nodes[2] {
+			c.nodes[2].crash()
+			time.Sleep(time.Minute)
+			c.nodes[2].start()
+		}
+		barred.Store(true)
+		leader := c.leader()
+		if err := leader.submit("one"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if last := c.nodes[2].machine.items(); len(last) == 0 || last[len(last)-1] != "one" {
+			t.Errorf("it does not learn what is agreed on: %v", last)
+		}
+		leader.crash()
+		time.Sleep(10 * time.Minute)
+		for _, n := range c.nodes {
+			if n.stop != nil && n.group.Status().Role == "leader" {
+				t.Errorf("%s leads, by the vote of one that may not vote, or as that one", n.name)
+			}
+		}
+		barred.Store(false)
+		time.Sleep(time.Minute)
+		if c.leader() == nil {
+			t.Error("nobody leads when it may vote again")
+		}
+	})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 )
 
-const placeEvery = 5 * time.Second
+const placeEvery = placement.LookSoon
 
 // place keeps the members of the group as [placement] wants them, while this
 // node leads.
@@ -28,11 +28,14 @@ func (g *Group) place(ctx context.Context, l *life) error {
 		}
 		if g.cfg.Members == nil || l.State() != raft.Leader {
 			clear(p.seen)
+			tick.Reset(placeEvery)
 			continue
 		}
-		if err := p.pass(ctx); err != nil && ctx.Err() == nil {
+		wait, err := p.pass(ctx)
+		if err != nil && ctx.Err() == nil {
 			g.cfg.Log.Warn("the members of the group could not be changed", "err", err)
 		}
+		tick.Reset(wait)
 	}
 }
 
@@ -44,10 +47,11 @@ type placer struct {
 	changed time.Time
 }
 
-func (p *placer) pass(ctx context.Context) error {
+// pass makes a change that is due, and returns when to look again.
+func (p *placer) pass(ctx context.Context) (next time.Duration, err error) {
 	f := p.l.GetConfiguration()
 	if err := f.Error(); err != nil {
-		return err
+		return placeEvery, err
 	}
 	p.look(ctx, f.Configuration().Servers)
 	state := placement.State{Now: time.Now(), Changed: p.changed, Members: p.g.cfg.Members()}
@@ -56,16 +60,16 @@ func (p *placer) pass(ctx context.Context) error {
 	}
 	change, needed := placement.Next(state)
 	if !needed {
-		return nil
+		return state.Look(), nil
 	}
 	p.g.cfg.Log.Info("the members of the group change", "change", change.Kind, "node", change.ID, "why", change.Why)
 	if err := p.carryOut(ctx, change, f.Index()); err != nil {
-		return fmt.Errorf("%s: %w", change, err)
+		return placeEvery, fmt.Errorf("%s: %w", change, err)
 	}
 	if change.Kind == placement.Promote || change.Kind == placement.Demote {
 		p.changed = time.Now()
 	}
-	return nil
+	return placeEvery, nil
 }
 
 // look asks every server how far it is.

@@ -22,12 +22,13 @@ import (
 // what was acknowledged stays, what is read is linearizable, and when it has
 // ended everybody agrees within a minute.
 func TestBadTimes(t *testing.T) {
-	seeds := 24
+	seeds := 200
 	if os.Getenv("HOLDFAST_SOAK") != "" {
 		seeds = 2000
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
 			var k *clients
 			synctest.Test(t, func(t *testing.T) { k = badTimes(t, seed) })
 			k.linearizable(t) // outside, where its time limit is of real time

@@ -45,7 +45,7 @@ func TestMissedTimesAreTold(t *testing.T) {
 		m := open(t, Config{})
 		s, err := NewScheduler(SchedulerConfig{
 			Manager: m, File: filepath.Join(t.TempDir(), "schedules"), Location: time.UTC,
-			Missed: func(_ Schedule, due time.Time) { told = append(told, due) },
+			Missed: func(_ Schedule, first, last time.Time) { told = append(told, first, last) },
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -63,7 +63,7 @@ func TestMissedTimesAreTold(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if len(told) != 1 || told[0].Hour() != 2 {
+		if len(told) != 2 || told[0].Hour() != 2 || !told[1].Equal(told[0]) {
 			t.Errorf("told %v, want 2:00 once", told)
 		}
 	})

@@ -175,8 +175,8 @@ func TestWhy(t *testing.T) {
 func TestShare(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		d := newDiary(t, t.TempDir(), "UTC", new(logBuffer))
-		var missed []time.Time
-		d.cfg.Missed = func(_ Schedule, due time.Time) { missed = append(missed, due) }
+		var missed, until []time.Time
+		d.cfg.Missed = func(_ Schedule, first, last time.Time) { missed, until = append(missed, first), append(until, last) }
 		turn := "mine"
 		d.put("a", "*:30", "")
 		d.set("a", func(s *Schedule) {
@@ -228,8 +228,8 @@ func TestShare(t *testing.T) {
 		}
 		turn = "after two"
 		d.sleep(time.Hour, "a 01 05:30")
-		if len(missed) != 2 || missed[1].Format("15:04") != "03:30" {
-			t.Errorf("two that nobody had: missed %v", missed)
+		if len(missed) != 2 || missed[1].Format("15:04") != "03:30" || until[1].Format("15:04") != "04:30" {
+			t.Errorf("two that nobody had: missed %v until %v", missed, until)
 		}
 		d.set("a", func(s *Schedule) {
 			s.Share = func(context.Context, time.Time, time.Time, func(context.Context, time.Time) error) error {
@@ -243,6 +243,33 @@ func TestShare(t *testing.T) {
 		st.CatchUp = CatchUpSkip
 		if err := d.Put(st.Schedule); err == nil {
 			t.Error("what is shared may be skipped")
+		}
+	})
+}
+
+// A run of a shared schedule that is late counts as that of its slot: a time that came
+// meanwhile is told when nobody can have it. Once it was forgotten.
+func TestShareLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		d := newDiary(t, t.TempDir(), "UTC", new(logBuffer))
+		var told []string
+		d.cfg.Missed = func(_ Schedule, first, last time.Time) {
+			told = append(told, first.Format("15:04")+"-"+last.Format("15:04"))
+		}
+		d.put("a", "*:30", "")
+		d.set("a", func(s *Schedule) {
+			s.Share = func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
+				if slot.Hour() > 0 {
+					return errors.New("no leader")
+				}
+				time.Sleep(65 * time.Minute) // its turn comes when the next slot has come
+				return run(ctx, slot.Add(-time.Hour))
+			}
+		})
+		d.works(70*time.Minute, nil) // to after the one after that
+		d.sleep(4*time.Hour, "a 01 01:35")
+		if len(told) == 0 || told[0] != "01:30-02:30" {
+			t.Errorf("told %q", told)
 		}
 	})
 }

@@ -21,9 +21,10 @@ type SchedulerConfig struct {
 	Location *time.Location   // in which events without UTC are meant; default: of the machine
 	Now      func() time.Time // the wall clock, which may jump; default: that of the machine
 
-	// Missed is told of a schedule that did not run when it was due, and must not
-	// wait. It may be told again while the schedule cannot be started.
-	Missed func(s Schedule, due time.Time)
+	// Missed is told of a schedule that did not run when it was due, from the first
+	// such time to the last, and must not wait. It may be told again while the schedule
+	// cannot be started.
+	Missed func(s Schedule, first, last time.Time)
 }
 
 // A Scheduler starts schedules as tasks when it is time. A schedule never runs
@@ -165,7 +166,7 @@ func (s *Scheduler) pass() time.Duration {
 	due, missed, wait := s.due()
 	for _, m := range missed {
 		if s.cfg.Missed != nil {
-			s.cfg.Missed(m.Schedule, m.due)
+			s.cfg.Missed(m.Schedule, m.first, m.last)
 		}
 	}
 	for _, d := range due {
@@ -183,7 +184,7 @@ func (s *Scheduler) pass() time.Duration {
 // A missed is a schedule that did not run when it was due.
 type missed struct {
 	Schedule
-	due time.Time
+	first, last time.Time
 }
 
 // A start is a schedule that is due, and why.
@@ -208,7 +209,7 @@ func (s *Scheduler) due() (due []start, late []missed, wait time.Duration) {
 		}
 		v := s.decide(e, r, now)
 		if !v.missed.IsZero() && e.Share == nil { // else another node may have run it
-			late = append(late, missed{e.Schedule, v.missed})
+			late = append(late, missed{e.Schedule, v.missed, s.last(e, v.missed, now)})
 		}
 		if v.run {
 			e.running = true
@@ -245,6 +246,16 @@ func (s *Scheduler) decide(e *entry, r run, now time.Time) verdict {
 		}
 	}
 	return v
+}
+
+// last returns the newest of the times of an entry that have come, not before one of
+// them.
+func (s *Scheduler) last(e *entry, first, now time.Time) time.Time {
+	newest, ok := e.event.Last(now.Add(-e.delay).In(s.zone(e)))
+	if !ok {
+		return first
+	}
+	return later(first, newest.Add(e.delay))
 }
 
 // zone is where the event of an entry is meant.

@@ -58,7 +58,13 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 		}
 	}
 	if (missed || ran) && !first.IsZero() && s.cfg.Missed != nil {
-		s.cfg.Missed(e.Schedule, first)
+		last := slot
+		if !missed {
+			s.mu.Lock()
+			last = s.last(e, first, slot.Add(e.delay-time.Second)) // the slot itself was not
+			s.mu.Unlock()
+		}
+		s.cfg.Missed(e.Schedule, first, last)
 	}
 	s.save()
 	s.poke()

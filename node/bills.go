@@ -13,7 +13,7 @@ import (
 func (n *Node) bills() (all []metrics.Bill) {
 	for _, b := range n.stores.Bills(time.Now()) {
 		m := metrics.Bill{
-			Client: b.ID, Requests: b.Total.Requests, In: b.Total.In, Out: b.Total.Out, Throttled: b.Total.Throttled,
+			Client: b.ID, Requests: b.Total.Requests, In: b.Total.In, Out: b.Total.Out, Throttled: b.Total.Throttled, Failed: b.Total.Failed,
 			Known: b.Provider != "", Cost: b.Cost.Total(), Forecast: b.WillCost.Total(), Budget: map[string]float64{},
 		}
 		for _, l := range b.Budget {

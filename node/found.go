@@ -88,7 +88,7 @@ func (n *Node) openCluster() error {
 	}
 	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log}
 	if n.link != nil {
-		open.Network = n.link.Network()
+		open.Network, open.Feeds = n.link.Network(), true
 	}
 	if n.cluster, err = cluster.Open(open); err != nil {
 		return fmt.Errorf("accounts and settings: %w", err)

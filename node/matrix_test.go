@@ -85,6 +85,8 @@ const matrix = `
 	POST /admin/prune/{id}/run 403 by Datastore.Modify
 	GET /admin/s3 403 by Sys.Audit
 	PUT /admin/s3/{id}/check 403 by Sys.Modify
+	GET /admin/export 200
+	POST /admin/export/{id}/run 403
 	GET /admin/offload 200
 	POST /admin/offload/{id}/run 403
 	PUT /admin/s3/{id}/reset-counters 403 by Sys.Modify
@@ -146,6 +148,11 @@ const matrix = `
 	DELETE /config/s3/{id} 403 by Sys.Modify
 	GET /config/s3/{id} 403 by Sys.Audit
 	PUT /config/s3/{id} 403 by Sys.Modify
+	GET /config/export 200
+	POST /config/export 403
+	DELETE /config/export/{id} 403
+	GET /config/export/{id} 403 by Datastore.Audit
+	PUT /config/export/{id} 403
 	GET /config/offload 200
 	POST /config/offload 403
 	DELETE /config/offload/{id} 403
@@ -212,6 +219,8 @@ const matrix = `
 	GET /holdfast/notifications/service/{name} 403 by Sys.Audit
 	PUT /holdfast/notifications/service/{name} 403 by Sys.Modify
 	GET /holdfast/offload/{id}/plan 403 by Datastore.Audit
+	GET /holdfast/operators 403 by Sys.Audit
+	POST /holdfast/operators 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit
@@ -302,6 +311,7 @@ func newGateTest(t *testing.T) *gateTest {
 		s.PruneJobs = append(s.PruneJobs, settings.PruneJob{ID: "job1", Store: "main", Schedule: "daily", Keep: retention.Keep{Last: 1}})
 		s.SyncJobs = append(s.SyncJobs, settings.SyncJob{ID: "job1", Store: "main", Remote: "elsewhere", RemoteStore: "other"})
 		s.VerifyJobs = append(s.VerifyJobs, settings.VerifyJob{ID: "job1", Store: "main"})
+		s.ExportJobs = append(s.ExportJobs, settings.ExportJob{ID: "job1", Store: "main", Path: "/mnt/usb"})
 		s.OffloadJobs = append(s.OffloadJobs, settings.OffloadJob{ID: "job1", Store: "main", To: "elsewhere"})
 		return nil
 	})

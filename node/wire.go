@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/exports"
 	"github.com/holdfast-mesh/holdfast/node/feeds"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/members"
@@ -19,6 +20,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
+	"github.com/holdfast-mesh/holdfast/pbs/api/export"
 	"github.com/holdfast-mesh/holdfast/pbs/api/host"
 	"github.com/holdfast-mesh/holdfast/pbs/api/keys"
 	"github.com/holdfast-mesh/holdfast/pbs/api/notifications"
@@ -47,6 +49,7 @@ type services struct {
 	traffic  *traffic.Limiter
 	pulls    *pulls.Pulls
 	offloads *offloads.Offloads
+	exports  *exports.Exports
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -92,6 +95,10 @@ func (n *Node) openServices() error {
 	if err != nil {
 		return err
 	}
+	n.exports, err = exports.New(exports.Deps{Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Keys: n.keyring().Decrypts, Log: n.log})
+	if err != nil {
+		return err
+	}
 	return n.stores.Open(context.Background())
 }
 
@@ -116,9 +123,10 @@ func (n *Node) endpoints() []rest.Endpoint {
 		sync.Endpoints(sync.Config{Settings: n.settings, Runner: syncRunner{n.pulls, n.settings}, Of: n.settingsOf, Key: n.keyring().Archived}),
 		keys.Endpoints(n.keyring()),
 		offload.Endpoints(offload.Config{Settings: n.settings, Runner: n.offloads}),
+		export.Endpoints(export.Config{Settings: n.settings, Runner: n.exports}),
 		n.pulls.Endpoints(),
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
-			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx))
+			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx), n.offloads.Sync(ctx), n.exports.Sync(ctx))
 		}}),
 		members.Endpoints(n.membership()),
 		n.ownEndpoints(),
@@ -127,7 +135,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"S3 usage", n.clouds.Run}}
+	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.

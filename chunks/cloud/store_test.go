@@ -62,7 +62,7 @@ func local(t testing.TB, dir string) *pack.Store {
 			t.Fatal(err)
 		}
 	}
-	s, err := pack.Open(context.Background(), pack.Config{FS: hasty{}, Direct: pack.DirectOff, Dir: name})
+	s, err := pack.Open(context.Background(), pack.Config{FS: hasty{}, Direct: disk.Never, Dir: name})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,10 @@ const (
 	reflinkBelow    = 0.95
 	copyBelow       = 0.5
 	copyUrgentBelow = 0.8
+
+	// finishBelow is for packs that are still being written: below it they are
+	// sealed early, as they are, so that their space can be given back.
+	finishBelow = 0.5
 )
 
 // choose says how to give back the space of a pack's dead entries, or to wait
@@ -71,7 +75,8 @@ type Plan struct {
 // plan decides what to do with every pack. Whole packs go first, because that
 // needs nothing and makes room for what needs room; within a method the packs
 // with the most to give. A pack that was not sealed when the collection began
-// may be given live chunks at any moment, and waits for the next one.
+// may be given live chunks at any moment, and is left alone unless most of it is
+// dead: what backups that were given up have left.
 func plan(epoch uint64, packs watermark, usage map[uint32]pack.Usage, can pack.Abilities, urgent bool) Plan {
 	p := Plan{Epoch: epoch, Packs: []PackPlan{}}
 	for number, u := range usage {
@@ -80,7 +85,7 @@ func plan(epoch uint64, packs watermark, usage map[uint32]pack.Usage, can pack.A
 		p.DeadChunks += int64(u.Dead)
 		p.DeadBytes += u.DeadBytes
 		method := pack.Keep // of a pack that is still being written
-		if packs.sealed(number) {
+		if packs.sealed(number) || float64(u.LiveBytes) < finishBelow*float64(u.LiveBytes+u.DeadBytes) {
 			method = choose(u, can, urgent)
 		}
 		if u.Dead == 0 && method == pack.Keep {

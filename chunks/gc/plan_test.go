@@ -45,16 +45,17 @@ func TestChoose(t *testing.T) {
 
 func TestPlanIsAValueInOrderOfWork(t *testing.T) {
 	var packs watermark
-	for n := range uint32(6) {
-		packs = append(packs, pack.Info{Number: n, Sealed: n != 4})
+	for n := range uint32(7) {
+		packs = append(packs, pack.Info{Number: n, Sealed: n != 4 && n != 6})
 	}
 	usage := map[uint32]pack.Usage{
 		0: {Entries: 4, Dead: 3, LiveBytes: 10, DeadBytes: 30}, // copy
 		1: {Entries: 4, Dead: 4, DeadBytes: 40},                // drop
 		2: {Entries: 4, LiveBytes: 40},                         // nothing to do
 		3: {Entries: 4, Dead: 1, LiveBytes: 30, DeadBytes: 10}, // not worth it
-		4: {Entries: 4, Dead: 4, DeadBytes: 40},                // open
+		4: {Entries: 4, Dead: 1, LiveBytes: 10, DeadBytes: 9},  // open
 		5: {Entries: 5, Dead: 5, DeadBytes: 50},                // drop, and more of it
+		6: {Entries: 4, Dead: 3, LiveBytes: 10, DeadBytes: 20}, // open, and most of it is dead
 		9: {Entries: 1, LiveBytes: 10},                         // newer than the collection
 	}
 	b, err := json.Marshal(plan(7, packs, usage, pack.Abilities{}, false))
@@ -65,9 +66,10 @@ func TestPlanIsAValueInOrderOfWork(t *testing.T) {
 		`{"pack":5,"method":"drop","live-chunks":0,"dead-chunks":5,"live-bytes":0,"dead-bytes":50},` +
 		`{"pack":1,"method":"drop","live-chunks":0,"dead-chunks":4,"live-bytes":0,"dead-bytes":40},` +
 		`{"pack":0,"method":"copy","live-chunks":1,"dead-chunks":3,"live-bytes":10,"dead-bytes":30},` +
-		`{"pack":4,"method":"keep","live-chunks":0,"dead-chunks":4,"live-bytes":0,"dead-bytes":40},` +
-		`{"pack":3,"method":"keep","live-chunks":3,"dead-chunks":1,"live-bytes":30,"dead-bytes":10}],` +
-		`"live-chunks":9,"live-bytes":90,"dead-chunks":17,"dead-bytes":170,"free-bytes":120,"copy-bytes":10}`
+		`{"pack":6,"method":"copy","live-chunks":1,"dead-chunks":3,"live-bytes":10,"dead-bytes":20},` +
+		`{"pack":3,"method":"keep","live-chunks":3,"dead-chunks":1,"live-bytes":30,"dead-bytes":10},` +
+		`{"pack":4,"method":"keep","live-chunks":3,"dead-chunks":1,"live-bytes":10,"dead-bytes":9}],` +
+		`"live-chunks":13,"live-bytes":110,"dead-chunks":17,"dead-bytes":159,"free-bytes":140,"copy-bytes":20}`
 	if string(b) != want {
 		t.Errorf("plan is\n%s, want\n%s", b, want)
 	}

@@ -76,7 +76,7 @@ type Store interface {
 
 	// Reclaim gives back the space of pack n's condemned entries. It may be
 	// repeated, and goes on where an interrupted one stopped; it may do
-	// less than asked, for instance nothing to a pack being written.
+	// less than asked. A pack that is being written takes nothing more.
 	// Where live chunks move, their copies are durable before it calls
 	// switchover, without holding a lock that Lookup or Append take;
 	// switchover calls apply once, and the old pack stays until it returns.

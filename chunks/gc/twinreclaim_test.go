@@ -13,7 +13,7 @@ import (
 func (t *twin) Reclaim(_ context.Context, n uint32, m pack.Method, switchover func([]pack.Move, func())) (pack.Reclaimed, error) {
 	t.mu.Lock()
 	p := t.packs[n]
-	if p == nil || !p.sealed && m != pack.Punch || m == pack.Keep {
+	if p == nil || m == pack.Keep {
 		t.mu.Unlock()
 		return pack.Reclaimed{}, nil
 	}
@@ -21,9 +21,14 @@ func (t *twin) Reclaim(_ context.Context, n uint32, m pack.Method, switchover fu
 		t.mu.Unlock()
 		return pack.Reclaimed{}, t.faults.reclaim
 	}
+	open := !p.sealed
+	p.sealed = true
 	switch m {
 	case pack.Drop:
 		defer t.mu.Unlock()
+		if open && slices.ContainsFunc(p.entries, func(e twinEntry) bool { return e.live() }) {
+			return pack.Reclaimed{}, nil // it was given something after the plan was made
+		}
 		return t.drop(p)
 	case pack.Punch:
 		defer t.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -299,6 +300,39 @@ func (s *Store) startSeal(w *writer.Writer) {
 	}()
 }
 
+// finish seals a pack that is being written, or waits to be gone on with.
+func (s *Store) finish(p *state.Pack) (err error) {
+	s.openMu.Lock()
+	i := slices.Index(s.resume, p)
+	if i >= 0 {
+		s.resume = slices.Delete(s.resume, i, i+1)
+	}
+	s.openMu.Unlock()
+	w := s.writerOf(p) // nil: sealed meanwhile
+	if i >= 0 {
+		if w, err = s.reopen(p); err != nil {
+			p.Retired.Store(true)
+			return err
+		}
+	}
+	for i := range s.lanes {
+		l := &s.lanes[i]
+		l.mu.Lock()
+		if l.w == w {
+			l.w = nil
+		}
+		l.mu.Unlock()
+	}
+	if w != nil {
+		err = w.Seal()
+		s.retire(w)
+	}
+	if p.Sealed.Load() { // also where it was full, and who filled it was faster
+		return nil
+	}
+	return err
+}
+
 // retire lets go of a writer: its pack is sealed, or failed.
 func (s *Store) retire(w *writer.Writer) {
 	s.openMu.Lock()
@@ -389,30 +423,12 @@ func (s *Store) flushIndexLocked(ctx context.Context, slack uint32) error {
 const numberSlack = 1024
 
 // holdCoverage keeps the coverage as it is until release is called.
-func (s *Store) holdCoverage() (release func()) {
-	c := s.coverage()
-	s.openMu.Lock()
-	defer s.openMu.Unlock()
-	s.holders++
-	if s.held == nil {
-		s.held = &c
-	}
-	return func() {
-		s.openMu.Lock()
-		defer s.openMu.Unlock()
-		if s.holders--; s.holders == 0 {
-			s.held = nil
-		}
-	}
-}
+func (s *Store) holdCoverage() (release func()) { return s.held.Hold(s.coverage()) }
 
 // While entries move, what they were before counts: an entry that has no place
 // in the index yet is not covered, whatever becomes of its pack meanwhile.
 func (s *Store) coverage() state.Coverage {
-	s.openMu.RLock()
-	held := s.held
-	s.openMu.RUnlock()
-	if held != nil {
+	if held := s.held.Now(); held != nil {
 		return *held
 	}
 	c := state.Coverage{Next: s.packs.Reserve(0), Open: map[uint32]uint32{}}

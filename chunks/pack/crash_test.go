@@ -37,7 +37,7 @@ type history struct {
 
 // open opens the store as a process does that has just started.
 func (h *history) open(ctx context.Context) (err error) {
-	h.store, err = pack.Open(ctx, pack.Config{FS: h.fs, Dir: storeDir, Lanes: 2, Readers: 2, Reserve: 1, Direct: pack.DirectOn})
+	h.store, err = pack.Open(ctx, pack.Config{FS: h.fs, Dir: storeDir, Lanes: 2, Readers: 2, Reserve: 1, Direct: disk.Always})
 	if err != nil {
 		return err
 	}

@@ -38,11 +38,16 @@ func (s *Store) GiveUpReserve() bool {
 
 // BeginEpoch starts a new epoch, durably, and returns every pack with the
 // number of its entries that are durable at this moment: what is appended
-// later has higher ordinals, or lies in packs that are not listed. It fails if
-// the index is damaged; the next Open makes it anew.
+// later has higher ordinals, or lies in packs that are not listed. What nobody
+// has committed, because a backup was given up, is made durable, so that it is
+// among them. BeginEpoch fails if the index is damaged; the next Open makes it
+// anew.
 func (s *Store) BeginEpoch(ctx context.Context) (uint64, []Info, error) {
 	if err := s.checkForGC(ctx); err != nil {
 		return 0, nil, fmt.Errorf("begin epoch: %w", err)
+	}
+	if err := s.commitAll(); err != nil {
+		s.log.Warn("what was written last is not durable", "store", s.dir, "err", err) // who wrote it hears so by Commit
 	}
 	epoch := s.packs.NextEpoch()
 	if err := s.syncJournal(); err != nil {

@@ -40,7 +40,7 @@ func (s *Store) noteUnfound(p *state.Pack, h *format.Header, rows []format.Row, 
 		return
 	}
 	s.log.Error("pack lacks entries that were durable", "pack", p.Name(), "entries", n)
-	s.note(func(h *Health) {
+	s.health.Note(func(h *Health) {
 		h.LostEntries += n
 		h.DamagedPacks = append(h.DamagedPacks, s.path(p))
 		s.lost[p.Number] = loss{found, committed}
@@ -79,7 +79,7 @@ func (s *Store) unfound(ctx context.Context, losses map[uint32]loss, fn func(chu
 	for number := range losses {
 		if p := s.packs.At(number); p != nil && p.Missing.Load() && !needed[number] {
 			s.packs.Drop(number)
-			s.note(func(h *Health) {
+			s.health.Note(func(h *Health) {
 				h.MissingPacks = slices.DeleteFunc(h.MissingPacks, func(name string) bool { return name == s.path(p) })
 			})
 		}

@@ -103,7 +103,7 @@ func (s *Store) checkPresence(atStart bool) error {
 			missing = append(missing, name)
 		}
 	}
-	s.note(func(h *Health) { h.MissingPacks = missing })
+	s.health.Note(func(h *Health) { h.MissingPacks = missing })
 	for _, p := range s.packs.All() {
 		if p.Missing.Load() && s.cfg.AcceptLoss && atStart {
 			s.packs.Drop(p.Number)

@@ -31,7 +31,7 @@ func (s *Store) Measure(set *Set) (map[uint32]Usage, error) {
 }
 
 // Reclaim gives back the space of the condemned entries of a pack, by the
-// method m; a pack that is still being written it leaves alone. It begins by
+// method m; a pack that is still being written takes nothing more then. It begins by
 // making the condemnation durable. Live chunks that must move are moved inside
 // switchover, which the caller runs so that nobody looks up or pins a chunk
 // meanwhile. Reclaim may be repeated, after a crash as well: what is done
@@ -42,7 +42,9 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m Method, switchover
 	case p == nil || p.Missing.Load() || m == Keep:
 		return Reclaimed{}, nil
 	case !p.Sealed.Load() && !p.Retired.Load():
-		return Reclaimed{}, nil // it is still being written
+		if err := s.finish(p); err != nil {
+			return Reclaimed{}, fmt.Errorf("reclaim %s: %w", p.Name(), err)
+		}
 	}
 	dead := p.Dead() // what is condemned from here on is not durable yet
 	if err := s.syncJournal(); err != nil {

@@ -25,7 +25,7 @@ import (
 // list finds the pack files of the store.
 func (s *Store) list() ([]state.File, error) {
 	files, strangers, err := state.List(s.fs, path.Join(s.dir, identity.PacksDir))
-	s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, strangers...) })
+	s.health.Note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, strangers...) })
 	return files, err
 }
 
@@ -261,7 +261,7 @@ func (s *Store) loadPack(ctx context.Context, f state.File, known *state.Pack) (
 		return s.unreadable(f, known, err)
 	}
 	if made == nil && h.Store != s.id.ID {
-		s.note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, f.Name) })
+		s.health.Note(func(h *Health) { h.ForeignFiles = append(h.ForeignFiles, f.Name) })
 		return nil, nil, nil
 	}
 	p := s.admit(f, h, known, made == nil)
@@ -319,7 +319,7 @@ func (s *Store) unreadable(f state.File, p *state.Pack, err error) (*state.Pack,
 		return nil, nil, err
 	}
 	s.log.Error("pack cannot be read", "pack", f.Name, "err", err)
-	s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.Name) })
+	s.health.Note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.Name) })
 	s.suspect.Store(true)
 	if p != nil {
 		p.Retired.Store(true)
@@ -335,7 +335,7 @@ func (s *Store) discard(f state.File, p *state.Pack, headless bool) (*state.Pack
 	s.packs.Drop(p.Number)
 	if headless && f.Size > format.HeaderSize {
 		s.log.Error("pack holds nothing that can be read", "pack", f.Name)
-		s.note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.Name) })
+		s.health.Note(func(h *Health) { h.DamagedPacks = append(h.DamagedPacks, f.Name) })
 		return nil, nil, nil
 	}
 	if err := s.fs.Remove(f.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -362,7 +362,7 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 		if fl.Row.End() <= committed && !p.Dead().Has(fl.Row.Ordinal) {
 			rows, end = append(rows, fl.Row), max(end, fl.Row.End())
 			bad = bad.With(state.One(fl.Row.Ordinal))
-			s.note(func(h *Health) { h.LostEntries++ })
+			s.health.Note(func(h *Health) { h.LostEntries++ })
 		}
 	}
 	s.noteUnfound(p, h, rows, end, committed)
@@ -372,7 +372,7 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 		s.packs.Quarantine(p, *bad)
 	}
 	cut := max(end, min(committed, size), format.HeaderSize)
-	s.note(func(h *Health) { h.RecoveredPacks++; h.CutBytes += max(0, size-cut) })
+	s.health.Note(func(h *Health) { h.RecoveredPacks++; h.CutBytes += max(0, size-cut) })
 	if len(rows) == 0 {
 		p.Retired.Store(true)
 		return nil, nil
@@ -405,7 +405,7 @@ func (s *Store) recoverPack(ctx context.Context, f disk.File, p *state.Pack, h *
 // what the journal says of its entries would hold for those of another pack.
 func (s *Store) mendHeader(f disk.File, p *state.Pack, h *format.Header) error {
 	h.Store, h.Created, h.Number = s.id.ID, time.Now(), p.Number
-	s.note(func(h *Health) { h.MendedHeaders++ })
+	s.health.Note(func(h *Health) { h.MendedHeaders++ })
 	return format.WriteHeader(f, h)
 }
 

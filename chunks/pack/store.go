@@ -41,9 +41,7 @@ const (
 	maxHandles = 256 // pack files open for reading
 )
 
-var (
-	errClosed = errors.New("store is closed")
-)
+var errClosed = errors.New("store is closed")
 
 // Config says how a [Store] works. The zero value of an optional field means
 // its default.
@@ -52,7 +50,7 @@ type Config struct {
 	Dir     string       // required: what [Init] made
 	Lanes   int          // packs written at the same time, 1 to 16; default 2
 	Readers int          // files read at the same time by scrubs and batches; default: twice the processors, at least 4
-	Direct  Direct       // whether to bypass the page cache; default: where a probe says that it pays
+	Direct  disk.When    // whether packs are written and scrubbed with O_DIRECT; default: where a probe says that it pays
 	Reserve int64        // bytes of the disk never filled with chunks; default 1 % of it, 16 MiB to 1 GiB
 	Log     *slog.Logger // default: discard
 
@@ -60,16 +58,6 @@ type Config struct {
 	// had; what they held is missing from then on.
 	AcceptLoss bool
 }
-
-// Direct says whether packs are written and scrubbed with O_DIRECT.
-type Direct = disk.When
-
-// The choices for [Config.Direct].
-const (
-	DirectAuto = disk.Auto
-	DirectOn   = disk.Always
-	DirectOff  = disk.Never
-)
 
 func (c Config) withDefaults() (Config, error) {
 	if c.FS == nil {
@@ -120,8 +108,7 @@ type Store struct {
 
 	open     map[*state.Pack]*writer.Writer // every writer that is not closed
 	resume   []*state.Pack                  // packs of an earlier process to go on with
-	held     *state.Coverage                // what the index may claim to cover while entries move; nil: all that it has
-	holders  int
+	held     state.Held                     // what the index may claim to cover while entries move
 	sealing  sync.WaitGroup
 	sealSlot chan struct{}
 
@@ -131,9 +118,7 @@ type Store struct {
 
 	suspect atomic.Bool // something could not be read or is damaged: the next start must look at everything
 
-	healthMu sync.Mutex
-
-	health Health
+	health state.Record
 	lost   map[uint32]loss // by pack, while Open works
 }
 
@@ -217,6 +202,9 @@ func (s *Store) Close() error {
 	}
 	return nil
 }
+
+// Health returns what Open found and did, and which packs are missing now.
+func (s *Store) Health() Health { return s.health.Now() }
 
 // String names the store for messages.
 func (s *Store) String() string { return "pack store " + s.dir }

@@ -100,7 +100,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestManyPacksAndReopen(t *testing.T) {
-	for _, direct := range []Direct{DirectOn, DirectOff} {
+	for _, direct := range []disk.When{DirectOn, DirectOff} {
 		for _, size := range []int{100, 8 << 10, 1 << 20} {
 			t.Run(fmt.Sprintf("direct %d, %d bytes", direct, size), func(t *testing.T) {
 				n := uint64(min(40<<20/size, 5000))

@@ -162,6 +162,24 @@ func (s *cutOff) isRefused(text string, args ...string) error {
 	return nil
 }
 
+// snapshot is the name of the snapshot of a group in the datastore main of b.
+func (s *cutOff) snapshot(id string) string {
+	var all []struct {
+		ID   string `json:"backup-id"`
+		Time int64  `json:"backup-time"`
+	}
+	if err := json.Unmarshal([]byte(s.b.must("snapshot", "list", "--store", "main", "--output-format", "json")), &all); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range all {
+		if a.ID == id {
+			return fmt.Sprintf("host/%s/%s", id, time.Unix(a.Time, 0).UTC().Format(time.RFC3339))
+		}
+	}
+	s.t.Fatalf("there is no snapshot of %s", id)
+	return ""
+}
+
 // inTurn returns the first error.
 func inTurn(all ...func() error) error {
 	for _, f := range all {
@@ -237,7 +255,7 @@ var withoutQuorum = []struct {
 	{row: "lengthen retention here", check: func(s *cutOff) error {
 		return inTurn(
 			func() error { return s.does("guard", "raise", "main", "--min-age", "720h") },
-			func() error { return s.isRefused("720h", "snapshot", "forget", "host/of-b", "--store", "main") })
+			func() error { return s.isRefused("720h", "snapshot", "forget", s.snapshot("of-b"), "--store", "main") })
 	}},
 	{row: "no shortening of retention but after its delay", check: func(s *cutOff) error {
 		return inTurn(
@@ -245,7 +263,7 @@ var withoutQuorum = []struct {
 				return s.does(append([]string{"guard", "release", "main", "--reason", "too long"}, s.operator()...)...)
 			},
 			func() error { return s.shows("waits", "guard", "show") },
-			func() error { return s.isRefused("720h", "snapshot", "forget", "host/of-b", "--store", "main") })
+			func() error { return s.isRefused("720h", "snapshot", "forget", s.snapshot("of-b"), "--store", "main") })
 	}},
 	{row: "new user, token, ACL, datastore, job, subscription: drafts", check: func(s *cutOff) error {
 		return inTurn(
@@ -255,7 +273,9 @@ var withoutQuorum = []struct {
 			},
 			func() error { return s.isDraft("user", "generate-token", "new@pbs", "pve") },
 			func() error { return s.isDraft("datastore", "create", "second", "--path", s.b.dir+"-second") },
-			func() error { return s.isDraft("job", "create", "prune", "weekly", "--store", "main", "--keep-last", "9") },
+			func() error {
+				return s.isDraft("job", "create", "prune", "weekly", "--store", "main", "--schedule", "daily", "--keep-last", "9")
+			},
 			func() error {
 				return s.isDraft("job", "create", "pull", "more", "--remote", "c", "--remote-store", "main", "--store", "main", "--ns", "more")
 			},
@@ -272,18 +292,22 @@ var withoutQuorum = []struct {
 	{row: "no join, no invite, no change of roles", check: func(s *cutOff) error {
 		return inTurn(
 			func() error { return s.isRefused("no leader", "invite", "create", "--role", "replica") },
-			func() error { return s.isRefused("no leader", append([]string{"member", "demote", "c"}, s.operator()...)...) })
+			func() error {
+				return s.isRefused("no leader", append([]string{"member", "demote", "c"}, s.operator()...)...)
+			})
 	}},
 	{row: "break-glass administration over the local socket", check: func(s *cutOff) error {
 		return inTurn(
-			func() error { return s.does("backup", "tree.pxar:"+s.tree, "--store", "main", "--backup-id", "glass", "-q") },
+			func() error {
+				return s.does("backup", "tree.pxar:"+s.tree, "--store", "main", "--backup-id", "glass", "-q")
+			},
 			func() error {
 				return s.does("restore", "host/glass", "tree.pxar", filepath.Join(s.root, "glass"), "--store", "main", "-q")
 			})
 	}},
 	{row: "status of the whole mesh, aged", check: func(s *cutOff) error {
 		out, err := s.b.holdfast("status")
-		for _, want := range []string{"quorum: NO", "a ", "b ", "c ", "draft"} {
+		for _, want := range []string{"quorum: NO", "a ", "b ", "c ", "holdfast draft list"} {
 			if err == nil && !strings.Contains(out, want) {
 				err = fmt.Errorf("no %q in the status: %s", want, out)
 			}
@@ -351,7 +375,7 @@ func (s *cutOff) heal() {
 	if out := s.a.must("acl", "list"); !strings.Contains(out, "new@pbs") {
 		s.t.Errorf("the permission of the draft is not there:\n%s", out)
 	}
-	if out := s.b.must("status"); strings.Contains(out, "draft") {
+	if out := s.b.must("status"); strings.Contains(out, "holdfast draft list") {
 		s.t.Errorf("the status warns still:\n%s", out)
 	}
 	for _, d := range []*daemon{s.a, s.b, s.c} {

@@ -41,6 +41,7 @@ func newPrune(o *cli.Options) *cobra.Command {
 weeks and so on of which none is kept yet, and keeps the last snapshot of each.
 Protected snapshots stay and do not count. Without any rule all is kept. Space
 comes back with the garbage collection after the delay of the trash.`,
+		Example: "  holdfast prune host/web --keep-daily 7 --keep-weekly 4 --dry-run",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				filters = append(filters, "group:"+args[0])
@@ -63,6 +64,7 @@ comes back with the garbage collection after the delay of the trash.`,
 			})
 		},
 	}
+	cmd.AddCommand(newPruneSimulate(o))
 	p.Add(cmd)
 	k.add(cmd)
 	cmd.Flags().BoolVar(&opt.DryRun, "dry-run", false, "print what would be done and change nothing")

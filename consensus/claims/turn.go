@@ -85,14 +85,24 @@ func (c *Claims) Next(job string, all []Candidate) []string {
 }
 
 // Before returns the newest slot before one that was decided: done, or failed. One
-// whose run was lost was not. Zero if none is known. Whoever has a claim of the job asks when no other
-// runs, so that it is all there is to know.
+// whose run was lost was not: if there is no other, Before returns the time before the
+// first such. Zero if no slot is known. Whoever has a claim of the job asks when no
+// other runs, so that it is all there is to know.
 func (c *Claims) Before(job string, slot time.Time) (before time.Time) {
+	var lost time.Time // the first
 	for _, row := range ledger.Claims.All(c.cfg.Client.Ledger.View()) {
 		b, at := row.Body, time.Unix(row.Body.Slot, 0).UTC()
-		if b.Job == job && at.Before(slot) && at.After(before) && (b.State == ledger.Ended || b.State == ledger.Failed) {
-			before = at
+		if b.Job != job || !at.Before(slot) {
+			continue
 		}
+		if decided := b.State == ledger.Ended || b.State == ledger.Failed; decided && at.After(before) {
+			before = at
+		} else if !decided && (lost.IsZero() || at.Before(lost)) {
+			lost = at
+		}
+	}
+	if before.IsZero() && !lost.IsZero() {
+		return lost.Add(-time.Second)
 	}
 	return before
 }

@@ -246,6 +246,25 @@ func TestConflicts(t *testing.T) {
 	}
 }
 
+// Rows that nobody else has changed can be wrong together with what was changed.
+func TestWrongTogether(t *testing.T) {
+	w := newWorld(t)
+	w.elsewhere(add("a@pbs"))
+	w.away = true
+	w.make(func(s *access.State) { s.Tokens = append(s.Tokens, access.Token{ID: "a@pbs!pve"}) })
+	w.elsewhere(func(s *access.State) { s.Users = s.Users[1:] })
+	w.away = false
+	if err := w.Submit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := ledger.NewAccounts(w.client()).State(); len(s.Tokens) != 0 || s.Check() != nil {
+		t.Errorf("a token of nobody: %+v", s.Tokens)
+	}
+	if list := w.List(); len(list) != 1 || !strings.Contains(list[0].Why, "with what was changed since") {
+		t.Errorf("left are %+v", list)
+	}
+}
+
 // That the answer of the leader is lost does not apply a draft twice.
 func TestAnswerIsLost(t *testing.T) {
 	w := newWorld(t)

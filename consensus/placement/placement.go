@@ -30,6 +30,9 @@ const (
 	Replacement = time.Minute      // steady enough to stand in for a dead voter
 	Dead        = 30 * time.Minute // unheard of, to be replaced
 	Pace        = 30 * time.Minute
+
+	LookSoon  = 5 * time.Second
+	LookLater = 12 * time.Second // less than Alive
 )
 
 // A Member is what the ledger says of a node.
@@ -101,6 +104,24 @@ func newPlan(s State) *plan {
 		}
 	}
 	return p
+}
+
+// Look returns when to look at the servers again, if no change is due: soon
+// while some are missing or silent or the cluster is young.
+func (s State) Look() time.Duration {
+	voters := 0
+	for _, v := range s.Servers {
+		if !v.Leader && (v.Healthy.IsZero() || s.Now.Sub(v.Seen) >= LookSoon) {
+			return LookSoon
+		}
+		if v.Voter {
+			voters++
+		}
+	}
+	if voters < 3 || len(s.Servers) < len(s.Members) {
+		return LookSoon
+	}
+	return LookLater
 }
 
 func (p *plan) alive(s Server) bool { return s.Leader || p.Now.Sub(s.Seen) < Alive }

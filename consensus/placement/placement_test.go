@@ -162,3 +162,36 @@ func carryOut(s *State, c Change) {
 		s.Servers = append(s.Servers, Server{ID: c.ID, Seen: s.Now, Healthy: s.Now.Add(-25 * time.Hour)})
 	}
 }
+
+// Every look costs a connection to each node, so who has all it wants looks less
+// often.
+func TestLook(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	state := func(n int) State {
+		s := State{Now: now}
+		for i := range n {
+			id := fmt.Sprint("n", i)
+			s.Members = append(s.Members, Member{ID: id, Site: id, Votes: true})
+			s.Servers = append(s.Servers, Server{ID: id, Voter: true, Leader: i == 0, Seen: now, Healthy: now})
+		}
+		return s
+	}
+	tests := []struct {
+		name  string
+		state State
+		spoil func(*State)
+		want  time.Duration
+	}{
+		{"all is well", state(3), func(*State) {}, LookLater},
+		{"the cluster is young", state(2), func(*State) {}, LookSoon},
+		{"one is silent", state(3), func(s *State) { s.Servers[2].Seen = now.Add(-LookLater) }, LookSoon},
+		{"one does not keep up", state(3), func(s *State) { s.Servers[2].Healthy = time.Time{} }, LookSoon},
+		{"one is no server yet", state(4), func(s *State) { s.Servers = s.Servers[:3] }, LookSoon},
+	}
+	for _, tt := range tests {
+		tt.spoil(&tt.state)
+		if got := tt.state.Look(); got != tt.want {
+			t.Errorf("%s: again in %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}

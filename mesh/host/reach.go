@@ -40,7 +40,8 @@ type (
 const (
 	reachTime  = 10 * time.Second // for one call
 	reachPause = time.Minute      // between calls back to one member
-	reachSoon  = 5 * time.Minute  // until we ask again if we cannot be reached
+	reachAgain = 15 * time.Second // until we ask again if we were not answered
+	reachSoon  = 5 * time.Minute  // the same if we cannot be reached
 	reachLate  = time.Hour        // the same if we can
 )
 
@@ -142,8 +143,8 @@ func (h *Host) findOut(ctx context.Context, p host.Host, work *sync.WaitGroup) {
 		at, err := h.ask(ctx, id.String(), port)
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.reach.next = time.Now().Add(reachSoon)
-		if err != nil {
+		if h.reach.next = time.Now().Add(reachSoon); err != nil {
+			h.reach.next = time.Now().Add(reachAgain)
 			h.cfg.Log.Debug("whether others reach us is not known", "node", id, "err", err)
 			return
 		}

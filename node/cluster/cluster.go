@@ -10,6 +10,7 @@
 //	raft/            log, vote and snapshots of the ledger
 //	drafts.json      changes that wait for a quorum, see package drafts
 //	logins.json      second factors that were used here while there was no quorum
+//	restored         there is one if the disk went back once, see votes.go
 //	heard            changed when the ledger was heard of last
 //	replaces         the node whose place this one takes, until it has
 //	founding         there is one while the cluster is being made
@@ -54,6 +55,7 @@ type Config struct {
 	Network consensus.Network  // to the other nodes; default: none, this node is alone
 	Version string             // of this program
 	Profile consensus.Profile  // default: consensus.WAN
+	Feeds   bool               // somebody calls WentBack, soon after the start; until then this node does not vote
 	Log     *slog.Logger       // default: discard
 }
 
@@ -70,6 +72,7 @@ type Cluster struct {
 	accounts *Accounts
 	settings *Settings
 	drafts   *drafts.Drafts
+	votes    *votes
 
 	inherited func() error // see OnInherit
 
@@ -117,11 +120,12 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	if err := c.believe(chain); err != nil {
 		return nil, err
 	}
+	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Blocked: c.blocked, Invited: c.invited})
 	c.group, err = consensus.New(consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer,
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer, Votes: c.votes.may,
 	})
 	if err != nil {
 		return nil, err
@@ -238,6 +242,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { c.raise(ctx) })
 	tasks.Go(func() { c.inherit(ctx) })
 	tasks.Go(func() { c.drafts.Run(ctx) })
+	tasks.Go(func() { c.catchUp(ctx) })
 	return c.group.Run(ctx)
 }
 

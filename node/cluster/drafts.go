@@ -79,7 +79,7 @@ const (
 // nobody to agree on it.
 func (c *Cluster) drafted(ctx context.Context, now func(context.Context) error, on func(context.Context, *ledger.Client) error) error {
 	short, cancel := context.WithCancel(ctx)
-	if seen := c.group.Status().LeaderSeen; !seen.IsZero() && time.Since(seen) > lost {
+	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.begun) > lost/2 {
 		short, cancel = context.WithTimeout(ctx, soon)
 	}
 	defer cancel()

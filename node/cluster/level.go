@@ -20,7 +20,7 @@ const (
 func (c *Cluster) raise(ctx context.Context) {
 	tick := time.NewTicker(levelEvery)
 	defer tick.Stop()
-	var since time.Time // when all knew the next level
+	var all steady
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,20 +28,27 @@ func (c *Cluster) raise(ctx context.Context) {
 		case <-tick.C:
 		}
 		next := c.ledger.View().Level() + 1
-		switch {
-		case next > ledger.Level || !c.leads() || !c.allKnow(ctx, next):
-			since = time.Time{}
-			continue
-		case since.IsZero():
-			since = time.Now()
-		}
-		if time.Since(since) < levelSteady {
+		if !all.know(time.Now(), next <= ledger.Level && c.leads() && c.allKnow(ctx, next)) {
 			continue
 		}
 		if err := c.raiseTo(ctx, next); err == nil {
 			c.cfg.Log.Info("every member knows the next feature level, and it is in force", "level", next)
 		}
 	}
+}
+
+// steady is since when all knew the next level; zero: they did not.
+type steady struct{ since time.Time }
+
+// know notes whether all know it now, and tells whether they have for long enough.
+func (s *steady) know(now time.Time, all bool) bool {
+	switch {
+	case !all:
+		s.since = time.Time{}
+	case s.since.IsZero():
+		s.since = now
+	}
+	return all && now.Sub(s.since) >= levelSteady
 }
 
 // allKnow asks every member whether it knows a level.

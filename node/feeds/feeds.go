@@ -41,6 +41,7 @@ type Config struct {
 	Network network.Network        // to the others; default: none
 	Gossip  *gossip.Gossip         // with them; default: none
 	About   func() gossip.Meta     // what they shall know of this node, but for its feeds; default: nothing
+	Heard   func(wentBack bool)    // is called when others, or the ledger, have shown whether this node's disk went back; default: nothing
 	Log     *slog.Logger           // default: discard
 }
 
@@ -80,6 +81,9 @@ func New(cfg Config) (*Feeds, error) {
 	}
 	if cfg.Network == nil {
 		cfg.Network = alone{}
+	}
+	if cfg.Heard == nil {
+		cfg.Heard = func(bool) {}
 	}
 	if cfg.About == nil {
 		cfg.About = func() gossip.Meta { return gossip.Meta{} }
@@ -205,6 +209,7 @@ func (f *Feeds) behind(known feed.Head) {
 	f.restored = known
 	f.pending.all = true
 	f.mu.Unlock()
+	f.cfg.Heard(true)
 	f.wake()
 }
 
@@ -298,7 +303,11 @@ func (f *Feeds) maySpeak() bool {
 	f.mu.Lock()
 	heard := f.heard
 	f.mu.Unlock()
-	if heard || !f.cfg.Company() {
+	switch {
+	case heard:
+		return true
+	case !f.cfg.Company():
+		f.cfg.Heard(false)
 		return true
 	}
 	if n := f.exchange.Counts(); n.Pulls <= n.Failed {
@@ -314,6 +323,7 @@ func (f *Feeds) maySpeak() bool {
 	f.mu.Lock()
 	f.heard = true
 	f.mu.Unlock()
+	f.cfg.Heard(false)
 	return true
 }
 

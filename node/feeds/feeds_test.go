@@ -203,6 +203,7 @@ type node struct {
 	end  func()
 	stop func()
 	news []string
+	back bool // it was told that its disk went back
 }
 
 // A ledger is one for all.
@@ -267,7 +268,7 @@ func (c *crowd) start(nodes ...*node) {
 			c.t.Fatal(err)
 		}
 		x.Feeds, err = New(Config{
-			File: x.file, Key: x.key, Network: net, Gossip: x.talk, Ledger: c.ledger, Company: func() bool { return len(c.nodes) > 1 },
+			File: x.file, Key: x.key, Network: net, Gossip: x.talk, Ledger: c.ledger, Heard: func(back bool) { x.back = x.back || back }, Company: func() bool { return len(c.nodes) > 1 },
 			Member: func(id string) bool {
 				return slices.ContainsFunc(c.nodes, func(y *node) bool { return y.name == id })
 			},
@@ -418,6 +419,9 @@ func TestOldImage(t *testing.T) {
 			within(t, time.Minute, only+": all know what it holds", func() bool {
 				return know(c.nodes, c.nodes[:1], 2) && b.exchange.Heads()[a.self].Epoch == 2
 			})
+			if !a.back || b.back && only == "members" { // else all went back
+				t.Errorf("%s: that it went back is told at it: %t, at another: %t", only, a.back, b.back)
+			}
 			for _, x := range c.nodes {
 				if n := len(x.exchange.Forks()); n != 0 {
 					t.Errorf("%s was taken for a liar", only)

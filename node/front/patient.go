@@ -6,18 +6,28 @@ import (
 	"time"
 )
 
-// A patient body waits StallTime for the next bytes, however long all of them
-// take.
+// slowest is the rate in bytes per second below which a client only keeps a
+// connection from others.
+const slowest = 4 << 10
+
+// A patient body waits StallTime for the next bytes, and StallTime longer for
+// all of them than the slowest client would take.
 type patient struct {
 	io.ReadCloser
 	control *http.ResponseController
+	waited  time.Duration // by now, for all that came
+	came    int64         // bytes
 }
 
 func (b *patient) Read(p []byte) (int, error) {
-	if err := b.control.SetReadDeadline(time.Now().Add(StallTime)); err != nil {
+	began := time.Now()
+	left := StallTime + time.Duration(b.came)*time.Second/slowest - b.waited
+	if err := b.control.SetReadDeadline(began.Add(min(StallTime, left))); err != nil {
 		return 0, err
 	}
 	n, err := b.ReadCloser.Read(p)
+	b.came += int64(n)
+	b.waited += time.Since(began)
 	if err == io.EOF {
 		// What waits for the client to go, while the handler works, may wait.
 		// After a failure the deadline stays: net/http reads what is left of a

@@ -31,6 +31,7 @@ type Config struct {
 	Cluster *cluster.Cluster           // required
 	Ask     func() []invite.Member     // whom a machine that joins can ask, best first; required
 	Cut     func(ctx context.Context)  // makes this node, and all that it reaches, follow the roster at once; default: nothing
+	Health  func(node string) string   // of a node as this one sees it: "up", "slow", "down"; default: not known
 	Rotate  func() error               // begins to change this node's key in the tunnel; default: there is none
 	Keys    func(node string) []string // of a node in the tunnel, the newest first; default: they are not known
 	Now     func() time.Time           // default: time.Now
@@ -48,6 +49,9 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	if cfg.Rotate == nil {
 		cfg.Rotate = func() error { return errors.New("this node is linked to no other") }
+	}
+	if cfg.Health == nil {
+		cfg.Health = func(string) string { return "" }
 	}
 	if cfg.Keys == nil {
 		cfg.Keys = func(string) []string { return nil }
@@ -68,6 +72,8 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodPost, Path: "/holdfast/drafts", Need: change, Handle: a.submit},
 		{Method: http.MethodDelete, Path: "/holdfast/drafts/{draft}", Need: change, Handle: a.discard},
 		{Method: http.MethodPost, Path: "/holdfast/keys", Need: change, Handle: a.rotate},
+		{Method: http.MethodGet, Path: "/holdfast/operators", Need: look, Handle: a.operators},
+		{Method: http.MethodPost, Path: "/holdfast/operators", Need: change, Handle: a.setOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
 	}
@@ -88,7 +94,8 @@ type Member struct {
 	Signed  bool   `json:"signed"`            // an operator has signed for it
 	Joined  int64  `json:"joined"`            // Unix seconds
 
-	Keys []string `json:"tunnel-keys,omitempty"` // the newest first; only of one that is shown alone
+	Health string   `json:"health,omitempty"`      // of its link, as this node sees it
+	Keys   []string `json:"tunnel-keys,omitempty"` // the newest first; only of one that is shown alone
 }
 
 // All returns the members, those that were removed if all is true, by name.
@@ -117,7 +124,11 @@ func All(c *cluster.Cluster, removed bool) []Member {
 
 func (a api) list(_ context.Context, c *rest.Call) (any, error) {
 	removed := c.Has("removed") && c.Bool("removed")
-	return All(a.Cluster, removed), c.Err()
+	list := All(a.Cluster, removed)
+	for i := range list {
+		list[i].Health = a.Health(list[i].ID)
+	}
+	return list, c.Err()
 }
 
 // find returns the member that a call is about, by its name or ID.
@@ -139,7 +150,7 @@ func (a api) find(c *rest.Call) (Member, error) {
 
 func (a api) show(_ context.Context, c *rest.Call) (any, error) {
 	m, err := a.find(c)
-	m.Keys = a.Keys(m.ID)
+	m.Keys, m.Health = a.Keys(m.ID), a.Health(m.ID)
 	return m, err
 }
 

@@ -7,27 +7,22 @@ import "github.com/prometheus/client_golang/prometheus"
 type cloudCollector struct{ cfg Config }
 
 var (
-	ownedDesc          = desc("cloud_owned", "1 if the bucket of the datastore is ours to write, else 0.", "store")
-	requestsDesc       = desc("cloud_requests_total", "Requests since the start with the credentials of the datastore's bucket, by class.", "store", "class")
-	failedDesc         = desc("cloud_requests_failed_total", "Of these, those that failed.", "store", "class")
-	cloudThrottledDesc = desc("cloud_throttled_total", "Answers of the store that asked us to slow down.", "store")
-	receivedDesc       = desc("cloud_received_bytes_total", "Bytes read with these credentials.", "store")
-	sentDesc           = desc("cloud_sent_bytes_total", "Bytes written with these credentials.", "store")
-	cloudBytesDesc     = desc("cloud_bytes", "Bytes of packs in the bucket.", "store")
-	cloudDeadDesc      = desc("cloud_dead_bytes", "Of these, bytes of chunks that nothing needs.", "store")
-	cloudPacksDesc     = desc("cloud_packs", "Packs in the bucket.", "store")
-	lostDesc           = desc("cloud_lost_packs", "Packs that the bucket should have and has not.", "store")
-	waitingDesc        = desc("cloud_waiting_packs", "Packs that wait for the bucket.", "store")
-	boundDesc          = desc("cloud_cache_bound_bytes", "Bytes of disk that the cache may take.", "store")
-	usedDesc           = desc("cloud_cache_used_bytes", "Bytes of disk that the cache takes.", "store")
-	hitsDesc           = desc("cloud_cache_hits_total", "Chunks that the cache had.", "store")
-	missesDesc         = desc("cloud_cache_misses_total", "Chunks that it had not.", "store")
-	keepCostDesc       = desc("cloud_monthly_cost", "What keeping the bytes costs in a month by the list of prices, if those of the provider are known.", "store", "currency")
+	ownedDesc      = desc("cloud_owned", "1 if the bucket of the datastore is ours to write, else 0.", "store")
+	cloudBytesDesc = desc("cloud_bytes", "Bytes of packs in the bucket.", "store")
+	cloudDeadDesc  = desc("cloud_dead_bytes", "Of these, bytes of chunks that nothing needs.", "store")
+	cloudPacksDesc = desc("cloud_packs", "Packs in the bucket.", "store")
+	lostDesc       = desc("cloud_lost_packs", "Packs that the bucket should have and has not.", "store")
+	waitingDesc    = desc("cloud_waiting_packs", "Packs that wait for the bucket.", "store")
+	boundDesc      = desc("cloud_cache_bound_bytes", "Bytes of disk that the cache may take.", "store")
+	usedDesc       = desc("cloud_cache_used_bytes", "Bytes of disk that the cache takes.", "store")
+	hitsDesc       = desc("cloud_cache_hits_total", "Chunks that the cache had.", "store")
+	missesDesc     = desc("cloud_cache_misses_total", "Chunks that it had not.", "store")
+	keepCostDesc   = desc("cloud_monthly_cost", "What keeping the bytes costs in a month by the list of prices, if those of the provider are known.", "store", "currency")
 )
 
 func (c *cloudCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		ownedDesc, requestsDesc, failedDesc, cloudThrottledDesc, receivedDesc, sentDesc, cloudBytesDesc, cloudDeadDesc, cloudPacksDesc,
+		ownedDesc, cloudBytesDesc, cloudDeadDesc, cloudPacksDesc,
 		lostDesc, waitingDesc, boundDesc, usedDesc, hitsDesc, missesDesc, keepCostDesc,
 	} {
 		ch <- d
@@ -45,15 +40,6 @@ func (c *cloudCollector) Collect(ch chan<- prometheus.Metric) {
 			owned = 0
 		}
 		gauge(ch, ownedDesc, owned, name)
-		for class, n := range s.Requests.Requests {
-			counter(ch, requestsDesc, n, name, class)
-		}
-		for class, n := range s.Requests.Failed {
-			counter(ch, failedDesc, n, name, class)
-		}
-		counter(ch, cloudThrottledDesc, s.Requests.Throttled, name)
-		counter(ch, receivedDesc, s.Requests.BytesIn, name)
-		counter(ch, sentDesc, s.Requests.BytesOut, name)
 		gauge(ch, cloudBytesDesc, s.Bytes, name)
 		gauge(ch, cloudDeadDesc, s.Dead, name)
 		gauge(ch, cloudPacksDesc, s.Packs, name)

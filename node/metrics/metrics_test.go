@@ -38,7 +38,6 @@ func (s withLost) Cloud(name string) (st tier.Stats, ok bool) {
 		return st, false
 	}
 	st.Bytes, st.Cache.Bound, st.Cache.Hits, st.ReadOnly = 7, 8, 9, "another node has it"
-	st.Requests.Requests, st.Requests.Failed = map[string]int64{"put": 10}, map[string]int64{"put": 11}
 	st.Monthly = &tier.Bill{Amount: 1.5, Currency: "EUR"}
 	return st, true
 }
@@ -72,7 +71,7 @@ func served(t *testing.T, w *storestest.World, observe func(*Metrics)) string {
 		Connections: func() (open, refused int) { return 5, 6 },
 		Certificate: func() *x509.Certificate { return &x509.Certificate{NotAfter: time.Unix(7, 0)} },
 		Bills: func() []Bill {
-			return []Bill{{Client: "near", Requests: map[string]int64{"put": 5}, In: 6, Out: 7, Throttled: 1, Known: true, Cost: 1.5, Forecast: 3, Budget: map[string]float64{"money": 0.75}}}
+			return []Bill{{Client: "near", Requests: map[string]int64{"put": 5}, In: 6, Out: 7, Throttled: 1, Failed: 2, Known: true, Cost: 1.5, Forecast: 3, Budget: map[string]float64{"money": 0.75}}}
 		},
 		Health: func() map[string]Health {
 			return map[string]Health{"": {time.Unix(8, 0), map[string]int{"critical": 2}}, "cloud": {time.Unix(9, 0), map[string]int{"note": 0}}}
@@ -119,6 +118,7 @@ func TestFigures(t *testing.T) {
 		`holdfast_certificate_not_after_timestamp_seconds 7`,
 		`holdfast_doctor_findings{severity="critical",store=""} 2`,
 		`holdfast_s3_requests_total{class="put",endpoint="near"} 5`,
+		`holdfast_s3_requests_failed_total{endpoint="near"} 2`,
 		`holdfast_s3_bytes_total{direction="in",endpoint="near"} 6`,
 		`holdfast_s3_month_cost_forecast{endpoint="near"} 3`,
 		`holdfast_s3_budget_used_ratio{budget="money",endpoint="near"} 0.75`,
@@ -131,7 +131,6 @@ func TestFigures(t *testing.T) {
 		`holdfast_datastore_chunks{store="main"} 2`,
 		`holdfast_datastore_quarantined_chunks{store="main"} 0`,
 		`holdfast_cloud_owned{store="main"} 0`,
-		`holdfast_cloud_requests_total{class="put",store="main"} 10`,
 		`holdfast_cloud_bytes{store="main"} 7`,
 		`holdfast_cloud_cache_bound_bytes{store="main"} 8`,
 		`holdfast_cloud_cache_hits_total{store="main"} 9`,

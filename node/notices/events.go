@@ -83,7 +83,7 @@ func jobOf(id string) (store, job string) {
 }
 
 // ofMissed returns the event of a schedule that did not run in time.
-func ofMissed(s jobs.Schedule, due, now time.Time) notify.Event {
+func ofMissed(s jobs.Schedule, due, last, now time.Time) notify.Event {
 	e := notify.Event{
 		Type: typeMissed, Severity: notify.Warning, Time: now, Fields: map[string]string{},
 		Title: fmt.Sprintf("%s did not run at %s", s.Name, due.Format("2006-01-02 15:04 MST")),
@@ -95,6 +95,9 @@ func ofMissed(s jobs.Schedule, due, now time.Time) notify.Event {
 	}
 	if store, _, _ := strings.Cut(s.ID, ":"); store != "" {
 		e.Fields["datastore"] = store
+	}
+	if last.After(due) {
+		e.Text += fmt.Sprintf("Neither did it run later, up to %s. ", last.Format("2006-01-02 15:04 MST"))
 	}
 	if s.CatchUp == jobs.CatchUpSkip {
 		e.Text += "It runs again when it is due the next time."

@@ -118,7 +118,9 @@ func (n *Notices) TaskEnded(i jobs.Info) {
 }
 
 // Missed tells that a schedule has not run when it was due.
-func (n *Notices) Missed(s jobs.Schedule, due time.Time) { n.Tell(ofMissed(s, due, time.Now())) }
+func (n *Notices) Missed(s jobs.Schedule, first, last time.Time) {
+	n.Tell(ofMissed(s, first, last, time.Now()))
+}
 
 // Corrupt tells that chunks of a datastore are damaged or missing.
 func (n *Notices) Corrupt(store string, damaged, missing int) {

@@ -91,11 +91,14 @@ func (o *Offloads) Sync(context.Context) error {
 			event = ""
 		}
 		puts[name] = true
-		err := o.cfg.Scheduler.Put(jobs.Schedule{
+		sched := state.Timed("offload:"+j.ID, jobs.Schedule{
 			Name: name, Event: event, Type: taskType, ID: j.To + ":" + j.Store + ":" + j.ID, Auth: "root@pam",
 			Work: func(ctx context.Context, t *jobs.Task) error { return o.work(ctx, t, j.ID) },
 		})
-		if err != nil {
+		if j.Disable {
+			sched.After = ""
+		}
+		if err := o.cfg.Scheduler.Put(sched); err != nil {
 			errs = append(errs, fmt.Errorf("offload job %s: %w", j.ID, err))
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -19,12 +21,27 @@ import (
 type Draft struct {
 	Cluster string `json:"cluster"` // hexadecimal
 	Link    string `json:"link"`    // base64
+	Need    int    `json:"need"`    // signatures
 }
 
 // NewDraft returns the draft of a link that stands behind a chain.
 func NewDraft(chain *authority.Chain, kind uint8, body any) Draft {
 	cluster := chain.Cluster()
-	return Draft{hex.EncodeToString(cluster[:]), base64.StdEncoding.EncodeToString(chain.Draft(kind, body).Bytes())}
+	operators, need := chain.Operators()
+	if o, is := body.(authority.OperatorsBody); is { // as many of the old ones, and all new ones
+		need = max(need, len(o.Operators)+need-shared(operators, o.Operators))
+	}
+	return Draft{hex.EncodeToString(cluster[:]), base64.StdEncoding.EncodeToString(chain.Draft(kind, body).Bytes()), need}
+}
+
+// shared counts the keys that are in both lists.
+func shared(a, b []authority.Key) (n int) {
+	for _, k := range a {
+		if slices.Contains(b, k) {
+			n++
+		}
+	}
+	return n
 }
 
 // The actions that somebody may mean to sign for.
@@ -34,33 +51,69 @@ const (
 	Change  = "change"
 	Remove  = "remove"
 	Recover = "recover"
+	Signers = "signers" // who the operators are
 )
 
 // Sign returns the signed link for the API, and says what it is. It refuses a
 // link that does something else than the action that was meant.
-func (d Draft) Sign(action string, key ed25519.PrivateKey) (link, what string, err error) {
-	id, err := hex.DecodeString(d.Cluster)
-	if err != nil || len(id) != 16 {
-		return "", "", fmt.Errorf("sign: the daemon names the cluster %.40q", d.Cluster)
-	}
-	b, err := base64.StdEncoding.DecodeString(d.Link)
+func (d Draft) Sign(action string, keys ...ed25519.PrivateKey) (link, what string, err error) {
+	_, l, does, what, err := d.read()
 	if err != nil {
-		return "", "", fmt.Errorf("sign: the daemon's draft is no base64: %w", err)
-	}
-	l, err := authority.ParseLink(b)
-	if err != nil {
-		return "", "", fmt.Errorf("sign: the daemon's draft: %w", err)
-	}
-	does, what, err := describe(l)
-	if err != nil {
-		return "", "", fmt.Errorf("sign: the daemon's draft: %w", err)
+		return "", "", err
 	}
 	// A node that joined by a plain invite is named in the chain before it can
 	// be removed from it.
 	if does == "" || does != action && (action != Remove || does != Change) || len(l.Sigs) > 0 {
 		return "", "", fmt.Errorf("sign: the daemon's draft would %s, which was not asked for; is it yours?", what)
 	}
-	return base64.StdEncoding.EncodeToString(l.SignFor([16]byte(id), key)), what, nil
+	d, _, err = d.Cosign(keys...)
+	return d.Link, what, err
+}
+
+// Cosign adds signatures to a link that other operators have signed before, and
+// says what it is, which whoever has the keys is to read.
+func (d Draft) Cosign(keys ...ed25519.PrivateKey) (Draft, string, error) {
+	id, l, _, what, err := d.read()
+	if err != nil {
+		return d, "", err
+	}
+	for _, k := range keys {
+		if !slices.ContainsFunc(l.Sigs, func(s authority.Signature) bool { return s.Key == authority.PublicKey(k) }) {
+			if l, err = authority.ParseLink(l.SignFor(id, k)); err != nil {
+				return d, "", fmt.Errorf("sign: %w", err)
+			}
+		}
+	}
+	d.Link = base64.StdEncoding.EncodeToString(l.Bytes())
+	return d, what, nil
+}
+
+// Signatures is how many there are.
+func (d Draft) Signatures() int {
+	_, l, _, _, err := d.read()
+	if err != nil {
+		return 0
+	}
+	return len(l.Sigs)
+}
+
+// read reads the draft: for which cluster, which link, and what that does.
+func (d Draft) read() (id [16]byte, l authority.Link, action, what string, err error) {
+	cluster, err := hex.DecodeString(d.Cluster)
+	if err != nil || len(cluster) != 16 {
+		return id, l, "", "", fmt.Errorf("sign: the daemon names the cluster %.40q", d.Cluster)
+	}
+	b, err := base64.StdEncoding.DecodeString(d.Link)
+	if err != nil {
+		return id, l, "", "", fmt.Errorf("sign: the daemon's draft is no base64: %w", err)
+	}
+	if l, err = authority.ParseLink(b); err == nil {
+		action, what, err = describe(l)
+	}
+	if err != nil {
+		return id, l, "", "", fmt.Errorf("sign: the daemon's draft: %w", err)
+	}
+	return [16]byte(cluster), l, action, what, nil
 }
 
 // describe says which action a link is, and what it would do.
@@ -80,12 +133,33 @@ func describe(l authority.Link) (action, what string, err error) {
 		var r authority.Removal
 		err = canon.Decode(l.Body, &r)
 		return Remove, "remove node " + r.Key.NodeID(), err
+	case authority.Operators:
+		var o authority.OperatorsBody
+		err = canon.Decode(l.Body, &o)
+		return Signers, operatorsOf(o), err
 	case authority.Recover:
 		var r authority.Recovery
 		err = canon.Decode(l.Body, &r)
 		return Recover, fmt.Sprintf("begin incarnation %d with the history of node %s", r.Incarnation, r.Base.NodeID()), err
 	}
 	return "", fmt.Sprintf("do something of the kind %d", l.Kind), nil
+}
+
+// Name is the public part of an operator's key as people see it.
+func Name(key ed25519.PrivateKey) string { return authority.PublicKey(key).NodeID() }
+
+// Operators says what a link does that makes these the operators, by their names.
+func Operators(names []string, threshold int) string {
+	names = slices.Compact(slices.Sorted(slices.Values(names)))
+	return fmt.Sprintf("have %d of these %d operators sign from now on: %s", threshold, len(names), strings.Join(names, ", "))
+}
+
+func operatorsOf(o authority.OperatorsBody) string {
+	names := make([]string, len(o.Operators))
+	for i, k := range o.Operators {
+		names[i] = k.NodeID()
+	}
+	return Operators(names, o.Threshold)
 }
 
 // ReadLink reads what Sign returned.

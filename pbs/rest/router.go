@@ -258,7 +258,7 @@ func parameters(req *http.Request, e *Endpoint, params map[string]string) (p *up
 	for name, value := range params {
 		p.Set(name, value)
 	}
-	return p, nil
+	return p, p.Err()
 }
 
 // on fills the parameters of a path into the path that privileges are on.

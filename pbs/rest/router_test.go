@@ -96,6 +96,8 @@ func TestRouter(t *testing.T) {
 		{"another type of body", "u@pbs", "POST", "/api2/json/a/x/echo", "text/xml", `<n>`, 400, `unsupported content type "text/xml"`, typ},
 		{"a wrong parameter", "u@pbs", "GET", "/api2/json/a/x/echo?n=10", "", "", 400, "parameter verification failed - 'n': value must have a maximum value of 9 (got 10)", typ},
 		{"a missing one", "u@pbs", "GET", "/api2/json/a/x/echo", "", "", 400, "parameter verification failed - 'n': parameter is missing and it is not optional.", typ},
+		{"an escape that is none", "u@pbs", "GET", "/api2/json/a/x/echo?n=3&m=%zz", "", "", 400, `read the parameters in the URL: invalid URL escape "%zz"`, typ},
+		{"a semicolon, of an endpoint without parameters", "u@pbs", "GET", "/api2/json/list?a=1;b", "", "", 400, "read the parameters in the URL: invalid semicolon separator in query", typ},
 		{"siblings of data", "u@pbs", "GET", "/api2/json/list", "", "", 200, `{"data":[],"total":0}`, typ},
 		{"an error is text", "u@pbs", "GET", "/api2/json/fails", "", "", 400, "disk on fire", typ},
 		{"extjs: an error is an object", "u@pbs", "GET", "/api2/extjs/a/x/echo?n=10", "", "", 200, `{"errors":{"n":"value must have a maximum value of 9 (got 10)"},"message":"parameter verification failed - 'n': value must have a maximum value of 9 (got 10)","status":400,"success":false}`, typ},

@@ -23,7 +23,7 @@ type JobRule struct {
 }
 
 // kinds are the kinds of jobs, and the types of their tasks.
-var kinds = map[string]string{"prune": "prunejob", "verify": "verificationjob", "sync": "syncjob", "gc": "garbage_collection"}
+var kinds = map[string]string{"prune": "prunejob", "verify": "verificationjob", "sync": "syncjob", "gc": "garbage_collection", "offload": "offloadjob", "export": "exportjob"}
 
 // ParseJob reads KIND:ID, where pull and push are kinds of sync jobs.
 func ParseJob(text string) (job string, err error) {
@@ -32,7 +32,7 @@ func ParseJob(text string) (job string, err error) {
 		kind = "sync"
 	}
 	if _, is := kinds[kind]; !is || id == "" {
-		return "", fmt.Errorf("%.60q is no job, want KIND:ID with the kind pull, push, prune, verify or gc", text)
+		return "", fmt.Errorf("%.60q is no job, want KIND:ID with the kind pull, push, prune, verify, gc, offload or export", text)
 	}
 	return kind + ":" + id, nil
 }
@@ -61,6 +61,12 @@ func (s *State) Place(job string) (store, ns string, is bool) {
 		return id, "", is
 	case "sync":
 		j, is := s.SyncJob(id)
+		return j.Store, string(j.NS), is
+	case "offload":
+		j, is := s.OffloadJob(id)
+		return j.Store, string(j.NS), is
+	case "export":
+		j, is := s.ExportJob(id)
 		return j.Store, string(j.NS), is
 	case "prune":
 		for _, j := range s.PruneJobs {

@@ -30,6 +30,7 @@ type State struct {
 	VerifyJobs   []VerifyJob   `json:"verify-jobs"`
 	SyncJobs     []SyncJob     `json:"sync-jobs"`
 	OffloadJobs  []OffloadJob  `json:"offload-jobs"`
+	ExportJobs   []ExportJob   `json:"export-jobs"`
 	JobRules     []JobRule     `json:"job-rules"`
 	TrafficRules []TrafficRule `json:"traffic-rules"`
 	S3Clients    []S3Client    `json:"s3-clients"`
@@ -172,6 +173,7 @@ func (s *State) tidy() {
 	s.VerifyJobs = sorted(s.VerifyJobs, func(j VerifyJob) string { return j.ID })
 	s.SyncJobs = sorted(s.SyncJobs, func(j SyncJob) string { return j.ID })
 	s.OffloadJobs = sorted(s.OffloadJobs, func(j OffloadJob) string { return j.ID })
+	s.ExportJobs = sorted(s.ExportJobs, func(j ExportJob) string { return j.ID })
 	s.JobRules = sorted(s.JobRules, func(r JobRule) string { return r.Job })
 	s.dropRules()
 	s.S3Clients = sorted(s.S3Clients, func(c S3Client) string { return c.ID })
@@ -207,6 +209,7 @@ func (s *State) Check() error {
 		distinct("verify job", s.VerifyJobs, func(j VerifyJob) string { return j.ID }),
 		distinct("sync job", s.SyncJobs, func(j SyncJob) string { return j.ID }),
 		distinct("offload job", s.OffloadJobs, func(j OffloadJob) string { return j.ID }),
+		distinct("export job", s.ExportJobs, func(j ExportJob) string { return j.ID }),
 		distinct("rule of a job", s.JobRules, func(r JobRule) string { return r.Job }),
 		distinct("S3 client", s.S3Clients, func(c S3Client) string { return c.ID }),
 		distinct("remote", s.Remotes, func(r Remote) string { return r.Name }),

@@ -244,6 +244,7 @@ func (s *Set) forget(ctx context.Context, r Remove) error {
 			state.PruneJobs = slices.DeleteFunc(state.PruneJobs, func(j settings.PruneJob) bool { return j.Store == r.Name })
 			state.VerifyJobs = slices.DeleteFunc(state.VerifyJobs, func(j settings.VerifyJob) bool { return j.Store == r.Name })
 			state.SyncJobs = slices.DeleteFunc(state.SyncJobs, func(j settings.SyncJob) bool { return j.Store == r.Name })
+			state.ExportJobs = slices.DeleteFunc(state.ExportJobs, func(j settings.ExportJob) bool { return j.Store == r.Name })
 			state.OffloadJobs = slices.DeleteFunc(state.OffloadJobs, func(j settings.OffloadJob) bool { return j.Store == r.Name || j.To == r.Name })
 		}
 		return nil

@@ -47,6 +47,9 @@ func TestCreate(t *testing.T) {
 	if _, err := w.Get("again"); err == nil {
 		t.Error("one that could not be made is there")
 	}
+	if left, err := w.FS.ReadDir(storestest.Dir + "other"); len(left) > 0 {
+		t.Errorf("what the settings refused has left %v, %v", left, err)
+	}
 }
 
 // Removing keeps the data, which can be taken over again; destroying them is

@@ -68,8 +68,16 @@ func WrongParams(err error) map[string]string {
 }
 
 // QueryParams returns the parameters in r's URL, which are all there are where
-// the body is a file or a chunk.
-func QueryParams(r *http.Request) *Params { return &Params{values: r.URL.Query()} }
+// the body is a file or a chunk. If one of them cannot be read, that is what Err
+// says: what is done without a parameter that was meant may be something else.
+func QueryParams(r *http.Request) *Params {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	p := &Params{values: values}
+	if err != nil {
+		p.Fail("", "read the parameters in the URL: %v", err)
+	}
+	return p
+}
 
 // AllParams returns those of the URL and of the body, a form or a JSON object
 // (§3.2). Where both have one of a name, that of the body counts.

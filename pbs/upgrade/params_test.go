@@ -37,6 +37,7 @@ func TestParams(t *testing.T) {
 		{"a bad digest in a list", "wid=1&list=" + zeros + "&list=x", formKind, "", "'list': [1]: "},
 		{"more than one thing wrong", "", formKind, "", "parameter verification failed:\n- 'wid': parameter is missing and it is not optional.\n- 'list': parameter"},
 		{"an object as a value", "", jsonKind, `{"wid":{}}`, "it is neither a text, a number nor a list of those"},
+		{"a query that cannot be read", "wid=1&on=%zz&list=" + zeros, formKind, "", `invalid URL escape "%zz"`},
 		{"another content type", "", "text/plain", "x", `unsupported content type "text/plain"`},
 		{"a body that is too long", "", jsonKind, strings.Repeat(" ", maxParams+1), "Request body too large"},
 	} {

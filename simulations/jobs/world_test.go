@@ -58,27 +58,16 @@ func (d *target) publish(slot time.Time, f ledger.Fence) error {
 	return nil
 }
 
-// A span is what somebody was told: that a slot was missed, and by that those after
-// it, up to one that was decided as far as the teller knew, or to when it was told.
+// A span is what somebody was told: that a slot was missed, and those after it.
 type span struct{ from, to time.Time }
 
 func (s span) String() string { return s.from.Format(time.TimeOnly) + "-" + s.to.Format(time.TimeOnly) }
 
-// tell tells that a slot was missed.
-func (s *site) tell(_ jobs.Schedule, due time.Time) {
-	told := span{due, time.Now()}
-	if at := s.clock(); at.Before(told.to) {
-		told.to = at
-	}
-	for _, row := range ledger.Claims.All(s.client.Ledger.View()) {
-		at := time.Unix(row.Body.Slot, 0)
-		if decided := row.Body.State == ledger.Ended || row.Body.State == ledger.Failed; decided && at.After(due) && at.Before(told.to) {
-			told.to = at
-		}
-	}
-	s.w.target.mu.Lock()
-	defer s.w.target.mu.Unlock()
-	s.w.target.missed = append(s.w.target.missed, told)
+// tell tells that slots were missed.
+func (d *target) tell(_ jobs.Schedule, first, last time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.missed = append(d.missed, span{first, last})
 }
 
 // A site is a node that votes and shares the job.
@@ -202,7 +191,7 @@ func (s *site) work() {
 	}
 	s.sched, err = jobs.NewScheduler(jobs.SchedulerConfig{
 		Manager: m, File: filepath.Join(s.dir, "runs"), Location: time.UTC, Now: s.clock,
-		Missed: s.tell,
+		Missed: s.w.target.tell,
 	})
 	if err == nil {
 		err = s.sched.Put(s.job(s.claims))

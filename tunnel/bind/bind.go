@@ -182,7 +182,7 @@ func (b *Bind) sending(k *keyed, bufs [][]byte) {
 			k.peer.withKey(k.ours).handshake.answers(buf, now)
 		}
 		k.peer.touch(b, now)
-		k.peer.expect(now)
+		k.peer.expect(now, len(buf))
 		return
 	}
 }

@@ -43,6 +43,7 @@ type Peer struct {
 	awake atomic.Bool  // Run knows that the peer is in use
 	used  atomic.Int64 // time of the last packet to or from it, but keepalives
 	owed  atomic.Int64 // of the first packet sent since the last came directly; zero: none
+	heard atomic.Int64 // time of the last packet that came directly
 	busy  atomic.Int64 // time until which much was carried of late
 	pairs atomic.Pointer[[]*keyed]
 

@@ -16,6 +16,11 @@ const (
 	// owes is how long what was sent may go without any packet from the peer:
 	// TCP answers at once, but what it answers may have been lost.
 	owes = 500 * time.Millisecond
+
+	// A packet of at most acknowledges bytes within answering after one of the
+	// peer is an answer of TCP, and is not answered itself.
+	acknowledges = wireGuardOverhead + 80
+	answering    = 100 * time.Millisecond
 )
 
 func (p *Peer) inUse(now time.Duration) bool { return now-time.Duration(p.used.Load()) < inUse }
@@ -42,8 +47,12 @@ func (p *Peer) touch(b *Bind, now time.Duration) {
 	}
 }
 
-// expect notes that the peer is to be heard from directly.
-func (p *Peer) expect(now time.Duration) {
+// expect notes that the peer is to be heard from directly, after a packet of
+// that size.
+func (p *Peer) expect(now time.Duration, size int) {
+	if size <= acknowledges && now-time.Duration(p.heard.Load()) < answering {
+		return
+	}
 	if p.owed.Load() == 0 {
 		p.owed.CompareAndSwap(0, int64(now))
 	}
@@ -52,10 +61,14 @@ func (p *Peer) expect(now time.Duration) {
 // came notes a packet of the peer. One over a stream, where we have a direct
 // path, means that the peer has none: that is a reason to ask.
 func (p *Peer) came(now time.Duration, direct bool) {
-	switch {
-	case !direct:
-		p.expect(now)
-	case p.owed.Load() != 0:
+	if !direct {
+		p.expect(now, 1<<16)
+		return
+	}
+	if p.heard.Load() != int64(now) {
+		p.heard.Store(int64(now))
+	}
+	if p.owed.Load() != 0 {
 		p.owed.Store(0)
 	}
 }

@@ -1,6 +1,10 @@
 package state
 
-import "github.com/holdfast-mesh/holdfast/chunks"
+import (
+	"sync"
+
+	"github.com/holdfast-mesh/holdfast/chunks"
+)
 
 // Health is what opening a store found and did. The zero value is a store without
 // trouble.
@@ -17,4 +21,25 @@ type Health struct {
 	ForeignFiles    []string        `json:"foreign-files,omitempty"`     // files among the packs that are not of this store
 	LostChunks      []chunks.Digest `json:"lost-chunks,omitempty"`       // of these and of missing packs, the first thousand that the index can name
 	JournalSetAside string          `json:"journal-set-aside,omitempty"` // the damaged state journal was renamed so
+}
+
+// A Record is a Health that several goroutines add to.
+type Record struct {
+	Health // as long as only one does
+
+	mu sync.Mutex
+}
+
+// Note changes what Now will say.
+func (r *Record) Note(change func(*Health)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.Health)
+}
+
+// Now returns what was noted.
+func (r *Record) Now() Health {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.Health
 }

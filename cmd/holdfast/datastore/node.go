@@ -2,7 +2,6 @@ package datastore
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -132,35 +131,5 @@ func listNode(o *cli.Options, ctx context.Context) error {
 			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", s.Name, cli.Size(s.Avail), cli.Size(s.Total), s.Path, s.GC, state)
 		}
 		tab.Flush()
-	})
-}
-
-// showNode prints what is set up of a datastore of the node, and how it is.
-func showNode(o *cli.Options, ctx context.Context, name string, err error) error {
-	if err != nil {
-		return err
-	}
-	c := daemon.Client(o)
-	defer c.Close()
-	all := map[string]json.RawMessage{}
-	for _, path := range []string{configPath + "/{name}", adminPath + "/status", adminPath + "/gc"} {
-		var part map[string]json.RawMessage
-		if err := daemon.Get(ctx, c, path, url.Values{"name": {name}, "store": {name}, "verbose": {"1"}}, &part); err != nil {
-			return err
-		}
-		for k, v := range part {
-			all[k] = v
-		}
-	}
-	var bucket map[string]json.RawMessage
-	if err := daemon.Get(ctx, c, cloudPath+"/cloud", url.Values{"store": {name}}, &bucket); err != nil {
-		return err
-	}
-	if bucket != nil {
-		all["cloud"], _ = json.Marshal(bucket) // it was read from JSON
-	}
-	return o.Print(all, func(w io.Writer) {
-		text, _ := json.MarshalIndent(all, "", "  ") // it was read from JSON
-		fmt.Fprintf(w, "%s\n", text)
 	})
 }

@@ -31,6 +31,7 @@ type kind struct {
 var kinds = []kind{
 	{"pull", "sync", "a", schedule.SyncFlags, []string{"store", "remote-store"}},
 	{"offload", "offload", "an", schedule.OffloadFlags, []string{"store", "to"}},
+	{"export", "export", "an", schedule.ExportFlags, []string{"store", "path"}},
 	{"prune", "prune", "a", schedule.PruneFlags, []string{"store", "schedule"}},
 	{"verify", "verify", "a", schedule.VerifyFlags, []string{"store"}},
 }
@@ -83,6 +84,10 @@ func (k kind) create(o *cli.Options) *cobra.Command {
 	}
 	if k.name == "offload" {
 		v.Example = "  holdfast job create offload up --store main --to cloud --after 7d --schedule '06:00'"
+	}
+	if k.name == "export" {
+		v.Long = "The newest snapshot of each group is written below --path as tar archives and disk images,\nwith checksums and a page that says what to type. What stays there say the keep rules;\nwithout one, all does."
+		v.Example = "  holdfast job create export usb --store main --path /mnt/usb/backups --schedule 'sun 04:00' --keep-weekly 4 --keep-monthly 6"
 	}
 	if k.name == "push" {
 		v.Flags = slices.DeleteFunc(v.Flags, func(f daemon.Flag) bool { return slices.Contains(notForPush, f.Name) })

@@ -18,8 +18,9 @@ import (
 func New(o *cli.Options) *cobra.Command {
 	cmd := cli.Group("key", "make and look after the keys that encrypt backups",
 		newKeyCreate(o), newKeyShow(o), newKeyChange(o), newKeyPaper(o), newKeyMaster(o), newKeyImportMaster(o), newKeyRescue(o))
+	cmd.AddCommand(ringVerbs(o)...)
 	cmd.Long = `Backups are encrypted on the machine that makes them; no server ever has the
-key. Whoever loses the key has lost the backups: print it (key paperkey), or make
+key, but for those that its jobs are given (key add). Whoever loses the key has lost the backups: print it (key paperkey), or make
 a master key (key create-master-key) and put its private half into a safe.
 
 Key files are those of proxmox-backup-client. Without a path, the file is the

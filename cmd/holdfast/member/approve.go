@@ -22,7 +22,7 @@ func newApprove(o *cli.Options) *cobra.Command {
 printed on the machine: whoever got hold of the token would show another one.`,
 		Example: "  holdfast member list\n  holdfast member approve nas --role full",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := s.key()
+			keys, err := s.keys()
 			if err != nil {
 				return err
 			}
@@ -32,7 +32,7 @@ printed on the machine: whoever got hold of the token would show another one.`,
 			if role != "" {
 				params.Set("role", role)
 			}
-			if _, err := s.call(cmd.Context(), c, key, operator.Change, http.MethodPut, memberPath, params); err != nil {
+			if _, err := s.call(cmd.Context(), c, keys, operator.Change, http.MethodPut, memberPath, params); err != nil {
 				return err
 			}
 			return o.Print(map[string]string{"approved": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "member %s takes part\n", args[0]) })

@@ -53,10 +53,10 @@ datastore, and needs next to nothing: with two sites, have one at a third place.
 			}
 			c := daemon.Client(o)
 			defer c.Close()
-			key, err := s.key()
+			keys, err := s.keys()
 			if replaces != "" {
 				if err == nil {
-					err = replace(cmd.Context(), s, c, key, replaces, params)
+					err = replace(cmd.Context(), s, c, keys, replaces, params)
 				}
 				if err != nil {
 					return err
@@ -65,7 +65,7 @@ datastore, and needs next to nothing: with two sites, have one at a third place.
 			var r admin.Result
 			switch {
 			case err == nil && !approve:
-				r, err = s.call(cmd.Context(), c, key, operator.Invite, http.MethodPost, invitesPath, params)
+				r, err = s.call(cmd.Context(), c, keys, operator.Invite, http.MethodPost, invitesPath, params)
 			case role == "replica" || role == "follower" || approve:
 				r, err = daemon.Call(cmd.Context(), c, http.MethodPost, invitesPath, params)
 			}
@@ -89,7 +89,7 @@ datastore, and needs next to nothing: with two sites, have one at a third place.
 
 // replace removes a lost node, unless that is done, and has an invite be for its
 // place.
-func replace(ctx context.Context, s *signer, c *admin.Client, key ed25519.PrivateKey, name string, params url.Values) error {
+func replace(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.PrivateKey, name string, params url.Values) error {
 	var m struct{ Role, Site, State string }
 	if err := daemon.Get(ctx, c, memberPath, url.Values{"member": {name}}, &m); err != nil {
 		return err
@@ -102,7 +102,7 @@ func replace(ctx context.Context, s *signer, c *admin.Client, key ed25519.Privat
 	if m.State == "removed" {
 		return nil
 	}
-	return removeWith(ctx, s, c, key, func() url.Values { return url.Values{"member": {name}, "eject": {"true"}} })
+	return removeWith(ctx, s, c, keys, func() url.Values { return url.Values{"member": {name}, "eject": {"true"}} })
 }
 
 func printInvite(o *cli.Options, r admin.Result, replaces string) error {
@@ -139,9 +139,9 @@ func newRevoke(o *cli.Options) *cobra.Command {
 			c := daemon.Client(o)
 			defer c.Close()
 			params := url.Values{"invite": args}
-			key, err := s.key()
+			keys, err := s.keys()
 			if err == nil {
-				_, err = s.call(cmd.Context(), c, key, operator.Revoke, http.MethodDelete, invitesPath+"/{invite}", params)
+				_, err = s.call(cmd.Context(), c, keys, operator.Revoke, http.MethodDelete, invitesPath+"/{invite}", params)
 			} else {
 				_, err = daemon.Call(cmd.Context(), c, http.MethodDelete, invitesPath+"/{invite}", params)
 			}

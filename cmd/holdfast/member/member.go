@@ -5,22 +5,17 @@ package member
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
-	"github.com/holdfast-mesh/holdfast/node"
 	"github.com/holdfast-mesh/holdfast/node/admin"
-	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
@@ -35,7 +30,7 @@ func New(o *cli.Options) *cobra.Command {
 		daemon.Verb{
 			Use: "list", Short: "list the members of the cluster", Method: http.MethodGet, Path: membersPath,
 			Flags: []daemon.Flag{{Name: "removed", Usage: "with those that were removed", Kind: daemon.Bool}},
-			Show:  []string{"name", "site", "role", "state", "voter", "leader", "blocked", "id"},
+			Show:  []string{"name", "site", "role", "state", "health", "voter", "leader", "blocked", "id"},
 		}.Command(o),
 		daemon.Verb{Use: "show MEMBER", Short: "print a member", Method: http.MethodGet, Path: memberPath, Args: []string{"member"}}.Command(o),
 		daemon.Verb{
@@ -88,75 +83,19 @@ To keep it out of the whole cluster: holdfast member eject.`,
 	return cmd
 }
 
-// A signer has an operator's key where it is needed.
-type signer struct {
-	o    *cli.Options
-	file string
-}
-
-func (s *signer) flag(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&s.file, "operator-key", "", "file with the operator's key; default: "+node.OperatorFile+" in the node's directory")
-}
-
-// key reads the operator's key.
-func (s *signer) key() (ed25519.PrivateKey, error) {
-	file := s.file
-	if file == "" {
-		file = filepath.Join(s.o.Data, node.OperatorFile)
-	}
-	key, err := keyfile.Read(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cli.Hint(fmt.Errorf("the operator's key is not here: %w", err), "bring it back for a moment and name it with --operator-key FILE; `holdfast node init` said where it was")
-	}
-	return key, err
-}
-
-// call calls the API twice: for what is to be signed, and with the signature.
-// The first answer is put into the parameters of the second, where it says so.
-func (s *signer) call(ctx context.Context, c *admin.Client, key ed25519.PrivateKey, action, method, path string, params url.Values) (admin.Result, error) {
-	params.Set("draft", "1")
-	r, err := daemon.Call(ctx, c, method, path, params)
-	if err != nil || string(r.Data) == "null" { // it needed no signature, and is done
-		return r, err
-	}
-	var draft operator.Draft
-	more := map[string]any{}
-	if err := errors.Join(r.Into(&draft), json.Unmarshal(r.Data, &more)); err != nil {
-		return r, err
-	}
-	link, what, err := draft.Sign(action, key)
-	if err != nil {
-		return r, err
-	}
-	if !s.o.Quiet {
-		fmt.Fprintln(s.o.Err, "signed with the operator's key: "+what)
-	}
-	params.Del("draft")
-	params.Set("link", link)
-	for _, name := range []string{"invite", "seed", "expires"} {
-		switch v := more[name].(type) {
-		case string:
-			params.Set(name, v)
-		case float64:
-			params.Set(name, fmt.Sprintf("%.0f", v))
-		}
-	}
-	return daemon.Call(ctx, c, method, path, params)
-}
-
 func newVote(o *cli.Options, use string, vote bool, short string) *cobra.Command {
 	s := &signer{o: o}
 	cmd := &cobra.Command{
 		Use: use + " MEMBER", Short: short, Args: cli.Exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			key, err := s.key()
+			keys, err := s.keys()
 			if err != nil {
 				return err
 			}
 			c := daemon.Client(o)
 			defer c.Close()
 			params := url.Values{"member": args, "vote": {fmt.Sprint(vote)}}
-			if _, err := s.call(cmd.Context(), c, key, operator.Change, http.MethodPut, memberPath, params); err != nil {
+			if _, err := s.call(cmd.Context(), c, keys, operator.Change, http.MethodPut, memberPath, params); err != nil {
 				return err
 			}
 			return o.Print(map[string]any{"member": args[0], "vote": vote}, func(w io.Writer) {
@@ -183,7 +122,7 @@ passwords of shared buckets, of remotes, and keys that it had.`
 			c := daemon.Client(o)
 			defer c.Close()
 			params := func() url.Values { return url.Values{"member": args, "eject": {fmt.Sprint(eject)}} }
-			key, err := s.key()
+			keys, err := s.keys()
 			if err != nil && eject { // cutting it off needs no key
 				_, cut := daemon.Call(cmd.Context(), c, http.MethodDelete, memberPath, params())
 				if cut == nil {
@@ -194,7 +133,7 @@ passwords of shared buckets, of remotes, and keys that it had.`
 			if err != nil {
 				return err
 			}
-			if err := removeWith(cmd.Context(), s, c, key, params); err != nil {
+			if err := removeWith(cmd.Context(), s, c, keys, params); err != nil {
 				return err
 			}
 			return o.Print(map[string]any{"removed": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "member %s is removed\n", args[0]) })
@@ -206,7 +145,7 @@ passwords of shared buckets, of remotes, and keys that it had.`
 
 // removeWith removes a member. One that no operator has signed for is named in
 // the chain first, which is a call of its own.
-func removeWith(ctx context.Context, s *signer, c *admin.Client, key ed25519.PrivateKey, params func() url.Values) error {
+func removeWith(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.PrivateKey, params func() url.Values) error {
 	var m struct {
 		Signed bool
 		State  string
@@ -219,7 +158,7 @@ func removeWith(ctx context.Context, s *signer, c *admin.Client, key ed25519.Pri
 		calls = 2
 	}
 	for range calls {
-		if _, err := s.call(ctx, c, key, operator.Remove, http.MethodDelete, memberPath, params()); err != nil {
+		if _, err := s.call(ctx, c, keys, operator.Remove, http.MethodDelete, memberPath, params()); err != nil {
 			return err
 		}
 	}

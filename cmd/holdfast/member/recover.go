@@ -53,11 +53,11 @@ itself soon, wait.`,
 			if plan {
 				return printPlan(cmd.Context(), o, c)
 			}
-			key, err := recoveryKey(s, paper)
+			keys, err := recoveryKey(s, paper)
 			if err != nil {
 				return err
 			}
-			if _, err := s.call(cmd.Context(), c, key, operator.Recover, http.MethodPost, recoverPath, url.Values{"reason": {reason}}); err != nil {
+			if _, err := s.call(cmd.Context(), c, keys, operator.Recover, http.MethodPost, recoverPath, url.Values{"reason": {reason}}); err != nil {
 				return err
 			}
 			return o.Print(map[string]bool{"recovered": true}, func(w io.Writer) {
@@ -72,16 +72,18 @@ itself soon, wait.`,
 	return cmd
 }
 
-func recoveryKey(s *signer, paper bool) (ed25519.PrivateKey, error) {
+func recoveryKey(s *signer, paper bool) ([]ed25519.PrivateKey, error) {
 	if !paper {
-		return s.key()
+		return s.keys()
 	}
 	fmt.Fprintln(s.o.Err, "the recovery key:")
 	line, err := bufio.NewReader(io.LimitReader(os.Stdin, 4096)).ReadString('\n')
 	if err != nil && line == "" {
 		return nil, fmt.Errorf("read the recovery key: %w", err)
 	}
-	return keyfile.ReadPaper(line)
+	s.alone = true
+	key, err := keyfile.ReadPaper(line)
+	return []ed25519.PrivateKey{key}, err
 }
 
 func printPlan(ctx context.Context, o *cli.Options, c *admin.Client) error {

@@ -93,6 +93,8 @@ var (
 	VerifyFlags = flags(scope, []daemon.Flag{
 		{Name: "ignore-verified", Usage: "leave out what was verified; default: yes", Kind: daemon.Bool},
 		{Name: "outdated-after", Usage: "days after which it is verified again all the same", Kind: daemon.Int},
+		{Name: "read-threads", Usage: "chunks that are read at the same time", Kind: daemon.Int},
+		{Name: "verify-threads", Usage: "chunks that are checked at the same time", Kind: daemon.Int},
 		{Name: "sample", Usage: "of a datastore with a bucket read only so many stretches by chance, about a request each; 0: all", Kind: daemon.Int},
 	})
 	OffloadFlags = flags(scope, []daemon.Flag{
@@ -103,6 +105,12 @@ var (
 		{Name: "owner", Usage: "whose the copies are; default: root@pam"},
 		{Name: "verified-only", Usage: "only snapshots whose last verification was fine", Kind: daemon.Bool},
 		{Name: "transfer-last", Usage: "of each group only the newest so many", Kind: daemon.Int},
+		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
+	})
+	ExportFlags = flags(scope, Keep, []daemon.Flag{
+		{Name: "path", Usage: "the directory, which is there; nothing is written when it is not mounted"},
+		{Name: "group-filter", Usage: "only such groups: type:vm, group:vm/100, regex:EXPRESSION; all but such with exclude: before it", Kind: daemon.Repeat},
+		{Name: "associated-key", Usage: "keys that decrypt what they encrypted (key add)", Kind: daemon.List},
 		{Name: "disable", Usage: "do not run it by itself", Kind: daemon.Bool},
 	})
 	SyncFlags = flags([]daemon.Flag{
@@ -126,6 +134,8 @@ var (
 		{Name: "unmount-on-done", Usage: "take the datastore out of service after a run that began so", Kind: daemon.Bool},
 		{Name: "on-change", Usage: "run it when something is new at the source; --schedule on-change is the same", Kind: daemon.Bool},
 		{Name: "sources", Usage: "who else gives chunks: NODE, NODE:STORE, or any for all that have some", Kind: daemon.List},
+		{Name: "active-encryption-key", Usage: "what a push encrypts with that is not encrypted (key add); the one before stays associated"},
+		{Name: "associated-key", Usage: "keys that a pull decrypts with what they encrypted; those that are not named go", Kind: daemon.List},
 		{Name: "rate-out", Usage: "bytes a second that a push may send: 20MiB"},
 		{Name: "burst-out", Usage: "bytes that may go at once after a pause"},
 		{Name: "sync-direction", Usage: "pull, or push: from here to a remote"},

@@ -86,7 +86,6 @@ func Absent() map[string]string {
 		"/admin/datastore/{store}/mount":   removable,
 		"/admin/s3/{id}/reset-counters":    "Counters of requests begin anew with the node, and each task has its own",
 		"/admin/datastore/{store}/unmount": removable,
-		"/config/encryption-keys":          "Encryption is that of clients and of buckets, each with keys of its own",
 		"/pull":                            once,
 		"/push":                            once,
 	}

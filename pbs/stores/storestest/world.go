@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 )
@@ -47,8 +48,41 @@ func New(t testing.TB, names ...string) *World {
 // NewOn is New on another file system.
 func NewOn(t testing.TB, fsys disk.FS, names ...string) *World {
 	t.Helper()
-	dir := t.TempDir()
-	w := &World{FS: fsys}
+	return newWorld(t, fsys, nil, names...)
+}
+
+// NewCloud is New with an S3 client "near" of a server, which knows it by key and
+// secret.
+func NewCloud(t testing.TB, server settings.S3Client, secret string, names ...string) *World {
+	t.Helper()
+	mem := disktest.NewMem()
+	mem.Disable(disk.Abilities{Direct: true})
+	server.ID = "near"
+	return newWorld(t, mem, func(s settings.Store) (*s3.Clients, error) {
+		err := s.Update(t.Context(), func(s *settings.State) error {
+			s.S3Clients = append(s.S3Clients, server)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		clouds, err := s3.Open(s, filepath.Join(t.TempDir(), "s3.json"))
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() {
+			if err := clouds.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return clouds, clouds.SetSecret(t.Context(), server.ID, secret)
+	}, names...)
+}
+
+func newWorld(t testing.TB, fsys disk.FS, open func(settings.Store) (*s3.Clients, error), names ...string) *World {
+	t.Helper()
+	dir, w := t.TempDir(), &World{FS: fsys}
+	var clouds *s3.Clients
 	var err error
 	check := func(errs ...error) {
 		t.Helper()
@@ -64,7 +98,11 @@ func NewOn(t testing.TB, fsys disk.FS, names ...string) *World {
 	check(err)
 	w.Scheduler, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: w.Tasks, File: filepath.Join(dir, "runs")})
 	check(err)
-	w.Set, err = stores.New(stores.Config{Settings: w.Settings, Tasks: w.Tasks, Scheduler: w.Scheduler, FS: fsys})
+	if open != nil {
+		clouds, err = open(w.Settings)
+		check(err)
+	}
+	w.Set, err = stores.New(stores.Config{Settings: w.Settings, Tasks: w.Tasks, Scheduler: w.Scheduler, FS: fsys, Clouds: clouds, Node: "home"})
 	check(err)
 	store, err := access.OpenFile(filepath.Join(dir, "accounts.json"))
 	check(err)

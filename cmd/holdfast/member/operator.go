@@ -1,0 +1,141 @@
+package member
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/operator"
+)
+
+const operatorsPath = "/holdfast/operators"
+
+// NewOperator returns the verbs about who signs what the cluster is.
+func NewOperator(o *cli.Options) *cobra.Command {
+	return cli.Group("operator", "look at whose signatures say who belongs to the cluster, change that, and sign",
+		daemon.Verb{Use: "list", Short: "print the operators' public keys, and how many have to sign", Method: http.MethodGet, Path: operatorsPath}.Command(o),
+		newOperatorKey(o), newOperatorSet(o), newOperatorSign(o), newOperatorSubmit(o))
+}
+
+func newOperatorKey(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use: "create-key FILE", Short: "make a key for another operator, and print its public part", Args: cli.Exactly(1),
+		Long: "It needs no daemon: let each operator make one on a machine of their own, and keep it there.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			key, err := keyfile.Make(args[0])
+			if err != nil {
+				return err
+			}
+			id := operator.Name(key)
+			return o.Print(map[string]string{"operator": id}, func(w io.Writer) { fmt.Fprintln(w, id) })
+		},
+	}
+}
+
+func newOperatorSet(o *cli.Options) *cobra.Command {
+	s := &signer{o: o}
+	var threshold int
+	cmd := &cobra.Command{
+		Use: "set OPERATOR...", Short: "say who the operators are, and how many of them have to sign", Args: cobra.MinimumNArgs(1),
+		Long: `Name the public keys of all operators, those of now who stay as well. Whoever can sign
+now signs it, and every new operator: with --operator-key for each key that is here, and
+with --sign-to FILE for those that are elsewhere.`,
+		Example: "  holdfast operator set 12D3KooWA... 12D3KooWB... 12D3KooWC... --threshold 2 --sign-to set.json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			keys, err := s.keys()
+			if err != nil {
+				return err
+			}
+			c := daemon.Client(o)
+			defer c.Close()
+			slices.Sort(args)
+			params := url.Values{"operator": slices.Compact(args), "threshold": {strconv.Itoa(threshold)}}
+			s.only = func(what string) bool { return what == operator.Operators(args, threshold) }
+			if _, err := s.call(cmd.Context(), c, keys, operator.Signers, http.MethodPost, operatorsPath, params); err != nil {
+				return err
+			}
+			return o.Print(members.Operators{Operators: args, Threshold: threshold}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d of %d operators sign from now on\n", threshold, len(args))
+			})
+		},
+	}
+	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many have to sign; required")
+	_ = cmd.MarkFlagRequired("threshold") // it is there
+	s.flag(cmd)
+	return cmd
+}
+
+func newOperatorSign(o *cli.Options) *cobra.Command {
+	s := &signer{o: o}
+	cmd := &cobra.Command{
+		Use: "sign FILE", Short: "add your signature to what another operator has begun", Args: cli.Exactly(1),
+		Long: "It prints what it signs, and needs no daemon. FILE may hold the secret of an invite.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := readRequest(args[0])
+			if err != nil {
+				return err
+			}
+			keys, err := s.keys()
+			if err != nil {
+				return err
+			}
+			var what string
+			if r.Draft, what, err = r.Cosign(keys...); err != nil {
+				return err
+			}
+			s.say(what)
+			text, err := json.Marshal(r)
+			if err == nil {
+				_, err = statefile.WriteSecret(args[0], text, true)
+			}
+			if err != nil {
+				return err
+			}
+			have := r.Signatures()
+			return o.Print(map[string]any{"what": what, "signatures": have, "need": r.Need}, func(w io.Writer) {
+				fmt.Fprintf(w, "%d operators have signed, and %d have to\n", have, r.Need)
+			})
+		},
+	}
+	cmd.Flags().StringSliceVar(&s.files, "operator-key", nil, "file with your key; required")
+	_ = cmd.MarkFlagRequired("operator-key") // it is there
+	return cmd
+}
+
+func newOperatorSubmit(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use: "submit FILE", Short: "have done what enough operators have signed", Args: cli.Exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			r, err := readRequest(args[0])
+			if err != nil {
+				return err
+			}
+			if r.Params == nil || r.Method == "" {
+				return errors.New("the file names nothing that could be done")
+			}
+			c := daemon.Client(o)
+			defer c.Close()
+			r.Params.Set("link", r.Link)
+			answer, err := daemon.Call(cmd.Context(), c, r.Method, r.Path, r.Params)
+			if err != nil {
+				return err
+			}
+			if string(answer.Data) == "null" {
+				return o.Print(answer.Data, func(w io.Writer) { fmt.Fprintln(w, "done") })
+			}
+			return daemon.Print(o, answer, nil)
+		},
+	}
+}

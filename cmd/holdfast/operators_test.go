@@ -1,0 +1,92 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Two of three operators sign, each with a key on a machine of their own; one
+// alone can do nothing.
+func TestTwoOperatorsSign(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes ten seconds")
+	}
+	t.Parallel()
+	root, err := os.MkdirTemp("", "hf") // short: there are sockets in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(root) })
+	a := &daemon{t: t, name: "a", dir: filepath.Join(root, "a")}
+	b := &daemon{t: t, name: "b", dir: filepath.Join(root, "b")}
+	for _, d := range []*daemon{a, b} {
+		t.Cleanup(func() { d.kill(syscall.SIGKILL) })
+	}
+	a.must("node", "init", "--name", "a", "--listen", "127.0.0.1:0", "--mesh-listen", freeMeshPort(t))
+	a.start()
+	var who struct {
+		Operators []string
+		Threshold int
+	}
+	list := func() {
+		if err := json.Unmarshal([]byte(a.must("operator", "list", "--output-format", "json")), &who); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list()
+	first, second, third := filepath.Join(a.dir, "operator.key"), filepath.Join(root, "second.key"), filepath.Join(root, "third.key")
+	ids := append([]string{}, who.Operators...)
+	for _, file := range []string{second, third} {
+		ids = append(ids, strings.TrimSpace(a.must("operator", "create-key", file)))
+	}
+	if len(ids) != 3 || who.Threshold != 1 {
+		t.Fatalf("%+v, %v", who, ids)
+	}
+	paper := filepath.Join(root, "request.json")
+	refused := func(what string, args ...string) {
+		t.Helper()
+		if out, err := a.holdfastAll(args...); err == nil || !strings.Contains(out, what) {
+			t.Errorf("holdfast %s: %v, want %q\n%s", strings.Join(args, " "), err, what, out)
+		}
+	}
+	set := append([]string{"operator", "set", "--threshold", "2"}, ids...)
+	refused("1 operators have signed, and 3 have to", append(set, "--sign-to", paper)...)
+	refused("not every new operator has signed", "operator", "submit", paper)
+	for _, file := range []string{second, third} {
+		if out := b.must("operator", "sign", paper, "--operator-key", file); !strings.Contains(out, "and 3 have to") {
+			t.Errorf("%s", out)
+		}
+	}
+	a.must("operator", "submit", paper)
+	if list(); len(who.Operators) != 3 || who.Threshold != 2 {
+		t.Fatalf("the operators are %+v", who)
+	}
+
+	a.wait(patience, "its mesh port is open", func() bool {
+		_, err := a.holdfast("invite", "create", "-q", "--role", "replica", "--approve")
+		return err == nil
+	})
+	refused("--sign-to", "invite", "create", "--role", "full")
+	refused("1 operators have signed, and 2 have to", "invite", "create", "--role", "full", "--sign-to", paper)
+	refused("want 2", "operator", "submit", paper)
+	b.must("operator", "sign", paper, "--operator-key", first) // once more the same
+	refused("want 2", "operator", "submit", paper)
+	b.must("operator", "sign", paper, "--operator-key", third)
+	var invite struct{ Token string }
+	if err := json.Unmarshal([]byte(a.must("operator", "submit", paper, "--output-format", "json")), &invite); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.holdfastWith(invite.Token, "node", "join", "-", "--name", "b", "--listen", "127.0.0.1:0", "--mesh-listen", freeMeshPort(t)); err != nil {
+		t.Fatal(err)
+	}
+	refused("1 operators have signed", "member", "demote", "b")
+	a.must("member", "demote", "b", "--operator-key", second, "--operator-key", third)
+	if out := a.must("member", "show", "b"); !strings.Contains(out, "may-vote") || strings.Contains(out, "may-vote  yes") {
+		t.Errorf("it may vote still:\n%s", out)
+	}
+	a.kill(syscall.SIGTERM)
+}
