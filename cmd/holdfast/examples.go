@@ -108,7 +108,6 @@ var examples = []string{
 	"operator list",
 	"operator sign eject.json --operator-key second.key",
 	"operator submit eject.json",
-	"prune host/web --keep-daily 7 --keep-weekly 4 --dry-run",
 	"prune-job create nightly --store main --schedule '02:30' --keep-daily 14",
 	"prune-job list",
 	"prune-job remove nightly",

@@ -380,7 +380,7 @@ var stamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d):
 // measured are members whose values hang on this machine, this moment, or how
 // chunks are kept.
 var measured = strings.Fields("avail used total digest fingerprint next-run last-run-endtime duration disk-bytes disk-chunks index-data-bytes " +
-	"index-file-count pending-bytes pending-chunks pid pstart starttime endtime release version repoid")
+	"index-file-count pending-bytes pending-chunks removed-bytes removed-chunks pid pstart starttime endtime release version repoid")
 
 // newer are members that newer servers add.
 var newer = strings.Fields("mount-status backend-type history history-start history-delta estimated-full-date")

@@ -21,7 +21,7 @@ func TestFiveSites(t *testing.T) {
 	cabin := m.add("cabin", netns.CarrierGrade)
 	for _, s := range []*netns.Site{dc.host.Site, home.host.Site, cabin.host.Site} {
 		for _, l := range s.Access() {
-			l.Change(func(l *wan.Link) { l.Delay = 30 * time.Millisecond }) // 150 ms and more for who joins now
+			l.Change(func(l *wan.Link) { l.Delay = 65 * time.Millisecond }) // 150 ms and more for who joins now
 		}
 	}
 	boat := m.add("boat", netns.CarrierGrade)

@@ -28,10 +28,14 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+	"gvisor.dev/gvisor/pkg/waiter"
 )
 
 const (
 	nic = 1 // the only interface of the stack
+
+	// maxBacklog bounds the connections that wait to be accepted.
+	maxBacklog = 4096
 
 	// maxBuffer lets one stream fill 1 Gbit/s at 100 ms; 4 MiB give 160 Mbit/s.
 	maxBuffer = 16 << 20
@@ -129,13 +133,23 @@ func (s *Stack) Close() {
 	})
 }
 
-// Listen accepts TCP connections at port.
+// Listen accepts TCP connections at port, also while connections of an earlier
+// listener there come to their end, which takes a minute after their last byte.
 func (s *Stack) Listen(port uint16) (net.Listener, error) {
-	l, err := gonet.ListenTCP(s.net, s.at(s.cfg.Address, port), ipv6.ProtocolNumber)
+	var queue waiter.Queue
+	end, err := s.net.NewEndpoint(tcp.ProtocolNumber, ipv6.ProtocolNumber, &queue)
 	if err != nil {
-		return nil, fmt.Errorf("listen at port %d of the tunnel: %w", port, unwrap(err))
+		return nil, fmt.Errorf("listen at port %d of the tunnel: %v", port, err)
 	}
-	return l, nil
+	end.SocketOptions().SetReuseAddress(true)
+	if err = end.Bind(s.at(s.cfg.Address, port)); err == nil {
+		err = end.Listen(maxBacklog)
+	}
+	if err != nil {
+		end.Close()
+		return nil, fmt.Errorf("listen at port %d of the tunnel: %v", port, err)
+	}
+	return gonet.NewTCPListener(s.net, &queue, end), nil
 }
 
 // Dial opens a TCP connection.

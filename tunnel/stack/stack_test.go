@@ -113,6 +113,35 @@ func transfer(t *testing.T, a, b *Stack, size int) {
 	}
 }
 
+// A service that ends with open connections may begin anew at once, but not
+// twice at a time.
+func TestListenAgain(t *testing.T) {
+	a, b := linked(t, 1400, 1400, nil)
+	for range 3 {
+		l, err := b.Listen(80)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Listen(80); err == nil {
+			t.Error("two listen at one port")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		c, err := a.Dial(ctx, netip.AddrPortFrom(right, 80))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at.Close() // this side first, which waits then
+		l.Close()
+		io.ReadAll(c)
+		c.Close()
+		cancel()
+	}
+}
+
 // Every packet on the wire is whole, small enough, marked, and has the sums
 // that it needs when the marks are taken off.
 func TestPacketsOnTheWire(t *testing.T) {
