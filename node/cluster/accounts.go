@@ -207,18 +207,11 @@ const tellEvery = 30 * time.Second
 
 // run tells the ledger what was used here, until ctx is done.
 func (a *Accounts) run(ctx context.Context) {
-	tick := time.NewTicker(tellEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, tellEvery, func() {
 		if len(a.file.State().Factors) > 0 && a.group.Status().Leader != "" {
 			_ = a.tell(ctx) // again later
 		}
-	}
+	})
 }
 
 func (a *Accounts) tell(ctx context.Context) error {

@@ -247,18 +247,11 @@ func (c *Cluster) Run(ctx context.Context) error {
 }
 
 func (c *Cluster) keepTime(ctx context.Context) {
-	tick := time.NewTicker(guardTick)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, guardTick, func() {
 		if err := errors.Join(c.guard.Tick(), c.guard.Settle()); err != nil {
 			c.cfg.Log.Error("the guard cannot be written; nothing is deleted until it can", "err", err)
 		}
-	}
+	})
 }
 
 // offerEvery is how often the ledger is looked at for links that it lacks.
@@ -267,21 +260,14 @@ const offerEvery = 10 * time.Second
 // offer gives the ledger the links that this node believes and the ledger does
 // not have: those of [Cluster.Believe]. It ends with ctx.
 func (c *Cluster) offer(ctx context.Context) {
-	tick := time.NewTicker(offerEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, offerEvery, func() {
 		if c.group.Status().Role != "leader" {
-			continue // one is enough
+			return // one is enough
 		}
 		if err := c.offerOnce(ctx); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Warn("the ledger does not take what operators have signed", "err", err)
 		}
-	}
+	})
 }
 
 func (c *Cluster) offerOnce(ctx context.Context) error {

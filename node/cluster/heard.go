@@ -33,14 +33,7 @@ const compareEvery = time.Minute
 // compare compares the ledger of this node with that of the leader, and notes
 // when it was heard of, until ctx is done.
 func (c *Cluster) compare(ctx context.Context) {
-	tick := time.NewTicker(compareEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, compareEvery, func() {
 		if time.Since(c.group.Status().LeaderSeen) < compareEvery {
 			if err := os.WriteFile(filepath.Join(c.cfg.Dir, heardFile), nil, 0o600); err != nil {
 				c.cfg.Log.Warn("when the ledger was heard of is not noted", "err", err)
@@ -49,7 +42,7 @@ func (c *Cluster) compare(ctx context.Context) {
 		if !c.leads() {
 			_ = c.compareOnce(ctx) // without a leader there is nothing to compare with
 		}
-	}
+	})
 }
 
 // A sum is what the state comes to at an index.

@@ -123,22 +123,15 @@ const catchUpEvery = 5 * time.Second
 
 // catchUp lets a node vote again whose disk went back, when it may. It ends with ctx.
 func (c *Cluster) catchUp(ctx context.Context) {
-	tick := time.NewTicker(catchUpEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, catchUpEvery, func() {
 		if s := c.group.Status(); !c.votes.suspended() || s.Leader == "" || s.Leader == c.Self() || c.group.Linear(ctx) != nil {
-			continue
+			return
 		}
 		term := c.group.Status().Term
 		if err := c.votes.caughtUp(term); err != nil {
 			c.cfg.Log.Warn("this node does not vote yet", "err", err)
-			continue
+			return
 		}
 		c.cfg.Log.Info("this node, whose disk went back, votes again in later terms", "term", term)
-	}
+	})
 }
