@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync"
@@ -121,8 +122,10 @@ func (s *Server) asked(answer func(http.ResponseWriter, request) error) http.Han
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
-		err := answer(w, request{r, peer, r.URL.Query().Get("store")})
-		if err == nil {
+		params, err := url.ParseQuery(r.URL.RawQuery)
+		if err != nil { // without a parameter that was meant, the question is another one
+			err = &refusal{http.StatusBadRequest, err.Error()}
+		} else if err = answer(w, request{r, peer, params.Get("store")}); err == nil {
 			return
 		}
 		var no *refusal

@@ -352,4 +352,7 @@ func testSpace(t *testing.T, w world) {
 	if s.TotalBytes <= 0 || s.FreeBytes < 0 || s.FreeBytes > s.TotalBytes || s.FreeInodes > s.TotalInodes {
 		t.Errorf("space %+v makes no sense", s)
 	}
+	if used := s.Used(); s.ReservedBytes < 0 || used < 0 || used+s.FreeBytes+s.ReservedBytes != s.TotalBytes {
+		t.Errorf("space %+v: %d bytes are used", s, used)
+	}
 }

@@ -35,6 +35,7 @@ func TestDatastore(t *testing.T) {
 	const path = "/config/datastore/store1"
 	old := digestOf(t, wants(t, w, "admin@pbs", "GET", path, "", 200, `{"name":"store1","path":"/mnt/datastore/store1"}`))
 	wants(t, w, "admin@pbs", "PUT", path, "comment=hello&gc-schedule=daily&verify-new=1&tuning=chunk-order%3Dnone&notification-mode=legacy-sendmail&digest="+old, 200, "null")
+	wants(t, w, "admin@pbs", "PUT", path, "tuning=chunk-order%3Dnone%2Csync-level%3Dbogus", 400, "'tuning': property 'sync-level': value 'bogus' is not defined in the enumeration.")
 	wants(t, w, "admin@pbs", "GET", path, "", 200, `{"name":"store1","path":"/mnt/datastore/store1","gc-schedule":"daily","notification-mode":"legacy-sendmail","tuning":"chunk-order=none","comment":"hello","verify-new":true}`)
 	wants(t, w, "admin@pbs", "PUT", path, "comment=x&digest="+old, 400, "detected modified configuration - file changed by other user? Try again.")
 	wants(t, w, "admin@pbs", "PUT", path, "digest=x", 400, "'digest': value does not match the regex pattern")
