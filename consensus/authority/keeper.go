@@ -18,6 +18,7 @@ type KeeperConfig struct {
 	Chain   *Chain             // nil for a node that has not joined
 	Save    func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
 	Blocked func(Key) bool     // whom this node's own operator keeps out; default: nobody
+	Changed func()             // is told after a longer chain is believed; default: nothing
 	Invited func(Key) bool     // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
 }
 
@@ -26,6 +27,9 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	nobody := func(Key) bool { return false }
 	if cfg.Save == nil {
 		cfg.Save = func(*Chain) error { return nil }
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
 	}
 	if cfg.Blocked == nil {
 		cfg.Blocked = nobody
@@ -46,20 +50,28 @@ func (k *Keeper) Chain() *Chain {
 // Follow takes a chain over if it is longer. One that is not a longer version
 // of ours is an error: somebody has signed two histories.
 func (k *Keeper) Follow(c *Chain) error {
+	longer, err := k.follow(c)
+	if longer {
+		k.cfg.Changed()
+	}
+	return err
+}
+
+func (k *Keeper) follow(c *Chain) (longer bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.chain.Extends(c) {
-		return nil
+		return false, nil
 	}
 	if !c.Extends(k.chain) {
 		n, _ := c.Head()
-		return refused("a chain of %d links that parts from ours", n)
+		return false, refused("a chain of %d links that parts from ours", n)
 	}
 	if err := k.cfg.Save(c); err != nil {
-		return fmt.Errorf("store the authority chain: %w", err)
+		return false, fmt.Errorf("store the authority chain: %w", err)
 	}
 	k.chain = c
-	return nil
+	return true, nil
 }
 
 // Extend takes over links that follow the head.
