@@ -11,6 +11,7 @@ type Keeper struct {
 	cfg   KeeperConfig
 	mu    sync.Mutex
 	chain *Chain
+	keys  map[string]Key // of members that were asked for, by ID: they are asked for at every connection
 }
 
 // KeeperConfig says what a [Keeper] begins with, and whom it asks.
@@ -37,7 +38,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	if cfg.Invited == nil {
 		cfg.Invited = nobody
 	}
-	return &Keeper{cfg: cfg, chain: cfg.Chain}
+	return &Keeper{cfg: cfg, chain: cfg.Chain, keys: map[string]Key{}}
 }
 
 // Chain returns the chain of now.
@@ -119,20 +120,30 @@ func (k *Keeper) Voter(node string) error {
 }
 
 func (k *Keeper) find(node string) (Node, error) {
-	key, err := ParseNodeID(node)
-	if err != nil {
-		return Node{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	k.mu.Lock()
+	chain := k.chain
+	key, parsed := k.keys[node]
+	k.mu.Unlock()
+	if !parsed {
+		var err error
+		if key, err = ParseNodeID(node); err != nil {
+			return Node{}, fmt.Errorf("%w: %w", ErrRefused, err)
+		}
 	}
 	if k.cfg.Blocked(key) {
 		return Node{}, refused("node %s is blocked here", node)
 	}
-	chain := k.Chain()
 	n, is := chain.Node(key)
 	if !is && !chain.knows(key) && k.cfg.Invited(key) {
 		return Node{Key: key, Role: "replica"}, nil
 	}
 	if !is {
 		return Node{}, refused("node %s is no member of this cluster", node)
+	}
+	if !parsed {
+		k.mu.Lock()
+		k.keys[node] = key
+		k.mu.Unlock()
 	}
 	return n, nil
 }

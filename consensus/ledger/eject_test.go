@@ -104,8 +104,12 @@ func (e *ejection) look() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
+	knows := map[*site]bool{}
+	for _, s := range e.m.sites {
+		knows[s] = e.knows(s)
+	}
 	for _, v := range e.visits {
-		if v.known.IsZero() && e.knows(v.at) {
+		if v.known.IsZero() && knows[v.at] {
 			v.known = now
 		}
 		lasts := goodbye
