@@ -334,6 +334,13 @@ func (h *Host) Peers() []Peer {
 	return all
 }
 
+// Connected tells whether there is a connection with a node, member or not.
+func (h *Host) Connected(node string) bool {
+	p, err := h.now()
+	id, err2 := peer.Decode(node)
+	return errors.Join(err, err2) == nil && len(p.Network().ConnsToPeer(id)) > 0
+}
+
 // look fills in what the best of the connections says.
 func (one *Peer) look(conns []network.Conn) {
 	for _, c := range conns {

@@ -52,6 +52,17 @@ type Config struct {
 	Version  string
 	NoUDPGSO bool         // see [tunnel.Config]
 	Log      *slog.Logger // default: discard
+
+	Simulated *Simulated // for tests; default: the network of this machine
+}
+
+// A Simulated is a network that is not that of this machine. There is nothing
+// but UDP in it.
+type Simulated struct {
+	Listen    func(netip.AddrPort) (tunnel.Socket, error)
+	Addresses func() ([]netip.Addr, error)
+	Packets   func(netip.AddrPort) (net.PacketConn, error) // for a machine that joins
+	At        []netip.AddrPort                             // where all can reach this node; none: nowhere
 }
 
 // A Link is this node among the others, while [Link.Run] runs.
@@ -89,10 +100,14 @@ func New(cfg Config) (*Link, error) {
 	if l.keys, err = openKeys(cfg.Dir); err != nil {
 		return nil, err
 	}
-	l.tunnel, err = tunnel.New(tunnel.Config{
+	t := tunnel.Config{
 		Self: tunnel.NodeID(l.self.NodeID()), PrivateKey: l.keys.private, Address: record.Address(cfg.Cluster, l.self),
 		Listen: listen, Relay: carrier{l}, NoUDPGSO: cfg.NoUDPGSO, Log: cfg.Log,
-	})
+	}
+	if s := cfg.Simulated; s != nil {
+		t.ListenUDP, t.Addresses, t.Advertise = s.Listen, s.Addresses, s.At
+	}
+	l.tunnel, err = tunnel.New(t)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +145,11 @@ func (l *Link) Network() Network { return NewNetwork(l.tunnel) }
 func (l *Link) Attach(c *cluster.Cluster) error {
 	l.cluster = c
 	var err error
-	l.host, err = host.New(host.Config{Key: l.cfg.Key, Roster: members{c}, QUIC: l.tunnel.QUICConn, Version: l.cfg.Version, Log: l.cfg.Log})
+	h := host.Config{Key: l.cfg.Key, Roster: members{c}, QUIC: l.tunnel.QUICConn, Version: l.cfg.Version, Log: l.cfg.Log}
+	if s := l.cfg.Simulated; s != nil {
+		h.Simulated, h.Advertise = true, s.At
+	}
+	l.host, err = host.New(h)
 	if err != nil {
 		return err
 	}
