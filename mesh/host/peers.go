@@ -334,11 +334,12 @@ func (h *Host) Peers() []Peer {
 	return all
 }
 
-// Connected tells whether there is a connection with a node, member or not.
+// Connected tells whether there is a connection with a node that is more than
+// the one of a stranger, who may ask to join or why it was removed.
 func (h *Host) Connected(node string) bool {
 	p, err := h.now()
 	id, err2 := peer.Decode(node)
-	return errors.Join(err, err2) == nil && len(p.Network().ConnsToPeer(id)) > 0
+	return errors.Join(err, err2) == nil && len(p.Network().ConnsToPeer(id)) > 0 && !h.stranger(id)
 }
 
 // look fills in what the best of the connections says.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -48,6 +49,7 @@ type Node struct {
 	Link    *peers.Link
 
 	m    *Mesh
+	host *tunneltest.Host
 	key  ed25519.PrivateKey
 	dir  string
 	net  *peers.Simulated
@@ -87,7 +89,7 @@ func (m *Mesh) node(h *tunneltest.Host, open bool) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{
-		Name: h.Name, ID: record.KeyOf(key).NodeID(), m: m, key: key, dir: filepath.Join(m.dir, h.Name),
+		host: h, Name: h.Name, ID: record.KeyOf(key).NodeID(), m: m, key: key, dir: filepath.Join(m.dir, h.Name),
 		net: &peers.Simulated{Listen: h.Listen, Addresses: h.Addresses, Packets: h.Packets},
 	}
 	if open {
@@ -239,6 +241,17 @@ func (n *Node) Stop() error {
 		return fmt.Errorf("node %s: %w", n.Name, err)
 	}
 	return nil
+}
+
+// Split cuts nodes off from all others, or ends that.
+func (m *Mesh) Split(some []*Node, cut bool) {
+	for _, a := range some {
+		for _, b := range m.Nodes {
+			if !slices.Contains(some, b) {
+				m.Net.Between(a.host, b.host, tunneltest.Link{Down: cut})
+			}
+		}
+	}
 }
 
 // Eject has operators remove a node, at another that has a quorum.
