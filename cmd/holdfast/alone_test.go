@@ -106,11 +106,7 @@ func newCutOff(t *testing.T) *cutOff {
 func (s *cutOff) bucket() {
 	s.t.Helper()
 	server := cloudtest.Start(s.t)
-	secret := filepath.Join(s.root, "s3-secret")
-	if err := os.WriteFile(secret, []byte(cloudtest.Secret), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Setenv("HOLDFAST_S3_SECRET", cloudtest.Secret)
+	s.b.env = []string{"HOLDFAST_S3_SECRET=" + cloudtest.Secret}
 	s.b.must("s3", "endpoint", "create", "near", "--endpoint", server.URL, "--access-key", cloudtest.Key, "--path-style")
 	s.b.must("datastore", "create", "cloud", "--s3", "near", "--bucket", "backups", "--cache-dir", s.b.dir+"-cache", "--cache-size", "64MiB",
 		"--offload-after", "0", "--encrypt", "--recovery-key", filepath.Join(s.root, "key"))
@@ -322,6 +318,7 @@ func TestWithoutQuorum(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
+	t.Parallel()
 	s := newCutOff(t)
 	for _, tt := range withoutQuorum {
 		t.Run(tt.row, func(t *testing.T) {

@@ -130,10 +130,7 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.client = &ledger.Client{Key: cfg.Key, Ledger: c.ledger, Submit: func(ctx context.Context, command []byte) ([]byte, error) {
-		r, err := c.group.Submit(ctx, command)
-		return r.Value, err
-	}}
+	c.client = &ledger.Client{Key: cfg.Key, Ledger: c.ledger, Submit: c.submit}
 	if c.claims, err = c.newClaims(); err != nil {
 		return nil, err
 	}
