@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -80,6 +81,7 @@ type Link struct {
 	health  *health.Tracker
 	changed chan struct{} // the roster or a record has changed
 	also    []func(context.Context) error
+	denied  atomic.Bool
 
 	mu   sync.Mutex
 	seen map[string]string // where members see this node, by member
@@ -186,7 +188,7 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 	}
 	l.gossip.Subscribe(func(e gossip.Event) {
 		if e.Kind != gossip.Announced && e.Kind != gossip.Updated {
-			l.look()
+			l.kick()
 		}
 	})
 	c.Watch(l.kick)
@@ -241,8 +243,10 @@ func (l *Link) Close() error {
 	return nil
 }
 
-// renewEvery is how often this node looks whether it is where it was.
-const renewEvery = 5 * time.Second
+const (
+	renewEvery = 5 * time.Second        // how often this node looks whether it is where it was
+	pause      = 100 * time.Millisecond // between two looks at what has changed: much comes at once
+)
 
 // ErrRemoved is why a link ends by itself: operators have removed this node from
 // the cluster, and no other talks to it.
@@ -310,6 +314,10 @@ func (l *Link) tend(ctx context.Context) error {
 		}
 		if err := l.renew(); err != nil {
 			l.cfg.Log.Error("this node cannot say where it is", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 		select {
 		case <-ctx.Done():

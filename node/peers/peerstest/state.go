@@ -61,7 +61,7 @@ func Await(ctx context.Context, apart func() string) (time.Duration, error) {
 		select {
 		case <-ctx.Done():
 			return 0, fmt.Errorf("%w: after %s: %s", ctx.Err(), time.Since(began).Round(time.Millisecond), what)
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
