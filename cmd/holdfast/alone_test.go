@@ -206,6 +206,8 @@ var withoutQuorum = []struct {
 			func() error { return s.does("namespace", "create", "main:alone") },
 			func() error { return s.client("backup", "tree.pxar:"+s.tree, "--ns", "alone", "-q") })
 	}},
+	{row: "mount", see: "catalog/mount/mount_test.go TestATreeLooksAsItWasBackedUp"},
+	{row: "keys that are wrapped to this node", see: "node/keyring/keyring_test.go TestSeal"},
 	{row: "restore, browse, download", check: func(s *cutOff) error {
 		to := filepath.Join(s.root, "back")
 		err := inTurn(
@@ -241,6 +243,9 @@ var withoutQuorum = []struct {
 		return inTurn(
 			func() error { return s.does("backup", "tree.pxar:"+s.tree, "--store", "cloud", "-q") },
 			func() error { return s.does("datastore", "offload", "cloud") })
+	}},
+	{row: "no cloud delete, nor repack", check: func(s *cutOff) error {
+		return s.isRefused("no quorum", "datastore", "gc", "cloud")
 	}},
 	{row: "no takeover of a floating job", see: "consensus/claims/turn_test.go TestTurnWithoutQuorum"},
 	{row: "block a peer here", check: func(s *cutOff) error {
