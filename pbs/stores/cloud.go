@@ -191,6 +191,11 @@ func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *cata
 		return d.Collect(ctx, opt)
 	}
 	defer done()
+	if s.cfg.Agreed != nil {
+		if err := s.cfg.Agreed(ctx); err != nil {
+			return gc.Report{}, &undecided{name, err}
+		}
+	}
 	r, err := ti.Collect(ctx, opt)
 	if r.Deleted > 0 {
 		t.Logf("%d objects were deleted in the bucket", r.Deleted)
