@@ -82,6 +82,10 @@ type Config struct {
 	// Share decides which of the nodes that share a job runs it. Default: each does.
 	Share func(id string) jobs.Share
 
+	// Unmount takes a datastore out whose disk comes and goes; removable tells whether
+	// it is such a one. Default: there are none.
+	Unmount func(ctx context.Context, store string) (removable bool, err error)
+
 	// Removed says what a node has signed of a snapshot that it had: when it removed
 	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
 	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
