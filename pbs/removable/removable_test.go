@@ -209,7 +209,10 @@ func TestDatastoreFollowsItsDisk(t *testing.T) {
 	m.may = true
 	go func() { out <- s.Unmount(t.Context(), "usb", "root@pam") }()
 	for {
-		if _, _, err := s.set.Use("usb", false); err != nil {
+		_, read, err := s.set.Use("usb", false)
+		if err == nil {
+			read()
+		} else {
 			if !strings.Contains(err.Error(), "being taken out") {
 				t.Error(err)
 			}
