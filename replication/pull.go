@@ -68,6 +68,10 @@ type Job struct {
 	// once, and what this site keeps in a namespace here in any case.
 	Vanish vanish.Rules
 	Floor  func(ns naming.Namespace) []retention.Keep
+
+	// MayMake tells whether the owner of the job may make and remove a namespace
+	// here. Default: it may.
+	MayMake func(ns naming.Namespace) bool
 }
 
 // Check refuses a job that makes no sense.

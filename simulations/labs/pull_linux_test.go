@@ -1,0 +1,123 @@
+package labs
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/simulations/netns"
+	"github.com/holdfast-mesh/holdfast/simulations/wan"
+)
+
+// tree makes a directory of random files, which anybody may read.
+func (m *mesh) tree(name string, files, size int) string {
+	m.t.Helper()
+	dir := filepath.Join(m.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	b := make([]byte, size)
+	for i := range files {
+		_, _ = rand.Read(b)
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), b, 0o644); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// equip gives a node a datastore.
+func (d *daemon) equip() {
+	d.m.t.Helper()
+	d.must("datastore", "create", "main", "--path", d.data+"/store")
+}
+
+// packed returns how many bytes there are in the packs of a node.
+func (d *daemon) packed() (n int64) {
+	_ = filepath.Walk(d.data+"/store/packs", func(_ string, info os.FileInfo, err error) error {
+		if err == nil && !info.IsDir() {
+			n += info.Size()
+		}
+		return nil // what has gone meanwhile does not count
+	})
+	return n
+}
+
+// runs starts a job, which is pulling when it returns.
+func (d *daemon) runs(job string, from int64) {
+	d.m.t.Helper()
+	go func() { _, _ = d.do("job", "run", job) }() // the daemon is what is tested, and may be killed
+	d.m.until(d.name+" pulls", func() bool { return d.packed() > from }, func() any { return d.packed() })
+}
+
+// gives fails unless a backup restores at a node to what was backed up.
+func (d *daemon) gives(group, ns, want string) {
+	d.m.t.Helper()
+	to := d.data + "/back-" + filepath.Base(want)
+	d.must("restore", group, "tree.pxar", to, "--ns", ns, "-q")
+	if out, err := exec.Command("diff", "-r", want, to).CombinedOutput(); err != nil {
+		d.m.t.Errorf("%s at %s is not what was backed up: %v %s", group, d.name, err, out)
+	}
+}
+
+// Three machines with a line of 40 ms and 40 Mbit/s each. While dc pulls from home,
+// the line is cut and healed, home is killed, and dc is; while vps pulls from both,
+// home is on the other side of a partition. Every tree that comes back is the one
+// that was backed up, and a run after the faults finds nothing to do.
+func TestPullThroughFaults(t *testing.T) {
+	m := newMesh(t, wan.Link{Delay: 10 * time.Millisecond, Rate: 40e6, Loss: 0.001})
+	home, dc, vps := m.add("home", netns.Public), m.add("dc", netns.PortPreserving), m.add("vps", netns.Public)
+	m.together()
+	for _, d := range m.nodes {
+		d.equip()
+	}
+	const mib = 1 << 20
+	first := m.tree("first", 24, 2*mib)
+	home.must("backup", "tree.pxar:"+first, "--backup-id", "first", "-q")
+	dc.must("job", "create", "pull", "home-to-dc", "--remote", "home", "--remote-store", "main", "--store", "main", "--ns", "home", "--rate-in", "3MiB", "--burst-in", "1MiB")
+	vps.must("job", "create", "pull", "dc-to-vps", "--remote", "dc", "--remote-store", "main", "--remote-ns", "home", "--store", "main", "--ns", "copies", "--sources", "any")
+
+	dc.runs("home-to-dc", 2*mib)
+	cut := m.lab.Between(home.host.Site, dc.host.Site)
+	cut.Cut()
+	time.Sleep(5 * time.Second) // longer than anybody waits for a packet
+	cut.Heal()
+	dc.m.until("dc goes on after a cut", func() bool { return dc.packed() > 10*mib }, func() any { return dc.packed() })
+
+	home.kill()
+	home.run()
+	dc.runs("home-to-dc", 18*mib)
+
+	dc.kill()
+	at := dc.packed()
+	dc.run()
+	m.together()
+	dc.must("job", "update", "home-to-dc", "--delete", "rate-in")
+	dc.must("job", "run", "home-to-dc")
+	if at < 16*mib {
+		t.Errorf("dc was killed with %d bytes of 48 MiB: it lost what it had", at)
+	}
+	dc.gives("host/first", "home", first)
+
+	second := m.tree("second", 12, 2*mib)
+	home.must("backup", "tree.pxar:"+second, "--backup-id", "second", "-q")
+	dc.must("job", "run", "home-to-dc")
+	vps.runs("dc-to-vps", 2*mib)
+	away := m.lab.Partition(home.host.Site)
+	vps.m.until("vps has all, of dc alone", func() bool {
+		out, err := vps.do("job", "run", "dc-to-vps")
+		return err == nil && strings.Contains(out, "no new data to pull")
+	}, func() any { return vps.packed() })
+	away.Heal()
+	m.together()
+	home.kill() // for good
+	for name, tree := range map[string]string{"host/first": first, "host/second": second} {
+		vps.gives(name, "copies", tree)
+	}
+	dc.gives("host/second", "home", second)
+}
