@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
@@ -140,5 +142,30 @@ func TestVanishedNamespaces(t *testing.T) {
 				t.Errorf("there is %s, want %s\n%s", got, tt.want, log)
 			}
 		})
+	}
+}
+
+// What belongs into a namespace that the owner of the job may not make is left, and
+// an error; the rest comes all the same, and nothing that is here counts as vanished.
+func TestNamespaceThatMayNotBeMade(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	home.backUp("", at("vm/1", 0), owner, 1)
+	for _, ns := range []naming.Namespace{"a", "b", "b/c"} {
+		must(t, home.d.CreateNamespace(ns))
+		home.backUp(string(ns), at("vm/1", 0), owner, 2)
+	}
+	l := home.serve(nil)
+	defer l.close()
+	log := &taskLog{}
+	j := job(plan.Options{To: "copies"})
+	j.MayMake = func(ns naming.Namespace) bool { return ns != "copies/b" }
+	r, err := puller(t, dc, log, home.source(l, nil)).Run(t.Context(), j)
+	if !errors.Is(err, replication.ErrSome) || r.Pulled != 2 || len(r.Errors) != 1 || !strings.Contains(log.String(), "namespace 'copies/b' is not there, and root@pam may not make it") {
+		t.Errorf("%v, %+v\n%s", err, r, log)
+	}
+	for ns, want := range map[naming.Namespace]bool{"copies": true, "copies/a": true, "copies/b": false, "copies/b/c": false} {
+		if there, err := dc.d.HasNamespace(ns); err != nil || there != want {
+			t.Errorf("%s is there: %v, %v", ns, there, err)
+		}
 	}
 }

@@ -143,9 +143,6 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 		return err
 	}
 	defer closed()
-	if err := p.mayMake(ctx, puller, opt, j.Store, t); err != nil {
-		return err
-	}
 	report, err := puller.Run(ctx, opt)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -156,6 +153,7 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	}
 	p.job(id).last.Store(last)
 	t.Logf("sync job '%s' end", j.ID)
+	t.Logf("queued notification (id=%s)", t.UPID()) // as the task it is about, and in its text
 	return err
 }
 
@@ -181,6 +179,7 @@ func (p *Pulls) push(ctx context.Context, t *jobs.Task, j settings.SyncJob) erro
 	}
 	p.job(j.ID).last.Store(last)
 	t.Logf("sync job '%s' end", j.ID)
+	t.Logf("queued notification (id=%s)", t.UPID()) // as the task it is about, and in its text
 	return err
 }
 
@@ -190,26 +189,6 @@ func from(j settings.SyncJob) string {
 		return j.RemoteStore
 	}
 	return j.Remote + "/" + j.RemoteStore
-}
-
-// mayMake refuses a run for which namespaces would have to be made that the
-// owner of the job may not make.
-func (p *Pulls) mayMake(ctx context.Context, puller *replication.Puller, opt replication.Job, store string, t *jobs.Task) error {
-	if p.cfg.May == nil || opt.Owner == ownerOfRuns {
-		return nil
-	}
-	may := p.mayHave(opt.Owner, store)
-	pl, err := puller.Plan(ctx, opt)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, ns := range pl.Create {
-		if !may(ns) {
-			errs = append(errs, fmt.Errorf("namespace '%s' is not there, and %s may not make it", ns, opt.Owner))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // mayHave tells whether somebody may make and remove namespaces of a datastore.
