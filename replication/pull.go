@@ -299,7 +299,7 @@ func (r *run) run(ctx context.Context) (err error) {
 		r.noted(r.parts.Close())
 		r.left = r.lease
 	}()
-	r.parts, err = partial.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "partial", url.PathEscape(r.job.ID)))
+	r.parts, err = partial.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, partialDir, url.PathEscape(r.job.ID)))
 	r.noted(err)
 	sources := make([]swarm.Source, len(r.cfg.Sources))
 	for i, s := range r.cfg.Sources {

@@ -113,7 +113,7 @@ func nsRow(ns naming.Namespace) string { return "namespace " + string(ns) }
 
 // memory is what the passes before have found absent.
 func (r *run) memory() (*vanish.Memory, error) {
-	return vanish.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "vanished", url.PathEscape(r.job.ID)+".json"))
+	return vanish.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, vanishedDir, url.PathEscape(r.job.ID)+memorySuf))
 }
 
 // touched are the groups in the scope of the job.

@@ -7,6 +7,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,22 +40,39 @@ func (d *daemon) equip() {
 	d.must("datastore", "create", "main", "--path", d.data+"/store")
 }
 
-// packed returns how many bytes there are in the packs of a node.
-func (d *daemon) packed() (n int64) {
-	_ = filepath.Walk(d.data+"/store/packs", func(_ string, info os.FileInfo, err error) error {
-		if err == nil && !info.IsDir() {
-			n += info.Size()
+// stored returns how many bytes the datastore of a node takes on the disk.
+func (d *daemon) stored() (n int64) {
+	_ = filepath.Walk(d.data+"/store", func(_ string, info os.FileInfo, err error) error {
+		if err != nil {
+			return nil // what has gone meanwhile does not count
 		}
-		return nil // what has gone meanwhile does not count
+		if st, is := info.Sys().(*syscall.Stat_t); is {
+			n += st.Blocks * 512
+		}
+		return nil
 	})
 	return n
 }
 
-// runs starts a job, which is pulling when it returns.
-func (d *daemon) runs(job string, from int64) {
+// fetches starts a job, again if it ends early, until the node has so much of what
+// is to come.
+func (d *daemon) fetches(job string, want int64) {
 	d.m.t.Helper()
-	go func() { _, _ = d.do("job", "run", job) }() // the daemon is what is tested, and may be killed
-	d.m.until(d.name+" pulls", func() bool { return d.packed() > from }, func() any { return d.packed() })
+	var running sync.WaitGroup
+	defer func() { go running.Wait() }() // the daemon is what is tested, and may be killed
+	began, last := d.stored(), atomic.Value{}
+	last.Store("")
+	busy := atomic.Bool{}
+	d.m.until(fmt.Sprintf("%s has fetched %d bytes more", d.name, want), func() bool {
+		if busy.CompareAndSwap(false, true) {
+			running.Go(func() {
+				defer busy.Store(false)
+				out, err := d.do("job", "run", job)
+				last.Store(fmt.Sprint(out, err))
+			})
+		}
+		return d.stored() >= began+want
+	}, func() any { return last.Load() })
 }
 
 // gives fails unless a backup restores at a node to what was backed up.
@@ -82,24 +102,24 @@ func TestPullThroughFaults(t *testing.T) {
 	dc.must("job", "create", "pull", "home-to-dc", "--remote", "home", "--remote-store", "main", "--store", "main", "--ns", "home", "--rate-in", "3MiB", "--burst-in", "1MiB")
 	vps.must("job", "create", "pull", "dc-to-vps", "--remote", "dc", "--remote-store", "main", "--remote-ns", "home", "--store", "main", "--ns", "copies", "--sources", "any")
 
-	dc.runs("home-to-dc", 2*mib)
+	dc.fetches("home-to-dc", 4*mib)
 	cut := m.lab.Between(home.host.Site, dc.host.Site)
 	cut.Cut()
 	time.Sleep(5 * time.Second) // longer than anybody waits for a packet
 	cut.Heal()
-	dc.m.until("dc goes on after a cut", func() bool { return dc.packed() > 10*mib }, func() any { return dc.packed() })
+	dc.fetches("home-to-dc", 6*mib)
 
 	home.kill()
 	home.run()
-	dc.runs("home-to-dc", 18*mib)
+	dc.fetches("home-to-dc", 8*mib)
 
 	dc.kill()
-	at := dc.packed()
+	at := dc.stored()
 	dc.run()
 	m.together()
 	dc.must("job", "update", "home-to-dc", "--delete", "rate-in")
 	dc.must("job", "run", "home-to-dc")
-	if at < 16*mib {
+	if at < 18*mib {
 		t.Errorf("dc was killed with %d bytes of 48 MiB: it lost what it had", at)
 	}
 	dc.gives("host/first", "home", first)
@@ -107,12 +127,12 @@ func TestPullThroughFaults(t *testing.T) {
 	second := m.tree("second", 12, 2*mib)
 	home.must("backup", "tree.pxar:"+second, "--backup-id", "second", "-q")
 	dc.must("job", "run", "home-to-dc")
-	vps.runs("dc-to-vps", 2*mib)
+	vps.fetches("dc-to-vps", 2*mib)
 	away := m.lab.Partition(home.host.Site)
 	vps.m.until("vps has all, of dc alone", func() bool {
 		out, err := vps.do("job", "run", "dc-to-vps")
 		return err == nil && strings.Contains(out, "no new data to pull")
-	}, func() any { return vps.packed() })
+	}, func() any { return vps.stored() })
 	away.Heal()
 	m.together()
 	home.kill() // for good
