@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -58,21 +57,25 @@ func (d *daemon) stored() (n int64) {
 // is to come.
 func (d *daemon) fetches(job string, want int64) {
 	d.m.t.Helper()
-	var running sync.WaitGroup
-	defer func() { go running.Wait() }() // the daemon is what is tested, and may be killed
-	began, last := d.stored(), atomic.Value{}
-	last.Store("")
-	busy := atomic.Bool{}
+	began := d.stored()
+	var said atomic.Value
+	busy := make(chan bool, 1)
 	d.m.until(fmt.Sprintf("%s has fetched %d bytes more", d.name, want), func() bool {
-		if busy.CompareAndSwap(false, true) {
-			running.Go(func() {
-				defer busy.Store(false)
+		select {
+		case busy <- true:
+			go func() { // the daemon is what is tested, and may be killed
 				out, err := d.do("job", "run", job)
-				last.Store(fmt.Sprint(out, err))
-			})
+				said.Store(fmt.Sprint(out, err))
+				time.Sleep(2 * time.Second)
+				<-busy
+			}()
+		default:
 		}
 		return d.stored() >= began+want
-	}, func() any { return last.Load() })
+	}, func() any {
+		out, err := d.do("job", "log", job)
+		return fmt.Sprintf("it had %d bytes and has %d; %v; log: %s %v", began, d.stored(), said.Load(), out, err)
+	})
 }
 
 // gives fails unless a backup restores at a node to what was backed up.
@@ -99,7 +102,7 @@ func TestPullThroughFaults(t *testing.T) {
 	const mib = 1 << 20
 	first := m.tree("first", 24, 2*mib)
 	home.must("backup", "tree.pxar:"+first, "--backup-id", "first", "-q")
-	dc.must("job", "create", "pull", "home-to-dc", "--remote", "home", "--remote-store", "main", "--store", "main", "--ns", "home", "--rate-in", "3MiB", "--burst-in", "1MiB")
+	dc.must("job", "create", "pull", "home-to-dc", "--remote", "home", "--remote-store", "main", "--store", "main", "--ns", "home", "--rate-in", "3MiB", "--burst-in", "1MiB", "--max-delay", "off")
 	vps.must("job", "create", "pull", "dc-to-vps", "--remote", "dc", "--remote-store", "main", "--remote-ns", "home", "--store", "main", "--ns", "copies", "--sources", "any")
 
 	dc.fetches("home-to-dc", 4*mib)
