@@ -79,9 +79,6 @@ type Config struct {
 	// none.
 	Keys func(names []string) ([]*chunks.Key, error)
 
-	// Share decides which of the nodes that share a job runs it. Default: each does.
-	Share func(id string) jobs.Share
-
 	// Removed says what a node has signed of a snapshot that it had: when it removed
 	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
 	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
@@ -206,9 +203,6 @@ func (p *Pulls) Sync(context.Context) error {
 		if sched = state.Timed("sync:"+j.ID, sched); j.Disable {
 			sched.After = ""
 		}
-		if p.cfg.Share != nil && state.Rule("sync:"+j.ID).Shared {
-			sched.Share = p.cfg.Share(j.ID)
-		}
 		puts[sched.Name] = true
 		if err := p.cfg.Scheduler.Put(sched); err != nil {
 			errs = append(errs, fmt.Errorf("schedule %s: %w", sched.Name, err))
@@ -243,6 +237,22 @@ func (p *Pulls) Schedule(id string) (jobs.ScheduleStatus, error) {
 func (p *Pulls) Start(id, auth string) (jobs.UPID, error) {
 	return p.cfg.Scheduler.Trigger(scheduleName(id), auth)
 }
+
+// begin runs a job since something has happened, unless it is paused, or its window
+// is closed.
+func (p *Pulls) begin(id, why string) error {
+	s, err := p.Schedule(id)
+	if err != nil {
+		return err
+	}
+	if s.Held {
+		return errHeld
+	}
+	_, err = p.cfg.Scheduler.Begin(scheduleName(id), ownerOfRuns, why)
+	return err
+}
+
+var errHeld = errors.New("it is paused, or its window is closed")
 
 // job returns what is kept of a job between its runs.
 func (p *Pulls) job(id string) *job {
