@@ -92,7 +92,7 @@ func (n *Node) pushConfig(j settings.SyncJob, limit func(time.Time) rate.Limit) 
 	if err != nil {
 		return c, nil, err
 	}
-	d, done, err := n.stores.Use(j.Store, false)
+	d, let, err := n.stores.Use(j.Store, false)
 	if err != nil {
 		return c, nil, err
 	}
@@ -104,10 +104,10 @@ func (n *Node) pushConfig(j settings.SyncJob, limit func(time.Time) rate.Limit) 
 		c.Remote, err = remotes.Client(r, password, j.RemoteStore, remotes.Pace{Out: rate.New(n.pulls.Out(), limit)})
 	}
 	if err != nil {
-		done()
+		let()
 		return c, nil, err
 	}
-	return c, func() { c.Remote.Close(); done() }, nil
+	return c, func() { c.Remote.Close(); let() }, nil
 }
 
 // push runs a job that pushes to a remote.

@@ -66,6 +66,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodPut, Path: one + "/rule", Handle: a.change},
 		{Method: http.MethodGet, Path: one + "/history", Handle: a.history},
 		{Method: http.MethodGet, Path: one + "/plan", Handle: a.plan},
+		{Method: http.MethodGet, Path: "/holdfast/jobs", Handle: a.all},
 		{Method: http.MethodGet, Path: "/holdfast/calendar", Handle: a.calendar},
 	}
 }
@@ -93,6 +94,18 @@ func (a *api) rule(_ context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	return a.Settings.State().Rule(job), nil
+}
+
+// all lists the rules of jobs that have one.
+func (a *api) all(_ context.Context, c *rest.Call) (any, error) {
+	list := []settings.JobRule{}
+	state := a.Settings.State()
+	for _, r := range state.JobRules {
+		if store, ns, is := state.Place(r.Job); is && c.May(access.PrivDatastoreAudit, "datastore", store, ns) {
+			list = append(list, r)
+		}
+	}
+	return list, nil
 }
 
 // set sets what came, and takes back what is to be deleted.
