@@ -119,7 +119,7 @@ func (d *demo) mails(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for _, args := range [][]string{{"notify", "status"}, {"job", "remove", "forgotten"}, {"notify", "matcher", "remove", "bad"}, {"notify", "target", "remove", "mail"}} {
+	for _, args := range [][]string{{"notify", "status"}, {"job", "remove", "forgotten"}, {"notify", "matcher", "remove", "bad"}, {"notify", "target", "remove", "smtp", "mail"}} {
 		if _, err := d.must(d.at(ctx, dc, args...)); err != nil {
 			return err
 		}

@@ -26,8 +26,10 @@ func newWorld(t *testing.T) *storestest.World {
 	}
 	w.Serve(t, rules.Endpoints(rules.Config{
 		Settings: w.Settings, Scheduler: w.Scheduler, Follow: func(ctx context.Context) error { return w.Sync(ctx) },
-		Plan:     func(_ context.Context, job string) (any, error) { return "plan of " + job, nil },
-		Calendar: func(from, _ time.Time) []rules.Slot { return []rules.Slot{{Store: "main", Job: "gc:main"}, {Store: "other", Job: "gc:other"}} },
+		Plan: func(_ context.Context, job string) (any, error) { return "plan of " + job, nil },
+		Calendar: func(from, _ time.Time) []rules.Slot {
+			return []rules.Slot{{Store: "main", Job: "gc:main"}, {Store: "other", Job: "gc:other"}}
+		},
 		Claims: func(string) ([]rules.Claim, []string) { return []rules.Claim{{Slot: 1, Node: "dc"}}, []string{"dc"} },
 	})...)
 	w.AddUser(t, "boss@pbs", "/datastore/main DatastoreAdmin")
