@@ -87,6 +87,22 @@ type BatchSource interface {
 	GetMany(ctx context.Context, want []Digest, fn func(Digest, Blob, error) error) error
 }
 
+type readersKey struct{}
+
+// WithReaders bounds how many files a [BatchSource] reads at the same time, where it
+// reads files.
+func WithReaders(ctx context.Context, n int) context.Context {
+	return context.WithValue(ctx, readersKey{}, n)
+}
+
+// Readers returns what [WithReaders] has set, or the default of a source.
+func Readers(ctx context.Context, fallback int) int {
+	if n, is := ctx.Value(readersKey{}).(int); is && n > 0 {
+		return n
+	}
+	return fallback
+}
+
 // A Planner is a source that reads better if it knows what will be asked for.
 type Planner interface {
 	// Plan returns a reader of the chunks of x, which will be asked for about

@@ -1,11 +1,25 @@
 package jobs
 
-import "github.com/holdfast-mesh/holdfast/jobs/calendar"
+import (
+	"github.com/holdfast-mesh/holdfast/jobs/calendar"
+	"github.com/holdfast-mesh/holdfast/jobs/timing"
+)
 
-// An Event is a rule for points in time, a Window a part of the day.
+// An Event is a rule for points in time, a Window a part of the day. The others are
+// rules for when a [Schedule] runs.
 type (
-	Event  = calendar.Event
-	Window = calendar.Window
+	Event   = calendar.Event
+	Window  = calendar.Window
+	Windows = timing.Windows
+	CatchUp = timing.CatchUp
+	Overlap = timing.Overlap
+	AtEnd   = timing.AtEnd
+)
+
+// The rules for missed times.
+const (
+	CatchUpOnce = timing.Once
+	CatchUpSkip = timing.Skip
 )
 
 // ParseEvent reads "mon..fri 21:30", "daily" and the like.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 // A logBuffer is a slog text log that a test can read at any time.
@@ -94,10 +96,10 @@ func texts(t *testing.T, m *Manager, u UPID) []string {
 	}
 	var lines []string
 	for n, l := range p.Lines {
-		if l.N != n+1 || !hasTime(l.Text) {
+		if l.N != n+1 || !tasklog.HasTime(l.Text) {
 			t.Fatalf("line %d is %+v", n+1, l)
 		}
-		lines = append(lines, l.Text[prefixBytes:])
+		lines = append(lines, l.Text[tasklog.PrefixBytes:])
 	}
 	return lines
 }

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 const indexName = "index"
@@ -50,7 +51,7 @@ func parseEntry(line string) (Info, error) {
 		return Info{}, fmt.Errorf("task %s: %.20q is no time", name, end)
 	}
 	i := Info{UPID: u, End: time.Unix(int64(at), 0).UTC()}
-	if i.setResult(result); i.result() != result || clean(result) != result {
+	if i.setResult(result); i.result() != result || tasklog.Clean(result) != result {
 		return Info{}, fmt.Errorf("task %s: %.20q is no result", name, result)
 	}
 	return i, nil
@@ -78,17 +79,17 @@ func readIndex(dir string) (tasks []Info, damaged int, err error) {
 // parseIndex reads the lines of an index. Of a task that is there twice, the
 // first line counts.
 func parseIndex(r io.Reader) (tasks []Info, damaged int, err error) {
-	lines := lineReader{r: bufio.NewReaderSize(r, 64<<10)}
+	lines := tasklog.NewReader(r, time.Time{})
 	seen := map[UPID]bool{}
 	for {
-		line, err := lines.raw()
+		line, err := lines.Raw()
 		if errors.Is(err, io.EOF) {
 			return tasks, damaged, nil
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		if i, err := parseEntry(line); err == nil && !lines.torn && !seen[i.UPID] {
+		if i, err := parseEntry(line); err == nil && !lines.Torn && !seen[i.UPID] {
 			seen[i.UPID] = true
 			tasks = append(tasks, i)
 		} else {

@@ -41,6 +41,9 @@ type Info struct {
 	Progress float64 // 0 to 1
 	Doing    string  // what it is at; "" if it did not say
 
+	Stats map[string]int64 // what it counted; only of one that has just ended
+
+	cut      error // it was stopped by its schedule, and this is why
 	logBytes int64 // on the disk
 }
 

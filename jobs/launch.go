@@ -3,15 +3,24 @@ package jobs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/timing"
 )
 
 // Trigger runs a schedule now, for someone, whatever its event, which counts
-// from now on. It fails with [ErrNoJob], with [ErrRunning], or as
-// [Manager.Start] does; if others share it, also if one of them does it now.
-func (s *Scheduler) Trigger(name, auth string) (UPID, error) {
+// from now on, also if it is paused or its window is closed. It fails with
+// [ErrNoJob], with [ErrRunning], or as [Manager.Start] does; if others share it,
+// also if one of them does it now.
+func (s *Scheduler) Trigger(name, auth string) (UPID, error) { return s.Begin(name, auth, "") }
+
+// Begin is Trigger for something that has happened, as why says: at the end of its
+// window the run is treated as one that its time has started. Ask [ScheduleStatus]
+// first whether it is held.
+func (s *Scheduler) Begin(name, auth, why string) (UPID, error) {
 	s.mu.Lock()
 	e := s.entries[name]
 	if e == nil {
@@ -26,7 +35,7 @@ func (s *Scheduler) Trigger(name, auth string) (UPID, error) {
 	now, share := s.now(), e.Share != nil
 	s.mu.Unlock()
 	if !share {
-		return s.launch(s.life, e, auth, "", time.Time{}, nil)
+		return s.launch(s.life, e, auth, why, time.Time{}, nil)
 	}
 	return s.triggerShared(e, auth, now)
 }
@@ -46,8 +55,8 @@ func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, slot
 	}
 	var before, base time.Time
 	s.note(e, func(r *run) {
-		if before, base = r.Base, s.now(); !slot.IsZero() { // a time that came since is one to be seen to
-			base = later(before, slot.Add(e.delay))
+		if before, base = r.Base, s.now().Add(-e.when.Delay); !slot.IsZero() { // a time that came since is one to be seen to
+			base = later(before, slot)
 		}
 		r.Base = base
 	})
@@ -63,7 +72,7 @@ func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, slot
 		s.ended(e, i, onEnd)
 	})
 	s.mu.Lock()
-	if why == "" {
+	if e.asked, e.cut = why == "", false; e.asked {
 		why = auth + " had asked for it"
 	}
 	if err != nil {
@@ -76,7 +85,7 @@ func (s *Scheduler) launch(ctx context.Context, e *entry, auth, why string, slot
 		})
 	} else {
 		s.note(e, func(r *run) {
-			r.Task, r.End, r.State = &u, time.Time{}, ""
+			r.Task, r.End, r.State, r.Cut = &u, time.Time{}, "", ""
 			r.note(Note{At: s.now(), Slot: slot, Text: "it ran: " + why, Task: &u})
 		})
 		close(started)
@@ -105,6 +114,13 @@ func (s *Scheduler) ended(e *entry, i Info, onEnd func(Info)) {
 	e.running = onEnd != nil // until who shares it knows
 	s.note(e, func(r *run) {
 		r.End, r.State = i.End, i.Status()
+		if i.cut != nil {
+			r.Cut = timing.Abort
+		}
+		if errors.Is(i.cut, errClosed) && e.AtEnd == timing.Pause {
+			r.Cut = timing.Pause
+		}
+		r.remember(Ran{i.UPID, i.End, r.State, i.Stats})
 		r.note(Note{At: i.End, Text: "it ended: " + r.State, Task: &i.UPID})
 	})
 	s.mu.Unlock()
@@ -142,6 +158,7 @@ type ScheduleStatus struct {
 	Schedule
 	Next    time.Time // zero: never; in the past: it is due, or runs
 	Running bool
+	Held    bool      // it is paused, or its window is closed: only a person starts it
 	Last    *UPID     // nil: it never ran
 	End     time.Time // of the last run; zero: it runs, or nobody knows
 	State   string    // how the last run ended, as [Info.Status] has it
@@ -157,8 +174,14 @@ func (s *Scheduler) Status(name string) (ScheduleStatus, error) {
 	}
 	r := s.runs[name]
 	st := ScheduleStatus{Schedule: e.Schedule, Running: e.running, Last: r.Task, End: r.End, State: r.State}
-	if next, ok := e.event.Next(r.Base.In(s.zone(e))); ok {
-		st.Next = next.Add(e.delay)
+	now := s.now().In(s.zone(e))
+	st.Held = e.Paused || !e.Windows.Contain(now)
+	switch {
+	case e.Paused:
+	case r.Cut == timing.Pause:
+		st.Next, _ = e.Windows.Open(now)
+	default:
+		_, st.Next, _ = e.when.Next(r.Base.In(s.zone(e)))
 	}
 	return st, nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 // Filter says which tasks a list has. The zero value of a field leaves it out.
@@ -103,15 +105,15 @@ func (m *Manager) Status(u UPID) (Info, error) {
 // Log returns lines of a task's log: from start (the first is 1), at most
 // limit; 0 is all. The error is [ErrNoTask] for a task that is not known, and
 // fs.ErrNotExist for one whose log is lost.
-func (m *Manager) Log(u UPID, start, limit int) (Page, error) {
+func (m *Manager) Log(u UPID, start, limit int) (tasklog.Page, error) {
 	log, active, err := m.openLog(u)
 	if err != nil {
-		return Page{}, err
+		return tasklog.Page{}, err
 	}
 	defer log.Close() // it was only read
-	p, err := readPage(log.lineReader, start, limit)
+	p, err := tasklog.ReadPage(log.Reader, start, limit)
 	if err != nil {
-		return Page{}, fmt.Errorf("read log of task %s: %w", u, err)
+		return tasklog.Page{}, fmt.Errorf("read log of task %s: %w", u, err)
 	}
 	p.Active = active
 	return p, nil
@@ -127,7 +129,7 @@ func (m *Manager) WriteLog(w io.Writer, u UPID) error {
 	defer log.Close() // it was only read
 	out := bufio.NewWriter(w)
 	for {
-		line, err := log.next()
+		line, err := log.Next()
 		if errors.Is(err, io.EOF) {
 			return out.Flush()
 		}

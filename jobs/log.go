@@ -10,13 +10,12 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 const (
 	logSuffix = ".log"
-
-	// resultPrefix begins the last line of a log: "TASK OK".
-	resultPrefix = "TASK "
 
 	// maxLines bounds the lines of one call, the stack of a panic say.
 	maxLines = 200
@@ -56,18 +55,18 @@ func createLog(cfg Config, u UPID) *taskLog {
 
 // print appends text, each line with its time.
 func (l *taskLog) print(at time.Time, text string) {
-	prefix := at.In(l.zone).Format(stamp) + ": "
+	prefix := at.In(l.zone).Format(tasklog.Stamp) + ": "
 	var b strings.Builder
 	n := 0
 	for line := range strings.SplitSeq(strings.TrimRight(text, "\n"), "\n") {
 		if n++; n > maxLines {
-			b.WriteString(prefix + cutMark + "\n")
+			b.WriteString(prefix + tasklog.CutMark + "\n")
 			break
 		}
-		if strings.HasPrefix(line, resultPrefix) {
+		if strings.HasPrefix(line, tasklog.Result) {
 			line = " " + line // the last line alone begins like that
 		}
-		b.WriteString(prefix + clean(line) + "\n")
+		b.WriteString(prefix + tasklog.Clean(line) + "\n")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +109,7 @@ func (l *taskLog) end(at time.Time, result string) int64 {
 	if l.f == nil {
 		return 0
 	}
-	l.append(at.In(l.zone).Format(stamp) + ": " + resultPrefix + clean(result) + "\n")
+	l.append(at.In(l.zone).Format(tasklog.Stamp) + ": " + tasklog.Result + tasklog.Clean(result) + "\n")
 	// A line that failed in part may be longer than what took its place.
 	err := errors.Join(l.f.Truncate(l.size), l.f.Sync(), l.f.Close())
 	if err != nil {
@@ -129,7 +128,7 @@ func (l *taskLog) written() int64 {
 
 // A logFile is a log opened for reading, behind its first line.
 type logFile struct {
-	*lineReader
+	*tasklog.Reader
 	io.Closer
 }
 
@@ -144,8 +143,8 @@ func openLog(dir string, u UPID, zone *time.Location, limit int64) (*logFile, er
 	if err != nil {
 		return nil, err
 	}
-	r := newLineReader(io.LimitReader(f, limit), u.Time().In(zone))
-	head, err := r.raw()
+	r := tasklog.NewReader(io.LimitReader(f, limit), u.Time().In(zone))
+	head, err := r.Raw()
 	if name, bad := ParseUPID(head); err != nil || bad != nil || name != u {
 		_ = f.Close() // it was only read
 		return nil, fmt.Errorf("open log %s: it is of another task: %w", f.Name(), os.ErrNotExist)

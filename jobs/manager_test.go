@@ -13,6 +13,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 type cured struct{ error }
@@ -83,17 +85,17 @@ func TestLongMessagesAreCut(t *testing.T) {
 		task.Logf("%s", strings.Repeat("x\n", 10*maxLines))
 		return errors.New(strings.Repeat("ü", maxMessage))
 	})
-	if len(i.Message) > maxMessage+len(cutMark) || !strings.HasSuffix(i.Message, "ü"+cutMark) {
+	if len(i.Message) > maxMessage+len(tasklog.CutMark) || !strings.HasSuffix(i.Message, "ü"+tasklog.CutMark) {
 		t.Errorf("message has %d bytes: %.40q…", len(i.Message), i.Message)
 	}
-	if lines := texts(t, m, i.UPID); len(lines) != maxLines+2 || lines[maxLines] != cutMark {
+	if lines := texts(t, m, i.UPID); len(lines) != maxLines+2 || lines[maxLines] != tasklog.CutMark {
 		t.Errorf("log has %d lines, want %d", len(lines), maxLines+2)
 	}
 }
 
 func TestLogEndsAtItsLimit(t *testing.T) {
 	m := open(t, Config{LogBytes: 64 << 10})
-	line := strings.Repeat("x", maxLine)
+	line := strings.Repeat("x", tasklog.MaxLine)
 	i := do(t, m, "prune", "store1", func(_ context.Context, task *Task) error {
 		for range 100 {
 			task.Logf("%s", line)
@@ -133,7 +135,7 @@ func TestRunningTaskIsSeen(t *testing.T) {
 			t.Errorf("status is %+v, %v", i, err)
 		}
 		p, err := m.Log(u, 2, 500)
-		if err != nil || !p.Active || p.Total != 2 || len(p.Lines) != 1 || p.Lines[0] != (Line{2, "2000-01-01T00:00:00+00:00: WARN: hm"}) {
+		if err != nil || !p.Active || p.Total != 2 || len(p.Lines) != 1 || p.Lines[0] != (tasklog.Line{N: 2, Text: "2000-01-01T00:00:00+00:00: WARN: hm"}) {
 			t.Errorf("log is %+v, %v", p, err)
 		}
 		time.Sleep(90 * time.Second)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
+	"github.com/holdfast-mesh/holdfast/jobs/timing"
 )
 
 // A Note says why a schedule ran at some time, or did not.
@@ -28,14 +28,14 @@ func (r *run) note(n Note) {
 	r.Notes = append(r.Notes[max(0, len(r.Notes)-maxNotes+1):len(r.Notes):len(r.Notes)], n)
 }
 
-// well tells whether the last run has ended well.
+// well tells whether the last run has ended well, and was not stopped before.
 func (r run) well() bool {
-	return r.Task != nil && !r.End.IsZero() && (r.State == "OK" || strings.HasPrefix(r.State, "WARNINGS"))
+	return r.Cut == "" && r.Task != nil && !r.End.IsZero() && (r.State == "OK" || strings.HasPrefix(r.State, "WARNINGS"))
 }
 
 // whyMissed says why a time was missed.
 func (r run) whyMissed(due time.Time) string {
-	if r.Task != nil && r.Task.Time().Before(due) && r.End.After(due) {
+	if r.wentOn(due) {
 		return "the run before went on until " + r.End.UTC().Format(time.RFC3339)
 	}
 	return "the daemon did not run then, or its clock was changed"
@@ -43,26 +43,6 @@ func (r run) whyMissed(due time.Time) string {
 
 // rule is what the time a schedule counts from belongs to.
 func (s Schedule) rule() string { return cmp.Or(s.Event, "after "+s.After) }
-
-// The delay of a schedule that is staggered is less than either.
-const (
-	maxStagger  = 15 * time.Minute
-	staggerPart = 10 // of its period
-)
-
-// delayOf is how long after its times a schedule runs: always the same.
-func delayOf(s Schedule, e Event) time.Duration {
-	if !s.Stagger {
-		return 0
-	}
-	first, _ := e.Next(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
-	second, ok := e.Next(first)
-	if !ok {
-		return 0
-	}
-	most := min(maxStagger, second.Sub(first)/staggerPart)
-	return time.Duration(xxhash.Sum64String(s.Name)%uint64(max(1, most/time.Second))) * time.Second
-}
 
 // A Why is all that is known of why a schedule runs, or does not.
 type Why struct {
@@ -84,7 +64,7 @@ func (s *Scheduler) Why(name string) (Why, error) {
 	if e == nil {
 		return Why{}, fmt.Errorf("%q: %w", name, ErrNoJob)
 	}
-	w := Why{ScheduleStatus: st, Delay: e.delay, Notes: append([]Note(nil), r.Notes...)}
+	w := Why{ScheduleStatus: st, Delay: e.when.Delay, Notes: append([]Note(nil), r.Notes...)}
 	switch hold := e.hold.Sub(now); {
 	case e.running && r.Task != nil && r.End.IsZero():
 		w.Now = "it runs, since " + r.Task.Time().UTC().Format(time.RFC3339)
@@ -92,6 +72,10 @@ func (s *Scheduler) Why(name string) (Why, error) {
 		w.Now = "it is being decided which node runs it"
 	case hold > 0 && hold <= lookEvery:
 		w.Now = "it could not be started, and is tried again within a minute"
+	case e.Paused:
+		w.Now = "it is paused, and runs only when somebody asks for it"
+	case r.Cut == timing.Pause:
+		w.Now = "it goes on when its window opens: " + st.Next.Format(time.RFC3339)
 	case e.After != "" && s.entries[e.After] == nil:
 		w.Now = "it never runs by itself: it comes after " + e.After + ", which is not there"
 	case e.After != "":
@@ -102,6 +86,8 @@ func (s *Scheduler) Why(name string) (Why, error) {
 		w.Now = "it never runs again: there is no such time to come"
 	case st.Next.After(now):
 		w.Now = "it waits for " + st.Next.Format(time.RFC3339)
+	case st.Held:
+		w.Now = "it is due, and waits for its window"
 	default:
 		w.Now = "it is due"
 	}

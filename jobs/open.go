@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 // open locks the directory and reads what earlier processes left in it.
@@ -100,7 +102,7 @@ func adopt(dir, name string, zone *time.Location) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	head, err := newLineReader(f, time.Time{}).raw()
+	head, err := tasklog.NewReader(f, time.Time{}).Raw()
 	_ = f.Close() // it was only read
 	if err != nil {
 		return Info{}, err
@@ -117,7 +119,7 @@ func adopt(dir, name string, zone *time.Location) (Info, error) {
 		return Info{}, err
 	}
 	defer log.Close() // it was only read
-	result, at, err := lastResult(log.lineReader)
+	result, at, err := tasklog.LastResult(log.Reader)
 	if err != nil {
 		return Info{}, err
 	}

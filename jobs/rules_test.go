@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/timing"
 )
 
 // set changes a schedule of the diary that was put.
@@ -84,9 +86,8 @@ func TestStagger(t *testing.T) {
 	}
 	seen := map[time.Duration]bool{}
 	for _, name := range []string{"a", "b", "c", "d"} {
-		s := Schedule{Name: name, Stagger: true}
-		delay := delayOf(s, e)
-		if delay != delayOf(s, e) || delay < 0 || delay >= 6*time.Minute {
+		delay := timing.Stagger(name, e)
+		if delay != timing.Stagger(name, e) || delay < 0 || delay >= 6*time.Minute {
 			t.Errorf("%s is %s late", name, delay)
 		}
 		seen[delay] = true
@@ -98,7 +99,7 @@ func TestStagger(t *testing.T) {
 		d := newDiary(t, t.TempDir(), "UTC", new(logBuffer))
 		d.put("b", "hourly", "")
 		d.set("b", func(s *Schedule) { s.Stagger = true })
-		at := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC).Add(delayOf(Schedule{Name: "b", Stagger: true}, e))
+		at := time.Date(2000, 1, 1, 1, 0, 0, 0, time.UTC).Add(timing.Stagger("b", e))
 		if st, _ := d.Status("b"); !st.Next.Equal(at) {
 			t.Errorf("next is %s, want %s", st.Next, at)
 		}

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/timing"
 )
 
 // A run is what is remembered of a schedule between processes.
@@ -17,6 +19,10 @@ type run struct {
 	End   time.Time `json:"end,omitzero"`   // of that task; zero: it runs, or died
 	State string    `json:"state,omitempty"`
 	Notes []Note    `json:"notes,omitempty"` // the newest last
+	Past  []Ran     `json:"past,omitempty"`  // the newest last
+
+	Cut    timing.AtEnd `json:"cut,omitempty"`    // the last run was stopped for its window, or its next time
+	Paused bool         `json:"paused,omitempty"` // as it was last known
 }
 
 // runsFile is the file of a Scheduler.

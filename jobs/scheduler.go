@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/timing"
 )
 
 // SchedulerConfig says how a [Scheduler] behaves.
@@ -20,6 +22,9 @@ type SchedulerConfig struct {
 	Log      *slog.Logger     // default: discard
 	Location *time.Location   // in which events without UTC are meant; default: of the machine
 	Now      func() time.Time // the wall clock, which may jump; default: that of the machine
+
+	// Share decides which of the nodes that share a schedule runs it. Default: each does.
+	Share func(schedule string) Share
 
 	// Missed is told of a schedule that did not run when it was due, from the first
 	// such time to the last, and must not wait. It may be told again while the schedule
@@ -53,10 +58,11 @@ func wallClock() time.Time { return time.Now().Round(0).UTC() }
 // An entry is a schedule and how it stands.
 type entry struct {
 	Schedule
-	event   Event
-	delay   time.Duration // after the times of the event
-	running bool          // from before its task is started until after its end
-	hold    time.Time     // not before: its task could not be started
+	when    timing.Rule
+	running bool      // from before its task is started until after its end
+	asked   bool      // for what runs, by somebody
+	cut     bool      // what runs was asked to stop
+	hold    time.Time // not before: its task could not be started
 }
 
 // NewScheduler returns a Scheduler without schedules, which remembers the runs
@@ -96,7 +102,10 @@ func NewScheduler(cfg SchedulerConfig) (*Scheduler, error) {
 // with another event, counts from now; otherwise it counts from its last run,
 // also if that was in an earlier process. A run that goes on is left alone.
 func (s *Scheduler) Put(sched Schedule) error {
-	sched, event, err := sched.check()
+	if sched.Shared && sched.Share == nil && s.cfg.Share != nil {
+		sched.Share = s.cfg.Share(sched.Name)
+	}
+	sched, when, err := sched.check()
 	if err != nil {
 		return err
 	}
@@ -106,11 +115,15 @@ func (s *Scheduler) Put(sched Schedule) error {
 		e = &entry{}
 		s.entries[sched.Name] = e
 	}
-	e.Schedule, e.event, e.hold, e.delay = sched, event, time.Time{}, delayOf(sched, event)
+	e.Schedule, e.when, e.hold = sched, when, time.Time{}
 	r, known := s.runs[sched.Name]
 	changed := !known || r.Event != sched.rule()
 	if changed {
-		r.Event, r.Base = sched.rule(), s.now()
+		r.Event, r.Base, r.Paused = sched.rule(), s.now(), sched.Paused
+	}
+	if r.Paused != sched.Paused {
+		s.paused(e, &r)
+		changed = true
 	}
 	if r.Task != nil && r.End.IsZero() && !e.running {
 		// The process died while it ran; the manager knows more, or nobody does.
@@ -204,46 +217,50 @@ func (s *Scheduler) due() (due []start, late []missed, wait time.Duration) {
 	wait = lookEvery
 	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
 		e, r := s.entries[name], s.runs[name]
-		if hold := e.hold.Sub(now); e.running || hold > 0 && hold <= lookEvery {
+		if e.running {
+			s.cutShort(e, r, now)
+			continue
+		}
+		if hold := e.hold.Sub(now); e.Paused || hold > 0 && hold <= lookEvery {
 			continue
 		}
 		v := s.decide(e, r, now)
-		if !v.missed.IsZero() && e.Share == nil { // else another node may have run it
-			late = append(late, missed{e.Schedule, v.missed, s.last(e, v.missed, now)})
+		if !v.Missed.IsZero() && e.Share == nil { // else another node may have run it
+			late = append(late, missed{e.Schedule, v.Missed, s.last(e, v.Missed, now)})
 		}
-		if v.run {
+		if v.Run {
 			e.running = true
 			due = append(due, s.start(e, r, v, now))
 			continue
 		}
-		if !v.missed.IsZero() {
-			r.note(Note{At: now, Slot: v.missed, Text: "it did not run: " + r.whyMissed(v.missed) + ", and what was missed is not made up for"})
+		if !v.Missed.IsZero() {
+			r.note(Note{At: now, Slot: v.Missed, Text: "it did not run: " + r.whyMissed(v.Missed) + ", and what was missed is not made up for"})
 		}
-		r.Base = v.base // in memory; after a restart the same is decided again
+		r.Base = v.Base // in memory; after a restart the same is decided again
 		s.runs[name] = r
-		if !v.next.IsZero() {
-			wait = min(wait, v.next.Sub(now))
+		if !v.Next.IsZero() {
+			wait = min(wait, v.Next.Sub(now))
 		}
 	}
 	return due, late, max(wait, 0)
 }
 
 // decide says what becomes of an entry. The caller holds mu.
-func (s *Scheduler) decide(e *entry, r run, now time.Time) verdict {
-	if e.After != "" {
-		before := s.runs[e.After]
-		return verdict{run: before.well() && before.End.After(r.Base), base: r.Base}
-	}
+func (s *Scheduler) decide(e *entry, r run, now time.Time) timing.Verdict {
 	zone := s.zone(e)
-	at := now.Add(-e.delay).In(zone) // the event is on time, and we are late
-	v := decide(e.event, r.Base.In(zone), at, e.CatchUp)
-	if v.base.Equal(at) {
-		v.base = now
+	now = now.In(zone)
+	open := e.Windows.Contain(now)
+	switch {
+	case r.Cut == timing.Pause:
+		opens, _ := e.Windows.Open(now)
+		return timing.Verdict{Run: open, Base: r.Base, Next: opens}
+	case e.After != "":
+		before := s.runs[e.After]
+		return timing.Verdict{Run: open && before.well() && before.End.After(r.Base), Base: r.Base}
 	}
-	for _, t := range []*time.Time{&v.next, &v.missed} {
-		if !t.IsZero() {
-			*t = t.Add(e.delay)
-		}
+	v := e.when.Decide(r.Base.In(zone), now)
+	if e.Overlap != timing.Forbid && r.wentOn(v.Missed) {
+		v.Missed = time.Time{} // it waited for the run before, as it should
 	}
 	return v
 }
@@ -251,31 +268,33 @@ func (s *Scheduler) decide(e *entry, r run, now time.Time) verdict {
 // last returns the newest of the times of an entry that have come, not before one of
 // them.
 func (s *Scheduler) last(e *entry, first, now time.Time) time.Time {
-	newest, ok := e.event.Last(now.Add(-e.delay).In(s.zone(e)))
+	newest, ok := e.when.Event.Last(now.Add(-e.when.Delay).In(s.zone(e)))
 	if !ok {
 		return first
 	}
-	return later(first, newest.Add(e.delay))
+	return later(first, newest.Add(e.when.Delay))
 }
 
 // zone is where the event of an entry is meant.
 func (s *Scheduler) zone(e *entry) *time.Location { return cmp.Or(e.Zone, s.cfg.Location) }
 
 // start says why an entry is due.
-func (s *Scheduler) start(e *entry, r run, v verdict, now time.Time) start {
+func (s *Scheduler) start(e *entry, r run, v timing.Verdict, now time.Time) start {
 	st := start{entry: e, why: "its time had come"}
 	switch {
+	case r.Cut == timing.Pause:
+		st.why = "its window is open again, and it goes on"
 	case e.After != "":
 		st.why = "after " + e.After + " had run: " + s.runs[e.After].State
-	case !v.missed.IsZero():
-		st.why = "to make up for " + v.missed.Format(time.RFC3339) + ": " + r.whyMissed(v.missed)
+	case !v.Missed.IsZero():
+		st.why = "to make up for " + v.Missed.Format(time.RFC3339) + ": " + r.whyMissed(v.Missed)
 	}
 	if e.Share != nil {
-		st.missed = v.missed
-		st.slot, _ = e.event.Last(now.Add(-e.delay).In(s.zone(e))) // there is one, since it is due
+		st.missed = v.Missed
+		st.slot, _ = e.when.Event.Last(now.Add(-e.when.Delay).In(s.zone(e))) // there is one, since it is due
 		st.until = now.Add(24 * time.Hour)
-		if next, ok := e.event.Next(st.slot); ok {
-			st.until = next.Add(e.delay)
+		if _, next, ok := e.when.Next(st.slot); ok {
+			st.until = next
 		}
 	}
 	return st

@@ -16,51 +16,6 @@ import (
 	"time"
 )
 
-func TestDecide(t *testing.T) {
-	for _, row := range []struct {
-		name, event, base, now string
-		rule                   CatchUp
-		run                    bool
-		counts, next, missed   string
-	}{
-		{"not yet", "daily", "20 10:00", "20 23:59", CatchUpOnce, false, "20 10:00", "21 00:00", ""},
-		{"now", "daily", "20 10:00", "21 00:00", CatchUpOnce, true, "21 00:00", "21 00:00", ""},
-		{"now, without making up", "daily", "20 10:00", "21 00:01", CatchUpSkip, true, "21 00:01", "21 00:00", ""},
-		{"a while ago, made up", "daily", "20 10:00", "24 07:00", CatchUpOnce, true, "24 07:00", "21 00:00", "21 00:00"},
-		{"a while ago, not made up", "daily", "20 10:00", "24 07:00", CatchUpSkip, false, "24 07:00", "25 00:00", "21 00:00"},
-		{"missed by what a look may be late", "daily", "20 10:00", "21 00:02", CatchUpSkip, false, "21 00:02", "22 00:00", "21 00:00"},
-		{"never", "2-30", "20 10:00", "24 07:00", CatchUpOnce, false, "20 10:00", "", ""},
-		{"never again, not made up", "2026-11-21", "20 10:00", "24 07:00", CatchUpSkip, false, "24 07:00", "", "21 00:00"},
-		{"the clock was put back a little", "hourly", "20 10:00", "20 09:30", CatchUpOnce, false, "20 10:00", "20 11:00", ""},
-		{"the clock was put back by days", "hourly", "24 10:00", "20 09:30", CatchUpOnce, false, "20 09:30", "20 10:00", ""},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			e, err := ParseEvent(row.event)
-			if err != nil {
-				t.Fatal(err)
-			}
-			v := decide(e, november(t, row.base), november(t, row.now), row.rule)
-			want := verdict{row.run, november(t, row.counts), november(t, row.next), november(t, row.missed)}
-			if v != want {
-				t.Errorf("%+v, want %+v", v, want)
-			}
-		})
-	}
-}
-
-// november reads "21 10:00", a time in November 2026.
-func november(t *testing.T, text string) time.Time {
-	t.Helper()
-	if text == "" {
-		return time.Time{}
-	}
-	at, err := time.Parse("2006-01-02 15:04", "2026-11-"+text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return at
-}
-
 // A diary is a scheduler under test: a wall clock that can be put forward and
 // back, and a record of what ran when.
 type diary struct {

@@ -15,6 +15,24 @@ import (
 // had, zero if none is known.
 type Share func(ctx context.Context, slot, until time.Time, run func(ctx context.Context, before time.Time) error) error
 
+// A Fence goes with the effects of a run that several nodes could do: whoever runs it
+// later has a greater one, and what is written to refuses a smaller one than it has
+// seen.
+type Fence struct{ Incarnation, Index uint64 }
+
+type fenceKey struct{}
+
+// WithFence gives the work of a [Share] its fence.
+func WithFence(ctx context.Context, f Fence) context.Context {
+	return context.WithValue(ctx, fenceKey{}, f)
+}
+
+// FenceOf returns the fence of work that nodes share.
+func FenceOf(ctx context.Context) (f Fence, is bool) {
+	f, is = ctx.Value(fenceKey{}).(Fence)
+	return f, is
+}
+
 // Elsewhere says that another node has done a slot.
 type Elsewhere struct {
 	Node string // its name
@@ -61,7 +79,7 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 		last := slot
 		if !missed {
 			s.mu.Lock()
-			last = s.last(e, first, slot.Add(e.delay-time.Second)) // the slot itself was not
+			last = s.last(e, first, slot.Add(e.when.Delay-time.Second)) // the slot itself was not
 			s.mu.Unlock()
 		}
 		s.cfg.Missed(e.Schedule, first, last)
@@ -78,7 +96,10 @@ func (s *Scheduler) firstMissed(st start, before time.Time) time.Time {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if next, ok := st.event.Next(before.In(s.zone(st.entry))); ok && next.Before(st.slot) {
+	zone := s.zone(st.entry)
+	next, due, ok := st.when.Next(before.In(zone))
+	_, this, _ := st.when.Next(st.slot.In(zone).Add(-time.Second))
+	if ok && next.Before(st.slot) && due.Before(this) { // else both waited for the same window
 		return next
 	}
 	return time.Time{}
@@ -96,15 +117,15 @@ func (s *Scheduler) shareEnded(e *entry, slot time.Time, ran, asked bool, err er
 	switch {
 	case errors.As(err, &other):
 		s.note(e, func(r *run) {
-			r.Base = later(r.Base, slot.Add(e.delay))
+			r.Base = later(r.Base, slot)
 			r.note(Note{At: s.now(), Slot: slot, Text: "it did not run here: " + err.Error()})
 		})
 	case ran:
-		s.note(e, func(r *run) { r.Base = later(r.Base, slot.Add(e.delay)) })
+		s.note(e, func(r *run) { r.Base = later(r.Base, slot) })
 	case asked:
 	case err != nil:
 		s.note(e, func(r *run) {
-			r.Base = later(r.Base, slot.Add(e.delay))
+			r.Base = later(r.Base, slot)
 			r.note(Note{At: s.now(), Slot: slot, Text: "it did not run here, nor was another node seen to run it: " + err.Error()})
 		})
 		return true

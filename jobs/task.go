@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
 // A Task is a run of some work, as the work sees it. Its methods may be called
@@ -23,6 +26,7 @@ type Task struct {
 	warnings int
 	progress float64
 	doing    string
+	stats    map[string]int64
 }
 
 // UPID returns the name of the run.
@@ -51,7 +55,18 @@ func (t *Task) Progress(done float64, doing string) {
 	if done >= 0 { // not for NaN
 		t.progress = min(done, 1)
 	}
-	t.doing = clean(doing)
+	t.doing = tasklog.Clean(doing)
+}
+
+// Count sets a figure of the run, such as how many bytes it fetched. Those of a
+// schedule are kept with its runs.
+func (t *Task) Count(what string, n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stats == nil {
+		t.stats = map[string]int64{}
+	}
+	t.stats[what] = n
 }
 
 // info returns what is known of a running task.
@@ -64,9 +79,19 @@ func (t *Task) info() Info {
 // ended returns what is known of a task whose work returned err, and writes
 // what helps against it to the log.
 func (t *Task) ended(ctx context.Context, err error) Info {
+	cause := context.Cause(ctx)
+	cut := err != nil && (errors.Is(cause, errClosed) || errors.Is(cause, errReplaced)) && (errors.Is(err, cause) || errors.Is(err, context.Canceled))
+	if cut {
+		t.Warnf("%v", cause)
+	}
 	i := t.info()
 	i.Progress, i.Doing, i.End = 0, "", time.Unix(time.Now().Unix(), 0).UTC()
+	t.mu.Lock()
+	i.Stats = maps.Clone(t.stats)
+	t.mu.Unlock()
 	switch {
+	case cut:
+		i.State, i.cut = Warning, cause
 	case err != nil:
 		i.State, i.Message, i.Warnings = Failed, message(ctx, err), 0
 		if h, ok := errors.AsType[hinter](err); ok && h.Hint() != "" {
@@ -100,9 +125,9 @@ func message(ctx context.Context, err error) string {
 		}
 	}
 	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
-	msg := strings.TrimSpace(clean(strings.Join(lines, "; ")))
+	msg := strings.TrimSpace(tasklog.Clean(strings.Join(lines, "; ")))
 	if len(msg) > maxMessage {
-		msg = strings.ToValidUTF8(msg[:maxMessage], "") + cutMark
+		msg = strings.ToValidUTF8(msg[:maxMessage], "") + tasklog.CutMark
 	}
 	if msg == "" {
 		return "failed, and did not say why"

@@ -201,6 +201,11 @@ const matrix = `
 	GET /holdfast/invites 403 by Sys.Audit
 	POST /holdfast/invites 403 by Sys.Modify
 	DELETE /holdfast/invites/{invite} 403 by Sys.Modify
+	GET /holdfast/calendar 200
+	GET /holdfast/jobs 200
+	PUT /holdfast/remotes/{name}/share 403 by Remote.Modify
+	GET /holdfast/jobs/{job}/history 403 by Datastore.Audit
+	GET /holdfast/jobs/{job}/plan 403 by Datastore.Audit
 	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
 	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
 	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit

@@ -156,7 +156,7 @@ func (n *Node) openTasks() error {
 		return err
 	}
 	n.keep(closer(func() error { return n.endTasks(context.Background()) }))
-	n.schedules, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: n.tasks, File: n.cfg.at(schedulesFile), Missed: n.notices.Missed, Log: n.log})
+	n.schedules, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: n.tasks, File: n.cfg.at(schedulesFile), Missed: n.notices.Missed, Share: n.share, Log: n.log})
 	return err
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/keyring"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
+	"github.com/holdfast-mesh/holdfast/node/plans"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
 	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
@@ -31,7 +32,7 @@ func (n *Node) openPulls() (err error) {
 		Self: n.cluster.Self(), Settings: n.settings, Stores: n.stores, Scheduler: n.schedules, Tasks: n.tasks,
 		Key: n.key, Origins: n.origins, Pulled: n.feeds.Pulled,
 		Members: n.members, Member: n.member, Account: n.accountOfNode, May: n.mayMakeNamespace,
-		Foreign: n.foreign, Push: n.push, Share: n.share, Removed: n.removedBy, Held: n.feeds.Snapshots, Traffic: n.traffic, Log: n.log,
+		Foreign: n.foreign, Push: n.push, Removed: n.removedBy, Held: n.feeds.Snapshots, Traffic: n.traffic, Log: n.log,
 		Keys: func(names []string) ([]*chunks.Key, error) { return n.keyring().Decrypts(names) },
 	}
 	c.Unmount = func(ctx context.Context, store string) (bool, error) {
@@ -76,42 +77,75 @@ func (n *Node) foreign(remote, store string, in *rate.Bucket) (replication.Sourc
 	if !is {
 		return nil, false, nil
 	}
-	s, err := remotes.New(remotes.Config{Remote: r, Password: n.secrets.Get(remoteapi.SecretOf(remote)), Store: store, In: in})
+	password, err := n.vault().Password(r)
+	if err != nil {
+		return nil, true, err
+	}
+	s, err := remotes.New(remotes.Config{Remote: r, Password: password, Store: store, In: in})
 	if err != nil {
 		return nil, true, err
 	}
 	return s, true, nil
 }
 
-// push runs a job that pushes to a remote.
-func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error {
+// pushConfig opens what a job that pushes works with. done closes it.
+func (n *Node) pushConfig(j settings.SyncJob, limit func(time.Time) rate.Limit) (c pushes.Config, done func(), err error) {
 	r, is := n.settings.State().Remote(j.Remote)
 	if !is {
-		return fmt.Errorf("there is no remote '%s'", j.Remote)
+		return c, nil, fmt.Errorf("there is no remote '%s'", j.Remote)
 	}
-	d, done, err := n.stores.Use(j.Store, false)
+	password, err := n.vault().Password(r)
+	if err != nil {
+		return c, nil, err
+	}
+	d, let, err := n.stores.Use(j.Store, false)
+	if err != nil {
+		return c, nil, err
+	}
+	c = pushes.Config{Job: j, Local: d, User: r.AuthID, May: func(ns naming.Namespace, _ naming.Group, owner string) bool { return n.mayPush(j, ns, owner) }}
+	if j.ActiveKey != "" && !settings.Is(j.EncryptedOnly) {
+		c.Key, err = n.keyring().Encrypts(j.ActiveKey)
+	}
+	if err == nil {
+		c.Remote, err = remotes.Client(r, password, j.RemoteStore, remotes.Pace{Out: rate.New(n.pulls.Out(), limit)})
+	}
+	if err != nil {
+		let()
+		return c, nil, err
+	}
+	return c, func() { c.Remote.Close(); let() }, nil
+}
+
+// push runs a job that pushes to a remote.
+func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit func(time.Time) rate.Limit) error {
+	c, done, err := n.pushConfig(j, limit)
 	if err != nil {
 		return err
 	}
 	defer done()
-	var key *chunks.Key
-	if j.ActiveKey != "" && !settings.Is(j.EncryptedOnly) {
-		if key, err = n.keyring().Encrypts(j.ActiveKey); err != nil {
-			return err
-		}
+	c.Printf, c.Warnf = t.Logf, t.Warnf
+	c.Progress = func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) }
+	r, err := pushes.Run(ctx, c)
+	for what, n := range map[string]int64{"snapshots": int64(r.Snapshots), "bytes": r.Bytes, "chunks": int64(r.Chunks), "removed": int64(r.Removed)} {
+		t.Count(what, n)
 	}
-	out := rate.New(n.pulls.Out(), limit)
-	c, err := remotes.Client(r, n.secrets.Get(remoteapi.SecretOf(r.Name)), j.RemoteStore, remotes.Pace{Out: out})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	_, err = pushes.Run(ctx, pushes.Config{
-		Job: j, Local: d, Remote: c, User: r.AuthID, Key: key, Printf: t.Logf, Warnf: t.Warnf,
-		May:      func(ns naming.Namespace, _ naming.Group, owner string) bool { return n.mayPush(j, ns, owner) },
-		Progress: func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) },
-	})
 	return err
+}
+
+// plans say what jobs would do.
+func (n *Node) plans() plans.Config {
+	return plans.Config{
+		Settings: n.settings, Stores: n.stores, Exports: n.exports, Offload: n.offloads.Plan,
+		Pull: func(ctx context.Context, id string) (any, error) { return n.pulls.Plan(ctx, id) },
+		Push: func(ctx context.Context, j settings.SyncJob) ([]pushes.Step, error) {
+			c, done, err := n.pushConfig(j, func(time.Time) rate.Limit { return rate.Limit{} })
+			if err != nil {
+				return nil, err
+			}
+			defer done()
+			return pushes.Plan(ctx, c)
+		},
+	}
 }
 
 // keyring are the keys of jobs that encrypt and decrypt.
@@ -130,6 +164,14 @@ func (n *Node) keyring() *keyring.Ring {
 		},
 		Jobs: func(node string) []settings.SyncJob { return n.cluster.SettingsOf(node).State().SyncJobs },
 	})
+}
+
+// vault has the passwords of remotes.
+func (n *Node) vault() keyring.Vault {
+	return keyring.Vault{
+		Ring: n.keyring(), Legacy: func(remote string) string { return n.secrets.Get(remoteapi.SecretOf(remote)) },
+		Of: func(id string) settings.Store { return n.cluster.SettingsOf(id) },
+	}
 }
 
 // mayPush tells whether whose job it is may read a group.

@@ -4,23 +4,24 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/claims"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/members"
+	"github.com/holdfast-mesh/holdfast/node/plans"
 	"github.com/holdfast-mesh/holdfast/pbs/api/rules"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
-// share decides which of the nodes that share a sync job runs it.
-func (n *Node) share(id string) jobs.Share {
+// share decides which of the nodes that share the job of a schedule runs it.
+func (n *Node) share(schedule string) jobs.Share {
+	job := settings.JobOf(schedule)
 	return func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
-		all, job := n.cluster.Claims(), claimOf("sync:"+id)
-		err := all.Turn(ctx, job, slot, until, n.sharers(id), func(ctx context.Context, _ ledger.Fence) error {
-			return run(ctx, all.Before(job, slot))
+		all, claim := n.cluster.Claims(), claimOf(job)
+		err := all.Turn(ctx, claim, slot, until, n.sharers(job), func(ctx context.Context, f ledger.Fence) error {
+			return run(jobs.WithFence(ctx, jobs.Fence(f)), all.Before(claim, slot))
 		})
 		if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
 			return &jobs.Elsewhere{Node: n.nameOf(other.Node), How: other.State}
@@ -32,15 +33,34 @@ func (n *Node) share(id string) jobs.Share {
 // claimOf is what is claimed for a job.
 func claimOf(job string) string { return "job/" + job }
 
-// sharers are the nodes that have a shared job of an ID, and would run it.
-func (n *Node) sharers(id string) (all []claims.Candidate) {
+// sharers are the nodes that have a shared job, would run it, and could.
+func (n *Node) sharers(job string) (all []claims.Candidate) {
 	for _, m := range members.All(n.cluster, false) {
 		state := n.cluster.SettingsOf(m.ID).State()
-		if j, is := state.SyncJob(id); is && !j.Disable && state.Rule("sync:"+id).Shared {
-			all = append(all, claims.Candidate{Node: m.ID, Weight: 1})
+		if r := state.Rule(job); r.Shared && state.Floats(job) && state.Ready(job) && m.State != ledger.Draining {
+			all = append(all, claims.Candidate{Node: m.ID, Weight: float64(max(r.Weight, 1))})
 		}
 	}
 	return all
+}
+
+// calendar is when the jobs of all nodes are due.
+func (n *Node) calendar(from, until time.Time) []rules.Slot {
+	var all []plans.Site
+	said := n.feeds.Nodes()
+	for _, m := range members.All(n.cluster, false) {
+		s := plans.Site{Node: m.Name, Site: m.Site, State: n.cluster.SettingsOf(m.ID).State(), Zone: time.Local}
+		s.Resolve = func(remote string) (string, bool) {
+			if remote == "" {
+				return m.Name, true
+			}
+			other, err := n.pulls.Resolve(remote)
+			return other.Name, err == nil
+		}
+		s.Took = func(job string) time.Duration { return plans.Took(said[m.ID].Last, s.State, job) }
+		all = append(all, s)
+	}
+	return plans.Calendar(all, from, until)
 }
 
 func (n *Node) nameOf(id string) string {
@@ -58,7 +78,7 @@ func (n *Node) claimsOf(job string) (all []rules.Claim, order []string) {
 		}
 	}
 	slices.SortFunc(all, func(a, b rules.Claim) int { return int(a.Slot - b.Slot) })
-	for _, id := range n.cluster.Claims().Next(claimOf(job), n.sharers(strings.TrimPrefix(job, "sync:"))) {
+	for _, id := range n.cluster.Claims().Next(claimOf(job), n.sharers(job)) {
 		order = append(order, n.nameOf(id))
 	}
 	return all, order

@@ -123,7 +123,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			GCStatus:    func(store string) (any, error) { return n.stores.GCStatus(store) },
 			Certificate: n.shownCertificate, Root: n.cfg.Dir, Identity: n.identity, Build: n.cfg.Version, Log: n.log,
 		}),
-		remoteapi.Endpoints(remoteapi.Config{Settings: n.settings, Secrets: n.secrets}),
+		remoteapi.Endpoints(remoteapi.Config{Settings: n.settings, Secrets: n.secrets, Vault: n.vault()}),
 		notifications.Endpoints(notifications.Config{Settings: n.settings, Secrets: n.secrets, Teller: n.notices}),
 		traffic.Endpoints(n.settings, n.traffic),
 		warden.Endpoints(n.cluster, n.cluster.LedgerAge),
@@ -133,7 +133,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		export.Endpoints(export.Config{Settings: n.settings, Runner: n.exports}),
 		n.pulls.Endpoints(),
 		n.disks.Endpoints(),
-		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Follow: func(ctx context.Context) error {
+		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Plan: n.plans().Of, Calendar: n.calendar, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx), n.offloads.Sync(ctx), n.exports.Sync(ctx))
 		}}),
 		members.Endpoints(n.membership()),

@@ -29,7 +29,7 @@ func (v *Verifier) enqueue(d chunks.Digest, ref pack.Ref, deep bool) {
 // read reads the chunks that are queued, and notes what they are.
 func (v *Verifier) read(ctx context.Context) error {
 	want := slices.Collect(maps.Keys(v.queue))
-	err := v.bulk.GetMany(ctx, want, func(d chunks.Digest, b chunks.Blob, err error) error {
+	err := v.bulk.GetMany(chunks.WithReaders(ctx, v.opt.Readers), want, func(d chunks.Digest, b chunks.Blob, err error) error {
 		return v.got(ctx, d, b, err)
 	})
 	clear(v.queue)

@@ -82,3 +82,36 @@ func (o Options) isRecent(m *catalog.Manifest) bool {
 	days := int(o.Now().Sub(task.Time()) / (24 * time.Hour))
 	return o.OutdatedAfter == 0 || days <= o.OutdatedAfter
 }
+
+// A Planned is a snapshot that a run would look at.
+type Planned struct {
+	Namespace catalog.Namespace
+	Snapshot  catalog.Snapshot
+	Skip      bool   // it was verified not long ago
+	Size      uint64 // as its manifest says
+}
+
+// Plan returns what Run would verify now. Nothing is read but manifests.
+func Plan(ctx context.Context, d *catalog.Datastore, opt Options) (list []Planned, err error) {
+	v, err := New(d, opt)
+	if err != nil {
+		return nil, err
+	}
+	all, err := v.targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		r, err := d.OpenSnapshot(ctx, t.ns, t.snap)
+		if err != nil {
+			continue // it is being made, or has just gone
+		}
+		p := Planned{Namespace: t.ns, Snapshot: t.snap, Skip: v.opt.isRecent(r.Manifest())}
+		for _, f := range r.Manifest().Files {
+			p.Size += f.Size
+		}
+		list = append(list, p)
+		r.Close()
+	}
+	return list, ctx.Err()
+}

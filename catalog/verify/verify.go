@@ -11,7 +11,7 @@
 // verifies the snapshots that were hit once more.
 //
 // Chunks are read in the order in which they lie in packs, for many snapshots
-// at a time, by as many readers as the store was opened with. Memory is
+// at a time, by as many readers as are asked for. Memory is
 // bounded: four bytes for each chunk seen, and some 100 MB for what is under
 // way, whatever the size of the store.
 package verify
@@ -53,6 +53,7 @@ type Options struct {
 	// all others that are encrypted, the sums of the stored bytes are checked.
 	Key *chunks.Key
 
+	Readers   int    // files read at the same time; default: as the store was opened
 	Workers   int    // chunks decoded at the same time; default: processors
 	RateBytes int64  // stored bytes read per second; 0: no limit
 	UPID      string // of the task, stored with each result; default: a new one
@@ -79,6 +80,8 @@ func (o Options) withDefaults(dir string) (Options, error) {
 	switch {
 	case o.Workers < 1 || o.Workers > 256:
 		return o, fmt.Errorf("verify: workers is %d, want 1 to 256", o.Workers)
+	case o.Readers < 0 || o.Readers > 64:
+		return o, fmt.Errorf("verify: readers is %d, want 1 to 64, or 0", o.Readers)
 	case o.OutdatedAfter < 0:
 		return o, fmt.Errorf("verify: outdated-after is %d days, want 0 or more", o.OutdatedAfter)
 	case o.RateBytes < 0:

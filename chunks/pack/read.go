@@ -148,7 +148,7 @@ func (s *Store) GetMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 		return cmp.Or(cmp.Compare(a.l.Pack, b.l.Pack), cmp.Compare(a.l.Off, b.l.Off))
 	})
 	g, inner := errgroup.WithContext(ctx)
-	g.SetLimit(s.cfg.Readers)
+	g.SetLimit(chunks.Readers(ctx, s.cfg.Readers))
 	for len(wants) > 0 && inner.Err() == nil {
 		n := piece(wants)
 		part := wants[:n]

@@ -49,7 +49,6 @@ var examples = []string{
 	"job create verify monthly --store main --schedule 'sat 04:00' --outdated-after 30",
 	"job list",
 	"job log home-to-dc",
-	"job plan home-to-dc",
 	"job remove home-to-dc",
 	"job run home-to-dc",
 	"job show home-to-dc",

@@ -170,7 +170,7 @@ var descriptions = func() map[uint8]description {
 	add(describe(Tokens, 10_000, true))
 	add(describe(ACL, 50_000, true))
 	add(describe(Remotes, 1000, true))
-	add(describe(Jobs, 5000, true))
+	add(describe(Jobs, 50_000, true))
 	add(describe(Claims, 50_000, false))
 	add(describe(Retentions, 5000, true))
 	add(describe(Clouds, 256, true))
@@ -179,7 +179,7 @@ var descriptions = func() map[uint8]description {
 	add(describe(Sessions, 256, false))
 	add(describe(Checkpoints, 256, false))
 	add(describe(Audits, maxAudit+1, false))
-	add(describe(Settings, 256, true))
+	add(describe(Settings, 4096, true)) // of 256 nodes, some ten lists each
 	return all
 }()
 

@@ -18,6 +18,9 @@ var (
 
 func (w weekdays) has(d time.Weekday) bool { return w>>((d+6)%7)&1 != 0 }
 
+// next returns the days after those.
+func (w weekdays) next() weekdays { return (w<<1 | w>>6) & everyDay }
+
 // String lists the days, those in a row as a range: "mon..fri,sun".
 func (w weekdays) String() string {
 	var parts []string

@@ -49,6 +49,45 @@ func parseWindow(text string) (w Window, err error) {
 	return w, nil
 }
 
+// ParseSpan reads what [ParseWindow] does, and also a window that passes midnight,
+// which becomes two: "fri 22-6" ends on Saturday at six. Midnight at its end is 24.
+// An error is an [*Error].
+func ParseSpan(text string) ([]Window, error) {
+	days, rest, err := cutWeekdays(text)
+	if err != nil || len(text) > maxEvent {
+		w, err := ParseWindow(text) // which says what is wrong
+		return []Window{w}, err
+	}
+	from, to, _ := strings.Cut(rest, "-")
+	start, err1 := parseMinutes(strings.TrimRight(from, " \t"))
+	end, err2 := parseMinutes(trimBlanks(to))
+	if to := trimBlanks(to); to == "24" || to == "24:00" {
+		end, err2 = 24*60, nil
+	}
+	switch {
+	case err1 != nil || err2 != nil || start == end:
+		if start == end && err1 == nil && err2 == nil {
+			return nil, &Error{text, errors.New("it ends when it begins"), "write 0-24 for the whole day"}
+		}
+		w, err := ParseWindow(text)
+		return []Window{w}, err
+	case start < end:
+		return []Window{{days, start, end}}, nil
+	}
+	evening, morning := Window{days, start, 24 * 60}, Window{days.next(), 0, end}
+	if end == 0 {
+		return []Window{evening}, nil
+	}
+	return []Window{evening, morning}, nil
+}
+
+// Start returns when the window opens on the day of t, in its zone, whatever day of
+// the week that is.
+func (w Window) Start(t time.Time) time.Time {
+	y, m, d := t.Date()
+	return time.Date(y, m, d, w.start/60, w.start%60, 0, 0, t.Location())
+}
+
 // parseMinutes reads "8" or "8:30" as minutes since midnight.
 func parseMinutes(text string) (int, error) {
 	hour, minute, split := strings.Cut(text, ":")

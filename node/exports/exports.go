@@ -120,30 +120,51 @@ func (e *Exports) Schedule(id string) (jobs.ScheduleStatus, error) {
 // Claim marks the directory of a job.
 func (e *Exports) Claim(j settings.ExportJob) error { return Claim(j) }
 
-// work is a run of a job, as it is set up when the run begins.
-func (e *Exports) work(ctx context.Context, t *jobs.Task, id string) error {
+// open opens what a job works on. done lets go of it.
+func (e *Exports) open(id string) (cfg Config, done func(), err error) {
 	j, is := e.cfg.Settings.State().ExportJob(id)
 	if !is {
-		return fmt.Errorf("no such export job '%s'", id)
+		return cfg, nil, fmt.Errorf("no such export job '%s'", id)
 	}
 	keys, err := e.cfg.Keys(j.Keys)
 	if err != nil {
-		return err
+		return cfg, nil, err
 	}
 	d, done, err := e.cfg.Stores.Use(j.Store, false)
+	return Config{Job: j, Local: d, Keys: keys}, done, err
+}
+
+// work is a run of a job, as it is set up when the run begins.
+func (e *Exports) work(ctx context.Context, t *jobs.Task, id string) error {
+	cfg, done, err := e.open(id)
 	if err != nil {
 		return err
 	}
 	defer done()
-	t.Logf("export job '%s': datastore '%s' to %s", j.ID, j.Store, j.Path)
-	_, err = Run(ctx, Config{
-		Job: j, Local: d, Keys: keys, Printf: t.Logf, Warnf: t.Warnf,
-		Progress: func(done, total int) {
-			t.Progress(float64(done)/float64(max(total, 1)), fmt.Sprintf("%d/%d groups", done, total))
-		},
-	})
+	t.Logf("export job '%s': datastore '%s' to %s", id, cfg.Job.Store, cfg.Job.Path)
+	cfg.Printf, cfg.Warnf = t.Logf, t.Warnf
+	cfg.Progress = func(done, total int) {
+		t.Progress(float64(done)/float64(max(total, 1)), fmt.Sprintf("%d/%d groups", done, total))
+	}
+	if f, shared := jobs.FenceOf(ctx); shared {
+		cfg.Fence = &f
+	}
+	r, err := Run(ctx, cfg)
+	t.Count("groups", int64(r.Groups))
+	t.Count("written", int64(r.Written))
+	t.Count("removed", int64(r.Removed))
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return err
+}
+
+// Plan returns what a run of a job would do now. Nothing is changed.
+func (e *Exports) Plan(ctx context.Context, id string) ([]Step, error) {
+	cfg, done, err := e.open(id)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return Plan(ctx, cfg)
 }

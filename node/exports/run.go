@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/listing"
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication/crypt"
 )
@@ -47,22 +49,29 @@ type Config struct {
 	Keys          crypt.Keys
 	Printf, Warnf func(format string, args ...any)
 	Progress      func(done, total int)
+
+	// Fence, of a job that nodes share, keeps a run out that was superseded.
+	Fence *jobs.Fence
 }
 
 // A Report is what a run did.
 type Report struct{ Groups, Written, Skipped, Left, Removed, Failed int }
 
-// Run writes the newest snapshot of each group, unless it is there, and removes from
-// the directory what the rules of the job do not keep. It goes on after the failure
-// of a group, and fails in the end.
-func Run(ctx context.Context, cfg Config) (r Report, err error) {
+// A target is what a run is about: the newest snapshot of a group, and where it goes.
+type target struct {
+	listing.Info
+	where string // below the directory of the job
+}
+
+// targets lists the newest snapshot of each group that the job is about, in order.
+func (cfg Config) targets(ctx context.Context) (all []target, err error) {
 	j := cfg.Job
 	if _, err := os.Stat(filepath.Join(j.Path, mark)); err != nil {
-		return r, &hinted{fmt.Errorf("%s is not the directory that was meant: it has no %s", j.Path, mark), "mount what belongs there; if it is the right one: holdfast job update " + j.ID + " --path " + j.Path}
+		return nil, &hinted{fmt.Errorf("%s is not the directory that was meant: it has no %s", j.Path, mark), "mount what belongs there; if it is the right one: holdfast job update " + j.ID + " --path " + j.Path}
 	}
 	filters, err := j.Filters()
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	depth := -1
 	if j.MaxDepth != nil {
@@ -70,7 +79,7 @@ func Run(ctx context.Context, cfg Config) (r Report, err error) {
 	}
 	list, err := cfg.Local.List(ctx, catalog.ListOptions{Namespace: j.NS, Depth: depth, Filters: filters})
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	newest := map[string]listing.Info{}
 	for _, i := range list {
@@ -79,21 +88,33 @@ func Run(ctx context.Context, cfg Config) (r Report, err error) {
 			newest[where] = i
 		}
 	}
-	groups := make([]string, 0, len(newest))
-	for where := range newest {
-		groups = append(groups, where)
+	for _, where := range slices.Sorted(maps.Keys(newest)) {
+		all = append(all, target{newest[where], where})
 	}
-	slices.Sort(groups)
-	for n, where := range groups {
+	return all, nil
+}
+
+// Run writes the newest snapshot of each group, unless it is there, and removes from
+// the directory what the rules of the job do not keep. It goes on after the failure
+// of a group, and fails in the end.
+func Run(ctx context.Context, cfg Config) (r Report, err error) {
+	all, err := cfg.targets(ctx)
+	if err != nil {
+		return r, err
+	}
+	for n, t := range all {
 		if ctx.Err() != nil {
 			return r, context.Cause(ctx)
 		}
-		r.Groups++
-		if err := cfg.group(ctx, filepath.Join(j.Path, where), newest[where], &r); err != nil && ctx.Err() == nil {
-			r.Failed++
-			cfg.Warnf("%s: %v", where, err)
+		if err := cfg.fenced(); err != nil {
+			return r, err
 		}
-		cfg.Progress(n+1, len(groups))
+		r.Groups++
+		if err := cfg.group(ctx, filepath.Join(cfg.Job.Path, t.where), t.Info, &r); err != nil && ctx.Err() == nil {
+			r.Failed++
+			cfg.Warnf("%s: %v", t.where, err)
+		}
+		cfg.Progress(n+1, len(all))
 	}
 	cfg.Printf("%d snapshots were written, %d were there, %d were left out, %d exports were removed", r.Written, r.Skipped, r.Left, r.Removed)
 	if r.Failed > 0 {
@@ -133,6 +154,9 @@ func (cfg Config) group(ctx context.Context, dir string, i listing.Info, r *Repo
 	if _, err := plain.Export(ctx, archive.Open(s, archive.Options{Key: key}), to+".part", plain.Options{}); err != nil {
 		return err
 	}
+	if err := cfg.fenced(); err != nil { // it took a while
+		return err
+	}
 	if err := os.Rename(to+".part", to); err != nil {
 		return err
 	}
@@ -141,14 +165,15 @@ func (cfg Config) group(ctx context.Context, dir string, i listing.Info, r *Repo
 	return cfg.prune(dir, r)
 }
 
-// prune removes from a directory the exports that the rules do not keep.
-func (cfg Config) prune(dir string, r *Report) error {
+// surplus are the exports in a directory that the rules do not keep, with one more at a
+// time, if that is not zero.
+func (cfg Config) surplus(dir string, more int64) (names []string, err error) {
 	if cfg.Job.Keep.IsZero() {
-		return nil
+		return nil, nil
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
 	var have []retention.Backup
 	for _, e := range entries {
@@ -157,12 +182,25 @@ func (cfg Config) prune(dir string, r *Report) error {
 			have = append(have, retention.Backup{Time: at.Unix(), Finished: true})
 		}
 	}
-	var errs []error
+	if more != 0 {
+		have = append(have, retention.Backup{Time: more, Finished: true})
+	}
 	for _, d := range retention.Plan(have, cfg.Job.Keep, nil) {
-		if d.Keep() {
-			continue
+		if !d.Keep() && d.Time != more {
+			names = append(names, filepath.Join(dir, time.Unix(d.Time, 0).UTC().Format(stamp)))
 		}
-		name := filepath.Join(dir, time.Unix(d.Time, 0).UTC().Format(stamp))
+	}
+	return names, nil
+}
+
+// prune removes from a directory the exports that the rules do not keep.
+func (cfg Config) prune(dir string, r *Report) error {
+	names, err := cfg.surplus(dir, 0)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
 		if err := os.RemoveAll(name); err != nil {
 			errs = append(errs, err)
 			continue

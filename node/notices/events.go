@@ -27,7 +27,7 @@ var runs = map[string]string{
 	"garbage_collection": "gc", "prune": "prune", "prunejob": "prune", "prunejobs": "prune",
 	"verify": "verify", "verify_group": "verify", "verify_snapshot": "verify", "verificationjob": "verify",
 	"sync": "sync", "syncjob": "sync", "pull": "sync", "push": "sync",
-	"heal": "heal", "offload": "offload", "audit": "audit", "export": "export", "s3-doctor": typeDoctor,
+	"heal": "heal", "offload": "offload", "offloadjob": "offload", "exportjob": "export", "audit": "audit", "export": "export", "s3-doctor": typeDoctor,
 }
 
 // Types are those of all events.
@@ -44,8 +44,8 @@ func ofTask(i jobs.Info) (notify.Event, bool) {
 	e := notify.Event{Type: typ, Severity: notify.Info, Time: i.End, Fields: map[string]string{}}
 	what := typ + " of " + i.UPID.ID
 	switch i.UPID.Type {
-	case "verificationjob", "syncjob":
-		store, job := jobOf(i.UPID.ID)
+	case "verificationjob", "syncjob", "offloadjob", "exportjob":
+		store, job := jobOf(i.UPID.Type, i.UPID.ID)
 		e.Fields["job-id"] = job
 		what = typ + " job " + job
 		if store != "" {
@@ -72,12 +72,13 @@ func ofTask(i jobs.Info) (notify.Event, bool) {
 	return e, true
 }
 
-// jobOf reads the ID of a job's task: "JOB", or words with colons of which the
-// first is a datastore and the last the job.
-func jobOf(id string) (store, job string) {
+// jobOf reads the ID of a job's task: "JOB", or words with colons of which the last is
+// the job, and the first a datastore; of a sync job it is the third, and of an offload
+// the second, since they begin with the other side.
+func jobOf(typ, id string) (store, job string) {
 	words := strings.Split(id, ":")
-	if len(words) > 1 {
-		store = words[0]
+	if at := map[string]int{"syncjob": 2, "offloadjob": 1}[typ]; at < len(words)-1 {
+		store = words[at]
 	}
 	return store, words[len(words)-1]
 }

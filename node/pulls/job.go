@@ -164,8 +164,11 @@ func (p *Pulls) push(ctx context.Context, t *jobs.Task, j settings.SyncJob) erro
 	}
 	t.Logf("Starting datastore sync job '%s'", t.UPID().ID)
 	t.Logf("sync datastore '%s' to '%s'", j.Store, from(j))
-	for _, o := range p.cfg.Settings.State().SyncJobs {
-		if o.ID != j.ID && o.Pushes() && o.Remote == j.Remote && o.RemoteStore == j.RemoteStore {
+	state := p.cfg.Settings.State()
+	mine, _ := state.Remote(j.Remote)
+	for _, o := range state.SyncJobs {
+		theirs, is := state.Remote(o.Remote)
+		if o.ID != j.ID && o.Pushes() && is && theirs.SameUser(mine) && o.RemoteStore == j.RemoteStore && overlap(j, o) {
 			t.Warnf("job '%s' pushes to the same datastore as the same user: each may skip, or with remove-vanished remove, what the other pushes; give each a remote with a user of its own", o.ID)
 		}
 	}
@@ -181,6 +184,11 @@ func (p *Pulls) push(ctx context.Context, t *jobs.Task, j settings.SyncJob) erro
 	t.Logf("sync job '%s' end", j.ID)
 	t.Logf("queued notification (id=%s)", t.UPID()) // as the task it is about, and in its text
 	return err
+}
+
+// overlap tells whether two jobs push to namespaces of which one lies in the other.
+func overlap(a, b settings.SyncJob) bool {
+	return a.RemoteNS.Contains(b.RemoteNS) || b.RemoteNS.Contains(a.RemoteNS)
 }
 
 // from is where a job pulls from, or pushes to, as its log says it.

@@ -101,7 +101,7 @@ func (p *Pulls) runAndWait(ctx context.Context, id string) error {
 		case !s.Running && started:
 			return nil
 		case !s.Running:
-			if _, err := p.Start(id, ownerOfRuns); err != nil && !errors.Is(err, jobs.ErrRunning) {
+			if err := p.begin(id, "its datastore has become available"); err != nil && !errors.Is(err, jobs.ErrRunning) {
 				return err
 			}
 			started = true

@@ -80,9 +80,6 @@ type Config struct {
 	// none.
 	Keys func(names []string) ([]*chunks.Key, error)
 
-	// Share decides which of the nodes that share a job runs it. Default: each does.
-	Share func(id string) jobs.Share
-
 	// Unmount takes a datastore out whose disk comes and goes; removable tells whether
 	// it is such a one. Default: there are none.
 	Unmount func(ctx context.Context, store string) (removable bool, err error)
@@ -212,9 +209,6 @@ func (p *Pulls) Sync(context.Context) error {
 		if sched = state.Timed("sync:"+j.ID, sched); j.Disable {
 			sched.After = ""
 		}
-		if p.cfg.Share != nil && state.Rule("sync:"+j.ID).Shared {
-			sched.Share = p.cfg.Share(j.ID)
-		}
 		puts[sched.Name] = true
 		if err := p.cfg.Scheduler.Put(sched); err != nil {
 			errs = append(errs, fmt.Errorf("schedule %s: %w", sched.Name, err))
@@ -256,6 +250,22 @@ func (p *Pulls) Schedule(id string) (jobs.ScheduleStatus, error) {
 func (p *Pulls) Start(id, auth string) (jobs.UPID, error) {
 	return p.cfg.Scheduler.Trigger(scheduleName(id), auth)
 }
+
+// begin runs a job since something has happened, unless it is paused, or its window
+// is closed.
+func (p *Pulls) begin(id, why string) error {
+	s, err := p.Schedule(id)
+	if err != nil {
+		return err
+	}
+	if s.Held {
+		return errHeld
+	}
+	_, err = p.cfg.Scheduler.Begin(scheduleName(id), ownerOfRuns, why)
+	return err
+}
+
+var errHeld = errors.New("it is paused, or its window is closed")
 
 // job returns what is kept of a job between its runs.
 func (p *Pulls) job(id string) *job {

@@ -13,7 +13,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/mesh/network"
-	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 	"github.com/holdfast-mesh/holdfast/replication/wire"
 )
 
@@ -105,13 +104,11 @@ func (p *Pulls) may(node, store string, ns naming.Namespace) bool {
 
 // open returns a datastore to be read by others.
 func (p *Pulls) open(name string) (wire.Store, wire.Chunks, error) {
-	d, err := p.cfg.Stores.Get(name)
-	if err == nil {
-		err = upgrade.InService(name, d, false)
-	}
+	d, done, err := p.cfg.Stores.Use(name, false)
 	if err != nil {
 		return nil, nil, err
 	}
+	done() // as long as it is read, its files are open
 	return d, held{d.Bulk(), d.Chunks()}, nil
 }
 

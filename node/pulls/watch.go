@@ -81,8 +81,8 @@ func (p *Pulls) look(ctx context.Context, j settings.SyncJob, w *watched) {
 		return
 	}
 	s, err := p.Schedule(j.ID)
-	if err != nil || s.Running {
-		return // it has just been made, or runs
+	if err != nil || s.Running || s.Held {
+		return // it has just been made, or runs, or waits for its window
 	}
 	w.news.Store(false)
 	began := time.Now()
@@ -103,8 +103,7 @@ func (p *Pulls) look(ctx context.Context, j settings.SyncJob, w *watched) {
 		w.next = time.Now().Add(w.failure)
 		return
 	}
-	_, err = p.Start(j.ID, ownerOfRuns)
-	if err != nil {
+	if err = p.begin(j.ID, "something is new at its source"); err != nil {
 		if !errors.Is(err, jobs.ErrRunning) {
 			p.cfg.Log.Warn("a job is not started though something is new at its source", "job", j.ID, "err", err)
 		}

@@ -62,6 +62,7 @@ type push struct {
 	Config
 	filters naming.Filters
 	total   int
+	known   map[naming.Namespace]bool // that there are, there
 
 	mu     sync.Mutex
 	report Report
@@ -72,6 +73,7 @@ type push struct {
 type group struct {
 	naming.Group
 	from, to naming.Namespace
+	here     map[int64]bool // times of all that there is here
 	all      []listing.Info // that the job is about, the oldest first
 	fresh    []listing.Info // of these what is to be pushed
 	there    []listing.Info
@@ -96,7 +98,14 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err := p.version(ctx); err != nil {
 		return p.report, err
 	}
-	groups, err := p.plan(ctx)
+	by, err := p.wanted(ctx)
+	if err != nil {
+		return p.report, err
+	}
+	if err := p.makeNamespaces(ctx, by); err != nil {
+		return p.report, err
+	}
+	groups, err := p.compare(ctx, by)
 	if err != nil {
 		return p.report, err
 	}
@@ -150,9 +159,8 @@ func (p *push) version(ctx context.Context) error {
 	return nil
 }
 
-// plan compares what is here with what is there, and makes the namespaces that are
-// missing.
-func (p *push) plan(ctx context.Context) ([]*group, error) {
+// wanted lists the groups that the job is about, by name, and the namespaces there.
+func (p *push) wanted(ctx context.Context) (by map[string]*group, err error) {
 	j := p.Job
 	depth := -1
 	if j.MaxDepth != nil {
@@ -162,30 +170,36 @@ func (p *push) plan(ctx context.Context) ([]*group, error) {
 	if err != nil {
 		return nil, err
 	}
-	by := map[string]*group{}
+	by = map[string]*group{}
 	for _, i := range list {
 		to, err := i.Namespace.Map(j.NS, j.RemoteNS)
 		if err != nil {
 			return nil, err
 		}
-		g := group{Group: i.Snapshot().Group, from: i.Namespace, to: to}
-		switch {
-		case !i.Finished():
-			continue
-		case p.May != nil && !p.May(g.from, g.Group, i.Owner):
+		g := &group{Group: i.Snapshot().Group, from: i.Namespace, to: to, here: map[int64]bool{}}
+		if p.May != nil && !p.May(g.from, g.Group, i.Owner) {
 			continue
 		}
-		if by[g.String()] == nil {
-			by[g.String()] = &g
+		if known := by[g.String()]; known != nil {
+			g = known
 		}
-		if p.wants(i) {
-			by[g.String()].all = append(by[g.String()].all, i)
+		g.here[i.Time] = true
+		if i.Finished() {
+			by[g.String()] = g
+			if p.wants(i) {
+				g.all = append(g.all, i)
+			}
 		}
 	}
-	if err := p.makeNamespaces(ctx, by); err != nil {
+	has, err := p.Remote.Namespaces(ctx, "", -1)
+	if err != nil {
 		return nil, err
 	}
-	return p.compare(ctx, by)
+	p.known = map[naming.Namespace]bool{"": true}
+	for _, ns := range has {
+		p.known[ns] = true
+	}
+	return by, nil
 }
 
 // wants tells whether the job is about a snapshot.
@@ -209,28 +223,27 @@ func encrypted(i listing.Info) (all bool) {
 	return all
 }
 
-func (p *push) makeNamespaces(ctx context.Context, by map[string]*group) error {
-	has, err := p.Remote.Namespaces(ctx, "", -1)
-	if err != nil {
-		return err
-	}
-	known := map[naming.Namespace]bool{"": true}
-	for _, ns := range has {
-		known[ns] = true
-	}
+// missing returns the namespaces that are not there, each behind the one that it is in.
+func (p *push) missing(by map[string]*group) (all []naming.Namespace) {
 	for _, g := range by {
-		var missing []naming.Namespace
-		for ns := g.to; !known[ns]; {
-			known[ns] = true
-			missing = append(missing, ns)
+		for ns := g.to; !p.known[ns]; {
+			if !slices.Contains(all, ns) {
+				all = append(all, ns)
+			}
 			ns, _ = ns.Parent()
 		}
-		for _, ns := range slices.Backward(missing) {
-			if err := p.Remote.CreateNamespace(ctx, ns); err != nil {
-				return err
-			}
-			p.Printf("created namespace '%s'", ns)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (p *push) makeNamespaces(ctx context.Context, by map[string]*group) error {
+	for _, ns := range p.missing(by) {
+		if err := p.Remote.CreateNamespace(ctx, ns); err != nil {
+			return err
 		}
+		p.known[ns] = true
+		p.Printf("created namespace '%s'", ns)
 	}
 	return nil
 }
@@ -242,9 +255,11 @@ func (p *push) compare(ctx context.Context, by map[string]*group) (groups []*gro
 	for _, g := range by {
 		if owners[g.to] == nil {
 			owners[g.to] = map[naming.Group]string{}
-			there, err := p.Remote.Groups(ctx, g.to)
-			if err != nil {
-				return nil, err
+			there := []client.Group{}
+			if p.known[g.to] {
+				if there, err = p.Remote.Groups(ctx, g.to); err != nil {
+					return nil, err
+				}
 			}
 			for _, t := range there {
 				owners[g.to][t.Group()] = t.Owner

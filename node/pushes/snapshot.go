@@ -130,14 +130,21 @@ func (p *push) put(ctx context.Context, r *catalog.Reader, sink archive.Sink, id
 	})
 }
 
-// removeSnapshots removes what the job is not about any more from a group there.
-// What is protected there stays.
-func (p *push) removeSnapshots(ctx context.Context, g *group) error {
+// vanished are the snapshots of a group there that are not here any more, whether the
+// job is about them or not: one that fails its verification here is not a reason to
+// remove the copy. What is protected there stays.
+func (g *group) vanished() (all []listing.Info) {
 	for _, t := range g.there {
-		here := slices.ContainsFunc(g.all, func(i listing.Info) bool { return i.Time == t.Time })
-		if here || t.Protected {
-			continue
+		if !g.here[t.Time] && !t.Protected {
+			all = append(all, t)
 		}
+	}
+	return all
+}
+
+// removeSnapshots removes there what has vanished here from a group.
+func (p *push) removeSnapshots(ctx context.Context, g *group) error {
+	for _, t := range g.vanished() {
 		if err := p.Remote.Forget(ctx, g.to, t.Snapshot()); err != nil {
 			return err
 		}
@@ -153,17 +160,24 @@ func (p *push) removed(format string, what any, n int) {
 	p.Printf(format, what)
 }
 
-// removeGroups removes groups there that are not here any more, that the job is
-// about, and that belong to its user, in namespaces where it has pushed. Nothing is
-// removed if there is nothing here: more likely this is not the right datastore.
-func (p *push) removeGroups(ctx context.Context, groups []*group) {
+// A gone group is one that is there and not here any more.
+type gone struct {
+	naming.Group
+	ns  naming.Namespace
+	all []listing.Info // without what is protected
+}
+
+// goneGroups are the groups there that are not here any more, that the job is about,
+// and that belong to its user, in namespaces where it has pushed. There are none if
+// there is nothing here: more likely this is not the right datastore.
+func (p *push) goneGroups(ctx context.Context, groups []*group) (all []gone) {
 	if len(groups) == 0 {
 		p.Warnf("%v", errEmpty)
-		return
+		return nil
 	}
 	seen := map[naming.Namespace]bool{}
 	for _, g := range groups {
-		if seen[g.to] {
+		if seen[g.to] || !p.known[g.to] {
 			continue
 		}
 		seen[g.to] = true
@@ -177,26 +191,26 @@ func (p *push) removeGroups(ctx context.Context, groups []*group) {
 			if here || t.Owner != p.User || !p.filters.Match(t.Group()) {
 				continue
 			}
-			if err := p.removeGroup(ctx, g.to, t.Group()); err != nil {
-				p.fail("remove group %s there: %v", t.Group(), err)
+			list, err := p.Remote.Snapshots(ctx, g.to, t.Group())
+			if err != nil {
+				p.fail("list group %s there: %v", t.Group(), err)
+				continue
 			}
+			list = slices.DeleteFunc(list, func(i listing.Info) bool { return i.Protected })
+			all = append(all, gone{t.Group(), g.to, list})
 		}
 	}
+	return all
 }
 
-func (p *push) removeGroup(ctx context.Context, ns naming.Namespace, g naming.Group) error {
-	all, err := p.Remote.Snapshots(ctx, ns, g)
-	if err != nil {
-		return err
-	}
-	for _, s := range all {
-		if s.Protected {
-			continue
+func (p *push) removeGroups(ctx context.Context, groups []*group) {
+	for _, g := range p.goneGroups(ctx, groups) {
+		for _, s := range g.all {
+			if err := p.Remote.Forget(ctx, g.ns, s.Snapshot()); err != nil {
+				p.fail("remove group %s there: %v", g.Group, err)
+				break
+			}
+			p.removed("removed %s there: its group is not here any more", s.Snapshot(), 1)
 		}
-		if err := p.Remote.Forget(ctx, ns, s.Snapshot()); err != nil {
-			return err
-		}
-		p.removed("removed %s there: its group is not here any more", s.Snapshot(), 1)
 	}
-	return nil
 }

@@ -104,6 +104,8 @@ func (s *Set) collect(name string) func(context.Context, *jobs.Task) error {
 		if err != nil && report.IndexFiles+report.RemovedChunks+report.CondemnedChunks == 0 {
 			return err // it came to nothing
 		}
+		t.Count("removed-bytes", report.RemovedBytes)
+		t.Count("removed-chunks", report.RemovedChunks)
 		status := gcStatus(t.UPID(), report)
 		logGC(t, status, report)
 		s.logKept(t, name, d)

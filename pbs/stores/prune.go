@@ -129,6 +129,8 @@ func logPruned(t *jobs.Task, dry bool, list []catalog.Pruned) {
 			t.Logf("  remove %s", what)
 		}
 	}
+	t.Count("kept", int64(kept))
+	t.Count("removed", int64(removed))
 	t.Logf("%d snapshots kept, %d removed, %d could not be removed", kept, removed, stuck)
 }
 

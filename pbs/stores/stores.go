@@ -113,6 +113,8 @@ type store struct {
 	gc        GCStatus // of the last collection
 	space     disk.Space
 	asked     time.Time // when space was
+	identity  string    // of what was opened; "": not known yet
+	seen      time.Time // when it was in dir
 }
 
 // New returns a Set. It starts nothing and opens nothing.
@@ -363,8 +365,11 @@ func (s *Set) Names() []string {
 // client. Who is going to take a while uses Use.
 func (s *Set) Get(name string) (*catalog.Datastore, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	st, err := s.find(name)
+	s.mu.Unlock()
+	if err == nil {
+		err = s.mounted(st)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -390,12 +395,23 @@ func (s *Set) find(name string) (*store, error) {
 
 // Use is Get for work that takes a while: the datastore is not closed until
 // done is called. It fails if the datastore is in a state of maintenance in
-// which it cannot be read or, with write, written.
+// which it cannot be read or, with write, written, or its disk is gone.
 func (s *Set) Use(name string, write bool) (d *catalog.Datastore, done func(), err error) {
+	st, done, err := s.use(name, write)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.mounted(st); err != nil {
+		done()
+		return nil, nil, err
+	}
+	return st.d, done, nil
+}
+
+func (s *Set) use(name string, write bool) (st *store, done func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st, err := s.find(name)
-	if err != nil {
+	if st, err = s.find(name); err != nil {
 		return nil, nil, err
 	}
 	if err := upgrade.InService(name, st.d, write); err != nil {
@@ -406,7 +422,7 @@ func (s *Set) Use(name string, write bool) (d *catalog.Datastore, done func(), e
 		count = &st.writes
 	}
 	*count++
-	return st.d, sync.OnceFunc(func() {
+	return st, sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		*count--

@@ -23,6 +23,7 @@ type Verify struct {
 	// ago; with 0 it is never too long ago.
 	IgnoreVerified bool
 	OutdatedAfter  int
+	ReadThreads    int // files read at the same time; 0: as the datastore was opened
 	Threads        int // chunks decoded at the same time; 0: as many as processors
 
 	// Only, if given, says of which groups of a namespace.
@@ -72,12 +73,20 @@ func (s *Set) start(name, typ, id, auth string, write bool, work func(context.Co
 	return s.cfg.Tasks.Start(context.Background(), typ, id, auth, work)
 }
 
-// verifyJob is the work of a job.
-func (s *Set) verifyJob(j settings.VerifyJob) func(context.Context, *jobs.Task) error {
-	v := Verify{Namespace: j.NS, MaxDepth: j.MaxDepth, IgnoreVerified: j.IgnoreVerified == nil || *j.IgnoreVerified, Threads: j.VerifyThreads}
+// VerifyOf says what a job verifies.
+func VerifyOf(j settings.VerifyJob) Verify {
+	v := Verify{
+		Namespace: j.NS, MaxDepth: j.MaxDepth, IgnoreVerified: j.IgnoreVerified == nil || *j.IgnoreVerified,
+		ReadThreads: j.ReadThreads, Threads: j.VerifyThreads,
+	}
 	if j.OutdatedAfter != nil {
 		v.OutdatedAfter = *j.OutdatedAfter
 	}
+	return v
+}
+
+// verifyJob is the work of a job.
+func (s *Set) verifyJob(j settings.VerifyJob) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
 		t.Logf("Starting datastore verify job '%s'", j.ID)
 		if j.Sample > 0 {
@@ -86,7 +95,15 @@ func (s *Set) verifyJob(j settings.VerifyJob) func(context.Context, *jobs.Task) 
 		if j.Schedule != "" {
 			t.Logf("task triggered by schedule '%s', or by hand", j.Schedule)
 		}
-		return s.verify(ctx, t, j.Store, v)
+		return s.verify(ctx, t, j.Store, VerifyOf(j))
+	}
+}
+
+// Options are those of a run.
+func (v Verify) Options() verify.Options {
+	return verify.Options{
+		Namespace: v.Namespace, Depth: depth(v.MaxDepth), Group: v.Group, Snapshot: v.Snapshot, Only: v.Only,
+		IgnoreVerified: v.IgnoreVerified, OutdatedAfter: v.OutdatedAfter, Readers: v.ReadThreads, Workers: v.Threads,
 	}
 }
 
@@ -101,11 +118,8 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 		return err
 	}
 	defer done()
-	opt := verify.Options{
-		Namespace: v.Namespace, Depth: depth(v.MaxDepth), Group: v.Group, Snapshot: v.Snapshot, Only: v.Only,
-		IgnoreVerified: v.IgnoreVerified, OutdatedAfter: v.OutdatedAfter, Workers: v.Threads,
-		UPID: t.UPID().String(), Store: name, Log: s.cfg.Log,
-	}
+	opt := v.Options()
+	opt.UPID, opt.Store, opt.Log = t.UPID().String(), name, s.cfg.Log
 	if v.Snapshot == nil {
 		t.Logf("verify datastore %s", place(name, v.Namespace, v.Group))
 	}
@@ -114,6 +128,9 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 	report, err := verify.Run(ctx, d, opt)
 	t.Logf("verified %d snapshots: %d ok, %d failed, %d busy, %d skipped; read %s in %d chunks",
 		report.OK+report.Failed, report.OK, report.Failed, report.Busy, report.Skipped, human(report.Bytes), report.Chunks)
+	t.Count("snapshots", int64(report.OK+report.Failed))
+	t.Count("failed", int64(report.Failed))
+	t.Count("bytes", report.Bytes)
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,8 @@ func run(ctx context.Context, bin, dir string) error {
 		{"restore everything and compare", d.restore},
 		{"export a snapshot, and restore it with tar and sha256sum alone", d.export},
 		{"copies: dc pulls from home, vps from dc", d.copies},
+		{"when all of it runs, at all sites", d.schedule},
+		{"a job fails, and somebody gets a mail", d.mails},
 		{"the line between home and dc is cut in the middle of a pull", d.cut},
 		{"a flipped byte at dc, healed from home", d.heal},
 		{"three sites, and the one that leads is killed", d.withoutLeader},

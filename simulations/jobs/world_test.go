@@ -87,6 +87,7 @@ type site struct {
 	takes time.Duration
 
 	client *ledger.Client
+	leads  func() bool
 	claims *claims.Claims
 	sched  *jobs.Scheduler
 	stop   func() // nil: it is dead
@@ -97,6 +98,25 @@ type world struct {
 	net    *meshtest.Network
 	target *target
 	sites  []*site
+
+	mu    sync.Mutex
+	began []start
+}
+
+// A start is that a site has begun to work.
+type start struct {
+	site *site
+	at   time.Time
+}
+
+// last returns who has begun to work last.
+func (w *world) last() start {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.began) == 0 {
+		return start{}
+	}
+	return w.began[len(w.began)-1]
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
@@ -159,8 +179,9 @@ func (s *site) start(founds bool) {
 		r, err := group.Submit(ctx, b)
 		return r.Value, err
 	}}
+	s.leads = func() bool { return group.Status().Role == "leader" }
 	c, err = claims.New(claims.Config{
-		Client: s.client, Leads: func() bool { return group.Status().Role == "leader" },
+		Client: s.client, Leads: s.leads,
 		Pass: func(string, ledger.Fence) error { return nil }, // only the target refuses
 		Ask: func(ctx context.Context, q []byte) ([]byte, error) {
 			a, _, err := group.Ask(ctx, "", q)
@@ -251,6 +272,9 @@ func (s *site) job(c *claims.Claims) jobs.Schedule {
 			mu.Lock()
 			at, f := slot, fence
 			mu.Unlock()
+			s.w.mu.Lock()
+			s.w.began = append(s.w.began, start{s, time.Now()})
+			s.w.mu.Unlock()
 			s.mu.Lock()
 			takes, hangs := s.takes, s.hangs
 			s.mu.Unlock()

@@ -137,6 +137,7 @@ func (v Verb) run(ctx context.Context, o *cli.Options, params url.Values) error 
 	case v.Task:
 		return Watch(ctx, o, c, r)
 	case v.Done != "":
+		warn(o, r)
 		return o.Print(r.Data, func(w io.Writer) {
 			if !o.Quiet {
 				fmt.Fprintln(w, fill(v.Done, params))
@@ -144,6 +145,16 @@ func (v Verb) run(ctx context.Context, o *cli.Options, params url.Values) error 
 		})
 	}
 	return Print(o, r, v.Show)
+}
+
+// warn prints what deserves a look though it was done.
+func warn(o *cli.Options, r admin.Result) {
+	var told struct {
+		Warning string `json:"warning"`
+	}
+	if json.Unmarshal(r.Data, &told) == nil && told.Warning != "" {
+		fmt.Fprintln(o.Err, "warning: "+told.Warning)
+	}
 }
 
 // Client returns a client of the daemon of this machine.

@@ -46,7 +46,7 @@ func New(o *cli.Options) *cobra.Command {
 		create.AddCommand(k.create(o))
 	}
 	return cli.Group("job", "what this node does by itself: pull copies from other sites, offload to a bucket, prune, verify",
-		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newWhy(o), newRule(o), newLog(o), newStop(o))
+		create, elsewhere(newList(o)), elsewhere(newShow(o)), elsewhere(newUpdate(o)), elsewhere(newRemove(o)), newRun(o), newPlan(o), newCalendar(o), newWhy(o), newRule(o), newPause(o, true), newPause(o, false), newHistory(o), newLog(o), newStop(o))
 }
 
 // onNode is the flag, and the parameter, that names the node whose pull jobs are

@@ -1,17 +1,11 @@
 package job
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"text/tabwriter"
 
-	"github.com/spf13/cobra"
-
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
-	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
-	"github.com/holdfast-mesh/holdfast/node/admin"
 )
 
 // An offloadPlan is what the node answers about an offload job, as far as it is
@@ -31,18 +25,6 @@ type bill struct {
 	Provider string `json:"provider"`
 	Date     string `json:"prices-of"`
 	Text     string `json:"text"`
-}
-
-func planOffload(o *cli.Options, cmd *cobra.Command, c *admin.Client, f found) error {
-	r, err := daemon.Call(cmd.Context(), c, http.MethodGet, "/holdfast/offload/{id}/plan", f.args(cmd))
-	if err != nil {
-		return err
-	}
-	var p offloadPlan
-	if err := json.Unmarshal(r.Data, &p); err != nil {
-		return fmt.Errorf("the plan makes no sense: %w", err)
-	}
-	return o.Print(r.Data, p.text)
 }
 
 func (p offloadPlan) text(w io.Writer) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -54,25 +55,60 @@ type group struct {
 }
 
 func newPlan(o *cli.Options) *cobra.Command {
-	cmd := verb(o, "plan ID", "print what a pull or offload job would do now, and why", func(cmd *cobra.Command, c *admin.Client, f found) error {
-		if f.name == "offload" {
-			return planOffload(o, cmd, c, f)
-		}
-		if f.name != "pull" {
-			return cli.Usage(fmt.Errorf("%s is a %s job, which has no plan", f.text("id"), f.name))
-		}
-		r, err := daemon.Call(cmd.Context(), c, http.MethodGet, "/holdfast/sync/{id}/plan", f.args(cmd))
+	cmd := verbOfAny(o, "plan ID", "print what a job would do now, and why", func(cmd *cobra.Command, c *admin.Client, job string) error {
+		r, err := daemon.Call(cmd.Context(), c, http.MethodGet, "/holdfast/jobs/{job}/plan", url.Values{"job": {job}})
 		if err != nil {
 			return err
 		}
-		var p plan
-		if err := json.Unmarshal(r.Data, &p); err != nil {
+		var p interface{ text(w io.Writer) } = new(plan)
+		var any struct {
+			Steps    *[]step          `json:"steps"`
+			Requests map[string]int64 `json:"requests"`
+		}
+		if err = json.Unmarshal(r.Data, &any); err == nil {
+			switch {
+			case any.Steps != nil:
+				p = steps(*any.Steps)
+			case any.Requests != nil:
+				p = new(offloadPlan)
+			}
+			if any.Steps == nil {
+				err = json.Unmarshal(r.Data, p)
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("the plan makes no sense: %w", err)
 		}
 		return o.Print(r.Data, p.text)
 	})
-	cmd.Long = "Nothing is changed, and nothing but catalogues is fetched. The bytes are those of the snapshots; chunks of them that are here are not fetched."
+	cmd.Long = "Nothing is changed, and nothing but catalogues is fetched. ID may be gc:STORE, for the garbage\ncollection of a datastore. Bytes are those of the snapshots; chunks that are there are not copied."
+	cmd.Example = "  holdfast job plan nightly\n  holdfast job plan gc:main"
 	return cmd
+}
+
+// A step is something that a job would do.
+type step struct {
+	Do    string `json:"do"`
+	What  string `json:"what"`
+	Why   string `json:"why"`
+	Bytes int64  `json:"bytes"`
+}
+
+type steps []step
+
+func (list steps) text(w io.Writer) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "there is nothing to do")
+	}
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range list {
+		size := ""
+		if s.Bytes > 0 {
+			size = cli.Size(s.Bytes)
+		}
+		fmt.Fprintln(tab, strings.TrimRight(s.Do+"\t"+s.What+"\t"+size+"\t"+s.Why, "\t"))
+	}
+	tab.Flush()
 }
 
 func (p plan) text(w io.Writer) {

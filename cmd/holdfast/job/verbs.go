@@ -2,6 +2,7 @@ package job
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -28,6 +29,11 @@ func newList(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if !where(cmd).Has(onNode) {
+				if err := addRules(cmd.Context(), c, list); err != nil {
+					return err
+				}
+			}
 			shown := make([]map[string]any, len(list))
 			for i, f := range list {
 				f.fields["kind"] = f.name
@@ -36,6 +42,26 @@ func newList(o *cli.Options) *cobra.Command {
 			return o.Print(shown, func(w io.Writer) { table(w, list) })
 		},
 	}
+}
+
+// addRules tells jobs which of them are paused, and which others share.
+func addRules(ctx context.Context, c *admin.Client, list []found) error {
+	r, err := daemon.Call(ctx, c, http.MethodGet, "/holdfast/jobs", nil)
+	if err != nil {
+		return err
+	}
+	var rules []rule
+	if err := r.Into(&rules); err != nil {
+		return err
+	}
+	for _, r := range rules {
+		for _, f := range list {
+			if f.path+":"+f.text("id") == r.Job {
+				f.fields["paused"], f.fields["shared"] = r.Paused, r.Shared
+			}
+		}
+	}
+	return nil
 }
 
 func table(w io.Writer, list []found) {
@@ -83,6 +109,9 @@ func (f found) when() string {
 	}
 	if off, _ := f.fields["disable"].(bool); off {
 		return "disabled"
+	}
+	if off, _ := f.fields["paused"].(bool); off {
+		return "paused"
 	}
 	if len(all) == 0 {
 		return "by hand"

@@ -45,6 +45,12 @@ type rule struct {
 	Stagger  bool   `json:"stagger"`
 	TimeZone string `json:"timezone"`
 	Shared   bool   `json:"shared"`
+	Weight   int    `json:"weight"`
+
+	Overlap   string   `json:"overlap"`
+	Window    []string `json:"window"`
+	WindowEnd string   `json:"window-end"`
+	Paused    bool     `json:"paused"`
 }
 
 // verbOfAny makes a command about one job, or the garbage collection of a
@@ -116,7 +122,12 @@ func (r rule) text(out io.Writer, schedule string, delay int64) {
 	add(r.After != "", "after %s", r.After)
 	add(r.CatchUp == "skip", "what was missed is skipped")
 	add(r.CatchUp != "skip", "what was missed is made up for once")
+	add(r.Overlap == "queue", "a time that comes while it runs waits")
+	add(r.Overlap == "replace", "a time that comes while it runs stops that run")
+	add(len(r.Window) > 0, "only at %s, then %s", strings.Join(r.Window, " or "), map[string]string{"": "it goes on in the next window", "pause": "it goes on in the next window", "finish": "it goes on to its end", "abort": "it is stopped"}[r.WindowEnd])
 	add(r.Shared, "shared with other nodes")
+	add(r.Weight > 1, "of the weight %d", r.Weight)
+	add(r.Paused, "paused")
 	fmt.Fprintln(out, strings.Join(parts, ", "))
 }
 
@@ -126,7 +137,11 @@ var ruleFlags = []daemon.Flag{
 	{Name: "after", Usage: "run it when another job has run well, KIND:ID such as pull:home or gc:main; it has no schedule then"},
 	{Name: "stagger", Usage: "run it later by up to a tenth of its period, 15 minutes at most, always the same", Kind: daemon.Bool},
 	{Name: "timezone", Usage: "in which its schedule is meant: Europe/Vienna, UTC; default: that of the machine"},
-	{Name: "shared", Usage: "other nodes have a push job of this ID, and one of them runs it each time", Kind: daemon.Bool},
+	{Name: "shared", Usage: "other nodes have a job of this ID (a push, an export, or one on a bucket), and one of them runs it each time", Kind: daemon.Bool},
+	{Name: "weight", Usage: "of this node among those that share it, 1 to 100; default: 1", Kind: daemon.Int},
+	{Name: "overlap", Usage: "what becomes of a time that comes while it runs: forbid (it was missed), queue (it runs afterwards), replace (it stops that run); default: forbid"},
+	{Name: "window", Usage: "when it may run by itself: 22-6, 'sat,sun 0-24'; default: always", Kind: daemon.Repeat},
+	{Name: "window-end", Usage: "what becomes of a run then: pause (it goes on in the next window), finish, abort; default: pause"},
 	{Name: "delete", Usage: "options to be set back to their default", Kind: daemon.List},
 }
 
@@ -156,7 +171,7 @@ func newRule(o *cli.Options) *cobra.Command {
 			w.rule.text(out, w.Schedule, w.Delay)
 		})
 	})
-	cmd.Example = "  holdfast job rule nightly --after pull:home-to-dc\n  holdfast job rule gc:main --stagger"
+	cmd.Example = "  holdfast job rule nightly --after pull:home-to-dc\n  holdfast job rule offsite --window 'mon..fri 19-7' --window 'sat,sun 0-24'\n  holdfast job rule gc:main --stagger"
 	daemon.AddFlags(cmd, ruleFlags)
 	return cmd
 }

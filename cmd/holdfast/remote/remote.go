@@ -21,11 +21,14 @@ var flags = []daemon.Flag{
 	{Name: "comment", Usage: "what it is for, in one line"},
 }
 
+// nodes says who else may use a remote.
+var nodes = daemon.Flag{Name: "node", Usage: "other nodes that may use it, by name: each gets the password, sealed to it", Kind: daemon.List}
+
 // New returns the verbs.
 func New(o *cli.Options) *cobra.Command {
 	const all, one, name = "/config/remote", "/config/remote/{name}", "name"
 	create := daemon.Verb{
-		Use: "create NAME", Short: "name a server, and who reads there", Method: http.MethodPost, Path: all, Args: []string{name}, Flags: daemon.Require(flags, "host", "auth-id"),
+		Use: "create NAME", Short: "name a server, and who reads there", Method: http.MethodPost, Path: all, Args: []string{name}, Flags: append(daemon.Require(flags, "host", "auth-id"), nodes),
 		Done:    "remote {name} is made; see what it has with: holdfast remote scan {name}",
 		Example: "  HOLDFAST_REMOTE_PASSWORD=… holdfast remote create office --host pbs.example.org --auth-id 'sync@pbs!copy' --fingerprint 64:d3:…",
 	}
@@ -37,10 +40,12 @@ func New(o *cli.Options) *cobra.Command {
 		}, flags...),
 	}
 	return cli.Group("remote", "servers outside the cluster that this node reads from",
-		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: all, Show: []string{name, "host", "port", "auth-id", "fingerprint", "comment"}}.Command(o),
+		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: all, Show: []string{name, "host", "port", "auth-id", "fingerprint", "nodes", "comment"}}.Command(o),
 		daemon.Verb{Use: "show NAME", Short: "print one", Method: http.MethodGet, Path: one, Args: []string{name}}.Command(o),
 		password(true).Command(o, create), password(false).Command(o, update),
 		daemon.Verb{Use: "remove NAME", Short: "forget one, and its password", Method: http.MethodDelete, Path: one, Args: []string{name}, Flags: update.Flags[1:2], Done: "remote {name} is removed"}.Command(o),
+		daemon.Verb{Use: "share NAME", Short: "let more nodes use a remote", Method: http.MethodPut, Path: "/holdfast/remotes/{name}/share", Args: []string{name}, Flags: daemon.Require([]daemon.Flag{nodes}, "node"),
+			Done: "remote {name} is shared", Example: "  holdfast remote share office --node dc,nas"}.Command(o),
 		daemon.Verb{Use: "scan NAME", Short: "list the datastores there", Method: http.MethodGet, Path: one + "/scan", Args: []string{name}, Show: []string{"store", "comment", "maintenance"}}.Command(o))
 }
 

@@ -23,12 +23,23 @@ import (
 // Config says what the endpoints work on. Every field is required.
 type Config struct {
 	Settings settings.Store
-	Secrets  *secrets.Secrets
+	Secrets  *secrets.Secrets // where passwords were kept before there was a Vault
+	Vault    Vault
+}
+
+// A Vault seals passwords to the nodes that may use them.
+type Vault interface {
+	Self() string                            // the ID of this node
+	Find(node string) (id string, err error) // by name or ID
+	Name(id string) string
+	Settings(id string) settings.Store // of a node
+	Seal(id, password string) ([]byte, error)
+	Password(r settings.Remote) (string, error) // of a remote of this node
 }
 
 type api struct{ Config }
 
-// SecretOf returns where the password of a remote is kept.
+// SecretOf returns where the password of a remote was kept.
 func SecretOf(remote string) string { return "remote/" + remote }
 
 // Endpoints returns the endpoints.
@@ -44,6 +55,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: get, Path: one, Need: sees, Handle: a.show},
 		{Method: put, Path: one, Need: changes, Handle: a.change},
 		{Method: del, Path: one, Need: changes, Handle: a.remove},
+		{Method: put, Path: "/holdfast/remotes/{name}/share", Need: changes, Handle: a.share},
 		{Method: get, Path: one + "/scan", Need: sees, Handle: a.scan},
 		{Method: get, Path: one + "/scan/{store}/namespaces", Need: reads, Handle: a.namespaces},
 		{Method: get, Path: one + "/scan/{store}/groups", Need: reads, Handle: a.groups},
@@ -72,10 +84,20 @@ func (a *api) list(_ context.Context, c *rest.Call) (any, error) {
 	list := []settings.Remote{}
 	for _, r := range all {
 		if c.May(access.PrivRemoteAudit, "remote", r.Name) {
-			list = append(list, r)
+			list = append(list, a.shown(r))
 		}
 	}
 	return withDigest(list, settings.Digest(all)), nil
+}
+
+// shown is what may be seen of a remote: not its password, sealed or not.
+func (a *api) shown(r settings.Remote) settings.Remote {
+	r.Sealed = nil
+	r.Nodes = slices.Clone(r.Nodes)
+	for i, id := range r.Nodes {
+		r.Nodes[i] = a.Vault.Name(id)
+	}
+	return r
 }
 
 func (a *api) find(c *rest.Call) (settings.Remote, *settings.State, error) {
@@ -95,7 +117,7 @@ func (a *api) show(_ context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return withDigest(r, settings.Digest(state.Remotes)), nil
+	return withDigest(a.shown(r), settings.Digest(state.Remotes)), nil
 }
 
 // line reads text without control characters.
@@ -179,16 +201,24 @@ func (a *api) add(ctx context.Context, c *rest.Call) (any, error) {
 	if err := errors.Join(settings.CheckDigest(state.Remotes, digest), check(r)); err != nil {
 		return nil, err
 	}
-	if err := a.Secrets.Set(ctx, map[string]string{SecretOf(r.Name): password}); err != nil { // first: without, it is of no use
+	var err error
+	if r.Nodes, err = a.nodes(c, nil); err != nil {
 		return nil, err
 	}
-	return nil, a.Settings.Update(ctx, func(s *settings.State) error {
+	if r.Sealed, err = a.Vault.Seal(a.Vault.Self(), password); err != nil {
+		return nil, err
+	}
+	err = a.Settings.Update(ctx, func(s *settings.State) error {
 		if _, there := s.Remote(r.Name); there {
 			return exists
 		}
 		s.Remotes = append(s.Remotes, r)
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return a.told(r), a.give(ctx, r, password)
 }
 
 func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
@@ -200,22 +230,34 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
+	var sealed []byte
+	if password != "" {
+		var err error
+		if sealed, err = a.Vault.Seal(a.Vault.Self(), password); err != nil {
+			return nil, err
+		}
+	}
+	var now settings.Remote
 	err := a.Settings.Update(ctx, func(s *settings.State) error {
 		if err := settings.CheckDigest(s.Remotes, digest); err != nil {
 			return err
 		}
 		for i := range s.Remotes {
-			if s.Remotes[i].Name == name {
-				set(c.Params, &s.Remotes[i])
-				return errors.Join(c.Err(), check(s.Remotes[i]))
+			if r := &s.Remotes[i]; r.Name == name {
+				set(c.Params, r)
+				if sealed != nil {
+					r.Sealed = sealed
+				}
+				now = *r
+				return errors.Join(c.Err(), check(now))
 			}
 		}
 		return noSuch(name)
 	})
-	if err != nil || password == "" {
+	if err != nil {
 		return nil, err
 	}
-	return nil, a.Secrets.Set(ctx, map[string]string{SecretOf(name): password})
+	return a.told(now), a.give(ctx, now, password)
 }
 
 func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
@@ -223,11 +265,13 @@ func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
+	var gone settings.Remote
 	err := a.Settings.Update(ctx, func(s *settings.State) error {
 		if err := settings.CheckDigest(s.Remotes, digest); err != nil {
 			return err
 		}
-		if _, is := s.Remote(name); !is {
+		r, is := s.Remote(name)
+		if !is {
 			return noSuch(name)
 		}
 		for _, j := range s.SyncJobs {
@@ -235,13 +279,16 @@ func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
 				return upgrade.Errorf(http.StatusBadRequest, "parameter verification failed - 'name': remote '%s' is used by sync job '%s' (datastore '%s')", name, j.ID, j.Store)
 			}
 		}
+		gone = r
 		s.Remotes = slices.DeleteFunc(s.Remotes, func(r settings.Remote) bool { return r.Name == name })
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return nil, a.Secrets.Set(ctx, map[string]string{SecretOf(name): ""})
+	others := gone.Shared(a.Vault.Self())
+	gone.Nodes = others
+	return nil, errors.Join(a.Secrets.Set(ctx, map[string]string{SecretOf(name): ""}), a.give(ctx, gone, ""))
 }
 
 // connect returns a client of a datastore of a remote, as the job that reads it.
@@ -250,7 +297,11 @@ func (a *api) connect(c *rest.Call, store string) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return dial(r, a.Secrets.Get(SecretOf(r.Name)), store)
+	password, err := a.Vault.Password(r)
+	if err != nil {
+		return nil, err
+	}
+	return dial(r, password, store)
 }
 
 // A scanned is a datastore of a remote.

@@ -5,6 +5,7 @@ package rules
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"time"
@@ -22,6 +23,26 @@ type Config struct {
 	Scheduler *jobs.Scheduler
 	Follow    func(context.Context) error          // has the schedules follow the settings
 	Claims    func(job string) ([]Claim, []string) // who had the slots of a shared job, and who comes next, by name
+
+	// Plan returns what a run of a job would do now, as it is shown.
+	Plan func(ctx context.Context, job string) (any, error)
+
+	// Calendar returns when the jobs of all nodes are due between two times, in order.
+	Calendar func(from, until time.Time) []Slot
+}
+
+// A Slot is a time at which a job is due.
+type Slot struct {
+	At       int64    `json:"at"`
+	Node     string   `json:"node"`
+	Site     string   `json:"site"`
+	Job      string   `json:"job"` // KIND:ID
+	Store    string   `json:"store"`
+	NS       string   `json:"ns,omitempty"`
+	Flow     string   `json:"flow"`               // "home/main → dc/main:home"
+	Took     int64    `json:"duration,omitempty"` // seconds, of the last run; 0: not known
+	Shared   bool     `json:"shared,omitempty"`
+	Overlaps []string `json:"overlaps,omitempty"` // NODE/KIND:ID, of those that work on the same datastore
 }
 
 // A Claim is who had a slot of a job that nodes share.
@@ -43,6 +64,10 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodGet, Path: one + "/why", Handle: a.why},
 		{Method: http.MethodGet, Path: one + "/rule", Handle: a.rule},
 		{Method: http.MethodPut, Path: one + "/rule", Handle: a.change},
+		{Method: http.MethodGet, Path: one + "/history", Handle: a.history},
+		{Method: http.MethodGet, Path: one + "/plan", Handle: a.plan},
+		{Method: http.MethodGet, Path: "/holdfast/jobs", Handle: a.all},
+		{Method: http.MethodGet, Path: "/holdfast/calendar", Handle: a.calendar},
 	}
 }
 
@@ -71,19 +96,41 @@ func (a *api) rule(_ context.Context, c *rest.Call) (any, error) {
 	return a.Settings.State().Rule(job), nil
 }
 
+// all lists the rules of jobs that have one.
+func (a *api) all(_ context.Context, c *rest.Call) (any, error) {
+	list := []settings.JobRule{}
+	state := a.Settings.State()
+	for _, r := range state.JobRules {
+		if store, ns, is := state.Place(r.Job); is && c.May(access.PrivDatastoreAudit, "datastore", store, ns) {
+			list = append(list, r)
+		}
+	}
+	return list, nil
+}
+
 // set sets what came, and takes back what is to be deleted.
 func set(p *upgrade.Params, r *settings.JobRule) {
-	texts := map[string]*string{"catch-up": &r.CatchUp, "after": &r.After, "timezone": &r.TimeZone}
-	flags := map[string]*bool{"stagger": &r.Stagger, "shared": &r.Shared}
+	texts := map[string]*string{"catch-up": &r.CatchUp, "after": &r.After, "timezone": &r.TimeZone, "overlap": &r.Overlap, "window-end": &r.WindowEnd}
+	flags := map[string]*bool{"stagger": &r.Stagger, "shared": &r.Shared, "paused": &r.Paused}
 	for _, name := range p.Texts("delete") {
 		switch {
 		case texts[name] != nil:
 			*texts[name] = ""
 		case flags[name] != nil:
 			*flags[name] = false
+		case name == "window":
+			r.Window, r.WindowEnd = nil, ""
+		case name == "weight":
+			r.Weight = 0
 		default:
 			p.Fail("delete", "value '%s' is not defined in the enumeration.", name)
 		}
+	}
+	if p.Has("window") {
+		r.Window = p.Texts("window")
+	}
+	if p.Has("weight") {
+		r.Weight = int(p.Int("weight", 1, settings.MaxWeight))
 	}
 	for name, to := range texts {
 		if p.Has(name) {
@@ -115,7 +162,7 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 			return upgrade.Errorf(http.StatusBadRequest, "%w", err)
 		}
 		s.JobRules = slices.DeleteFunc(s.JobRules, func(o settings.JobRule) bool { return o.Job == job })
-		if r != (settings.JobRule{Job: job}) {
+		if !r.IsZero() {
 			s.JobRules = append(s.JobRules, r)
 		}
 		return nil
@@ -128,6 +175,9 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 
 // fits says what is wrong with a rule beside what else is set up.
 func fits(s *settings.State, r settings.JobRule) error {
+	if r.Shared && !s.Floats(r.Job) {
+		return errors.New("shared: only pushes, exports and what works on a bucket can be shared by nodes: anything else belongs to the node that has the datastore")
+	}
 	if r.After == "" {
 		return nil
 	}
@@ -185,6 +235,56 @@ func (a *api) why(_ context.Context, c *rest.Call) (any, error) {
 		w.Claims, w.Order = a.Claims(job)
 	}
 	return w, nil
+}
+
+// A ran is a run that has ended.
+type ran struct {
+	Task  jobs.UPID        `json:"upid"`
+	Start int64            `json:"starttime"`
+	End   int64            `json:"endtime"`
+	State string           `json:"status"`
+	Stats map[string]int64 `json:"statistics,omitempty"` // by what was counted
+}
+
+// history returns the last runs of a job, the newest first, as tasks are listed.
+func (a *api) history(_ context.Context, c *rest.Call) (any, error) {
+	job, err := a.find(c, access.PrivDatastoreAudit)
+	if err != nil {
+		return nil, err
+	}
+	list := []ran{}
+	for _, r := range slices.Backward(a.Scheduler.History(settings.ScheduleOf(job))) {
+		list = append(list, ran{r.Task, r.Task.Time().Unix(), unix(r.End), r.State, r.Stats})
+	}
+	return list, nil
+}
+
+// plan returns what a run would do now. Nothing is changed.
+func (a *api) plan(ctx context.Context, c *rest.Call) (any, error) {
+	job, err := a.find(c, access.PrivDatastoreAudit)
+	if err != nil {
+		return nil, err
+	}
+	return a.Plan(ctx, job)
+}
+
+// calendar lists when jobs of all nodes are due, of datastores that the caller may look
+// at: the ACL is that of the cluster.
+func (a *api) calendar(_ context.Context, c *rest.Call) (any, error) {
+	hours := int64(24)
+	if c.Has("hours") {
+		hours = c.Int("hours", 1, 24*31)
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	now, list := time.Now(), []Slot{}
+	for _, s := range a.Calendar(now, now.Add(time.Duration(hours)*time.Hour)) {
+		if c.May(access.PrivDatastoreAudit, "datastore", s.Store, s.NS) {
+			list = append(list, s)
+		}
+	}
+	return list, nil
 }
 
 func unix(t time.Time) int64 {

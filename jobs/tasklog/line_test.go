@@ -1,4 +1,4 @@
-package jobs
+package tasklog
 
 import (
 	"strings"
@@ -15,7 +15,7 @@ const at = "2026-11-21T02:12:27+00:00: "
 // page reads a log from memory.
 func page(t *testing.T, text string, start, limit int) Page {
 	t.Helper()
-	p, err := readPage(newLineReader(strings.NewReader(text), noon), start, limit)
+	p, err := ReadPage(NewReader(strings.NewReader(text), noon), start, limit)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,8 +61,8 @@ func TestDamagedLinesCanBeShown(t *testing.T) {
 		"zeros of a power cut":      {at + "one\n\x00\x00\x00", at + "one|" + at + "   "},
 		"bytes that are no text":    {at + "\xff\x1b[31m\r\n", at + "\uFFFD [31m "},
 		"a separator of lines":      {at + "a\u2028b\tc\n", at + "a b\tc"},
-		"an endless line":           {at + strings.Repeat("x", 1<<20) + "\n" + at + "two\n", at + strings.Repeat("x", maxLine) + cutMark + "|" + at + "two"},
-		"an endless character":      {at + "x" + strings.Repeat("ü", maxLine) + "\n", at + "x" + strings.Repeat("ü", maxLine/2-1) + cutMark},
+		"an endless line":           {at + strings.Repeat("x", 1<<20) + "\n" + at + "two\n", at + strings.Repeat("x", MaxLine) + CutMark + "|" + at + "two"},
+		"an endless character":      {at + "x" + strings.Repeat("ü", MaxLine) + "\n", at + "x" + strings.Repeat("ü", MaxLine/2-1) + CutMark},
 		"nothing":                   {"", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,32 +74,6 @@ func TestDamagedLinesCanBeShown(t *testing.T) {
 				t.Errorf("lines are %.200q, want %.200q", joined, row.want)
 			}
 		})
-	}
-}
-
-func TestLastResult(t *testing.T) {
-	for name, row := range map[string]struct {
-		in, want string
-		state    State
-	}{
-		"an end":                  {at + "x\n" + at + "TASK OK\n", "OK", OK},
-		"warnings":                {at + "TASK WARNINGS: 3\n", "WARNINGS: 3", Warning},
-		"no warnings":             {at + "TASK WARNINGS: 0\n", "WARNINGS: 0", Unknown},
-		"an error":                {at + "TASK ERROR: no: such thing\n", "ERROR: no: such thing", Failed},
-		"an end without a time":   {"TASK OK\n", "OK", OK},
-		"no end":                  {at + "x\n", "", Unknown},
-		"an end that has no end":  {at + "TASK O", "O", Unknown},
-		"an end in the middle":    {at + "TASK OK\n" + at + "x\n", "", Unknown},
-		"nothing":                 {"", "", Unknown},
-		"a result within a line":  {at + "the TASK OK\n", "", Unknown},
-		"a line that looks alike": {at + " TASK OK\n", "", Unknown},
-	} {
-		got, _, err := lastResult(newLineReader(strings.NewReader(row.in), noon))
-		var i Info
-		i.setResult(got)
-		if err != nil || got != row.want || i.State != row.state {
-			t.Errorf("%s: %q, %v, %v, want %q, %v", name, got, i.State, err, row.want, row.state)
-		}
 	}
 }
 
@@ -115,8 +89,8 @@ func FuzzReadLog(f *testing.F) {
 		}
 		for n, l := range whole.Lines {
 			bad := func(r rune) bool { return unicode.IsControl(r) && r != '\t' }
-			if l.N != n+1 || !hasTime(l.Text) || !utf8.ValidString(l.Text) || strings.ContainsFunc(l.Text, bad) ||
-				len(l.Text) > prefixBytes+3*maxLine+len(cutMark) {
+			if l.N != n+1 || !HasTime(l.Text) || !utf8.ValidString(l.Text) || strings.ContainsFunc(l.Text, bad) ||
+				len(l.Text) > PrefixBytes+3*MaxLine+len(CutMark) {
 				t.Fatalf("line %d is %d %q", n+1, l.N, l.Text)
 			}
 		}
@@ -125,11 +99,11 @@ func FuzzReadLog(f *testing.F) {
 			t.Fatalf("from %d, %d lines: %d of %d, the whole has %d", start, limit, len(p.Lines), p.Total, whole.Total)
 		}
 		for n, l := range p.Lines {
-			if want := whole.Lines[max(start, 1)-1+n]; l.N != want.N || l.Text[prefixBytes:] != want.Text[prefixBytes:] {
+			if want := whole.Lines[max(start, 1)-1+n]; l.N != want.N || l.Text[PrefixBytes:] != want.Text[PrefixBytes:] {
 				t.Fatalf("line %+v, in the whole it is %+v", l, want)
 			}
 		}
-		if _, _, err := lastResult(newLineReader(strings.NewReader(string(data)), noon)); err != nil {
+		if _, _, err := LastResult(NewReader(strings.NewReader(string(data)), noon)); err != nil {
 			t.Fatal(err)
 		}
 	})
