@@ -63,6 +63,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/thaw", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
+	{"chunks/cloud/migrate", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
 	{"chunks/cloud/usage", "chunks/disk chunks/cloud/bucket chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},

@@ -67,6 +67,7 @@ type state struct {
 	Can     bucket.Capabilities `json:"can"`
 	Wrapped []byte              `json:"key,omitempty"` // the store's, for this node
 	Own     bool                `json:"own"`           // the bucket was ours when it was last asked
+	Moved   *moved              `json:"moved,omitempty"`
 }
 
 const (
@@ -122,6 +123,9 @@ func Open(ctx context.Context, cfg Config) (*Tier, error) {
 	}
 	t := &Tier{cfg: cfg, taken: make(chan struct{}, 1)}
 	if t.state, err = readState(cfg); err != nil {
+		return nil, err
+	}
+	if err := t.arrive(); err != nil {
 		return nil, err
 	}
 	t.why = t.unowned()

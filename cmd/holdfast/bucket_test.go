@@ -57,7 +57,7 @@ func newShared(t *testing.T) *shared {
 		}
 	}
 	s.a.wait(patience, "it has heard of the other datastore, and of its new owner", func() bool {
-		out, err := s.a.holdfast("datastore", "audit", "cloud")
+		out, err := s.a.holdfastAll("datastore", "audit", "cloud")
 		return err == nil && strings.Contains(out, "node b owns this bucket until ")
 	})
 	return s
@@ -81,7 +81,7 @@ func (s *shared) hold() (done chan string, release func()) {
 	s.t.Cleanup(release)
 	done = make(chan string, 1)
 	go func() {
-		out, err := s.b.holdfast("datastore", "offload", "cloud")
+		out, err := s.b.holdfastAll("datastore", "offload", "cloud")
 		if err != nil {
 			out += err.Error()
 		}
@@ -89,6 +89,16 @@ func (s *shared) hold() (done chan string, release func()) {
 	}()
 	<-arrived
 	return done, release
+}
+
+// did runs a verb about the bucket, and returns what its task said.
+func (s *shared) did(d *daemon, verb string) string {
+	s.t.Helper()
+	out, err := d.holdfastAll("datastore", verb, "cloud")
+	if err != nil {
+		s.t.Fatalf("%s: %s: %v\n%s", d.name, verb, err, out)
+	}
+	return out
 }
 
 // work is what either node may do to the bucket.
@@ -108,7 +118,7 @@ func TestTwoDaemonsShareABucket(t *testing.T) {
 	done, release := s.hold()
 	s.proxy.Reset()
 	for _, verb := range work {
-		if out := s.a.must("datastore", verb, "cloud"); !strings.Contains(out, "node b works on this bucket now") {
+		if out := s.did(s.a, verb); !strings.Contains(out, "node b works on this bucket now") {
 			t.Errorf("%s while b is at it:\n%s", verb, out)
 		}
 	}
@@ -120,10 +130,10 @@ func TestTwoDaemonsShareABucket(t *testing.T) {
 		t.Errorf("the offload of b:\n%s", out)
 	}
 	for _, verb := range work {
-		if out := s.a.must("datastore", verb, "cloud"); !strings.Contains(out, "node b owns this bucket until ") {
+		if out := s.did(s.a, verb); !strings.Contains(out, "node b owns this bucket until ") {
 			t.Errorf("%s of the node that does not own the bucket:\n%s", verb, out)
 		}
-		if out := s.b.must("datastore", verb, "cloud"); !strings.Contains(out, "requests to the store: ") {
+		if out := s.did(s.b, verb); !strings.Contains(out, "requests to the store: ") {
 			t.Errorf("%s of the owner:\n%s", verb, out)
 		}
 	}
@@ -133,7 +143,7 @@ func TestTwoDaemonsShareABucket(t *testing.T) {
 	<-done
 	release()
 	s.a.wait(patience, "the claim of the lost node ends", func() bool {
-		out, err := s.a.holdfast("datastore", "gc", "cloud")
+		out, err := s.a.holdfastAll("datastore", "gc", "cloud")
 		return err == nil && strings.Contains(out, "node b owns this bucket until ")
 	})
 	if out, err := s.a.holdfastAll("datastore", "take-over", "cloud"); err == nil || !strings.Contains(out, "b until ") {
@@ -141,7 +151,7 @@ func TestTwoDaemonsShareABucket(t *testing.T) {
 	}
 	s.a.must("datastore", "take-over", "cloud", "--force")
 	for _, verb := range work {
-		if out := s.a.must("datastore", verb, "cloud"); !strings.Contains(out, "requests to the store: ") {
+		if out := s.did(s.a, verb); !strings.Contains(out, "requests to the store: ") {
 			t.Errorf("%s of the new owner:\n%s", verb, out)
 		}
 	}
@@ -152,7 +162,7 @@ func TestTwoDaemonsShareABucket(t *testing.T) {
 	// The old owner comes back, keeps what it has, and leaves the bucket alone.
 	s.b.start()
 	s.b.wait(patience, "it hears that the bucket was taken", func() bool {
-		out, err := s.b.holdfast("datastore", "audit", "cloud")
+		out, err := s.b.holdfastAll("datastore", "audit", "cloud")
 		return err == nil && strings.Contains(out, "node a owns this bucket until ")
 	})
 }
