@@ -39,10 +39,10 @@ func (s *Sum) add(n int64) { s.Objects, s.Bytes = s.Objects+1, s.Bytes+n }
 
 // A State says what of a store is where.
 type State struct {
-	Done     Sum `json:"done"` // both buckets have it
-	Left     Sum `json:"left"`
-	Archived Sum `json:"archived"` // of what is left: it has to be thawed first
-	Lists    int64
+	Done     Sum   `json:"done"` // both buckets have it
+	Left     Sum   `json:"left"`
+	Archived Sum   `json:"archived"` // of what is left: it has to be thawed first
+	Lists    int64 `json:"lists"`
 	from, to *bucket.Bucket
 	left     []bucket.Info // in the order in which they have to be copied
 }
@@ -109,10 +109,12 @@ type Plan struct {
 	Hours    float64          `json:"hours"`
 	Rate     int64            `json:"bytes-per-second"` // that Hours is for
 
-	From, To         prices.Cost // once: reading there, writing here
-	FromUnit, ToUnit string
-	MonthFrom        float64 `json:"month-from"` // what the storage costs a month, there and here; 0: not known
-	MonthTo          float64 `json:"month-to"`
+	From      prices.Cost `json:"from"` // once: of reading
+	To        prices.Cost `json:"to"`   // once: of writing
+	FromUnit  string      `json:"from-currency"`
+	ToUnit    string      `json:"to-currency"`
+	MonthFrom float64     `json:"month-from"` // what the storage costs a month, there and here; 0: not known
+	MonthTo   float64     `json:"month-to"`
 }
 
 // Plan says what it takes at so many bytes per second. A provider without a name is
