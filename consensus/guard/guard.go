@@ -374,6 +374,13 @@ func (g *Guard) Block(actor string, b Block) error {
 	return g.add(actor, kindBlock, b)
 }
 
+// Blocks is how many are kept out.
+func (g *Guard) Blocks() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.s.blocks)
+}
+
 // Blocked tells whether somebody is kept out.
 func (g *Guard) Blocked(what string) bool {
 	g.mu.Lock()
