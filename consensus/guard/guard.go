@@ -374,11 +374,11 @@ func (g *Guard) Block(actor string, b Block) error {
 	return g.add(actor, kindBlock, b)
 }
 
-// Blocks is how many are kept out.
-func (g *Guard) Blocks() int {
+// BlocksAny tells whether anybody is kept out.
+func (g *Guard) BlocksAny() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.s.blocks)
+	return len(g.s.blocks) > 0
 }
 
 // Blocked tells whether somebody is kept out.

@@ -177,7 +177,7 @@ func (c *Cluster) saveChain(chain *authority.Chain) error {
 
 // blocked is asked at every connection, so it names nobody while nobody is.
 func (c *Cluster) blocked(k authority.Key) bool {
-	return c.guard.Blocks() > 0 && c.guard.Blocked(BlockOf(k))
+	return c.guard.BlocksAny() && c.guard.Blocked(BlockOf(k))
 }
 
 // BlockOf is what the guard calls a node that is kept out.
