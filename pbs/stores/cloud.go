@@ -104,6 +104,7 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 	if cfg.Bucket, err = s.cfg.Clouds.Bucket(b.Client, b.Bucket, b.Prefix); err != nil {
 		return cfg, err
 	}
+	cfg.Bucket = cfg.Bucket.Locked(b.Lock)
 	client, _ := s.cfg.Settings.State().S3Client(b.Client)
 	if cfg.Provider, _, err = s3.ProviderOf(client); err != nil {
 		return cfg, err
