@@ -71,6 +71,9 @@ func (s *Set) version(d settings.Datastore) string {
 // openOne opens a datastore, and its bucket if it has one.
 func (s *Set) openOne(ctx context.Context, st *store, want settings.Datastore) (*catalog.Datastore, error) {
 	log := s.cfg.Log.With("store", want.Name)
+	if err := s.cfg.Away(want); err != nil {
+		return nil, err
+	}
 	if want.Backend.IsZero() {
 		return catalog.Open(ctx, catalog.Config{Dir: want.Path, FS: s.cfg.FS, Log: log, Warden: s.warden(want.Name)})
 	}
