@@ -65,6 +65,10 @@ type Config struct {
 	// is not there. Default: all are there.
 	Away func(settings.Datastore) error
 
+	// Agreed says why the cluster cannot say now what is still wanted; then nothing
+	// is deleted in a bucket. Default: it always can.
+	Agreed func(ctx context.Context) error
+
 	Log *slog.Logger // default: discard
 
 	// Warden, if given, returns who is asked before anything of a datastore is
