@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -78,31 +78,12 @@ func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override
 	if err != nil {
 		return err
 	}
-	logReport(t, r)
+	s3.LogReport(t, r)
+	logRequests(t, r.Requests)
 	if found := r.Blocks(override); len(found) > 0 {
 		return &errSick{found}
 	}
 	return nil
-}
-
-// logReport writes the findings into the log of a task.
-func logReport(t *jobs.Task, r *doctor.Report) {
-	for _, f := range r.Findings {
-		line := fmt.Sprintf("%s (%s): %s. %s", f.Severity, f.Check, f.Text, f.Consequence)
-		if f.Cure != "" {
-			line += " Cure: " + f.Cure
-		}
-		if f.Severity == doctor.Note {
-			t.Logf("%s", line)
-		} else {
-			t.Warnf("%s", line)
-		}
-	}
-	for _, k := range r.Skipped {
-		t.Logf("not looked at (%s): %s", k.Check, k.Why)
-	}
-	t.Logf("%d checks passed, %d findings, in %s", len(r.Passed), len(r.Findings), r.Took.Round(10*time.Millisecond))
-	logRequests(t, r.Requests)
 }
 
 // StartDoctor begins to examine a datastore's bucket.
@@ -135,7 +116,8 @@ func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 		if err != nil {
 			return err
 		}
-		logReport(t, r)
+		s3.LogReport(t, r)
+		logRequests(t, r.Requests)
 		body, err := json.Marshal(r)
 		if err != nil {
 			return err
