@@ -103,6 +103,7 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 		g.cfg.Log.Warn("a node was refused on the ledger port", "node", c.RemoteNode(), "err", err)
 		return
 	}
+	defer l.stream.track(conn, c.RemoteNode(), g.cfg.Roster.Member).Close()
 	var req request
 	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), readFrame(conn, &req, maxFrame)); err != nil {
 		return

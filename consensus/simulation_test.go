@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,24 +15,18 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
 )
 
 // Whatever happens to the nodes and their network: there is one leader a term,
 // what was acknowledged stays, what is read is linearizable, and when it has
 // ended everybody agrees within a minute.
 func TestBadTimes(t *testing.T) {
-	seeds := 200
-	if os.Getenv("HOLDFAST_SOAK") != "" {
-		seeds = 2000
-	}
-	for seed := range uint64(seeds) {
-		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
-			t.Parallel()
-			var k *clients
-			synctest.Test(t, func(t *testing.T) { k = badTimes(t, seed) })
-			k.linearizable(t) // outside, where its time limit is of real time
-		})
-	}
+	consensustest.Seeds(t, 200, func(t *testing.T, seed uint64) {
+		var k *clients
+		synctest.Test(t, func(t *testing.T) { k = badTimes(t, seed) })
+		k.linearizable(t) // outside, where its time limit is of real time
+	})
 }
 
 func badTimes(t *testing.T, seed uint64) *clients {

@@ -78,8 +78,9 @@ func (s *stream) receive(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	t := s.track(conn, c.RemoteNode(), true)
-	if err := s.gate.accept(t, t.node); err != nil {
+	t := s.track(conn, c.RemoteNode(), s.gate.roster.Voter)
+	err := s.gate.accept(t, t.node)
+	if s.Recheck(); err != nil { // it may have shown more of the chain
 		s.log.Warn("a node was refused on the raft port", "node", t.node, "err", err)
 		t.Close()
 		return
@@ -109,8 +110,9 @@ func (s *stream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	t := s.track(conn, string(node), false)
-	if err := s.gate.dial(t); err != nil {
+	t := s.track(conn, string(node), s.gate.roster.Member)
+	err = s.gate.dial(t)
+	if s.Recheck(); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("introduce this node to %s: %w", node, err)
 	}
@@ -126,9 +128,9 @@ func (s *stream) Close() error {
 	return err
 }
 
-// Recheck closes the connections of nodes that may not vote any more.
+// Recheck closes the connections of nodes that may not have them any more.
 func (s *stream) Recheck() {
-	s.closeIf(func(t *tracked) bool { return t.inbound && s.gate.roster.Voter(t.node) != nil })
+	s.closeIf(func(t *tracked) bool { return t.may(t.node) != nil })
 }
 
 func (s *stream) closeIf(match func(*tracked) bool) {
@@ -156,14 +158,14 @@ func (a nodeAddr) String() string { return string(a) }
 // A tracked connection is known to its stream until it is closed.
 type tracked struct {
 	net.Conn
-	node    string
-	inbound bool
-	s       *stream
+	node string
+	may  func(node string) error // nil: have it
+	s    *stream
 }
 
 // track begins to know a connection; one of a closed stream is closed at once.
-func (s *stream) track(conn net.Conn, node string, inbound bool) *tracked {
-	t := &tracked{conn, node, inbound, s}
+func (s *stream) track(conn net.Conn, node string, may func(string) error) *tracked {
+	t := &tracked{conn, node, may, s}
 	s.mu.Lock()
 	s.conns[t] = struct{}{}
 	s.mu.Unlock()
@@ -180,9 +182,9 @@ func (t *tracked) Close() error {
 	return t.Conn.Close()
 }
 
-// Recheck closes the raft connections of nodes that may not vote any more. It
-// is called by itself after every command; call it when the roster changed in
-// another way.
+// Recheck closes the connections of nodes that the roster does not let have them
+// any more. It is called by itself after every command, and when a node has shown
+// a longer chain; call it when the roster changed in another way.
 func (g *Group) Recheck() {
 	if l := g.life.Load(); l != nil {
 		l.stream.Recheck()

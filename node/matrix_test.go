@@ -173,6 +173,7 @@ const matrix = `
 	DELETE /config/verify/{id} 403 by Datastore.Verify
 	GET /config/verify/{id} 403 by Datastore.Audit Datastore.Verify
 	PUT /config/verify/{id} 403 by Datastore.Verify
+	DELETE /holdfast/datastore/{store}/trash 403
 	GET /holdfast/datastore/{store}/trash 403 by Datastore.Audit Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/trash 403 by Datastore.Modify Datastore.Prune
 	POST /holdfast/datastore/{store}/audit 403 by Datastore.Modify

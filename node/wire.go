@@ -62,7 +62,7 @@ func (n *Node) openServices() error {
 	n.keep(n.clouds)
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket, Agreed: n.cluster.Group().Linear,
 	})
 	if err != nil {
 		return err

@@ -1,15 +1,21 @@
-// Command mesh measures what nodes cost that have nothing to do: a few daemons
-// on this machine become one cluster, rest, and are looked at.
+// Command mesh measures meshes that have nothing to do but to be one.
 //
 //	go run ./bench/mesh [-run idle] [-nodes 3] [-settle 2m] [-for 1m] [-profile DIR]
+//	go run ./bench/mesh -run crowd [-nodes 50]
+//	go run ./bench/mesh -run eject [-nodes 10] [-times 10]
 //
-// It prints the share of one core and the memory of each. With -profile, each
-// leaves a profile of its processor in DIR. On a machine that does something
-// else the figures say little.
+// idle has a few daemons on this machine become one cluster and rest, and prints
+// the share of one core, the switches of tasks a second, and the memory of each. With -profile, each
+// leaves a profile of its processor in DIR. crowd has many nodes in this one
+// process, over a network in memory, and prints how long they take to be one after
+// they have started, and after a partition. eject prints how long it takes until
+// all others have cut a node off that operators remove at one of them.
+// On a machine that does something else the figures say little.
 package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -30,8 +36,9 @@ import (
 )
 
 func main() {
-	only := flag.String("run", "idle", "what to measure; there is only idle")
-	nodes := flag.Int("nodes", 3, "daemons")
+	only := flag.String("run", "idle", "what to measure: idle, crowd or eject")
+	nodes := flag.Int("nodes", 0, "nodes; 0: 3, or 50 in a crowd, or 10 of which one is ejected")
+	times := flag.Int("times", 10, "how many times a node is ejected")
 	settle := flag.Duration("settle", 2*time.Minute, "rest before it is measured")
 	long := flag.Duration("for", time.Minute, "how long it is measured")
 	profile := flag.String("profile", "", "directory for profiles of the processor")
@@ -44,7 +51,11 @@ func main() {
 	case *daemon != "":
 		err = run(ctx, *daemon, *profile)
 	case *only == "idle":
-		err = idle(ctx, *nodes, *settle, *long, *profile)
+		err = idle(ctx, cmp.Or(*nodes, 3), *settle, *long, *profile)
+	case *only == "crowd":
+		err = crowd(ctx, cmp.Or(*nodes, 50))
+	case *only == "eject":
+		err = ejections(ctx, cmp.Or(*nodes, 10), *times)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench mesh:", err)

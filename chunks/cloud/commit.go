@@ -149,7 +149,7 @@ func (s *Store) writeRoot(ctx context.Context, c *change) error {
 	}
 	key := layout.RootKey(h.Seq)
 	body := s.meta.Sealed(key, plain)
-	_, err = s.b.PutBytes(ctx, key, body, bucket.PutOption{New: s.b.Can().CreateOnce})
+	_, err = s.b.PutBytes(ctx, key, body, bucket.PutOption{New: s.b.Can().CreateOnce, Keep: true})
 	if errors.Is(err, bucket.ErrExists) { // see behindItself
 		return errors.Join(err, s.refresh(ctx))
 	}
@@ -159,7 +159,7 @@ func (s *Store) writeRoot(ctx context.Context, c *change) error {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
-	if old := h.Seq; old.N > keepRoots {
+	if old := h.Seq; old.N > keepRoots && s.b.Lock().IsZero() { // else the audit sees to it
 		old.N -= keepRoots
 		if err := s.b.Delete(ctx, layout.RootKey(old)); err != nil {
 			s.cfg.Log.Warn("old root was not deleted", "root", old.String(), "err", err)

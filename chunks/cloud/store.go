@@ -200,6 +200,7 @@ type Stats struct {
 	Waiting  int          `json:"waiting"`    // packs that are ready and not confirmed
 	Lost     int          `json:"lost-packs"` // packs that the bucket should have and has not
 	Buried   int          `json:"buried-packs"`
+	Held     time.Time    `json:"held-until,omitzero"` // the last of these is locked until then
 	Owner    string       `json:"owner"`
 	Epoch    uint64       `json:"epoch"`
 	Root     string       `json:"root"`
@@ -212,6 +213,7 @@ func (s *Store) Stats() Stats {
 	st := s.table.stats()
 	s.mu.Lock()
 	st.Buried, st.Owner, st.Epoch, st.Root = len(s.head.Dead)+len(s.doomed), s.owner.Node, s.owner.Epoch, s.head.Seq.String()
+	st.Held = s.head.HeldUntil()
 	s.mu.Unlock()
 	queue, _ := s.queue.Waiting()
 	st.Waiting = len(queue)

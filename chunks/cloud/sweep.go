@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/audit"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
@@ -18,11 +19,14 @@ import (
 // and the provider's minimum, a thousand with one request. Before it deletes it
 // asks whether the bucket is ours still; whoever owned it later knows of these
 // packs from the roots and does not rely on them.
-func (s *Store) Sweep(ctx context.Context) (deleted int, err error) {
+func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	s.work.Lock()
 	defer s.work.Unlock()
 	if err := s.writable(); err != nil {
 		return 0, err
+	}
+	if err := s.renewLocks(ctx); err != nil {
+		defer func() { failed = errors.Join(failed, err) }()
 	}
 	if _, err := s.commit(ctx, plainSwitch); err != nil { // what is doomed is named first
 		return 0, err
@@ -33,7 +37,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, err error) {
 	now := time.Now()
 	var keys []string
 	for i, t := range dead {
-		if !t.Deleted && now.Sub(t.Since) >= s.cfg.Grace {
+		if !t.Deleted && now.Sub(t.Since) >= s.cfg.Grace && !now.Before(t.Held) {
 			keys = append(keys, layout.PackKey(t.Pack))
 			dead[i].Deleted, dead[i].Since = true, time.Time{}
 		}
@@ -45,12 +49,12 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, err error) {
 		return 0, err
 	}
 	if err := s.b.Delete(ctx, keys...); err != nil {
-		return 0, err
+		return 0, s.b.UnlessLocked(err)
 	}
 	s.mu.Lock()
 	s.head.Dead, s.dirty = dead, true
 	s.mu.Unlock()
-	_, err = s.commit(ctx, plainSwitch)
+	_, err := s.commit(ctx, plainSwitch)
 	return len(keys), err
 }
 
@@ -60,15 +64,7 @@ type AuditOptions struct {
 }
 
 // An AuditReport compares the bucket with what should be in it.
-type AuditReport struct {
-	Objects int            `json:"objects"`
-	Bytes   int64          `json:"bytes"`
-	Missing []format.ID    `json:"missing,omitempty"` // packs
-	Wrong   []format.ID    `json:"wrong,omitempty"`   // packs of another length
-	Classes map[string]int `json:"classes"`           // objects by storage class
-	Orphans []string       `json:"orphans,omitempty"` // objects that no root names, older than the grace
-	Deleted int            `json:"deleted"`
-}
+type AuditReport = audit.Report
 
 // Audit lists the bucket and compares. The listing counts only if it shows two
 // objects written just before, at either end of the key space; and if more
@@ -85,23 +81,13 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if err != nil {
 		return r, fmt.Errorf("audit %s: %w", s, err)
 	}
-	r.Classes = map[string]int{}
-	for _, o := range found {
-		r.Objects, r.Bytes = r.Objects+1, r.Bytes+o.Size
-		r.Classes[o.Class]++
-	}
 	packs := s.table.all()
-	for _, p := range packs {
-		o, ok := found[layout.PackKey(p.id)]
-		switch {
-		case !ok:
-			r.Missing = append(r.Missing, p.id)
-		case o.Size != p.size:
-			r.Wrong = append(r.Wrong, p.id)
-		}
+	want := make([]audit.Pack, len(packs))
+	for i, p := range packs {
+		want[i] = audit.Pack{ID: p.id, Size: p.size}
 	}
-	if gone := len(r.Missing) + len(r.Wrong); gone > 1 && gone*100 > len(packs) {
-		return r, fmt.Errorf("audit %s: %w: %d of %d packs would be gone; nothing was changed", s, bucket.ErrListing, gone, len(packs))
+	if r, err = audit.Compare(found, want); err != nil {
+		return r, fmt.Errorf("audit %s: %w", s, err)
 	}
 	if err := s.markLost(ctx, packs, &r); err != nil {
 		return r, err
@@ -159,7 +145,7 @@ func (s *Store) orphans(ctx context.Context, found map[string]bucket.Info, opt A
 		return err
 	}
 	if err := s.b.Delete(ctx, r.Orphans...); err != nil {
-		return err
+		return s.b.UnlessLocked(err)
 	}
 	r.Deleted = len(r.Orphans)
 	return nil
@@ -170,9 +156,9 @@ func (s *Store) named() func(key string) bool {
 	s.mu.Lock()
 	h, doomed := s.head, s.doomed
 	s.mu.Unlock()
-	keep := map[string]bool{layout.FormatKey: true, layout.OwnerKey: true}
-	for _, o := range slices.Concat(h.Index, h.Bundles) {
-		keep[o.Key] = true
+	keep := map[string]bool{layout.OwnerKey: true}
+	for _, key := range h.Keys() {
+		keep[key] = true
 	}
 	for _, p := range s.table.all() {
 		keep[layout.PackKey(p.id)] = true
@@ -188,6 +174,30 @@ func (s *Store) named() func(key string) bool {
 		keep[layout.PackKey(id)] = true
 	}
 	return func(key string) bool {
-		return keep[key] || strings.HasPrefix(key, layout.RootDir) || err != nil
+		if name, is := strings.CutPrefix(key, layout.RootDir); is {
+			seq, ok := layout.ParseSeq(name)
+			return !ok || seq.N+keepRoots > h.Seq.N // older ones had a lock when they were to go, or a bad day
+		}
+		return keep[key] || err != nil
 	}
+}
+
+// renewLocks locks anew all that the store needs, if half of the time is over.
+func (s *Store) renewLocks(ctx context.Context) error {
+	s.mu.Lock()
+	h := s.head
+	s.mu.Unlock()
+	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string {
+		keys := h.Keys()
+		for _, r := range s.table.all() {
+			keys = append(keys, layout.PackKey(r.id))
+		}
+		return keys
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !at.Equal(h.Locked) {
+		s.head.Locked, s.dirty = at, true
+	}
+	return err
 }

@@ -106,11 +106,7 @@ func newCutOff(t *testing.T) *cutOff {
 func (s *cutOff) bucket() {
 	s.t.Helper()
 	server := cloudtest.Start(s.t)
-	secret := filepath.Join(s.root, "s3-secret")
-	if err := os.WriteFile(secret, []byte(cloudtest.Secret), 0o600); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Setenv("HOLDFAST_S3_SECRET", cloudtest.Secret)
+	s.b.env = []string{"HOLDFAST_S3_SECRET=" + cloudtest.Secret}
 	s.b.must("s3", "endpoint", "create", "near", "--endpoint", server.URL, "--access-key", cloudtest.Key, "--path-style")
 	s.b.must("datastore", "create", "cloud", "--s3", "near", "--bucket", "backups", "--cache-dir", s.b.dir+"-cache", "--cache-size", "64MiB",
 		"--offload-after", "0", "--encrypt", "--recovery-key", filepath.Join(s.root, "key"))
@@ -210,6 +206,8 @@ var withoutQuorum = []struct {
 			func() error { return s.does("namespace", "create", "main:alone") },
 			func() error { return s.client("backup", "tree.pxar:"+s.tree, "--ns", "alone", "-q") })
 	}},
+	{row: "mount", see: "catalog/mount/mount_test.go TestATreeLooksAsItWasBackedUp"},
+	{row: "keys that are wrapped to this node", see: "node/keyring/keyring_test.go TestSeal"},
 	{row: "restore, browse, download", check: func(s *cutOff) error {
 		to := filepath.Join(s.root, "back")
 		err := inTurn(
@@ -245,6 +243,9 @@ var withoutQuorum = []struct {
 		return inTurn(
 			func() error { return s.does("backup", "tree.pxar:"+s.tree, "--store", "cloud", "-q") },
 			func() error { return s.does("datastore", "offload", "cloud") })
+	}},
+	{row: "no cloud delete, nor repack", check: func(s *cutOff) error {
+		return s.isRefused("no quorum", "datastore", "gc", "cloud")
 	}},
 	{row: "no takeover of a floating job", see: "consensus/claims/turn_test.go TestTurnWithoutQuorum"},
 	{row: "block a peer here", check: func(s *cutOff) error {
@@ -322,6 +323,7 @@ func TestWithoutQuorum(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a minute")
 	}
+	t.Parallel()
 	s := newCutOff(t)
 	for _, tt := range withoutQuorum {
 		t.Run(tt.row, func(t *testing.T) {

@@ -20,6 +20,7 @@ type daemon struct {
 	t    *testing.T
 	name string
 	dir  string
+	env  []string // more of it for verbs
 	cmd  *exec.Cmd
 	done chan struct{}
 }
@@ -33,7 +34,7 @@ func (d *daemon) holdfastWith(stdin string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(d.t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asHoldfast+"=1", "HOLDFAST_DATA="+d.dir, "PBS_REPOSITORY=")
+	cmd.Env = append(append(os.Environ(), asHoldfast+"=1", "HOLDFAST_DATA="+d.dir, "PBS_REPOSITORY="), d.env...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	cmd.Stdin = strings.NewReader(stdin)

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"flag"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -13,6 +16,10 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asHoldfast) != "" {
 		main()
 		return
+	}
+	// Most tests wait for daemons, and not for the processor.
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, 2*runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
 	}
 	testscript.Main(m, map[string]func(){"holdfast": main})
 }

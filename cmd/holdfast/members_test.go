@@ -58,6 +58,7 @@ func TestReplaceAndRemove(t *testing.T) {
 		t.Errorf("the identity that join printed, %s, is not in\n%s", joined.ID, out)
 	}
 	a.must("member", "approve", "b")
+	denied(t, a, node("c"), listen())
 	store := filepath.Join(root, "store")
 	b.wait(patience, "it takes part", func() bool { s := b.status(); return s.Quorum && len(s.Members) == 2 })
 	b.must("datastore", "create", "main", "--path", store)
@@ -94,6 +95,22 @@ func TestReplaceAndRemove(t *testing.T) {
 	for _, d := range []*daemon{a, b} {
 		d.kill(syscall.SIGTERM)
 	}
+}
+
+// denied has a machine join that waits for approval, and is turned away: it says so.
+func denied(t *testing.T, a, c *daemon, listen []string) {
+	t.Helper()
+	token := a.must("invite", "create", "-q", "--role", "replica", "--approve")
+	if _, err := c.holdfastWith(token, append([]string{"node", "join", "-", "--name", "c"}, listen...)...); err != nil {
+		t.Fatal(err)
+	}
+	a.must("member", "deny", "c")
+	c.start()
+	c.wait(patience, "it says that it was turned away", func() bool {
+		out, _ := c.holdfast("status")
+		return strings.Contains(out, "was turned away")
+	})
+	c.kill(syscall.SIGTERM)
 }
 
 // rotate has a change its key in the tunnel, and nobody is cut off.

@@ -93,6 +93,9 @@ func restore(o *cli.Options, ctx context.Context, f *restoreFlags, args []string
 		began := time.Now()
 		report, err := s.RestoreTree(ctx, name, target, f.tree)
 		m.End()
+		if err != nil && report.Files+report.Directories == 0 {
+			return err // nothing was restored: no summary of it
+		}
 		if lossy := printTree(o, report, target, began); lossy != nil {
 			return lossy // it names what err only counts
 		}

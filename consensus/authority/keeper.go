@@ -11,6 +11,7 @@ type Keeper struct {
 	cfg   KeeperConfig
 	mu    sync.Mutex
 	chain *Chain
+	keys  map[string]Key // of members that were asked for, by ID: they are asked for at every connection
 }
 
 // KeeperConfig says what a [Keeper] begins with, and whom it asks.
@@ -18,6 +19,7 @@ type KeeperConfig struct {
 	Chain   *Chain             // nil for a node that has not joined
 	Save    func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
 	Blocked func(Key) bool     // whom this node's own operator keeps out; default: nobody
+	Changed func()             // is told after a longer chain is believed; default: nothing
 	Invited func(Key) bool     // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
 }
 
@@ -27,13 +29,16 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	if cfg.Save == nil {
 		cfg.Save = func(*Chain) error { return nil }
 	}
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
+	}
 	if cfg.Blocked == nil {
 		cfg.Blocked = nobody
 	}
 	if cfg.Invited == nil {
 		cfg.Invited = nobody
 	}
-	return &Keeper{cfg: cfg, chain: cfg.Chain}
+	return &Keeper{cfg: cfg, chain: cfg.Chain, keys: map[string]Key{}}
 }
 
 // Chain returns the chain of now.
@@ -46,20 +51,28 @@ func (k *Keeper) Chain() *Chain {
 // Follow takes a chain over if it is longer. One that is not a longer version
 // of ours is an error: somebody has signed two histories.
 func (k *Keeper) Follow(c *Chain) error {
+	longer, err := k.follow(c)
+	if longer {
+		k.cfg.Changed()
+	}
+	return err
+}
+
+func (k *Keeper) follow(c *Chain) (longer bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.chain.Extends(c) {
-		return nil
+		return false, nil
 	}
 	if !c.Extends(k.chain) {
 		n, _ := c.Head()
-		return refused("a chain of %d links that parts from ours", n)
+		return false, refused("a chain of %d links that parts from ours", n)
 	}
 	if err := k.cfg.Save(c); err != nil {
-		return fmt.Errorf("store the authority chain: %w", err)
+		return false, fmt.Errorf("store the authority chain: %w", err)
 	}
 	k.chain = c
-	return nil
+	return true, nil
 }
 
 // Extend takes over links that follow the head.
@@ -107,20 +120,30 @@ func (k *Keeper) Voter(node string) error {
 }
 
 func (k *Keeper) find(node string) (Node, error) {
-	key, err := ParseNodeID(node)
-	if err != nil {
-		return Node{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	k.mu.Lock()
+	chain := k.chain
+	key, parsed := k.keys[node]
+	k.mu.Unlock()
+	if !parsed {
+		var err error
+		if key, err = ParseNodeID(node); err != nil {
+			return Node{}, fmt.Errorf("%w: %w", ErrRefused, err)
+		}
 	}
 	if k.cfg.Blocked(key) {
 		return Node{}, refused("node %s is blocked here", node)
 	}
-	chain := k.Chain()
 	n, is := chain.Node(key)
 	if !is && !chain.knows(key) && k.cfg.Invited(key) {
 		return Node{Key: key, Role: "replica"}, nil
 	}
 	if !is {
 		return Node{}, refused("node %s is no member of this cluster", node)
+	}
+	if !parsed {
+		k.mu.Lock()
+		k.keys[node] = key
+		k.mu.Unlock()
 	}
 	return n, nil
 }

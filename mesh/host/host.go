@@ -66,6 +66,7 @@ type Config struct {
 	Relay     Relaying                            // whether we relay for members
 	Version   string                              // of the program, told to members
 	Strangers int                                 // who may be connected to join, at a time; default 16; negative: nobody
+	Simulated bool                                // for tests: QUIC is on a network in memory, with no TCP and none of this machine's addresses
 	Log       *slog.Logger                        // default: discard
 }
 

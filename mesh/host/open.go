@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,11 +51,15 @@ func (h *Host) open(at netip.AddrPort) (host.Host, func() error, error) {
 		return nil, nil, err
 	}
 	gate := &gate{h: h}
+	byTCP := libp2p.Transport(tcp.NewTCPTransport)
+	if h.cfg.Simulated {
+		byTCP = libp2p.ChainOptions()
+	}
 	p, err := libp2p.New(
 		libp2p.Identity(key),
-		libp2p.ListenAddrStrings(listenAt(at)...),
+		libp2p.ListenAddrStrings(h.listenAt(at)...),
 		libp2p.Transport(quic.NewTransport),
-		libp2p.Transport(tcp.NewTCPTransport),
+		byTCP,
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.QUICReuse(func() *quicreuse.ConnManager { return port }),
 		libp2p.ResourceManager(&watched{resources, h}),
@@ -99,7 +104,7 @@ func (h *Host) listens(p host.Host, at netip.AddrPort) error {
 	switch {
 	case !open[ma.P_TCP] && !open[ma.P_QUIC_V1]:
 		return errors.New("neither TCP nor UDP can be opened")
-	case !open[ma.P_TCP]:
+	case !open[ma.P_TCP] && !h.cfg.Simulated:
 		h.cfg.Log.Warn("the mesh port is not open for TCP: is it in use? nodes whose UDP is blocked cannot connect", "at", at)
 	case !open[ma.P_QUIC_V1]:
 		h.cfg.Log.Warn("the mesh port is not open for QUIC: nodes connect by TCP only", "at", at)
@@ -150,6 +155,11 @@ func (h *Host) meshPort() func(string, *net.UDPAddr) (net.PacketConn, error) {
 		given[family] = true
 		return h.cfg.QUIC(family), nil
 	}
+}
+
+// listenAt returns where to listen.
+func (h *Host) listenAt(at netip.AddrPort) []string {
+	return slices.DeleteFunc(listenAt(at), func(text string) bool { return h.cfg.Simulated && strings.Contains(text, "/tcp/") })
 }
 
 // listenAt returns the multiaddresses of an address for TCP and QUIC.

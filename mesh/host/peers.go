@@ -25,6 +25,7 @@ type Known struct {
 
 // known is the same with what we do about it; the mutex of the host guards it.
 type known struct {
+	node  string // its ID
 	addrs []ma.Multiaddr
 	relay bool
 
@@ -52,19 +53,22 @@ const (
 // host keeps a connection to each.
 func (h *Host) SetPeers(all map[string]Known) {
 	h.mu.Lock()
-	for id := range h.peers {
-		if _, is := all[id.String()]; !is {
+	before := map[string]*known{}
+	for id, p := range h.peers {
+		if _, is := all[p.node]; is {
+			before[p.node] = p
+		} else {
 			delete(h.peers, id)
 		}
 	}
 	for node, k := range all {
-		id, err := peer.Decode(node)
-		if err != nil || node == h.self {
-			continue
-		}
-		p := h.peers[id]
+		p := before[node]
 		if p == nil {
-			p = &known{}
+			id, err := peer.Decode(node)
+			if err != nil || node == h.self {
+				continue
+			}
+			p = &known{node: node}
 			h.peers[id] = p
 		}
 		p.relay = k.Relay
@@ -321,7 +325,7 @@ func (h *Host) Peers() []Peer {
 	defer h.mu.Unlock()
 	var all []Peer
 	for id, k := range h.peers {
-		one := Peer{Node: id.String(), RTT: k.rtt, LastSeen: k.lastSeen, Reserved: !k.reserved.IsZero()}
+		one := Peer{Node: k.node, RTT: k.rtt, LastSeen: k.lastSeen, Reserved: !k.reserved.IsZero()}
 		if k.failure != nil {
 			one.Failure = reason(context.Background(), k.failure).Error()
 		}
@@ -332,6 +336,14 @@ func (h *Host) Peers() []Peer {
 	}
 	slices.SortFunc(all, func(a, b Peer) int { return pick(a.Node < b.Node, -1, 1) })
 	return all
+}
+
+// Connected tells whether there is a connection with a node that is more than
+// the one of a stranger, who may ask to join or why it was removed.
+func (h *Host) Connected(node string) bool {
+	p, err := h.now()
+	id, err2 := peer.Decode(node)
+	return errors.Join(err, err2) == nil && len(p.Network().ConnsToPeer(id)) > 0 && !h.stranger(id)
 }
 
 // look fills in what the best of the connections says.

@@ -134,7 +134,7 @@ func (h *Host) Addrs() []record.Addr {
 		}
 	}
 	listening, err := p.Network().InterfaceListenAddresses()
-	if err != nil {
+	if err != nil || h.cfg.Simulated {
 		return all
 	}
 	elsewhere := slices.ContainsFunc(listening, func(m ma.Multiaddr) bool { return ipOf(m).IsGlobalUnicast() })

@@ -83,8 +83,9 @@ func New(cfg Config) (*Syncer, error) {
 }
 
 const (
-	every    = 5 * time.Minute  // between comparisons with one peer when nothing changes
-	again    = 10 * time.Second // after one that failed
+	every    = 5 * time.Minute        // between comparisons with one peer when nothing changes
+	again    = 10 * time.Second       // after one that failed
+	pause    = 100 * time.Millisecond // between two rounds: much that is new comes at once
 	syncTime = 20 * time.Second
 	maxSmall = 64 << 10
 	maxLarge = 4 << 20 // bytes of a message with links or records
@@ -111,6 +112,11 @@ func (s *Syncer) Run(ctx context.Context) error {
 		_, head := s.cfg.Chain.Head()
 		r.begin(ctx, pushed || head != shown)
 		shown, pushed = head, false
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
 		select {
 		case <-ctx.Done():
 			return nil

@@ -122,7 +122,7 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	}
 	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
-	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Blocked: c.blocked, Invited: c.invited})
+	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited})
 	c.group, err = consensus.New(consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
 		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer, Votes: c.votes.may,
@@ -130,10 +130,7 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c.client = &ledger.Client{Key: cfg.Key, Ledger: c.ledger, Submit: func(ctx context.Context, command []byte) ([]byte, error) {
-		r, err := c.group.Submit(ctx, command)
-		return r.Value, err
-	}}
+	c.client = &ledger.Client{Key: cfg.Key, Ledger: c.ledger, Submit: c.submit}
 	if c.claims, err = c.newClaims(); err != nil {
 		return nil, err
 	}
@@ -205,6 +202,14 @@ func (c *Cluster) changed(v ledger.View) {
 		if err := c.keeper.Follow(chain); err != nil {
 			c.cfg.Log.Error("the authority chain of the ledger is not believed", "err", err)
 		}
+	}
+	c.tell()
+}
+
+// recheck has what the chain says now count at once.
+func (c *Cluster) recheck() {
+	if c.group != nil { // it is being opened
+		c.group.Recheck()
 	}
 	c.tell()
 }

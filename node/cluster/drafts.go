@@ -69,21 +69,28 @@ func rights(s *access.State, id access.AuthID) string {
 // those before it.
 type drafting func(ctx context.Context, now func(context.Context) error, on func(context.Context, *ledger.Client) error) error
 
-// With no leader for lost, a change waits for one no longer than soon.
+// With no leader for lost, a change waits for one no longer than soon. An election
+// takes 25 s at most.
 const (
-	lost = time.Minute
+	lost = 30 * time.Second
 	soon = 3 * time.Second
 )
+
+// submit has a command applied.
+func (c *Cluster) submit(ctx context.Context, command []byte) ([]byte, error) {
+	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.begun) > lost/2 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, soon)
+		defer cancel()
+	}
+	r, err := c.group.Submit(ctx, command)
+	return r.Value, err
+}
 
 // drafted is the [drafting] of this node: what people decide is kept if there is
 // nobody to agree on it.
 func (c *Cluster) drafted(ctx context.Context, now func(context.Context) error, on func(context.Context, *ledger.Client) error) error {
-	short, cancel := context.WithCancel(ctx)
-	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.begun) > lost/2 {
-		short, cancel = context.WithTimeout(ctx, soon)
-	}
-	defer cancel()
-	err := now(short)
+	err := now(ctx)
 	if err == nil || ledger.Actor(ctx) == "node" || ctx.Err() != nil || c.Gone() || c.Waits() {
 		return err
 	}

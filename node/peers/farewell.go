@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/mesh/frame"
 	"github.com/holdfast-mesh/holdfast/mesh/host"
 )
@@ -11,7 +12,8 @@ import (
 // farewell is the protocol by which a node that was removed learns that: who was
 // cut off hears nothing else of the cluster, and would take it for unreachable.
 // It asks with the length of its chain, and is told the links behind that, which
-// operators have signed.
+// operators have signed. A machine that waited for approval and was denied is told
+// that, for which nobody has signed: it is only shown.
 const farewell = "/holdfast/farewell/1"
 
 type (
@@ -19,7 +21,8 @@ type (
 		Count uint64 `cbor:"1,keyasint"`
 	}
 	farewellAnswer struct {
-		Links [][]byte `cbor:"1,keyasint,omitempty"`
+		Links  [][]byte `cbor:"1,keyasint,omitempty"`
+		Denied bool     `cbor:"2,keyasint,omitempty"`
 	}
 )
 
@@ -28,6 +31,10 @@ const (
 	farewellTime  = 10 * time.Second // for one of them
 	maxFarewell   = 4 << 20
 )
+
+// Denied tells whether a member says that this machine, which waits for approval,
+// was denied it.
+func (l *Link) Denied() bool { return l.denied.Load() && l.cluster.Waits() }
 
 // answerFarewell tells a node that was removed, and nobody else.
 func (l *Link) answerFarewell(_ context.Context, in host.Inbound) {
@@ -39,6 +46,8 @@ func (l *Link) answerFarewell(_ context.Context, in host.Inbound) {
 	var a farewellAnswer
 	if c := l.cluster; !(members{c}).Member(in.Node) && c.RemovalSigned(in.Node) {
 		a.Links = c.Roster().Links(q.Count)
+	} else if m, is := ledger.Members.Get(c.View(), in.Node); is && m.Body.State == ledger.Removed {
+		a.Denied = !(members{c}).Member(in.Node)
 	}
 	_ = frame.Write(in, a) // who hung up asks again
 }
@@ -80,7 +89,11 @@ func (l *Link) askFarewell(ctx context.Context, node string) {
 		return
 	}
 	var a farewellAnswer
-	if err := frame.Read(conn, maxFarewell, &a); err != nil || len(a.Links) == 0 {
+	if err := frame.Read(conn, maxFarewell, &a); err != nil {
+		return
+	}
+	l.denied.Store(a.Denied)
+	if len(a.Links) == 0 {
 		return
 	}
 	if err := l.cluster.Roster().Extend(a.Links); err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -129,6 +131,7 @@ type Joining struct {
 	Listen     string // the mesh port
 	Version    string
 	Log        *slog.Logger
+	Simulated  *Simulated // for tests; default: the network of this machine
 }
 
 // A Joined is what came of it.
@@ -157,7 +160,20 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 	if err != nil {
 		return Joined{}, err
 	}
-	h, err := host.New(host.Config{Key: j.Key, Roster: nobody{}, Version: j.Version, Strangers: -1, Relay: host.RelayNever, Log: j.Log})
+	cfg := host.Config{Key: j.Key, Roster: nobody{}, Version: j.Version, Strangers: -1, Relay: host.RelayNever, Log: j.Log}
+	if j.Simulated != nil {
+		four, err := j.Simulated.Packets(listen)
+		if err != nil {
+			return Joined{}, err
+		}
+		six, err := j.Simulated.Packets(netip.AddrPortFrom(netip.IPv6Unspecified(), 0))
+		if err != nil {
+			return Joined{}, err
+		}
+		sockets := map[string]net.PacketConn{"udp4": four, "udp6": six} // libp2p closes them
+		cfg.Simulated, cfg.QUIC = true, func(network string) net.PacketConn { return sockets[network] }
+	}
+	h, err := host.New(cfg)
 	if err != nil {
 		return Joined{}, err
 	}

@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -52,6 +53,17 @@ type Config struct {
 	Version  string
 	NoUDPGSO bool         // see [tunnel.Config]
 	Log      *slog.Logger // default: discard
+
+	Simulated *Simulated // for tests; default: the network of this machine
+}
+
+// A Simulated is a network that is not that of this machine. There is nothing
+// but UDP in it.
+type Simulated struct {
+	Listen    func(netip.AddrPort) (tunnel.Socket, error)
+	Addresses func() ([]netip.Addr, error)
+	Packets   func(netip.AddrPort) (net.PacketConn, error) // for a machine that joins
+	At        []netip.AddrPort                             // where all can reach this node; none: nowhere
 }
 
 // A Link is this node among the others, while [Link.Run] runs.
@@ -69,6 +81,7 @@ type Link struct {
 	health  *health.Tracker
 	changed chan struct{} // the roster or a record has changed
 	also    []func(context.Context) error
+	denied  atomic.Bool
 
 	mu   sync.Mutex
 	seen map[string]string // where members see this node, by member
@@ -89,10 +102,14 @@ func New(cfg Config) (*Link, error) {
 	if l.keys, err = openKeys(cfg.Dir); err != nil {
 		return nil, err
 	}
-	l.tunnel, err = tunnel.New(tunnel.Config{
+	t := tunnel.Config{
 		Self: tunnel.NodeID(l.self.NodeID()), PrivateKey: l.keys.private, Address: record.Address(cfg.Cluster, l.self),
 		Listen: listen, Relay: carrier{l}, NoUDPGSO: cfg.NoUDPGSO, Log: cfg.Log,
-	})
+	}
+	if s := cfg.Simulated; s != nil {
+		t.ListenUDP, t.Addresses, t.Advertise = s.Listen, s.Addresses, s.At
+	}
+	l.tunnel, err = tunnel.New(t)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +147,11 @@ func (l *Link) Network() Network { return NewNetwork(l.tunnel) }
 func (l *Link) Attach(c *cluster.Cluster) error {
 	l.cluster = c
 	var err error
-	l.host, err = host.New(host.Config{Key: l.cfg.Key, Roster: members{c}, QUIC: l.tunnel.QUICConn, Version: l.cfg.Version, Log: l.cfg.Log})
+	h := host.Config{Key: l.cfg.Key, Roster: members{c}, QUIC: l.tunnel.QUICConn, Version: l.cfg.Version, Log: l.cfg.Log}
+	if s := l.cfg.Simulated; s != nil {
+		h.Simulated, h.Advertise = true, s.At
+	}
+	l.host, err = host.New(h)
 	if err != nil {
 		return err
 	}
@@ -167,7 +188,7 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 	}
 	l.gossip.Subscribe(func(e gossip.Event) {
 		if e.Kind != gossip.Announced && e.Kind != gossip.Updated {
-			l.look()
+			l.kick()
 		}
 	})
 	c.Watch(l.kick)
@@ -222,8 +243,10 @@ func (l *Link) Close() error {
 	return nil
 }
 
-// renewEvery is how often this node looks whether it is where it was.
-const renewEvery = 5 * time.Second
+const (
+	renewEvery = 5 * time.Second        // how often this node looks whether it is where it was
+	pause      = 100 * time.Millisecond // between two looks at what has changed: much comes at once
+)
 
 // ErrRemoved is why a link ends by itself: operators have removed this node from
 // the cluster, and no other talks to it.
@@ -291,6 +314,10 @@ func (l *Link) tend(ctx context.Context) error {
 		}
 		if err := l.renew(); err != nil {
 			l.cfg.Log.Error("this node cannot say where it is", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
 		}
 		select {
 		case <-ctx.Done():

@@ -94,6 +94,22 @@ func (l *Link) renew() error {
 	return nil
 }
 
+// Holds says which part of the link still has to do with a node, "" if none has.
+func (l *Link) Holds(node string) string {
+	for _, s := range l.tunnel.Stats() {
+		if string(s.ID) == node {
+			return "tunnel"
+		}
+	}
+	switch {
+	case l.host.Connected(node):
+		return "libp2p"
+	case l.gossip.Member(node):
+		return "gossip"
+	}
+	return ""
+}
+
 // Where returns the address at which a node is reached, if it is reached without
 // a relay.
 func (l *Link) Where(node string) netip.Addr {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/lock"
 	"github.com/holdfast-mesh/holdfast/jobs"
 )
 
@@ -55,6 +56,7 @@ type Backend struct {
 	Audit        string        // when the bucket is audited; "": a default
 	ReadOnly     bool          // the bucket is another node's
 	SingleWriter bool          // the store cannot keep two writers apart, and need not
+	Lock         lock.Policy   // for how long nobody can delete objects
 }
 
 // BucketOf says where the bucket of a datastore is, in the same words for every node
@@ -104,6 +106,7 @@ func (b Backend) MarshalText() ([]byte, error) {
 	add("audit-schedule", b.Audit)
 	add("read-only", yes(b.ReadOnly))
 	add("single-writer", yes(b.SingleWriter))
+	add("object-lock", b.Lock.String())
 	return []byte(text), nil
 }
 
@@ -162,6 +165,8 @@ func (b *Backend) Set(name, value string) (err error) {
 		b.Audit, err = event()
 	case "read-only":
 		b.ReadOnly = flag()
+	case "object-lock":
+		b.Lock, err = lock.Parse(value)
 	case "single-writer":
 		b.SingleWriter = flag()
 	default:

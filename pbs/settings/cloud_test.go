@@ -6,9 +6,9 @@ import (
 )
 
 func TestBackend(t *testing.T) {
-	const text = "type=s3,client=near,bucket=b,prefix=a/b,max-cache-size=68719476736,cache-dir=/c,offload-after=168h0m0s,read-only=1"
+	const text = "type=s3,client=near,bucket=b,prefix=a/b,max-cache-size=68719476736,cache-dir=/c,offload-after=168h0m0s,read-only=1,object-lock=governance:60d"
 	var b Backend
-	if err := b.UnmarshalText([]byte("s3,client=near,bucket=b,prefix=/a/b/,max-cache-size=64GiB,cache-dir=/c,offload-after=7d,read-only=1,single-writer=0")); err != nil {
+	if err := b.UnmarshalText([]byte("s3,client=near,bucket=b,prefix=/a/b/,max-cache-size=64GiB,cache-dir=/c,offload-after=7d,read-only=1,single-writer=0,object-lock=governance:60d")); err != nil {
 		t.Fatal(err)
 	}
 	if b.CacheSize != 64<<30 || b.After != 7*24*time.Hour || !b.ReadOnly || b.SingleWriter {
@@ -17,7 +17,7 @@ func TestBackend(t *testing.T) {
 	if got, _ := b.MarshalText(); string(got) != text {
 		t.Errorf("written as %s", got)
 	}
-	for _, bad := range []string{"type=nfs", "type=s3,client=a", "type=s3,bucket=a", "s3,client=a,bucket=b,x=1", "s3,client=a,bucket=b,cache-dir=c", "s3,client=a,bucket=b,offload-after=-1h", "s3,client=a,bucket=b,max-cache-size=x"} {
+	for _, bad := range []string{"type=nfs", "type=s3,client=a", "type=s3,bucket=a", "s3,client=a,bucket=b,x=1", "s3,client=a,bucket=b,cache-dir=c", "s3,client=a,bucket=b,offload-after=-1h", "s3,client=a,bucket=b,max-cache-size=x", "s3,client=a,bucket=b,object-lock=60d"} {
 		if new(Backend).UnmarshalText([]byte(bad)) == nil {
 			t.Errorf("%q is accepted", bad)
 		}

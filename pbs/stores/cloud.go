@@ -104,6 +104,7 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 	if cfg.Bucket, err = s.cfg.Clouds.Bucket(b.Client, b.Bucket, b.Prefix); err != nil {
 		return cfg, err
 	}
+	cfg.Bucket = cfg.Bucket.Locked(b.Lock)
 	client, _ := s.cfg.Settings.State().S3Client(b.Client)
 	if cfg.Provider, _, err = s3.ProviderOf(client); err != nil {
 		return cfg, err
@@ -190,6 +191,11 @@ func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *cata
 		return d.Collect(ctx, opt)
 	}
 	defer done()
+	if s.cfg.Agreed != nil {
+		if err := s.cfg.Agreed(ctx); err != nil {
+			return gc.Report{}, &undecided{name, err}
+		}
+	}
 	r, err := ti.Collect(ctx, opt)
 	if r.Deleted > 0 {
 		t.Logf("%d objects were deleted in the bucket", r.Deleted)

@@ -61,6 +61,10 @@ type Config struct {
 
 	Claim Claim // default: no other node may own our buckets
 
+	// Agreed says why the cluster cannot say now what is still wanted; then nothing
+	// is deleted in a bucket. Default: it always can.
+	Agreed func(ctx context.Context) error
+
 	Log *slog.Logger // default: discard
 
 	// Warden, if given, returns who is asked before anything of a datastore is

@@ -46,6 +46,7 @@ const (
 
 	fullShare = 0.7 // of a window that arrives in a round trip, if it is the limit
 	widen     = 1.3
+	most      = 2.2         // times what the line holds: more would wait in its queue, or be lost there
 	worth     = 1.05        // times as much must a trial bring
 	lookEvery = time.Second // after the first widening; or some round trips
 	longRest  = 8
@@ -137,7 +138,8 @@ func (f *flow) look(rate float64) {
 		f.pause--
 		return
 	}
-	if f.window/max(f.busy, 1) >= maxWindow {
+	holds := rate * f.rtt.Seconds()
+	if f.window/max(f.busy, 1) >= maxWindow || widen*float64(f.window) > most*holds {
 		f.before = 0
 		return
 	}

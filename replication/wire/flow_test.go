@@ -126,3 +126,16 @@ func TestKernelDecidesForItself(t *testing.T) {
 		t.Error("a connection of the kernel would be changed")
 	}
 }
+
+// A line whose rate goes up and down is not filled further at each rise: what is
+// too much for its queue is lost.
+func TestFlowIsNotMisledByNoise(t *testing.T) {
+	const rate, rtt = 25e6, 150 * time.Millisecond
+	x := newFluid(rate, rtt, 8)
+	for i := range 120 {
+		x.rate = rate * (1 - 0.3*float64(i*7%5)/4)
+		if _, most := x.run(1400 * time.Millisecond); most > 2.3*rate*rtt.Seconds() {
+			t.Fatalf("after %d looks %.1f times of what the line holds are allowed", i, most/(rate*rtt.Seconds()))
+		}
+	}
+}

@@ -24,6 +24,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/lock"
 )
 
 // Config says which bucket, and how to reach it. The zero value of an optional
@@ -41,6 +43,7 @@ type Config struct {
 	Account  *Account      // required: shared by all buckets of the same credentials
 	Can      Capabilities  // what [Bucket.Probe] found; the zero value relies on nothing
 	Storage  string        // storage class of packs; default: the bucket's
+	Lock     lock.Policy   // for how long nobody may delete what is kept; default: not at all
 	Attempts int           // tries of each request; default 6
 	Stall    time.Duration // time in which a transfer must move 16 KiB; default 30 seconds
 	Backoff  time.Duration // wait before the second try, doubled up to 20 seconds; default 250 ms

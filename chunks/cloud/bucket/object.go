@@ -52,6 +52,7 @@ type PutOption struct {
 	New     bool   // only if there is no such object
 	IfMatch string // only if the object has this ETag
 	Class   string // storage class
+	Keep    bool   // locked as the bucket's policy says
 	CRC32C  uint32 // of the body, if it is known: then the body need not be summed first; 0: it is not
 }
 
@@ -141,6 +142,9 @@ func (b *Bucket) putInput(key string, body Body, opt PutOption, mark string) *s3
 	}
 	if opt.IfMatch != "" {
 		in.IfMatch = aws.String(opt.IfMatch)
+	}
+	if opt.Keep {
+		b.keep(in, time.Now())
 	}
 	if opt.Class != "" {
 		in.StorageClass = types.StorageClass(opt.Class)
@@ -341,8 +345,12 @@ func (b *Bucket) deleteMany(ctx context.Context, keys []string) error {
 	}
 	for _, e := range out.Errors {
 		if aws.ToString(e.Code) != "NoSuchKey" {
-			return fmt.Errorf("%d of %d objects were not deleted, the first is %s: %s: %s", len(out.Errors), len(keys),
+			err := fmt.Errorf("%d of %d objects were not deleted, the first is %s: %s: %s", len(out.Errors), len(keys),
 				aws.ToString(e.Key), aws.ToString(e.Code), aws.ToString(e.Message))
+			if aws.ToString(e.Code) == "AccessDenied" {
+				err = fmt.Errorf("%w: %w", ErrDenied, err)
+			}
+			return err
 		}
 	}
 	return nil

@@ -106,7 +106,7 @@ var checks = []check{
 	{"tiering", tiering},
 	{"classes", classes},
 	{"versioning", versioning},
-	{"lock", lock},
+	{"lock", locking},
 	{"public", public},
 	{"uploads", uploads},
 	{"minimum", minimum},

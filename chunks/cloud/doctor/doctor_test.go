@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/lock"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -32,6 +33,8 @@ type scene struct {
 	cfg     func(*Config)
 	bucket  func(*bucket.Config)
 }
+
+func wantLock(c *bucket.Config) { c.Lock = lock.Policy{Mode: lock.Governance, Days: 60} }
 
 // healthy are the answers of a bucket as it should be.
 var healthy = map[string]string{
@@ -250,6 +253,8 @@ func TestEveryCheck(t *testing.T) {
 		{"versions that go", "versioning", scene{replies: map[string]string{"versioning": `<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`,
 			"lifecycle": rule(`<NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays></NoncurrentVersionExpiration>`)["lifecycle"]}}, 0, "", true},
 		{"no lock", "lock", scene{}, 0, "", true},
+		{"no lock where one is wanted", "lock", scene{bucket: wantLock}, Critical, "--object-lock-enabled-for-bucket", false},
+		{"a lock that is wanted", "lock", scene{bucket: wantLock, replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>`}}, 0, "", true},
 		{"lock", "lock", scene{replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>`}}, Warning, "default retention", false},
 		{"closed", "public", scene{}, 0, "", true},
 		{"open", "public", scene{replies: map[string]string{"policyStatus": `<PolicyStatus><IsPublic>true</IsPublic></PolicyStatus>`}, codes: map[string]string{"publicAccessBlock": "NoSuchPublicAccessBlockConfiguration"}}, Critical, "put-public-access-block", false},

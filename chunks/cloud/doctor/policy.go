@@ -133,9 +133,17 @@ func versioning(_ context.Context, x *exam) {
 	x.find(Warning, "the bucket keeps all versions, and no rule ever removes old ones", "Packs that were deleted stay, hidden, and are billed for ever.", x.safeRules())
 }
 
-// lock looks for a retention that is longer than ours.
-func lock(_ context.Context, x *exam) {
-	if !x.asked("lock", "s3:GetBucketObjectLockConfiguration") || x.policy.Lock == nil || x.policy.Lock.Mode == "" {
+// locking looks for a retention that is longer than ours.
+func locking(_ context.Context, x *exam) {
+	if !x.asked("lock", "s3:GetBucketObjectLockConfiguration") {
+		return
+	}
+	if p := x.b.Lock(); !p.IsZero() && x.policy.Lock == nil {
+		x.find(Critical, "objects are to be locked ("+p.String()+"), and the bucket has no Object Lock",
+			"The provider refuses every object that is written.",
+			"make a bucket with it, as most providers cannot add it later: aws s3api create-bucket --bucket NAME --object-lock-enabled-for-bucket")
+	}
+	if x.policy.Lock == nil || x.policy.Lock.Mode == "" {
 		return
 	}
 	days := x.policy.Lock.Days

@@ -81,7 +81,7 @@ func Create(ctx context.Context, b *bucket.Bucket, opt Options) (format.ID, erro
 		return format.ID{}, err
 	}
 	part := b.Sub(layout.Root + f.Store.String())
-	if _, err := part.PutBytes(ctx, layout.FormatKey, body, bucket.PutOption{New: b.Can().CreateOnce}); err != nil {
+	if _, err := part.PutBytes(ctx, layout.FormatKey, body, bucket.PutOption{New: b.Can().CreateOnce, Keep: true}); err != nil {
 		return format.ID{}, err
 	}
 	stored, err := ReadFormat(ctx, part, f.Store)

@@ -56,6 +56,7 @@ type Tombstone struct {
 	Pack    format.ID `json:"pack"`
 	Since   time.Time `json:"since"`
 	Deleted bool      `json:"deleted,omitempty"` // its object is gone; an index object names it still
+	Held    time.Time `json:"held,omitzero"`     // until then it is locked, and stays
 }
 
 // A Head is the content of a root: all there is in the store.
@@ -71,8 +72,31 @@ type Head struct {
 	Removed []string    `json:"removed,omitempty"` // files of bundles that are no more
 	Dead    []Tombstone `json:"dead,omitempty"`
 
+	Locked time.Time `json:"locked,omitzero"` // when the locks of all objects were renewed last
+
 	Packs int   `json:"packs"`
 	Bytes int64 `json:"bytes"`
+}
+
+// Keys returns the objects that h needs beside the packs, itself and the format too.
+func (h *Head) Keys() []string {
+	keys := []string{FormatKey, RootKey(h.Seq)}
+	for _, list := range [][]Object{h.Index, h.Bundles} {
+		for _, o := range list {
+			keys = append(keys, o.Key)
+		}
+	}
+	return keys
+}
+
+// HeldUntil returns when the last lock of a dead pack ends; zero: there is none.
+func (h *Head) HeldUntil() (until time.Time) {
+	for _, t := range h.Dead {
+		if t.Held.After(until) {
+			until = t.Held
+		}
+	}
+	return until
 }
 
 // Buried returns the packs that h names as dead.

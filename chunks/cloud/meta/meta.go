@@ -214,7 +214,7 @@ func (m *Objects) Sweep(h *layout.Head) error {
 func (m *Objects) Put(ctx context.Context, key string, plain []byte) (layout.Object, error) {
 	b := m.Sealed(key, plain)
 	o := layout.Object{Key: key, Size: int64(len(b)), Sum: layout.SumOf(b)}
-	if _, err := m.Bucket.PutBytes(ctx, key, b, bucket.PutOption{New: m.Bucket.Can().CreateOnce}); err != nil {
+	if _, err := m.Bucket.PutBytes(ctx, key, b, bucket.PutOption{New: m.Bucket.Can().CreateOnce, Keep: true}); err != nil {
 		return o, err
 	}
 	return o, disk.WriteFileAtomic(m.FS, m.path(metaName(key)), b, 0o640)

@@ -187,7 +187,7 @@ func (q *Queue) Send(ctx context.Context, id format.ID) error {
 	if err != nil {
 		return err
 	}
-	opt := bucket.PutOption{New: q.Bucket.Can().CreateOnce, Class: q.Bucket.StorageClass(), CRC32C: p.Sum}
+	opt := bucket.PutOption{New: q.Bucket.Can().CreateOnce, Class: q.Bucket.StorageClass(), CRC32C: p.Sum, Keep: true}
 	_, err = q.Bucket.Put(ctx, layout.PackKey(id), sized{f, size}, opt)
 	if errors.Is(err, bucket.ErrExists) {
 		err = q.sentBefore(ctx, id, size)

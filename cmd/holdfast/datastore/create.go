@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/lock"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
@@ -28,9 +29,9 @@ var createFlags = []daemon.Flag{
 
 // cloudFlags say what is above the directory.
 type cloudFlags struct {
-	s3, bucket, prefix, cacheDir, cacheSize, after, recovery string
-	encrypt, readOnly, singleWriter, takeOver                bool
-	override                                                 []string
+	s3, bucket, prefix, cacheDir, cacheSize, after, recovery, lock, confirm string
+	encrypt, readOnly, singleWriter, takeOver                               bool
+	override                                                                []string
 }
 
 func (f *cloudFlags) add(cmd *cobra.Command) {
@@ -41,6 +42,8 @@ func (f *cloudFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "where copies of chunks are kept; without --path, the whole local part lies there")
 	flags.StringVar(&f.cacheSize, "cache-size", "64GiB", "bytes that the copies take at most")
 	flags.StringVar(&f.after, "offload-after", "7d", "how old backups are when they leave the disk: 0, 7d, 28d; docs/cloud.md explains the bill")
+	flags.StringVar(&f.lock, "object-lock", "", "nobody can delete an object for so long: "+lockWords)
+	flags.StringVar(&f.confirm, "confirm-compliance", "", confirmWords)
 	flags.BoolVar(&f.encrypt, "encrypt", false, "encrypt everything in the bucket")
 	flags.BoolVar(&f.readOnly, "read-only", false, "with --reuse: only read a bucket that another node owns")
 	flags.BoolVar(&f.singleWriter, "single-writer", false, "use a store that cannot keep two writers apart: you answer for there being one")
@@ -50,6 +53,13 @@ func (f *cloudFlags) add(cmd *cobra.Command) {
 	flags.Bool("reuse", false, "the same as --reuse-datastore")
 }
 
+const (
+	lockWords    = "off, governance:60d, or compliance:60d, which neither you nor the provider can undo"
+	confirmWords = "the name of the datastore, typed again: with --object-lock compliance:DAYS"
+)
+
+var errUndoable = errors.New("a lock in compliance mode cannot be undone by anybody: type the name of the datastore again, with --confirm-compliance NAME")
+
 // errNoPath says what a datastore needs.
 var errNoPath = errors.New("--path is missing")
 
@@ -58,7 +68,7 @@ var errNoPath = errors.New("--path is missing")
 func (f *cloudFlags) params(params url.Values, path string) (made string, err error) {
 	reuse := params.Get("reuse-datastore") == "true"
 	if f.s3 == "" {
-		if f.bucket != "" || f.cacheDir != "" || f.encrypt || f.readOnly || f.takeOver || f.override != nil {
+		if f.bucket != "" || f.cacheDir != "" || f.encrypt || f.lock != "" || f.readOnly || f.takeOver || f.override != nil {
 			return "", cli.Usage(errors.New("--bucket and its kin go with --s3"))
 		}
 		if path == "" {
@@ -88,6 +98,17 @@ func (f *cloudFlags) params(params url.Values, path string) (made string, err er
 			return "", err
 		}
 		backend = append(backend, "cache-dir="+dir)
+	}
+	if f.lock != "" {
+		if p, err := lock.Parse(f.lock); err != nil {
+			return "", cli.Usage(err)
+		} else if p.Mode == lock.Compliance && f.confirm == "" {
+			return "", cli.Usage(errUndoable)
+		}
+		if f.confirm != "" {
+			params.Set("confirm-compliance", f.confirm)
+		}
+		backend = append(backend, "object-lock="+f.lock)
 	}
 	for name, on := range map[string]bool{"read-only": f.readOnly, "single-writer": f.singleWriter} {
 		if on {

@@ -13,6 +13,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
 )
 
 // A lackingError is a collection that worked, and saw that chunks are missing.
@@ -33,9 +35,12 @@ func newGC(o *cli.Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "gc [NAME|DIR]", Short: "give back the space of chunks that no index file names", Args: cli.OneDir,
 		Long: `Of a datastore of the node on this machine it starts the task and prints its log;
-the flags are for a store in a directory that no node has open.`,
+the flags but --empty-trash are for a store in a directory that no node has open.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name, ok, err := o.Named(cmd.Context(), args); ok || err != nil {
+				if err == nil && emptyTrash && !opt.DryRun {
+					err = emptyByNode(o, cmd, name)
+				}
 				return byNode(o, cmd, err, "POST", adminPath+"/gc", url.Values{"store": {name}})
 			}
 			dir, err := o.Dir(args)
@@ -74,6 +79,26 @@ the flags are for a store in a directory that no node has open.`,
 	flags.BoolVar(&emptyTrash, "empty-trash", false, "do not wait for the delay of the trash: what is in it cannot be taken back then")
 	flags.Int64Var(&rateMiB, "rate", 0, "MiB a second freed or copied at most; 0: no limit")
 	return cmd
+}
+
+// emptyByNode has the node empty the trash of a datastore, and takes the flag as
+// seen to.
+func emptyByNode(o *cli.Options, cmd *cobra.Command, name string) error {
+	c := daemon.Client(o)
+	defer c.Close()
+	r, err := daemon.Call(cmd.Context(), c, "DELETE", cloudPath+"/trash", url.Values{"store": {name}})
+	if err != nil {
+		return err
+	}
+	var emptied trash.Emptied
+	if err := r.Into(&emptied); err != nil {
+		return err
+	}
+	if !o.Quiet {
+		fmt.Fprintf(o.Err, "%d snapshots left the trash for good\n", emptied.Removed)
+	}
+	cmd.Flags().Lookup("empty-trash").Changed = false
+	return nil
 }
 
 func gcText(w io.Writer, r gc.Report, dry bool) {

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
@@ -101,6 +102,9 @@ func printBucket(w io.Writer, b tier.Stats) {
 		line("read-only", "%s", b.ReadOnly)
 	}
 	line("pending uploads", "%d packs", b.Waiting)
+	if !b.Held.IsZero() {
+		line("held", "garbage that is locked until %s at the latest; %d packs wait to be deleted", b.Held.Local().Format(time.DateOnly), b.Buried)
+	}
 	if b.Lost > 0 {
 		line("LOST", "%d packs that the bucket should have", b.Lost)
 	}

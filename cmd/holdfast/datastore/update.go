@@ -72,6 +72,8 @@ var nodeFlags = []daemon.Flag{
 	{Name: "cache-size", Usage: "of a datastore with a bucket: bytes that copies of chunks take at most; holds at once"},
 	{Name: "offload-after", Usage: "of a datastore with a bucket: how old backups are when they leave the disk: 0, 7d, 28d"},
 	{Name: "offload-schedule", Usage: "of a datastore with a bucket: when it is looked for what is old enough: hourly, '06:00'"},
+	{Name: "object-lock", Usage: "of a datastore with a bucket: nobody can delete an object for so long: " + lockWords},
+	{Name: "confirm-compliance", Usage: confirmWords},
 	{Name: "delete", Usage: "settings to be set back to their default", Kind: daemon.List},
 	{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
 }

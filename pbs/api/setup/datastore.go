@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/lock"
 	"github.com/holdfast-mesh/holdfast/pbs/api/content"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -110,7 +111,7 @@ func backend(p *upgrade.Params, d *stores.Described) {
 }
 
 // parts are properties of the backend that can be changed alone; ours.
-var parts = []string{"max-cache-size", "offload-after", "offload-schedule", "audit-schedule", "read-only", "single-writer"}
+var parts = []string{"max-cache-size", "offload-after", "offload-schedule", "audit-schedule", "read-only", "single-writer", "object-lock"}
 
 func backendParts(p *upgrade.Params, d *stores.Described) {
 	for _, name := range parts {
@@ -124,6 +125,9 @@ func backendParts(p *upgrade.Params, d *stores.Described) {
 		_ = upgrade.Parsed(p, name, func(text string) (struct{}, error) { return struct{}{}, d.Backend.Set(name, text) })
 	}
 }
+
+// confirm is the parameter without which no lock is made that nobody can undo.
+const confirm = "confirm-compliance"
 
 // absolute reads the path of a directory.
 func absolute(text string) (string, error) {
@@ -158,10 +162,14 @@ func change(p *upgrade.Params, d *stores.Described) {
 	if p.Has("maintenance-mode") {
 		d.Settings.Maintenance = upgrade.Parsed(p, "maintenance-mode", parseMaintenance)
 	}
+	locked := d.Backend.Lock
 	if p.Has("backend") {
 		backend(p, d)
 	}
 	backendParts(p, d)
+	if now := d.Backend.Lock; now.Mode == lock.Compliance && now != locked && (!p.Has(confirm) || p.Text(confirm) != p.Text("name")) {
+		p.Fail(confirm, "nobody can delete what is written then, for %d days, neither you nor the provider: say the name of the datastore to confirm that", now.Days)
+	}
 	if p.Has("gc-schedule") {
 		d.GCSchedule = event(p, "gc-schedule")
 	}

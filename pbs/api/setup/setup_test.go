@@ -63,6 +63,10 @@ func TestDatastoreComesAndGoes(t *testing.T) {
 	wants(t, w, "admin@pbs", "GET", "/config/datastore/store9", "", 200, `{"name":"store9","path":"/mnt/datastore/store9","comment":"new"}`)
 	wants(t, w, "admin@pbs", "POST", "/config/datastore", "name=store8&path=/mnt/../etc", 400, "'path': ")
 	wants(t, w, "admin@pbs", "POST", "/config/datastore", "name=store8&path=/mnt/x&backend=type%3Ds3,client%3Dc", 400, "'backend': ")
+	const locked = "name=store8&path=/mnt/x&backend=type%3Ds3,client%3Dc,bucket%3Db,object-lock%3Dcompliance:90d"
+	wants(t, w, "admin@pbs", "POST", "/config/datastore", locked, 400, "'confirm-compliance': nobody can delete what is written then, for 90 days")
+	wants(t, w, "admin@pbs", "POST", "/config/datastore", locked+"&confirm-compliance=store9", 400, "'confirm-compliance': ")
+	wants(t, w, "admin@pbs", "POST", "/config/datastore", locked+"&confirm-compliance=store8", 400, "no such s3 client 'c'")
 	wants(t, w, "admin@pbs", "POST", "/config/prune", "id=job1&store=store9&schedule=daily", 200, "null")
 	await(t, w, wants(t, w, "admin@pbs", "DELETE", "/config/datastore/store9", "", 200, ":delete-datastore:store9:"))
 	wants(t, w, "admin@pbs", "GET", "/config/datastore/store9", "", 400, "no such datastore 'store9'")

@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
 // Stores finds a datastore by its name.
@@ -17,13 +18,16 @@ type Stores interface {
 }
 
 // Endpoints returns the endpoints that answer about the datastores in s. To
-// take back what was removed needs what removing it needs.
+// take back what was removed needs what removing it needs; to empty the trash before
+// its delay is left to whoever has the machine, root@pam on its socket: the delay is
+// there to outlast a stolen account.
 func Endpoints(s Stores) []rest.Endpoint {
 	const path = "/holdfast/datastore/{store}/trash"
 	a := api{s}
 	return []rest.Endpoint{
 		{Method: http.MethodGet, Path: path, Handle: a.list},
 		{Method: http.MethodPost, Path: path, Handle: a.undo},
+		{Method: http.MethodDelete, Path: path, Handle: a.empty},
 	}
 }
 
@@ -96,4 +100,26 @@ func owns(d *catalog.Datastore, c *rest.Call, ns catalog.Namespace, s catalog.Sn
 		}
 	}
 	return false
+}
+
+// Emptied says what emptying the trash has done.
+type Emptied struct {
+	Removed int `json:"removed"` // snapshots
+}
+
+// empty removes what is in the trash for good, but for what a policy keeps there.
+func (a api) empty(ctx context.Context, c *rest.Call) (any, error) {
+	store := c.Store()
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	if c.Who != access.Root {
+		return nil, upgrade.Errorf(http.StatusForbidden, "only root@pam on the machine itself empties the trash before its delay")
+	}
+	d, err := a.Get(store)
+	if err != nil {
+		return nil, err
+	}
+	n, err := d.EmptyTrash(ctx, true)
+	return Emptied{n}, err
 }

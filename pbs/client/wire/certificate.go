@@ -30,9 +30,9 @@ func (e *CertificateError) Unwrap() error { return e.Err }
 // Hint is printed on its own line below the error.
 func (e *CertificateError) Hint() string {
 	if e.Want == "" {
-		return "compare the fingerprint with the one that the server's dashboard shows; if they are equal, set PBS_FINGERPRINT=" + e.Got
+		return "compare the fingerprint with the one that the server itself shows (holdfast cert info there, or the dashboard of a Proxmox Backup Server); if they are equal, set PBS_FINGERPRINT=" + e.Got
 	}
-	return "if the server has a new certificate, take its fingerprint from the server's dashboard and pin that; if not, somebody may be listening in between"
+	return "if the server has a new certificate, take its fingerprint there (holdfast cert info, or the dashboard of a Proxmox Backup Server) and pin that; if not, somebody may be listening in between"
 }
 
 // tlsConfig returns how a connection is made. No protocol is negotiated: PBS's
