@@ -112,7 +112,9 @@ var insidePBS = []rule{
 	{"pbs/client", "pbs/client/wire pbs/h2"},
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
-	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/stores/logs", ""},
+	{"pbs/stores", "pbs/stores/logs pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
 	{"pbs/api/trash", "pbs/rest pbs/upgrade"},

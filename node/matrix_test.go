@@ -62,6 +62,7 @@ const matrix = `
 	PUT /admin/datastore/{store}/group-notes 403 by Datastore.Backup Datastore.Modify
 	DELETE /admin/datastore/{store}/groups 403 by Datastore.Modify Datastore.Prune
 	GET /admin/datastore/{store}/groups 403 by Datastore.Audit Datastore.Backup
+	POST /admin/datastore/{store}/mount 403 by Datastore.Modify
 	DELETE /admin/datastore/{store}/namespace 403 by Datastore.Modify
 	GET /admin/datastore/{store}/namespace 403 by Datastore.Audit Datastore.Backup Datastore.Modify Datastore.Read
 	POST /admin/datastore/{store}/namespace 403 by Datastore.Modify
@@ -77,6 +78,7 @@ const matrix = `
 	PUT /admin/datastore/{store}/s3-refresh 403 by Datastore.Modify
 	GET /admin/datastore/{store}/snapshots 403 by Datastore.Audit Datastore.Backup
 	GET /admin/datastore/{store}/status 403 by Datastore.Audit Datastore.Backup Datastore.Modify Datastore.Read
+	POST /admin/datastore/{store}/unmount 403 by Datastore.Modify
 	POST /admin/datastore/{store}/upload-backup-log 403 by Datastore.Backup
 	POST /admin/datastore/{store}/verify 403 by Datastore.Backup Datastore.Verify
 	GET /admin/gc 200

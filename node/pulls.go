@@ -35,6 +35,12 @@ func (n *Node) openPulls() (err error) {
 		Foreign: n.foreign, Push: n.push, Removed: n.removedBy, Held: n.feeds.Snapshots, Traffic: n.traffic, Log: n.log,
 		Keys: func(names []string) ([]*chunks.Key, error) { return n.keyring().Decrypts(names) },
 	}
+	c.Unmount = func(ctx context.Context, store string) (bool, error) {
+		if !n.disks.Removable(store) {
+			return false, nil
+		}
+		return true, n.disks.Unmount(ctx, store, string(access.Root))
+	}
 	if n.link != nil {
 		c.Network, c.Where = n.link.Network(), n.link.Where
 	}

@@ -33,6 +33,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/api/trash"
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/history"
+	"github.com/holdfast-mesh/holdfast/pbs/removable"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
@@ -47,6 +48,7 @@ type services struct {
 	machine  *history.Machine
 	history  *history.Recorder
 	traffic  *traffic.Limiter
+	disks    *removable.Disks
 	pulls    *pulls.Pulls
 	offloads *offloads.Offloads
 	exports  *exports.Exports
@@ -60,10 +62,15 @@ func (n *Node) openServices() error {
 		return err
 	}
 	n.keep(n.clouds)
+	table := removable.NewTable()
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket, Agreed: n.cluster.Group().Linear,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket, Agreed: n.cluster.Group().Linear, Away: table.Away,
 	})
+	if err != nil {
+		return err
+	}
+	n.disks, err = removable.New(removable.Config{Settings: n.settings, Stores: n.stores, Tasks: n.tasks, Table: table, Log: n.log})
 	if err != nil {
 		return err
 	}
@@ -108,7 +115,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		accounts.Endpoints(n.access),
 		n.sessions.Endpoints(),
 		content.Endpoints(content.Config{Stores: n.stores, Accounts: n.access}),
-		setup.Endpoints(setup.Config{Settings: n.settings, Stores: n.stores}),
+		setup.Endpoints(setup.Config{Settings: n.settings, Stores: n.stores, Place: n.disks.Place}),
 		trash.Endpoints(n.stores),
 		cloud.Endpoints(cloud.Config{Settings: n.settings, Clients: n.clouds, Stores: n.stores}),
 		host.Endpoints(host.Config{
@@ -125,6 +132,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		offload.Endpoints(offload.Config{Settings: n.settings, Runner: n.offloads}),
 		export.Endpoints(export.Config{Settings: n.settings, Runner: n.exports}),
 		n.pulls.Endpoints(),
+		n.disks.Endpoints(),
 		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Plan: n.plans().Of, Calendar: n.calendar, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx), n.offloads.Sync(ctx), n.exports.Sync(ctx))
 		}}),
@@ -135,7 +143,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}}
+	return []part{{"datastores", n.stores.Run}, {"removable disks", n.disks.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.

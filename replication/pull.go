@@ -68,6 +68,10 @@ type Job struct {
 	// once, and what this site keeps in a namespace here in any case.
 	Vanish vanish.Rules
 	Floor  func(ns naming.Namespace) []retention.Keep
+
+	// MayMake tells whether the owner of the job may make and remove a namespace
+	// here. Default: it may.
+	MayMake func(ns naming.Namespace) bool
 }
 
 // Check refuses a job that makes no sense.
@@ -295,7 +299,7 @@ func (r *run) run(ctx context.Context) (err error) {
 		r.noted(r.parts.Close())
 		r.left = r.lease
 	}()
-	r.parts, err = partial.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "partial", url.PathEscape(r.job.ID)))
+	r.parts, err = partial.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, partialDir, url.PathEscape(r.job.ID)))
 	r.noted(err)
 	sources := make([]swarm.Source, len(r.cfg.Sources))
 	for i, s := range r.cfg.Sources {

@@ -92,38 +92,24 @@ func (r *run) begin(ctx context.Context) error {
 	r.wanted, r.ahead = semaphore.NewWeighted(maxWanted), semaphore.NewWeighted(maxAhead)
 	r.cfg.Printf("pull job '%s': %s (%s) to %s", r.job.ID, r.cfg.Sources[r.first].Name(), shown(r.job.From), shown(r.job.To))
 	r.cfg.Printf("found %d groups to sync (out of %d total)", len(r.plan.Groups), r.plan.Total)
-	for _, ns := range append(above(r.job.To), r.plan.Create...) {
-		if err := r.cfg.Local.CreateNamespace(ns); err != nil {
-			return fmt.Errorf("make namespace %q: %w", ns, err)
-		}
+	lacking, err := r.makeNamespaces()
+	if err != nil {
+		return err
 	}
-	n, _ := r.plan.Snapshots()
-	r.done.GroupsTotal, r.done.SnapshotsTotal = len(r.plan.Groups), n
 	for _, g := range r.plan.Groups {
+		if lacking[g.To] {
+			continue
+		}
 		gr := &groupRun{GroupPlan: g}
 		for _, f := range g.Fetch {
 			gr.fetches = append(gr.fetches, &fetch{Fetch: f, group: gr, prepared: make(chan struct{}), whole: make(chan struct{})})
 		}
 		r.groups = append(r.groups, gr)
 		r.report.Skipped += len(g.Skip)
+		r.done.SnapshotsTotal += len(g.Fetch)
 	}
+	r.done.GroupsTotal = len(r.groups)
 	return ctx.Err()
-}
-
-// above returns ns and the namespaces above it, those first.
-func above(ns naming.Namespace) []naming.Namespace {
-	up, ok := ns.Parent()
-	if !ok {
-		return nil
-	}
-	return append(above(up), ns)
-}
-
-func shown(ns naming.Namespace) string {
-	if ns == "" {
-		return "root namespace"
-	}
-	return fmt.Sprintf("namespace '%s'", ns)
 }
 
 // put stores a chunk of the swarm.

@@ -83,15 +83,37 @@ func (r *run) vanish(ctx context.Context) error {
 			out.printf("delete vanished group %s, of which nothing is left", groupName(g))
 		}
 	}
-	for _, ns := range r.plan.VanishedNamespaces {
-		out.printf("namespace '%s' vanished from the source; it stays until somebody removes it here", ns)
+	for _, ns := range r.plan.VanishedNamespaces { // children first
+		why := r.nsStays(memory.Rows[nsRow(ns)], ns)
+		if why == "" {
+			if err := r.cfg.Local.RemoveNamespace(ctx, ns, false); err != nil { // it refuses one with snapshots
+				why = err.Error()
+			}
+		}
+		if why == "" {
+			out.printf("delete vanished namespace '%s', in which nothing is left", ns)
+		} else {
+			out.printf("vanished namespace '%s' is kept: %s", ns, why)
+		}
 	}
 	return nil
 }
 
+// nsStays says why a namespace stays that the source has no more. What is in it
+// goes snapshot by snapshot, and by the rules; here is only asked what is left.
+func (r *run) nsStays(a vanish.Absent, ns naming.Namespace) string {
+	if r.job.MayMake != nil && !r.job.MayMake(ns) {
+		return r.job.Owner + " may not remove it"
+	}
+	return r.rules().Waits(a)
+}
+
+// nsRow is the row of a namespace among those of snapshots.
+func nsRow(ns naming.Namespace) string { return "namespace " + string(ns) }
+
 // memory is what the passes before have found absent.
 func (r *run) memory() (*vanish.Memory, error) {
-	return vanish.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, "vanished", url.PathEscape(r.job.ID)+".json"))
+	return vanish.Open(r.cfg.Local.FS, path.Join(r.cfg.Local.Dir, vanishedDir, url.PathEscape(r.job.ID)+memorySuf))
 }
 
 // touched are the groups in the scope of the job.
@@ -104,6 +126,9 @@ func (r *run) absent() (names []string) {
 		for _, s := range g.Gone {
 			names = append(names, r.at(g, s).String())
 		}
+	}
+	for _, ns := range r.plan.VanishedNamespaces {
+		names = append(names, nsRow(ns))
 	}
 	return names
 }

@@ -36,37 +36,18 @@ func local(ctx context.Context, b *bench) error {
 	}
 	defer plain.end()
 	bytes := int64(b.size) << 20
-	var over, files []float64
+	var over, files, copies []float64
 	var mib int64
 	for range 3 {
-		a, err := b.part(ctx, "raw", beside, bytes)
+		r, err := b.round(ctx, where, beside, bytes)
 		if err != nil {
 			return err
 		}
-		to, err := b.fresh(ctx, "to")
-		if err != nil {
-			return err
+		fmt.Printf("loopback: tunnel %.0f MB/s, pull %.0f, files over HTTP %.0f, rclone copy at the tunnel's rate %.0f\n", r.tunnel/1e6, r.pull/1e6, r.files/1e6, r.rclone/1e6)
+		over, files, mib = append(over, r.pull/r.tunnel), append(files, r.pull/r.files), max(mib, r.rss>>20)
+		if r.rclone > 0 {
+			copies = append(copies, r.pull/r.rclone)
 		}
-		to.close()
-		p, err := b.part(ctx, "pull", where, b.dir, "to", 32)
-		if err != nil {
-			return err
-		}
-		dir := filepath.Join(b.dir, "files")
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
-		c, err := b.part(ctx, "files", beside, bytes, dir)
-		if err != nil {
-			return err
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-		speed := func(r result) float64 { return float64(r.Bytes) / r.Seconds / 1e6 }
-		fmt.Printf("loopback: tunnel %.0f MB/s, pull %.0f, files over HTTP %.0f\n", speed(a), speed(p), speed(c))
-		over, files = append(over, speed(p)/speed(a)), append(files, speed(p)/speed(c))
-		mib = max(mib, p.RSS>>20)
 	}
 	src.in.Close()
 	s, err := src.result()
@@ -77,9 +58,50 @@ func local(ctx context.Context, b *bench) error {
 	b.show("pull on loopback over what the tunnel carries", v, "", ">= 0.85", v >= 0.85)
 	v = median(files)
 	b.show("pull over files of 4 MiB by HTTP, 4 at a time, through the tunnel", v, "times", "> 1", v > 1)
+	if len(copies) > 0 {
+		v = median(copies)
+		b.show("pull over rclone copy of 4 MiB files at the tunnel's rate", v, "times", "> 1", v > 1)
+	} else {
+		fmt.Println("there is no rclone here to compare with")
+	}
 	b.show("resident memory of the puller, 32 workers", float64(mib), "MiB", "<= 400", mib <= 400)
 	b.show("resident memory of the source", float64(s.RSS>>20), "MiB", "<= 150", s.RSS>>20 <= 150)
 	return nil
+}
+
+// A round is each side once, in bytes a second, and what the puller took of memory.
+type round struct {
+	tunnel, pull, files, rclone float64
+	rss                         int64
+}
+
+func (b *bench) round(ctx context.Context, where, beside string, bytes int64) (r round, err error) {
+	speed := func(r result) float64 { return float64(r.Bytes) / r.Seconds }
+	a, err := b.part(ctx, "raw", beside, bytes)
+	if err != nil {
+		return r, err
+	}
+	to, err := b.fresh(ctx, "to")
+	if err != nil {
+		return r, err
+	}
+	to.close()
+	p, err := b.part(ctx, "pull", where, b.dir, "to", 32)
+	if err != nil {
+		return r, err
+	}
+	dir := filepath.Join(b.dir, "files")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir)
+	c, err := b.part(ctx, "files", beside, bytes, dir)
+	if err != nil {
+		return r, err
+	}
+	r = round{tunnel: speed(a), pull: speed(p), files: speed(c), rss: p.RSS}
+	r.rclone, err = b.rclone(ctx, bytes, r.tunnel)
+	return r, err
 }
 
 func median(v []float64) float64 {

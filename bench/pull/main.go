@@ -2,7 +2,7 @@
 // over a simulated network or on loopback, each figure against a named limit in
 // the same run.
 //
-//	go run ./bench/pull [-run line,loss,sources,rate,idle,small,changed,local,killed] [-size 1024] [-dir DIR]
+//	go run ./bench/pull [-run line,loss,sources,rate,idle,small,changed,local,killed] [-size 1024] [-dir DIR] [-cpuprofile PREFIX]
 //
 // The rows "local" and "killed" use processes of their own, on loopback; the
 // others run all nodes and the network between them in this one, whose price is
@@ -11,12 +11,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"time"
@@ -53,19 +55,45 @@ func main() {
 	b := &bench{}
 	flag.IntVar(&b.size, "size", 1024, "MiB that rows pull over a line")
 	flag.StringVar(&b.dir, "dir", "", "where datastores are made; default: the directory for temporary files")
+	profile := flag.String("cpuprofile", "", "write profiles of the processor to files of this prefix, one for each process")
 	flag.Parse()
+	if *profile != "" {
+		os.Setenv(profiles, *profile)
+	}
+	end, err := profiled(*child)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench/pull:", err)
+		os.Exit(1)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	var err error
 	if *child != "" {
 		err = runChild(ctx, strings.Fields(*child))
 	} else {
 		err = runRows(ctx, *only, b)
 	}
+	end()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench/pull:", err)
 		os.Exit(1)
 	}
+}
+
+// profiles is a variable with the prefix of files for profiles.
+const profiles = "HOLDFAST_BENCH_PULL_PROFILE"
+
+// profiled takes a profile of this process, if that is wanted, until end is called.
+func profiled(part string) (end func(), err error) {
+	prefix := os.Getenv(profiles)
+	if prefix == "" {
+		return func() {}, nil
+	}
+	name, _, _ := strings.Cut(part, " ")
+	f, err := os.Create(fmt.Sprintf("%s-%s-%d.pprof", prefix, cmp.Or(name, "all"), os.Getpid()))
+	if err != nil {
+		return nil, err
+	}
+	return func() { pprof.StopCPUProfile(); f.Close() }, pprof.StartCPUProfile(f)
 }
 
 func runRows(ctx context.Context, only string, b *bench) error {

@@ -16,3 +16,6 @@ func (p *Pulls) First(j settings.SyncJob, in *rate.Bucket) (Member, replication.
 
 // LimitOf is limit, for tests that ask it for an hour.
 func (p *Pulls) LimitOf(id string) func(time.Time) rate.Limit { return p.limit(id) }
+
+// SignOld is signOld, for tests that do not wait for the day.
+func (p *Pulls) SignOld(ctx context.Context) { p.signOld(ctx) }

@@ -172,6 +172,12 @@ func (p *Pulls) heals(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case store := <-p.left:
+			if d, done, err := p.cfg.Stores.Use(store, true); err == nil {
+				p.tidy(store, d)
+				done()
+			}
+			continue
 		case <-next.C:
 			next.Reset(healEvery)
 		}
@@ -183,6 +189,18 @@ func (p *Pulls) heals(ctx context.Context) error {
 			}
 			p.sweep(ctx, s.Name)
 		}
+	}
+}
+
+// tidy removes what is left in a datastore of jobs that are no more.
+func (p *Pulls) tidy(store string, d *catalog.Datastore) {
+	state := p.cfg.Settings.State()
+	err := replication.Tidy(d, func(id string) bool {
+		j, is := state.SyncJob(id)
+		return is && j.Store == store
+	})
+	if err != nil {
+		p.cfg.Log.Warn("what jobs have left that were removed stays", "store", store, "err", err)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
@@ -35,7 +36,7 @@ func (p *Pulls) options(j settings.SyncJob) (replication.Job, error) {
 	if err != nil {
 		return replication.Job{}, err
 	}
-	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Floor: p.floor(j.Store), Options: plan.Options{
+	return replication.Job{ID: j.ID, Workers: max(j.WorkerThreads, 1), Floor: p.floor(j.Store), MayMake: p.mayHave(j.OwnerOrRoot(), j.Store), Options: plan.Options{
 		From: j.RemoteNS, To: j.NS, MaxDepth: j.MaxDepth, Filters: filters, Owner: j.OwnerOrRoot(),
 		VerifiedOnly: settings.Is(j.VerifiedOnly), EncryptedOnly: settings.Is(j.EncryptedOnly), ResyncCorrupt: settings.Is(j.ResyncCorrupt),
 		TransferLast: j.TransferLast, RemoveVanished: settings.Is(j.RemoveVanished),
@@ -142,9 +143,6 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 		return err
 	}
 	defer closed()
-	if err := p.mayMake(ctx, puller, opt, j.Store, t); err != nil {
-		return err
-	}
 	report, err := puller.Run(ctx, opt)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -155,6 +153,7 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	}
 	p.job(id).last.Store(last)
 	t.Logf("sync job '%s' end", j.ID)
+	t.Logf("queued notification (id=%s)", t.UPID()) // as the task it is about, and in its text
 	return err
 }
 
@@ -183,6 +182,7 @@ func (p *Pulls) push(ctx context.Context, t *jobs.Task, j settings.SyncJob) erro
 	}
 	p.job(j.ID).last.Store(last)
 	t.Logf("sync job '%s' end", j.ID)
+	t.Logf("queued notification (id=%s)", t.UPID()) // as the task it is about, and in its text
 	return err
 }
 
@@ -199,23 +199,12 @@ func from(j settings.SyncJob) string {
 	return j.Remote + "/" + j.RemoteStore
 }
 
-// mayMake refuses a run for which namespaces would have to be made that the
-// owner of the job may not make.
-func (p *Pulls) mayMake(ctx context.Context, puller *replication.Puller, opt replication.Job, store string, t *jobs.Task) error {
-	if p.cfg.May == nil || opt.Owner == ownerOfRuns {
-		return nil
+// mayHave tells whether somebody may make and remove namespaces of a datastore.
+func (p *Pulls) mayHave(owner, store string) func(naming.Namespace) bool {
+	return func(ns naming.Namespace) bool {
+		up, below := ns.Parent()
+		return !below || p.cfg.May == nil || owner == ownerOfRuns || p.cfg.May(owner, store, up)
 	}
-	pl, err := puller.Plan(ctx, opt)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, ns := range pl.Create {
-		if up, ok := ns.Parent(); ok && !p.cfg.May(opt.Owner, store, up) {
-			errs = append(errs, fmt.Errorf("namespace '%s' is not there, and %s may not make it", ns, opt.Owner))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Last returns what the last run of a job did, nil if none ran in this process.

@@ -74,6 +74,14 @@ func (p *Pulls) mounted(ctx context.Context, store string) {
 	if !leave || ctx.Err() != nil {
 		return
 	}
+	if p.cfg.Unmount != nil {
+		if is, err := p.cfg.Unmount(ctx, store); is {
+			if err != nil && ctx.Err() == nil {
+				p.cfg.Log.Warn("the disk of a datastore is not unmounted after its jobs", "store", store, "err", err)
+			}
+			return
+		}
+	}
 	err := p.cfg.Stores.Update(ctx, store, "", func(d *stores.Described) error {
 		d.Settings.Maintenance = catalog.Maintenance{Mode: catalog.Offline, Message: "its sync jobs are done; it can be unmounted"}
 		return nil

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,6 +80,10 @@ type Config struct {
 	// none.
 	Keys func(names []string) ([]*chunks.Key, error)
 
+	// Unmount takes a datastore out whose disk comes and goes; removable tells whether
+	// it is such a one. Default: there are none.
+	Unmount func(ctx context.Context, store string) (removable bool, err error)
+
 	// Removed says what a node has signed of a snapshot that it had: when it removed
 	// it on purpose, and why. Default: nothing, so that no copy here ever goes.
 	Removed func(node, store string, s wire.Snapshot) (at time.Time, why string, is bool)
@@ -117,6 +122,7 @@ type Pulls struct {
 	jobs map[string]*job // by ID
 	puts map[string]bool // schedules that were put
 	seen *settings.State
+	left chan string // datastores of jobs that were removed
 
 	healings healings
 	sums     sums
@@ -128,7 +134,7 @@ func New(cfg Config) (*Pulls, error) {
 		return nil, errors.New("pulls: the ID of this node, settings, datastores, a scheduler, tasks, members and their rights are needed")
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	p := &Pulls{cfg: cfg, jobs: map[string]*job{}, puts: map[string]bool{}, local: newLoop(cfg.Self),
+	p := &Pulls{cfg: cfg, jobs: map[string]*job{}, puts: map[string]bool{}, left: make(chan string, 16), local: newLoop(cfg.Self),
 		healings: healings{last: map[string]Healing{}, runs: map[string]bool{}},
 		sums:     sums{keepers: map[string]kept{}, todo: map[group]bool{}, wake: make(chan struct{}, 1)}}
 	if cfg.In.Rate > 0 {
@@ -209,8 +215,15 @@ func (p *Pulls) Sync(context.Context) error {
 		}
 	}
 	for name := range p.puts {
-		if !puts[name] {
-			p.cfg.Scheduler.Remove(name)
+		if puts[name] {
+			continue
+		}
+		p.cfg.Scheduler.Remove(name)
+		if j, was := p.seen.SyncJob(strings.TrimPrefix(name, scheduleName(""))); was {
+			select {
+			case p.left <- j.Store:
+			default: // it is done within a day
+			}
 		}
 	}
 	p.puts, p.seen = puts, state

@@ -404,6 +404,40 @@ func TestRunOnMount(t *testing.T) {
 	}
 }
 
+// A disk that comes and goes is unmounted once, after the last of its jobs, if
+// they ran since it came.
+func TestUnmountOnDone(t *testing.T) {
+	t.Parallel()
+	m := newMesh()
+	unmounts := make(chan string, 8)
+	home := m.node(t, "home")
+	dc := m.node(t, "dc", func(n *node, c *pulls.Config) {
+		c.Unmount = func(_ context.Context, store string) (bool, error) {
+			unmounts <- store + " with " + n.holds()
+			return true, nil
+		}
+	})
+	home.back(1000, "vm/1/1")
+	job := settings.SyncJob{ID: "a-job", Store: "main", Remote: "home", RemoteStore: "main", RunOnMount: yes(), UnmountOnDone: yes()}
+	dc.set(job)
+	job.ID, job.NS, job.UnmountOnDone = "b-job", "b", nil
+	dc.set(job)
+	if _, state := dc.do("a-job"); state != "OK" {
+		t.Fatal(state)
+	}
+	set := func(mode catalog.Mode) {
+		if err := dc.main().SetSettings(catalog.Settings{Maintenance: catalog.Maintenance{Mode: mode}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(catalog.Offline)
+	time.Sleep(4 * time.Second) // as long as a disk is away
+	set(catalog.InService)
+	if got := <-unmounts; got != "main with b:vm/1/1 vm/1/1" || len(unmounts) > 0 {
+		t.Errorf("unmounted: %s, and %d more", got, len(unmounts))
+	}
+}
+
 // Rules for traffic go by the account of the other node, on both ends.
 func TestTrafficRules(t *testing.T) {
 	t.Parallel()

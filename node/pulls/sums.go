@@ -1,12 +1,14 @@
 package pulls
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
@@ -171,24 +173,71 @@ func (p *Pulls) Changed(store string, ns naming.Namespace, g naming.Group) {
 	}
 }
 
-// sign signs what has come, until ctx is done.
+// sign signs what has come, until ctx is done, and every day what was here before.
 func (p *Pulls) sign(ctx context.Context) error {
+	next := time.NewTimer(healFirst)
+	defer next.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.sums.wake:
+			p.signNew(ctx)
+		case <-next.C:
+			p.signOld(ctx)
+			next.Reset(healEvery)
 		}
-		p.sums.mu.Lock()
-		todo := p.sums.todo
-		p.sums.todo = map[group]bool{}
-		p.sums.mu.Unlock()
-		for g := range todo {
-			if err := p.signNewest(ctx, g); err != nil && ctx.Err() == nil {
-				p.cfg.Log.Debug("what the chunks of a snapshot are is signed when somebody pulls it", "store", g.store, "group", g.group, "err", err)
+	}
+}
+
+// signNew signs what has come.
+func (p *Pulls) signNew(ctx context.Context) {
+	p.sums.mu.Lock()
+	todo := p.sums.todo
+	p.sums.todo = map[group]bool{}
+	p.sums.mu.Unlock()
+	for g := range todo {
+		if err := p.signNewest(ctx, g); err != nil && ctx.Err() == nil {
+			p.cfg.Log.Debug("what the chunks of a snapshot are is signed when somebody pulls it", "store", g.store, "group", g.group, "err", err)
+		}
+	}
+}
+
+// signOld signs what is here of clients and was never signed, as of the time before
+// this node had others: the oldest of each group first, since the next ones share
+// most chunks with it. It leaves the disk to others for half of the time.
+func (p *Pulls) signOld(ctx context.Context) {
+	if p.cfg.Key == nil || len(p.cfg.Members()) < 2 {
+		return
+	}
+	for _, s := range p.cfg.Settings.State().Datastores {
+		all, err := p.list(ctx, s.Name)
+		if err != nil {
+			continue // it is not in service
+		}
+		slices.SortFunc(all, func(a, b catalog.Info) int { return cmp.Compare(a.Time, b.Time) })
+		for _, i := range all {
+			began := time.Now()
+			if _, err := p.vouched(ctx, s.Name, i.Namespace, i.Snapshot()); err != nil && ctx.Err() == nil {
+				p.cfg.Log.Debug("what the chunks of a snapshot are is signed when somebody pulls it", "store", s.Name, "snapshot", i.Snapshot(), "err", err)
+			}
+			p.signNew(ctx) // nobody waits for what is old
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Since(began)):
 			}
 		}
 	}
+}
+
+func (p *Pulls) list(ctx context.Context, store string) ([]catalog.Info, error) {
+	d, done, err := p.cfg.Stores.Use(store, false)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return d.List(ctx, catalog.ListOptions{Depth: -1})
 }
 
 func (p *Pulls) signNewest(ctx context.Context, g group) error {
@@ -205,13 +254,15 @@ func (p *Pulls) signNewest(ctx context.Context, g group) error {
 	return err
 }
 
-// sweep removes what was signed of snapshots that are gone.
+// sweep removes what was signed of snapshots that are gone, and what jobs have left
+// that are.
 func (p *Pulls) sweep(ctx context.Context, store string) {
 	d, done, err := p.cfg.Stores.Use(store, true)
 	if err != nil {
 		return
 	}
 	defer done()
+	p.tidy(store, d)
 	if k := p.keeper(store, d); k != nil {
 		if _, err := k.Sweep(ctx); err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("signed sums of snapshots that are gone stay", "store", store, "err", err)

@@ -52,6 +52,11 @@ type Datastore struct {
 	ExpectedAge      string `json:"expected-age,omitempty"` // ours: a group whose newest snapshot is older is reported
 
 	Backend Backend `json:"backend,omitzero"` // zero: the directory alone
+
+	// Of a datastore on a disk that comes and goes: the UUID of its file system, and
+	// where that is mounted, at Path or above it. The second is ours.
+	BackingDevice string `json:"backing-device,omitempty"`
+	MountPoint    string `json:"mount-point,omitempty"`
 }
 
 // A PruneJob prunes a namespace of a datastore.

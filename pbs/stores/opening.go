@@ -100,6 +100,8 @@ func (s *Set) open(ctx context.Context, want settings.Datastore, place, before *
 	case err == nil:
 		log.Info("datastore is open", "took", time.Since(start))
 	case ctx.Err() != nil: // all ends
+	case errors.Is(err, ErrAway):
+		log.Info("datastore is not open", "err", err)
 	case before == nil || before.err.Error() != err.Error(): // not again every minute
 		log.Error("datastore cannot be opened", "err", err)
 	}

@@ -65,6 +65,10 @@ type Config struct {
 	// is deleted in a bucket. Default: it always can.
 	Agreed func(ctx context.Context) error
 
+	// Away says why a datastore cannot be opened now though it is set up: its disk
+	// is not there. Default: all are there.
+	Away func(settings.Datastore) error
+
 	Log *slog.Logger // default: discard
 
 	// Warden, if given, returns who is asked before anything of a datastore is
@@ -103,6 +107,7 @@ type store struct {
 	err       error              // why it is not
 	opening   bool               // it is being opened, which takes its place
 	leaving   bool               // it is being removed or closed; nothing begins
+	released  bool               // it is leaving, and will come back
 	reads     int                // of Use
 	writes    int
 	gc        GCStatus // of the last collection
@@ -122,6 +127,9 @@ func New(cfg Config) (*Set, error) {
 	}
 	if cfg.FS == nil {
 		cfg.FS = disk.OS{}
+	}
+	if cfg.Away == nil {
+		cfg.Away = func(settings.Datastore) error { return nil }
 	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.Patience = cmp.Or(cfg.Patience, 15*time.Second)
@@ -229,7 +237,7 @@ func (s *Set) retire(ctx context.Context, st *store, quiet time.Duration) error 
 func (s *Set) leave(st *store, on bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.leaving = on
+	st.leaving, st.released = on, on && st.released
 	if now := s.stores[st.name]; now != nil && now.dir == st.dir {
 		now.leaving = on // it may have been opened meanwhile
 	}
@@ -372,6 +380,8 @@ func (s *Set) find(name string) (*store, error) {
 	switch st := s.stores[name]; {
 	case st == nil:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "no such datastore '%s'", name)
+	case st.leaving && st.released:
+		return nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' is being taken out", name)
 	case st.leaving:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' is being deleted", name)
 	case st.opening && st.err == errOpening:

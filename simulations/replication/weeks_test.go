@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/plan"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
@@ -78,6 +79,7 @@ type world struct {
 	backups map[naming.Snapshot][]int // what was backed up at home
 	rotten  map[int]bool              // chunks that rotted at dc, and may not be healed yet
 	fetched int64                     // bytes that dc put, but those of runs that were killed
+	lapsed  int64                     // bytes that no snapshot named when garbage was collected
 	story   []string
 	own     string // what dc has of its own
 }
@@ -160,7 +162,7 @@ func (w *world) tell(format string, a ...any) {
 
 // step does one thing that happens at sites.
 func (w *world) step() {
-	switch n := w.rng.IntN(12); n {
+	switch n := w.rng.IntN(15); n {
 	case 0, 1, 2:
 		s := snap(fmt.Sprintf("vm/%d", 1+w.rng.IntN(3)), time.Now())
 		var seeds []int
@@ -197,6 +199,17 @@ func (w *world) step() {
 		_, _ = w.pull(w.mirror, 0)
 	case 9:
 		w.heal()
+	case 10:
+		w.collect()
+	case 11:
+		// The process is killed and goes on at once, under the lease that it had.
+		_, _ = w.pull(w.dc, killed)
+		held := w.holdings()
+		r, err := w.pull(w.dc, nothing)
+		w.tell("dc goes on after a kill with %d chunks, and fetches %d (%v)", held, r.Swarm.Fetched, err)
+		if int(r.Swarm.Fetched) > 60-held {
+			w.t.Errorf("dc had %d chunks of 60 after a kill, and fetched %d", held, r.Swarm.Fetched)
+		}
 	default:
 		_, _ = w.pull(w.dc, w.rng.IntN(4))
 	}
@@ -271,6 +284,42 @@ func (w *world) pull(to *site, how int) (replication.Report, error) {
 	return r, err
 }
 
+// holdings counts the chunks of backups that dc has.
+func (w *world) holdings() (n int) {
+	for seed := range 60 {
+		if w.dc.has(seed) {
+			n++
+		}
+	}
+	return n
+}
+
+// collect gives back at dc what no snapshot names and no lease keeps any more. What
+// runs that were cut short have fetched may be fetched again then.
+func (w *world) collect() {
+	list, err := w.dc.d.List(w.t.Context(), catalog.ListOptions{Depth: -1})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	named := map[int]bool{}
+	for _, i := range list {
+		for _, n := range w.backups[i.Snapshot()] {
+			named[n] = named[n] || i.Namespace == "copies"
+		}
+	}
+	for seed := range 60 {
+		if !named[seed] && w.dc.has(seed) {
+			w.lapsed += int64(len(chunk(seed).Blob))
+		}
+	}
+	before := w.holdings()
+	_, err = w.dc.d.Collect(w.t.Context(), gc.Options{})
+	w.tell("dc collects garbage: of %d chunks %d stay (%v)", before, w.holdings(), err)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // heal heals dc from the others.
 func (w *world) heal() {
 	_, err := verify.Run(w.t.Context(), w.dc.d, verify.Options{Depth: -1})
@@ -321,7 +370,7 @@ func (w *world) check(end bool) {
 	for n := range w.rotten { // each may be fetched once more; it may rot again
 		need += int64(strings.Count(strings.Join(w.story, "\n"), fmt.Sprintf("chunk %d rots", n))) * int64(len(chunk(n).Blob))
 	}
-	if w.fetched > need {
+	if need += w.lapsed; w.fetched > need {
 		w.t.Errorf("dc fetched %d bytes, and was never without more than %d", w.fetched, need)
 	}
 	if now := w.inventory(); now != w.own {

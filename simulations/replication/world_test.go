@@ -235,6 +235,12 @@ func (s *site) holds(ns naming.Namespace, snap naming.Snapshot, seeds []int) err
 	return nil
 }
 
+// has tells whether a chunk can be had here.
+func (s *site) has(seed int) bool {
+	_, err := s.d.Chunks().Get(context.Background(), chunk(seed).Digest, nil)
+	return err == nil
+}
+
 // rot flips a bit of a chunk on the disk of a site, and reports whether it lies
 // there.
 func (s *site) rot(seed int) bool {

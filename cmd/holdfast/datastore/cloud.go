@@ -9,7 +9,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 )
 
-// ofBucket makes a verb that starts a task on a datastore with a bucket.
+// ofBucket makes a verb that starts a task on a datastore with a bucket, or on a
+// removable one.
 func ofBucket(o *cli.Options, use, short, method, path string) *cobra.Command {
 	return &cobra.Command{
 		Use: use + " [NAME]", Short: short, Args: cli.Between(0, 1),

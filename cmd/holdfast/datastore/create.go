@@ -24,6 +24,7 @@ var createFlags = []daemon.Flag{
 	{Name: "comment", Usage: "what it is for, in one line"},
 	{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
 	{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
+	{Name: "backing-device", Usage: "the UUID of the file system of a removable disk, on which the path lies: see lsblk -f"},
 	{Name: "reuse-datastore", Usage: "take a directory, or a bucket, that has a store already, with what is in it", Kind: daemon.Bool},
 }
 
@@ -174,6 +175,7 @@ func newCreate(o *cli.Options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "have the node keep backups in a directory, or in a bucket", Args: cli.Exactly(1),
 		Example: `  holdfast datastore create main --path /srv/backup --gc-schedule daily
+  holdfast datastore create usb --path /mnt/usb/backup --backing-device 0b1e4ac9-6a4b-4d7e-9c3a-5f0d1e2f3a4b
   holdfast datastore create cloud --s3 wasabi --bucket backups-7f3a --cache-dir /srv/cloud --cache-size 64GiB --encrypt
   holdfast datastore create cloud --s3 wasabi --bucket backups-7f3a --cache-dir /srv/cloud --reuse --recovery-key key.txt
   holdfast datastore create cloud --s3 minio --bucket backups --cache-dir /srv/cloud --override public`,

@@ -133,3 +133,11 @@ func listNode(o *cli.Options, ctx context.Context) error {
 		tab.Flush()
 	})
 }
+
+func newMount(o *cli.Options) *cobra.Command {
+	return ofBucket(o, "mount", "mount the removable disk of a datastore, and open it", http.MethodPost, adminPath+"/mount")
+}
+
+func newUnmount(o *cli.Options) *cobra.Command {
+	return ofBucket(o, "unmount", "close a datastore when nobody works on it any more, and unmount its removable disk", http.MethodPost, adminPath+"/unmount")
+}

@@ -35,7 +35,7 @@ func (a *api) list(_ context.Context, c *rest.Call) (any, error) {
 		if !c.MayBelow(anything, "datastore", d.Name) {
 			continue
 		}
-		item := storeItem{Store: d.Name, Maintenance: Maintenance(d.Settings.Maintenance), MountStatus: "nonremovable", BackendType: "filesystem"}
+		item := storeItem{Store: d.Name, Maintenance: Maintenance(d.Settings.Maintenance), MountStatus: a.Stores.MountStatus(d.Name), BackendType: "filesystem"}
 		if d.Err != nil {
 			item.Maintenance = Maintenance(catalog.Maintenance{Mode: catalog.Offline, Message: d.Err.Error()})
 		}

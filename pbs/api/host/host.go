@@ -32,6 +32,7 @@ const (
 type Stores interface {
 	Names() []string
 	Room(name string) (disk.Space, error)
+	MountStatus(name string) string // in the words of PBS
 }
 
 // Config says what the endpoints answer about.

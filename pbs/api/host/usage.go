@@ -34,14 +34,14 @@ func (a *api) usage(_ context.Context, c *rest.Call) (any, error) {
 		case c.May(mayKnow, "datastore", name):
 			list = append(list, a.usageOf(name))
 		case c.MayBelow(mayKnow, "datastore", name):
-			list = append(list, usage{Store: name, Mount: "nonremovable", Backend: "filesystem"})
+			list = append(list, usage{Store: name, Mount: a.Stores.MountStatus(name), Backend: "filesystem"})
 		}
 	}
 	return list, nil
 }
 
 func (a *api) usageOf(name string) usage {
-	u := usage{Store: name, Mount: "nonremovable", Backend: "filesystem"}
+	u := usage{Store: name, Mount: a.Stores.MountStatus(name), Backend: "filesystem"}
 	room, err := a.Stores.Room(name)
 	if err != nil {
 		u.Error = err.Error()

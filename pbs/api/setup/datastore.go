@@ -63,14 +63,7 @@ func (a *api) datastore(_ context.Context, c *rest.Call) (any, error) {
 func (a *api) addDatastore(ctx context.Context, c *rest.Call) (any, error) {
 	create := stores.Create{Reuse: c.Bool("reuse-datastore")}
 	create.Name = storeName(c)
-	create.Path = upgrade.Parsed(c.Params, "path", absolute)
-	for name, why := range map[string]string{
-		"backing-device": "removable datastores are not supported",
-	} {
-		if c.Has(name) && c.Text(name) != "" {
-			c.Fail(name, "%s", why)
-		}
-	}
+	a.place(ctx, c, &create.Datastore)
 	d := stores.Described{Datastore: create.Datastore}
 	change(c.Params, &d)
 	create.Datastore, create.Settings = d.Datastore, d.Settings
@@ -83,6 +76,34 @@ func (a *api) addDatastore(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	u, err := a.Stores.StartCreate(ctx, string(c.Who), create)
 	return u, err
+}
+
+// place reads where a datastore lies. That of one on a removable disk is a path
+// within its file system, or an absolute one while that is mounted.
+func (a *api) place(ctx context.Context, c *rest.Call, d *settings.Datastore) {
+	if !c.Has("backing-device") || c.Text("backing-device") == "" {
+		d.Path = upgrade.Parsed(c.Params, "path", absolute)
+		return
+	}
+	d.BackingDevice = c.Text("backing-device")
+	d.Path = upgrade.Parsed(c.Params, "path", func(text string) (string, error) {
+		within, err := absolute("/" + text)
+		if !strings.HasPrefix(text, "/") {
+			within = strings.TrimPrefix(within, "/")
+		}
+		return within, err
+	})
+	switch {
+	case c.Err() != nil:
+	case a.Place == nil:
+		c.Fail("backing-device", "this node has no removable disks")
+	case c.Has("backend"):
+		c.Fail("backing-device", "the local part of a datastore with a bucket must be there at all times")
+	default:
+		if err := a.Place(ctx, d); err != nil {
+			c.Fail("backing-device", "%v", err)
+		}
+	}
 }
 
 // newCloud reads what a datastore with a bucket needs beside.

@@ -5,6 +5,7 @@
 package setup
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -25,6 +26,10 @@ import (
 type Config struct {
 	Settings settings.Store // required
 	Stores   *stores.Set    // required; follows Settings
+
+	// Place says where the file system of a removable datastore is mounted, and has it
+	// mounted. Default: there are no removable disks.
+	Place func(context.Context, *settings.Datastore) error
 }
 
 type api struct{ Config }
@@ -80,14 +85,11 @@ func withDigest(data any, digest string) rest.Answer {
 // Absent returns what a Proxmox Backup Server has in these places and this one
 // has not, for [rest.Config].
 func Absent() map[string]string {
-	const removable = "Removable datastores are not offered: set the maintenance mode to offline, and unmount the disk"
 	const once = "Nothing is copied without a job: make one, and run it"
 	return map[string]string{
-		"/admin/datastore/{store}/mount":   removable,
-		"/admin/s3/{id}/reset-counters":    "Counters of requests begin anew with the node, and each task has its own",
-		"/admin/datastore/{store}/unmount": removable,
-		"/pull":                            once,
-		"/push":                            once,
+		"/admin/s3/{id}/reset-counters": "Counters of requests begin anew with the node, and each task has its own",
+		"/pull":                         once,
+		"/push":                         once,
 	}
 }
 
