@@ -48,11 +48,14 @@ bench: build ## measure against file-per-chunk and the machine's limits; prints 
 	$(GO) run ./bench/backup -bin bin/holdfast
 	$(GO) run ./bench/pbs
 	-$(GO) run ./bench/tunnel # fails while a figure misses its mark
-	$(GO) run ./bench/cloud
+	-$(GO) run ./bench/cloud
+	-$(GO) run ./bench/mesh -run eject
+	-$(GO) run ./bench/jobs
 
 .PHONY: soak
 soak: deps ## run the long fault tests: 1,000 kills, more seeds (takes an hour or more)
 	HOLDFAST_SOAK=1 $(GO) test -count=1 -timeout 0 ./...
+	HOLDFAST_SEEDS=all $(GO) test -count=1 -timeout 0 -run BadTimes ./consensus ./consensus/ledger # until ctrl-C, or a seed that fails
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck (its version is pinned in tools/go.mod)

@@ -114,7 +114,8 @@ var insidePBS = []rule{
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores/bills", ""},
-	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills"}, // rest: its twin only
+	{"pbs/stores/logs", ""},
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/logs"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},

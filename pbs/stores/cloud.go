@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -278,7 +279,7 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 				t.Logf("%d packs sent", p.Packs)
 			}
 		}})
-		t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, human(r.Bytes), r.Packs, r.Evicted)
+		t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, logs.Human(r.Bytes), r.Packs, r.Evicted)
 		t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
 			r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
 		logRequests(t, r.Requests)
@@ -295,7 +296,7 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 		defer done()
 		r, made, err := ti.Audit(ctx)
 		t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
-			r.Objects, human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
+			r.Objects, logs.Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
 		logRequests(t, made)
 		if err == nil && len(r.Missing)+len(r.Wrong) > 0 {
 			err = errors.New("packs are lost: verify tells which snapshots are at risk, and another copy of their chunks heals them")

@@ -8,14 +8,13 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -99,15 +98,15 @@ func (s *Set) collect(name string) func(context.Context, *jobs.Task) error {
 		}
 		defer done()
 		t.Logf("starting garbage collection on store %s", name)
-		p := gcProgress{task: t}
-		report, err := s.collectOne(ctx, t, name, d, gc.Options{Progress: p.tell})
+		p := logs.GC{Task: t}
+		report, err := s.collectOne(ctx, t, name, d, gc.Options{Progress: p.Tell})
 		if err != nil && report.IndexFiles+report.RemovedChunks+report.CondemnedChunks == 0 {
 			return err // it came to nothing
 		}
 		t.Count("removed-bytes", report.RemovedBytes)
 		t.Count("removed-chunks", report.RemovedChunks)
 		status := gcStatus(t.UPID(), report)
-		logGC(t, status, report)
+		logs.Collected(t, report)
 		s.logKept(t, name, d)
 		return errors.Join(err, s.keepGC(name, d, status))
 	}
@@ -161,73 +160,4 @@ func (s *Set) keepGC(name string, d *catalog.Datastore, g GCStatus) error {
 		return fmt.Errorf("write down the status of the collection: %w", err)
 	}
 	return nil
-}
-
-// A gcProgress writes a line for each phase and each percent of it.
-type gcProgress struct {
-	task    *jobs.Task
-	phase   string
-	percent int
-}
-
-// gcPhases are where each phase begins, of the whole, and what it is called.
-var gcPhases = map[string]struct {
-	from, to    float64
-	title, line string
-}{
-	"mark":    {0, 0.5, "Start GC phase1 (mark used chunks)", "marked %d%% (%d of %d index files)"},
-	"sweep":   {0.5, 0.6, "Start GC phase2 (sweep unused chunks)", "processed %d%% (%d of %d packs)"},
-	"reclaim": {0.6, 1, "Start GC phase3 (give space back)", "reclaimed %d%% (%d of %d packs)"},
-}
-
-func (p *gcProgress) tell(g gc.Progress) {
-	phase := gcPhases[g.Phase]
-	if g.Phase != p.phase {
-		p.phase, p.percent = g.Phase, 0
-		p.task.Logf("%s", phase.title)
-	}
-	part := 1.0
-	if g.Total > 0 {
-		part = float64(g.Done) / float64(g.Total)
-	}
-	p.task.Progress(phase.from+part*(phase.to-phase.from), g.Phase)
-	if percent := int(part * 100); percent > p.percent && g.Total > 0 {
-		p.percent = percent
-		p.task.Logf(phase.line, percent, g.Done, g.Total)
-	}
-}
-
-func logGC(t *jobs.Task, g GCStatus, r gc.Report) {
-	for _, m := range r.Missing {
-		t.Warnf("%d chunks of %s are missing", m.Chunks, m.Root)
-	}
-	t.Logf("Removed garbage: %s", human(g.RemovedBytes))
-	t.Logf("Removed chunks: %d", g.RemovedChunks)
-	if g.PendingBytes > 0 {
-		t.Logf("Pending removals: %s (in %d chunks)", human(g.PendingBytes), g.PendingChunks)
-	}
-	t.Logf("Original data usage: %s", human(g.IndexBytes))
-	if g.IndexBytes > 0 {
-		t.Logf("On-Disk usage: %s (%.2f%%)", human(g.DiskBytes), float64(g.DiskBytes)*100/float64(g.IndexBytes))
-	}
-	t.Logf("On-Disk chunks: %d", g.DiskChunks)
-	factor := 1.0
-	if g.DiskBytes > 0 {
-		factor = float64(g.IndexBytes) / float64(g.DiskBytes)
-	}
-	t.Logf("Deduplication factor: %.2f", factor)
-	if g.DiskChunks > 0 {
-		t.Logf("Average chunk size: %s", human(g.DiskBytes/g.DiskChunks))
-	}
-}
-
-// human returns bytes as "1.5 MiB".
-func human(n int64) string {
-	v, unit := float64(n), 0
-	for v >= 1024 && unit < 6 {
-		v, unit = v/1024, unit+1
-	}
-	text := strconv.FormatFloat(v, 'f', 3, 64)
-	text = strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
-	return text + " " + []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}[unit]
 }

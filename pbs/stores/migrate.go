@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/migrate"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -62,8 +63,8 @@ func (s *Set) migrate(ctx context.Context, t *jobs.Task, name string, m Migratio
 		if m.Home {
 			work = ti.MoveTo
 		}
-		sum, err := work(ctx, to, func(n migrate.Sum) { t.Progress(0, human(n.Bytes)+" copied") })
-		t.Logf("%d objects, %s, were copied to %s", sum.Objects, human(sum.Bytes), to)
+		sum, err := work(ctx, to, func(n migrate.Sum) { t.Progress(0, logs.Human(n.Bytes)+" copied") })
+		t.Logf("%d objects, %s, were copied to %s", sum.Objects, logs.Human(sum.Bytes), to)
 		return err
 	})
 	if err != nil || !m.Home {

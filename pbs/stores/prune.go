@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 )
 
 // Prune says what is pruned: a group, or a namespace.
@@ -91,7 +92,7 @@ func (s *Set) prune(ctx context.Context, t *jobs.Task, name string, p Prune) ([]
 	if err != nil {
 		return nil, err
 	}
-	t.Logf("Starting prune on %s", place(name, p.Namespace, p.Group))
+	t.Logf("Starting prune on %s", logs.Place(name, p.Namespace, p.Group))
 	if p.Keep.IsZero() {
 		t.Logf("No prune selection - keeping all files.")
 	} else {
@@ -114,7 +115,7 @@ func logPruned(t *jobs.Task, dry bool, list []catalog.Pruned) {
 	for i, p := range list {
 		if g := p.Snapshot().Group; i == 0 || g != before || p.Namespace != ns {
 			before, ns = g, p.Namespace
-			t.Logf("Pruning group %s", place("", ns, &g)[1:])
+			t.Logf("Pruning group %s", logs.Place("", ns, &g)[1:])
 		}
 		what := p.Snapshot().String() + " "
 		switch {

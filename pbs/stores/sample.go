@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/tier/sample"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 )
 
 // sample is the work of a verification job that reads a little of a bucket. What
@@ -22,7 +23,7 @@ func (s *Set) sample(ctx context.Context, t *jobs.Task, j settings.VerifyJob) er
 		Namespace: j.NS, Depth: depth(j.MaxDepth), Stretches: j.Sample, Bad: func(text string) { t.Warnf("%s", text) },
 		Progress: func(n, total int) { t.Progress(float64(n)/float64(total), fmt.Sprintf("%d of %d stretches", n, total)) },
 	})
-	t.Logf("read %s in %d chunks, %d stretches chosen by chance from %d snapshots", human(r.Bytes), r.Chunks, r.Stretches, r.Snapshots)
+	t.Logf("read %s in %d chunks, %d stretches chosen by chance from %d snapshots", logs.Human(r.Bytes), r.Chunks, r.Stretches, r.Snapshots)
 	logRequests(t, made())
 	if err != nil {
 		return err

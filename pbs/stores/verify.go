@@ -10,6 +10,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 )
 
 // Verify says what is verified: a snapshot, a group, or a namespace.
@@ -121,13 +122,13 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 	opt := v.Options()
 	opt.UPID, opt.Store, opt.Log = t.UPID().String(), name, s.cfg.Log
 	if v.Snapshot == nil {
-		t.Logf("verify datastore %s", place(name, v.Namespace, v.Group))
+		t.Logf("verify datastore %s", logs.Place(name, v.Namespace, v.Group))
 	}
-	p := verifyProgress{task: t, store: name}
-	opt.Each, opt.Progress = p.each, p.tell
+	p := logs.Verify{Task: t, Store: name}
+	opt.Each, opt.Progress = p.Each, p.Tell
 	report, err := verify.Run(ctx, d, opt)
 	t.Logf("verified %d snapshots: %d ok, %d failed, %d busy, %d skipped; read %s in %d chunks",
-		report.OK+report.Failed, report.OK, report.Failed, report.Busy, report.Skipped, human(report.Bytes), report.Chunks)
+		report.OK+report.Failed, report.OK, report.Failed, report.Busy, report.Skipped, logs.Human(report.Bytes), report.Chunks)
 	t.Count("snapshots", int64(report.OK+report.Failed))
 	t.Count("failed", int64(report.Failed))
 	t.Count("bytes", report.Bytes)
@@ -150,64 +151,6 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 		}
 	}
 	return fmt.Errorf("verification failed - please check the log for details")
-}
-
-// A verifyProgress writes what becomes of each snapshot, and how far it is.
-type verifyProgress struct {
-	task    *jobs.Task
-	store   string
-	percent int
-}
-
-func (p *verifyProgress) each(r verify.Result) {
-	where := place(p.store, r.Namespace, nil) + r.Snapshot.String()
-	if r.Namespace == "" {
-		where = p.store + ":" + r.Snapshot.String()
-	}
-	switch r.State {
-	case verify.Skipped:
-		p.task.Logf("SKIPPED: verify %s (recently verified)", where)
-	case verify.Busy:
-		p.task.Logf("SKIPPED: verify %s - could not acquire snapshot lock", where)
-	default:
-		p.task.Logf("verify %s: %s (%d chunks)", where, r.State, r.Chunks)
-	}
-	for _, text := range r.Errors {
-		p.task.Logf("  %s", text)
-	}
-	if more := r.ErrorCount - len(r.Errors); more > 0 {
-		p.task.Logf("  and %d errors more", more)
-	}
-	if r.Unstored != "" {
-		p.task.Warnf("  the state could not be stored: %s", r.Unstored)
-	}
-}
-
-func (p *verifyProgress) tell(v verify.Progress) {
-	if v.SnapshotsTotal == 0 {
-		return
-	}
-	part := float64(v.Snapshots) / float64(v.SnapshotsTotal)
-	p.task.Progress(part, fmt.Sprintf("%d of %d snapshots", v.Snapshots, v.SnapshotsTotal))
-	if percent := int(part * 100); percent > p.percent {
-		p.percent = percent
-		p.task.Logf("percentage done: %.2f%% (%d/%d snapshots, read %s)", part*100, v.Snapshots, v.SnapshotsTotal, human(v.Bytes))
-	}
-}
-
-// place names what is worked on: "store1", "store1:a/b:", "store1:host/ab".
-func place(store string, ns catalog.Namespace, g *catalog.Group) string {
-	text := store
-	if ns != "" {
-		text += ":" + string(ns) + ":"
-	}
-	if g != nil {
-		if ns == "" {
-			text += ":"
-		}
-		text += g.String()
-	}
-	return text
 }
 
 // depth returns how many levels a maximal depth means to package catalog.

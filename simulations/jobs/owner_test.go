@@ -36,7 +36,7 @@ func ownerLost(t *testing.T, seed uint64) (took time.Duration, led bool) {
 	w := newWorld(t, seed)
 	defer w.close()
 	w.net.Slow(150*time.Millisecond, 0.2, 0.01) // there and back
-	if seed%2 == 1 { // another one leads than the one that comes first
+	if seed%2 == 1 {                            // another one leads than the one that comes first
 		for _, s := range w.sites {
 			if s.leads() {
 				s.stop()
