@@ -64,6 +64,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/identity", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/doctor", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/identity chunks/cloud/prices"},
 	{"chunks/cloud/thaw", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
+	{"chunks/cloud/migrate", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
 	{"chunks/cloud/usage", "chunks/disk chunks/cloud/bucket chunks/cloud/prices"},
 	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
@@ -113,7 +114,8 @@ var insidePBS = []rule{
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores/logs", ""},
-	{"pbs/stores", "pbs/stores/logs pbs/rest pbs/s3 pbs/settings pbs/upgrade"}, // rest: its twin only
+	{"pbs/stores/bills", ""},
+	{"pbs/stores", "pbs/stores/logs pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},

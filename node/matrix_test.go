@@ -187,6 +187,8 @@ const matrix = `
 	POST /holdfast/datastore/{store}/doctor 403 by Datastore.Modify
 	GET /holdfast/datastore/{store}/thaw 403 by Datastore.Modify
 	POST /holdfast/datastore/{store}/thaw 403 by Datastore.Modify
+	GET /holdfast/datastore/{store}/migrate 403 by Datastore.Modify
+	POST /holdfast/datastore/{store}/migrate 403 by Datastore.Allocate
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/s3 403 by Sys.Audit

@@ -104,7 +104,26 @@ func (n *Node) storeStatus(name string) overview.Store {
 		s.Error = err.Error()
 	}
 	s.Total, s.Avail = space.TotalBytes, space.FreeBytes
+	s.Cloud = n.cloudStatus(name)
 	return s
+}
+
+// cloudStatus tells how a datastore is with its bucket; nil if it has none.
+func (n *Node) cloudStatus(name string) *overview.Cloud {
+	st, ok := n.stores.Cloud(name)
+	if !ok {
+		return nil
+	}
+	c := &overview.Cloud{
+		Bucket: st.Bucket, Bytes: st.Bytes, Queued: st.Queued, Oldest: st.Oldest, Sending: st.Waiting, Lost: st.Lost, Cached: st.Cache.Used, Cache: st.Cache.Bound,
+		Requests: st.Requests.Requests, ReadOnly: st.ReadOnly, Error: st.Trouble, ErrorAt: st.Troubled,
+	}
+	for _, b := range n.stores.Bills(time.Now()) {
+		if slices.Contains(b.Datastores, name) {
+			c.Month = b.SoFar.Requests
+		}
+	}
+	return c
 }
 
 // mayLook tells whether the caller may see what is in datastores of a name.

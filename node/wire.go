@@ -65,7 +65,7 @@ func (n *Node) openServices() error {
 	table := removable.NewTable()
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket, Agreed: n.cluster.Group().Linear, Away: table.Away,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket, Agreed: n.cluster.Agreed, Away: table.Away,
 	})
 	if err != nil {
 		return err

@@ -5,12 +5,13 @@
 //	go run ./bench/mesh -run eject [-nodes 10] [-times 10]
 //
 // idle has a few daemons on this machine become one cluster and rest, and prints
-// the share of one core, the switches of tasks a second, and the memory of each. With -profile, each
-// leaves a profile of its processor in DIR. crowd has many nodes in this one
-// process, over a network in memory, and prints how long they take to be one after
-// they have started, and after a partition. eject prints how long it takes until
-// all others have cut a node off that operators remove at one of them.
-// On a machine that does something else the figures say little.
+// the share of one core of each, how often a second its threads woke up, which a
+// busy machine changes little, and its memory. With -profile, each leaves a profile
+// of its processor in DIR. crowd has many nodes in this one process, over a network
+// in memory, and prints how long they take to be one after they have started, and
+// after a partition. eject prints how long it takes until all others have cut off a
+// node that operators remove at one of them. On a machine that does something else
+// times and shares say little.
 package main
 
 import (
@@ -174,7 +175,9 @@ func freePort() string {
 
 func measure(ctx context.Context, pids []int, long time.Duration) error {
 	before, began := make([]time.Duration, len(pids)), time.Now()
+	woken := make([]int, len(pids))
 	for i, pid := range pids {
+		woken[i] = wakeups(pid)
 		var err error
 		if before[i], err = used(pid); err != nil {
 			return err
@@ -191,7 +194,8 @@ func measure(ctx context.Context, pids []int, long time.Duration) error {
 		}
 		share := 100 * float64(now-before[i]) / float64(time.Since(began))
 		shares = append(shares, share)
-		fmt.Printf("node %d: %.2f %% of a core, %d MiB resident\n", i, share, resident(pid)>>10)
+		often := float64(wakeups(pid)-woken[i]) / time.Since(began).Seconds()
+		fmt.Printf("node %d: %.2f %% of a core, %.0f wake-ups a second, %d MiB resident\n", i, share, often, resident(pid)>>10)
 	}
 	slices.Sort(shares)
 	fmt.Printf("median %.2f %%, most %.2f %% of a core; at most 1 %% is promised\n", shares[len(shares)/2], shares[len(shares)-1])
@@ -209,6 +213,19 @@ func used(pid int) (time.Duration, error) {
 	user, err1 := strconv.Atoi(f[11])
 	system, err2 := strconv.Atoi(f[12])
 	return time.Duration(user+system) * 10 * time.Millisecond, errors.Join(err1, err2)
+}
+
+// wakeups is how often threads of a process went on after they had waited.
+func wakeups(pid int) (all int) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid)) // the pattern is good
+	for _, t := range threads {
+		b, _ := os.ReadFile(t) // it may have ended
+		_, rest, _ := strings.Cut(string(b), "\nvoluntary_ctxt_switches:")
+		n := 0
+		fmt.Sscan(rest, &n)
+		all += n
+	}
+	return all
 }
 
 // resident is the memory of a process in KiB.

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"path"
 	"sync"
 	"time"
@@ -66,6 +67,7 @@ type state struct {
 	Can     bucket.Capabilities `json:"can"`
 	Wrapped []byte              `json:"key,omitempty"` // the store's, for this node
 	Own     bool                `json:"own"`           // the bucket was ours when it was last asked
+	Moved   *moved              `json:"moved,omitempty"`
 }
 
 const (
@@ -90,6 +92,9 @@ type Tier struct {
 	state state
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
+
+	trouble  string // how the last work on the bucket failed; "": it did not
+	troubled time.Time
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -118,6 +123,9 @@ func Open(ctx context.Context, cfg Config) (*Tier, error) {
 	}
 	t := &Tier{cfg: cfg, taken: make(chan struct{}, 1)}
 	if t.state, err = readState(cfg); err != nil {
+		return nil, err
+	}
+	if err := t.arrive(); err != nil {
 		return nil, err
 	}
 	t.why = t.unowned()
@@ -226,6 +234,7 @@ func (t *Tier) Run(ctx context.Context) error {
 				continue
 			}
 		}
+		t.ended(err)
 		t.cfg.Log.Warn("the bucket cannot be reached", "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
@@ -276,7 +285,7 @@ func (t *Tier) acquire(ctx context.Context, opt cloud.AcquireOptions) error {
 		return err
 	}
 	t.mu.Lock()
-	t.why, t.sure = nil, true
+	t.why, t.sure, t.trouble = nil, true, ""
 	before := t.state.Own
 	t.state.Own = true
 	t.mu.Unlock()
@@ -333,6 +342,11 @@ type Stats struct {
 	Store    string `json:"store"`
 	ReadOnly string `json:"read-only,omitempty"`    // why nothing can be written
 	Monthly  *Bill  `json:"monthly-cost,omitempty"` // of the bytes; nil: the prices are not known
+
+	Queued   int64     `json:"queued-bytes"`             // on this disk, and not in the bucket, at most
+	Oldest   time.Time `json:"queued-since,omitzero"`    // when an offload first saw what waits for longest
+	Trouble  string    `json:"last-error,omitempty"`     // of work on the bucket; none since it went well again
+	Troubled time.Time `json:"last-error-time,omitzero"` // when that was
 }
 
 // Stats returns what is known without asking the bucket.
@@ -341,7 +355,45 @@ func (t *Tier) Stats() Stats {
 	if err := t.Writable(); err != nil {
 		s.ReadOnly = err.Error()
 	}
+	s.Queued, s.Oldest = t.queued()
+	t.mu.Lock()
+	s.Trouble, s.Troubled = t.trouble, t.troubled
+	t.mu.Unlock()
 	return s
+}
+
+// queued is what is only on this disk, but for packs in which nothing lives.
+func (t *Tier) queued() (bytes int64, since time.Time) {
+	local := t.store.Local()
+	dead := map[uint32]int{}
+	for n, words := range local.Condemned().Rows() {
+		for _, w := range words {
+			dead[n] += bits.OnesCount64(w)
+		}
+	}
+	for _, p := range local.Packs() {
+		if dead[p.Number] >= int(p.Entries) {
+			continue
+		}
+		bytes += p.Bytes
+		if at := t.store.Seen(p.Number); !at.IsZero() && (since.IsZero() || at.Before(since)) {
+			since = at
+		}
+	}
+	return bytes, since
+}
+
+// ended notes how work on the bucket ended, for people who ask.
+func (t *Tier) ended(err error) {
+	t.disown(err)
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.trouble, t.troubled = "", (time.Time{}); err != nil {
+		t.trouble, t.troubled = err.Error(), time.Now().UTC().Truncate(time.Second)
+	}
 }
 
 // Resize changes the bound of the cache.

@@ -45,7 +45,7 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 	t.work.Lock()
 	defer t.work.Unlock()
 	made := t.Counting()
-	defer func() { r.Requests = made(); t.disown(err) }()
+	defer func() { r.Requests = made(); t.ended(err) }()
 	if err := t.own(ctx); err != nil {
 		return r, err
 	}
@@ -82,7 +82,7 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 	t.work.Lock()
 	defer t.work.Unlock()
 	made := t.Counting()
-	defer func() { r.Requests = made(); t.disown(err) }()
+	defer func() { r.Requests = made(); t.ended(err) }()
 	owned := t.own(ctx)
 	if r.Report, err = t.d.Collect(ctx, opt); err != nil || opt.DryRun {
 		return r, err
@@ -103,7 +103,7 @@ func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, e
 	t.work.Lock()
 	defer t.work.Unlock()
 	count := t.Counting()
-	defer func() { made = count(); t.disown(err) }()
+	defer func() { made = count(); t.ended(err) }()
 	if err := t.own(ctx); err != nil {
 		return r, nil, err
 	}

@@ -139,7 +139,8 @@ func (s *Store) writeIndex(ctx context.Context, c *change) error {
 func (s *Store) writeRoot(ctx context.Context, c *change) error {
 	h := &c.head
 	h.Store, h.Node, h.Created = s.format.Store, s.cfg.Node, time.Now().UTC()
-	h.Packs, h.Bytes = s.table.sums()
+	now := s.table.stats()
+	h.Packs, h.Bytes = now.Packs, now.Bytes
 	for _, p := range c.packs {
 		h.Packs, h.Bytes = h.Packs+1, h.Bytes+p.Size
 	}
@@ -166,15 +167,6 @@ func (s *Store) writeRoot(ctx context.Context, c *change) error {
 		}
 	}
 	return s.meta.SaveRoot(body, h.Seq)
-}
-
-func (t *table) sums() (packs int, bytes int64) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	for _, p := range t.packs {
-		bytes += p.size
-	}
-	return len(t.packs), bytes
 }
 
 // evict lets chunks live in the bucket and not on the disk any more. What was

@@ -168,6 +168,13 @@ func (s *Store) look(now time.Time, after time.Duration) map[uint32]bool {
 	return old
 }
 
+// Seen returns when a pack on the disk was first seen; zero: not yet.
+func (s *Store) Seen(number uint32) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[number]
+}
+
 // inQueue returns the chunks of packs that are on their way.
 func (s *Store) inQueue() (map[chunks.Digest]bool, error) {
 	waiting, err := s.queue.Waiting()

@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -65,7 +64,7 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 }
 
 func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) error {
-	body, err := json.Marshal(o)
+	body, err := layout.EncodeOwner(o)
 	if err != nil {
 		return err
 	}

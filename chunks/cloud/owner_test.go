@@ -43,6 +43,10 @@ func TestOneOwner(t *testing.T) {
 	if _, err := home.Sweep(t.Context()); !errors.Is(err, ErrFenced) {
 		t.Errorf("the old owner sweeps: %v", err)
 	}
+	home.fenced, home.onlyRead = false, false // as if it had not heard yet
+	if _, err := home.Audit(t.Context(), AuditOptions{DeleteOrphans: true}); !errors.Is(err, ErrFenced) {
+		t.Errorf("the old owner audits: %v", err)
+	}
 	wantAll(t, home, late) // not confirmed, so still on its disk
 	last := put(t, dc, 10_000, 300, 20)
 	offload(t, dc)

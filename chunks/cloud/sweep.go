@@ -77,6 +77,9 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if err := s.writable(); err != nil {
 		return r, err
 	}
+	if err := s.check(ctx); err != nil { // what another owner has done looks like loss
+		return r, err
+	}
 	found, err := s.b.ListAll(ctx)
 	if err != nil {
 		return r, fmt.Errorf("audit %s: %w", s, err)

@@ -374,6 +374,13 @@ func (g *Guard) Block(actor string, b Block) error {
 	return g.add(actor, kindBlock, b)
 }
 
+// BlocksAny tells whether anybody is kept out.
+func (g *Guard) BlocksAny() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.s.blocks) > 0
+}
+
 // Blocked tells whether somebody is kept out.
 func (g *Guard) Blocked(what string) bool {
 	g.mu.Lock()

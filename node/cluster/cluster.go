@@ -175,7 +175,10 @@ func (c *Cluster) saveChain(chain *authority.Chain) error {
 	return c.guard.Follow(chain)
 }
 
-func (c *Cluster) blocked(k authority.Key) bool { return c.guard.Blocked(BlockOf(k)) }
+// blocked is asked at every connection, so it names nobody while nobody is.
+func (c *Cluster) blocked(k authority.Key) bool {
+	return c.guard.BlocksAny() && c.guard.Blocked(BlockOf(k))
+}
 
 // BlockOf is what the guard calls a node that is kept out.
 func BlockOf(k authority.Key) string { return "node " + k.NodeID() }

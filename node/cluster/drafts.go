@@ -76,15 +76,28 @@ const (
 	soon = 3 * time.Second
 )
 
+// patient bounds how long something waits for a leader.
+func (c *Cluster) patient(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.begun) > lost/2 {
+		return context.WithTimeout(ctx, soon)
+	}
+	return context.WithCancel(ctx)
+}
+
 // submit has a command applied.
 func (c *Cluster) submit(ctx context.Context, command []byte) ([]byte, error) {
-	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.begun) > lost/2 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, soon)
-		defer cancel()
-	}
+	ctx, cancel := c.patient(ctx)
+	defer cancel()
 	r, err := c.group.Submit(ctx, command)
 	return r.Value, err
+}
+
+// Agreed says why the cluster cannot say now what is decided; nil means that what
+// this node knows is that.
+func (c *Cluster) Agreed(ctx context.Context) error {
+	ctx, cancel := c.patient(ctx)
+	defer cancel()
+	return c.group.Linear(ctx)
 }
 
 // drafted is the [drafting] of this node: what people decide is kept if there is

@@ -68,6 +68,26 @@ type Store struct {
 	Snapshots int       `json:"snapshots"`
 	Damaged   uint64    `json:"damaged"` // chunks in quarantine
 	AsOf      time.Time `json:"as_of"`   // when the node said so
+
+	Cloud *Cloud `json:"cloud,omitempty"` // of this node only: nil, it has no bucket
+}
+
+// A Cloud says how a datastore and its bucket are with each other. It is known
+// without asking the bucket.
+type Cloud struct {
+	Bucket   string           `json:"bucket"`
+	Bytes    int64            `json:"bytes"`        // in the bucket
+	Queued   int64            `json:"queued-bytes"` // on the disk, and not in the bucket
+	Oldest   time.Time        `json:"queued-since,omitzero"`
+	Sending  int              `json:"sending-packs"` // ready, and not confirmed
+	Lost     int              `json:"lost-packs"`
+	Cached   int64            `json:"cache-used"`
+	Cache    int64            `json:"cache-bound"`
+	Requests map[string]int64 `json:"requests"`       // since the start, by class, of the S3 client
+	Month    map[string]int64 `json:"requests-month"` // likewise, of this month
+	ReadOnly string           `json:"read-only,omitempty"`
+	Error    string           `json:"last-error,omitempty"` // of work on the bucket, unless it went well since
+	ErrorAt  time.Time        `json:"last-error-time,omitzero"`
 }
 
 // A Run is the end of some work.

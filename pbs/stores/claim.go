@@ -73,22 +73,6 @@ func (u *unkept) Hint() string {
 	return "if it is gone for good: holdfast datastore take-over " + u.name
 }
 
-// undecided says that nothing is deleted in a bucket, since something in it may be
-// held by a decision that this node has not heard of.
-type undecided struct {
-	name string
-	why  error
-}
-
-func (u *undecided) Error() string {
-	return fmt.Sprintf("nothing is deleted in the bucket of datastore '%s' while the cluster has no quorum: %v", u.name, u.why)
-}
-
-func (u *undecided) Unwrap() error { return u.why }
-
-// Hint is printed on its own line below the error.
-func (u *undecided) Hint() string { return "backups and offloads go on; see docs/consensus.md" }
-
 // claimed is [Set.Claimed] for work that a schedule runs.
 func (s *Set) claimed(name string, work func(context.Context, *jobs.Task) error) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {

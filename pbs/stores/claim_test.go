@@ -60,7 +60,9 @@ func (l *ledger) give(bucket string) {
 // A member is a node with a datastore in a bucket.
 type member struct {
 	*stores.Set
-	tasks *jobs.Manager
+	tasks    *jobs.Manager
+	settings settings.Store
+	clouds   *s3.Clients
 }
 
 func newMember(t *testing.T, server, node string, l *ledger) *member {
@@ -87,7 +89,7 @@ func newMember(t *testing.T, server, node string, l *ledger) *member {
 		must(t, set.Close())
 		must(t, clouds.Close())
 	})
-	return &member{set, tasks}
+	return &member{set, tasks, state, clouds}
 }
 
 // has makes a datastore in the bucket, or uses the one that is there.

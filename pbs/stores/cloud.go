@@ -195,9 +195,9 @@ func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *cata
 		return d.Collect(ctx, opt)
 	}
 	defer done()
-	if s.cfg.Agreed != nil {
+	if s.cfg.Agreed != nil { // else something in it may be held by a decision that is not known here
 		if err := s.cfg.Agreed(ctx); err != nil {
-			return gc.Report{}, &undecided{name, err}
+			return gc.Report{}, fmt.Errorf("nothing is deleted in the bucket of datastore '%s' while the cluster has no quorum: %w", name, err)
 		}
 	}
 	r, err := ti.Collect(ctx, opt)

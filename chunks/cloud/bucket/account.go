@@ -19,6 +19,8 @@ type AccountConfig struct {
 	BytesIn, BytesOut    float64 // per second; default: no limit
 	Conns                int     // transfers at the same time, 1 to 128; default 16
 
+	Answer time.Duration // how long an answer may take to begin; default 60 seconds
+
 	// DeniedMeansSlow takes 403 for "too many requests", as some providers
 	// send it.
 	DeniedMeansSlow bool
@@ -38,6 +40,7 @@ type Account struct {
 // NewAccount returns an account. It sends nothing.
 func NewAccount(cfg AccountConfig) (*Account, error) {
 	cfg.Conns = cmp.Or(cfg.Conns, 16)
+	cfg.Answer = cmp.Or(cfg.Answer, 60*time.Second)
 	switch {
 	case cfg.Key == "" || cfg.Secret == "":
 		return nil, errors.New("account: no credentials")
@@ -48,7 +51,7 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	}
 	a := &Account{cfg: cfg, limit: newLimiter(cfg.Requests), in: newLimiter(cfg.BytesIn), out: newLimiter(cfg.BytesOut)}
 	a.http = &http.Client{
-		Transport: newTransport(cfg.Conns),
+		Transport: newTransport(cfg.Conns, cfg.Answer),
 		// A redirect means another region: to follow it would hide that.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

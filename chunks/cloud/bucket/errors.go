@@ -24,6 +24,7 @@ var (
 	ErrThrottled = errors.New("the store asks us to slow down")
 	ErrArchived  = errors.New("the object was moved to an archive class and cannot be read")
 	ErrStalled   = errors.New("the transfer stalled")
+	ErrSilent    = errors.New("the store does not answer")
 	ErrShort     = errors.New("the reply is not what was asked for")
 	ErrListing   = errors.New("the listing cannot be trusted")
 	ErrClock     = errors.New("the store refuses our clock")
@@ -66,6 +67,7 @@ var hints = []struct {
 	{ErrDenied, "check the access key, its secret and its policy; uploads wait, nothing is lost"},
 	{ErrThrottled, "the rate was lowered by itself; set a request limit that the provider allows"},
 	{ErrArchived, "a lifecycle rule of the bucket moves objects to an archive; remove the rule, then: holdfast datastore thaw NAME --dry-run"},
+	{ErrSilent, "look at the line, at the endpoint, and at the provider's status page; uploads wait, nothing is lost"},
 	{ErrClock, "set the clock of this machine (NTP); S3 refuses requests that are 15 minutes off"},
 	{ErrRegion, "set the region and the endpoint that the bucket is in"},
 	{ErrListing, "nothing was changed; try again, and tell the provider if it stays so"},
@@ -119,6 +121,8 @@ func (b *Bucket) judge(ctx context.Context, err error) verdict {
 	switch {
 	case errors.Is(err, ErrStalled), errors.Is(err, ErrShort), errors.Is(err, ErrListing):
 		return verdict{err: err, again: true}
+	case errors.As(err, &netErr) && netErr.Timeout():
+		return verdict{err: ErrSilent, again: true}.because(err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &netErr),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return verdict{err: err, again: true}

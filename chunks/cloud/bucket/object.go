@@ -266,7 +266,11 @@ func (b *Bucket) Head(ctx context.Context, key string) (info Info, err error) {
 // Get returns a whole object of at most limit bytes.
 func (b *Bucket) Get(ctx context.Context, key string, limit int64) (body []byte, info Info, err error) {
 	err = b.try(ctx, "get", key, func(ctx context.Context, w *watch) error {
-		out, err := b.client.GetObject(ctx, &s3.GetObjectInput{Bucket: b.name(), Key: b.key(key)})
+		in := &s3.GetObjectInput{Bucket: b.name(), Key: b.key(key)}
+		if b.cfg.Can.CRC32C {
+			in.ChecksumMode = types.ChecksumModeEnabled // the SDK compares what it reads with it
+		}
+		out, err := b.client.GetObject(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -279,6 +283,9 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) (body []byte,
 		body = make([]byte, size)
 		if _, err := io.ReadFull(&moving{out.Body, w}, body); err != nil {
 			return shortBody(err)
+		}
+		if _, err := out.Body.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("%w: %w", ErrShort, err) // only at its end a sum is compared
 		}
 		info = Info{Key: key, Size: size, ETag: aws.ToString(out.ETag), Time: aws.ToTime(out.LastModified)}
 		return nil

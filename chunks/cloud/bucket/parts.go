@@ -107,7 +107,7 @@ func (b *Bucket) ranged(ctx context.Context, key string, off, end, size int64, r
 		if errors.Is(err, errStopped) {
 			return nil
 		}
-		if n > 0 && err != nil && off < end {
+		if n >= minProgress && err != nil { // less does not count: it would never end
 			w.resumed.Store(true)
 		}
 		return shortBody(err)

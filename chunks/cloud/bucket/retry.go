@@ -3,7 +3,9 @@ package bucket
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
+	"net/http"
 	"sync/atomic"
 	"time"
 )
@@ -77,7 +79,8 @@ type watch struct {
 
 func (b *Bucket) watch(ctx context.Context) *watch {
 	w := &watch{acc: b.cfg.Account, stall: b.cfg.Stall}
-	w.ctx, w.cancel = context.WithCancelCause(ctx)
+	ctx, w.cancel = context.WithCancelCause(ctx)
+	w.ctx = context.WithValue(ctx, watchKey{}, w)
 	quit := make(chan struct{})
 	done := make(chan struct{})
 	w.stop = func() bool { close(quit); <-done; return w.fired.Load() }
@@ -107,6 +110,33 @@ func (w *watch) look(quit chan struct{}) {
 		}
 		last, was = moved, active
 	}
+}
+
+type watchKey struct{}
+
+// answers lets the watch of a request see to its answer: the SDK reads those that
+// are no objects itself, and would wait for the rest of one for ever.
+func answers(r *http.Request, class Class, body io.ReadCloser) io.ReadCloser {
+	w, watched := r.Context().Value(watchKey{}).(*watch)
+	if !watched || class == Get {
+		return body
+	}
+	w.armed(true)
+	return &answer{body, w}
+}
+
+// An answer moves as long as anything comes.
+type answer struct {
+	io.ReadCloser
+	w *watch
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if n > 0 {
+		a.w.moved.Add(minProgress)
+	}
+	return n, err
 }
 
 // end ends the watch and reports whether it had to cut the attempt.

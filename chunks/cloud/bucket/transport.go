@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -19,7 +20,7 @@ import (
 // newTransport makes connections that notice when nobody is there: a dead peer
 // is found within a minute also while we send, and a connection idle for longer
 // than any server keeps it is not used again.
-func newTransport(conns int) *http.Transport {
+func newTransport(conns int, answer time.Duration) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout: 10 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{
@@ -35,7 +36,7 @@ func newTransport(conns int) *http.Transport {
 		MaxConnsPerHost:       2 * conns,
 		IdleConnTimeout:       15 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 60 * time.Second,
+		ResponseHeaderTimeout: answer,
 		DisableCompression:    true, // a body is what is stored, and has its length
 	}
 }
@@ -66,25 +67,21 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 400 {
 		c.acc.stats.failed(class)
 	}
-	resp.Body = &meteredBody{readCloser: resp.Body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context()}
+	body := answers(r, class, resp.Body)
+	resp.Body = &meteredBody{ReadCloser: body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context()}
 	return resp, nil
 }
 
 // A meteredBody counts what is read, as fast as the account may read.
 type meteredBody struct {
-	readCloser
+	io.ReadCloser
 	n     *atomic.Int64
 	limit *limiter
 	ctx   context.Context
 }
 
-type readCloser interface {
-	Read([]byte) (int, error)
-	Close() error
-}
-
 func (m *meteredBody) Read(p []byte) (int, error) {
-	n, err := m.readCloser.Read(p)
+	n, err := m.ReadCloser.Read(p)
 	m.n.Add(int64(n))
 	if werr := m.limit.waitN(m.ctx, n); werr != nil && err == nil {
 		err = werr

@@ -39,6 +39,9 @@ type Fault struct {
 	Flip   int64 // this byte of the body is flipped; counted from 1
 	Shrink bool  // the cut body looks whole: its length is that of what is left
 
+	CutUp  int64 // the connection breaks when so much of an upload is here
+	FlipUp int64 // this byte of an upload is flipped on its way; counted from 1
+
 	Empty   bool                     // 200 and nothing else
 	Reply   string                   // 200 and this body, of a store that knows such things
 	Header  map[string]string        // set in the answer, whatever it is
@@ -186,6 +189,17 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.Empty:
 		w.WriteHeader(http.StatusOK)
 		return
+	}
+	switch {
+	case f.CutUp > 0:
+		_, _ = io.CopyN(io.Discard, r.Body, f.CutUp)
+		reset(w)
+		return
+	case f.FlipUp > 0:
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{&flipper{r: r.Body, at: f.FlipUp - 1}, r.Body}
 	}
 	resp, err := p.forward(r, f)
 	if err != nil {

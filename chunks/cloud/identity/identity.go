@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -76,7 +75,7 @@ func Create(ctx context.Context, b *bucket.Bucket, opt Options) (format.ID, erro
 	if opt.Encrypt {
 		f.KeyID = key.ID().String()
 	}
-	body, err := json.MarshalIndent(f, "", "  ")
+	body, err := layout.EncodeFormat(f)
 	if err != nil {
 		return format.ID{}, err
 	}
@@ -129,7 +128,7 @@ func ReadFormat(ctx context.Context, part *bucket.Bucket, id format.ID) (f layou
 	if err != nil {
 		return f, err
 	}
-	if err := json.Unmarshal(body, &f); err != nil || f.Format != formatName || f.Store != id {
+	if f, err = layout.DecodeFormat(body); err != nil || f.Format != formatName || f.Store != id {
 		return f, errors.Join(fmt.Errorf("%s in %s is not the format of store %s", layout.FormatKey, part, id), err)
 	}
 	if f.Version > layout.Version {
@@ -148,7 +147,7 @@ func ReadOwner(ctx context.Context, part *bucket.Bucket, id format.ID) (o layout
 	if err != nil {
 		return o, "", err
 	}
-	if err := json.Unmarshal(b, &o); err != nil || o.Store != id {
+	if o, err = layout.DecodeOwner(b); err != nil || o.Store != id {
 		return o, "", errors.Join(fmt.Errorf("%s in %s says nothing of an owner", layout.OwnerKey, part), err)
 	}
 	return o, info.ETag, nil

@@ -159,6 +159,70 @@ func TestRoots(t *testing.T) {
 
 func second(_ *Head, err error) error { return err }
 
+// Whichever bit of an owner's object is flipped, it does not look like another
+// owner; one of an older version, or of a later one, is read.
+func TestOwners(t *testing.T) {
+	o := Owner{Store: format.NewID(), Node: "home <&>", Epoch: 7, Until: time.Now().UTC(), Secret: "x"}
+	b, err := EncodeOwner(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := func(got Owner) bool { got.Sum = ""; return got == o }
+	if got, err := DecodeOwner(b); err != nil || !same(got) {
+		t.Fatalf("%+v came back as %+v, %v", o, got, err)
+	}
+	for i := range b {
+		for bit := range 8 {
+			flipped := bytes.Clone(b)
+			flipped[i] ^= 1 << bit
+			if got, err := DecodeOwner(flipped); err == nil && !same(got) {
+				t.Fatalf("bit %d of byte %d flipped: %s is believed", bit, i, flipped)
+			}
+		}
+	}
+	at := bytes.LastIndexByte(b, ',')
+	if got, err := DecodeOwner(append(bytes.Clone(b[:at]), '}')); err != nil || !same(got) {
+		t.Errorf("without a sum: %+v, %v", got, err)
+	}
+	later := append([]byte(`{"new":1,`), b[1:]...)
+	later = bytes.Replace(later, b[at+11:at+75], []byte(SumOf(bytes.Replace(later, b[at+11:at+75], []byte(noSum), 1))), 1)
+	if got, err := DecodeOwner(later); err != nil || !same(got) {
+		t.Errorf("of a later version: %s: %+v, %v", later, got, err)
+	}
+}
+
+// A flipped bit of a format is seen: nobody else can tell that roots are signed by
+// another key.
+func TestFormats(t *testing.T) {
+	b, err := EncodeFormat(Format{Store: format.NewID(), Signer: []byte("somebody"), KeyID: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := DecodeFormat(b)
+	if err != nil || string(want.Signer) != "somebody" {
+		t.Fatalf("%+v, %v", want, err)
+	}
+	at := bytes.Index(b, []byte(`"signer"`))
+	for i := at; i < at+24; i++ {
+		flipped := bytes.Clone(b)
+		flipped[i] ^= 1
+		if got, err := DecodeFormat(flipped); err == nil && string(got.Signer) != "somebody" {
+			t.Errorf("byte %d flipped: %s is believed", i, flipped)
+		}
+	}
+}
+
+func FuzzDecodeOwner(f *testing.F) {
+	b, _ := EncodeOwner(Owner{Node: "a"})
+	c, _ := EncodeFormat(Format{Signer: []byte("a")})
+	f.Add(b)
+	f.Add(c)
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		_, _ = DecodeOwner(b)
+		_, _ = DecodeFormat(b)
+	})
+}
+
 func TestNames(t *testing.T) {
 	id := format.NewID()
 	if got, ok := ParsePackKey(PackKey(id)); !ok || got != id {

@@ -24,16 +24,7 @@ type Format struct {
 	KeyID     string `json:"key-id,omitempty"`      // of an encrypted store
 	Wrapped   []byte `json:"wrapped-key,omitempty"` // age, to the node and to the recovery key
 	Signer    []byte `json:"signer"`                // who signs roots, Ed25519
-}
-
-// An Owner says who may write. It is the only object that is replaced, and
-// only under the condition that it is still the one that was read.
-type Owner struct {
-	Store  format.ID `json:"store"`
-	Node   string    `json:"node"`
-	Epoch  uint64    `json:"epoch"`
-	Until  time.Time `json:"lease-until"`
-	Secret string    `json:"nonce"` // tells two processes of one node apart
+	Sum       string `json:"sha256,omitempty"`
 }
 
 // An Object is named by a root, with the SHA-256 of its bytes as stored.

@@ -10,5 +10,5 @@ import (
 func New(o *cli.Options) *cobra.Command {
 	return cli.Group("datastore", "make, look at and look after stores of backups",
 		newCreate(o), newInit(o), newRemove(o), newList(o), newShow(o), newUpdate(o), newMaintenance(o), newGuard(o), newVerify(o), newHeal(o), newGC(o), newImport(o), newExport(o),
-		newMount(o), newUnmount(o), newOffload(o), newRefresh(o), newAudit(o), newTakeOver(o), newThaw(o))
+		newMount(o), newUnmount(o), newOffload(o), newRefresh(o), newAudit(o), newTakeOver(o), newThaw(o), newMigrate(o))
 }

@@ -67,3 +67,29 @@ func TestRedraw(t *testing.T) {
 		t.Errorf("what is higher than the terminal scrolls: %q", got)
 	}
 }
+
+// Of a datastore with a bucket it shows what waits for it and since when, the cache
+// against its bound, the requests by class, and what went wrong last.
+func TestStatusOfClouds(t *testing.T) {
+	const cloud = `{"store": "cloud", "cloud": {"bucket": "bucket b at s3", "bytes": 2147483648, "queued-bytes": 67108864, "queued-since": "2026-11-28T09:00:00Z",
+		"cache-used": 1048576, "cache-bound": 67108864, "requests": {"put": 12, "get": 3, "head": 0}, "requests-month": {"put": 40},
+		"last-error": "access was denied", "last-error-time": "2026-11-28T11:30:00Z", "lost-packs": 2}}`
+	got := page(t, strings.Replace(answer, `"stores": [`, `"stores": [`+cloud+`, `, 1), 0, false)
+	for _, want := range []string{
+		"cloud  in the bucket  waiting    for  cache                  requests since start  this month\n",
+		"cloud  2.00 GiB       64.00 MiB   3 h  1.00 MiB of 64.00 MiB  3 get, 12 put         40 put\n",
+		"cloud: last error, 30 min ago: access was denied\n", "cloud: LOST: 2 packs",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(want), " ")) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	idle := strings.NewReplacer(`"queued-bytes": 67108864, `, "", `"last-error": "access was denied", `, "", `, "lost-packs": 2`, "").Replace(cloud)
+	got = page(t, strings.Replace(answer, `"stores": [`, `"stores": [`+idle+`, `, 1), 0, false)
+	if strings.Contains(got, "last error") || strings.Contains(got, "LOST") || !strings.Contains(got, "0 B") {
+		t.Errorf("of one that has nothing to do:\n%s", got)
+	}
+	if got = page(t, answer, 0, false); strings.Contains(got, "in the bucket") {
+		t.Errorf("without a bucket:\n%s", got)
+	}
+}

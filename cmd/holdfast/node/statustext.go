@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 )
 
 // A status is what of the node's answer is printed as text.
@@ -43,6 +44,7 @@ type site struct {
 		Total, Avail              int64
 		Snapshots                 int
 		AsOf                      time.Time `json:"as_of"`
+		Cloud                     *overview.Cloud
 	}
 }
 
@@ -75,6 +77,7 @@ func (s status) print(out io.Writer, now time.Time, width int, all bool) {
 	s.printMembers(&page, now, width)
 	s.printRunning(&page)
 	s.printStores(&page, now)
+	s.printClouds(&page, now, width)
 	s.printGroups(&page, now, all)
 	for line := range strings.Lines(page.String()) {
 		fmt.Fprintln(out, crop(strings.TrimRight(line, " \n"), width))

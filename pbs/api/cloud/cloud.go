@@ -56,6 +56,8 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: get, Path: own + "/doctor", Need: rest.Any(access.PrivDatastoreAudit, acl), Handle: a.report},
 		{Method: get, Path: own + "/thaw", Need: works, Handle: a.planThaw},
 		{Method: post, Path: own + "/thaw", Need: works, Handle: a.thaw},
+		{Method: get, Path: own + "/migrate", Need: works, Handle: a.planMigrate},
+		{Method: post, Path: own + "/migrate", Need: rest.Any(access.PrivDatastoreAllocate, acl), Handle: a.migrate},
 		{Method: get, Path: own + "/cloud", Need: rest.Any(access.PrivDatastoreAudit, acl), Handle: a.cloud},
 	}
 }

@@ -1,0 +1,46 @@
+package tier
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+)
+
+// The stats tell what is only on the disk and since when, and how the last work on
+// the bucket failed, until it goes well.
+func TestWhatWaitsIsTold(t *testing.T) {
+	s := newSite(t)
+	cfg := s.config("home")
+	s.create(cfg, true)
+	tr, _ := s.open(cfg)
+	if st := tr.Stats(); st.Queued != 0 || st.Trouble != "" {
+		t.Errorf("of a new one: %d bytes wait, trouble %q", st.Queued, st.Trouble)
+	}
+	const n = 8 * chunkSize
+	mustBackup(t, tr, "vm/100/2024-01-02T03:04:05Z", image(1, n))
+	if st := tr.Stats(); st.Queued < n {
+		t.Errorf("%d bytes wait after a backup of %d", st.Queued, n)
+	}
+	s.proxy.On(func(cloudtest.Request) *cloudtest.Fault { return &cloudtest.Fault{Status: 403, Code: "AccessDenied"} })
+	if _, err := tr.Offload(t.Context(), OffloadOptions{}); err == nil {
+		t.Fatal("the offload went well")
+	}
+	s.proxy.On(nil)
+	st := tr.Stats()
+	if st.Queued < n || !strings.Contains(st.Trouble, "access was denied") || st.Troubled.IsZero() {
+		t.Errorf("after it failed: %d bytes wait, trouble %q at %s", st.Queued, st.Trouble, st.Troubled)
+	}
+	if _, err := tr.Offload(t.Context(), OffloadOptions{After: 1 << 40}); err != nil {
+		t.Fatal(err)
+	}
+	if st = tr.Stats(); st.Oldest.IsZero() || st.Trouble != "" {
+		t.Errorf("when an offload has seen it: oldest %s, trouble %q", st.Oldest, st.Trouble)
+	}
+	if _, err := tr.Offload(t.Context(), OffloadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if st = tr.Stats(); st.Queued != 0 || !st.Oldest.IsZero() || st.Bytes < n {
+		t.Errorf("when all is in the bucket: %d bytes wait since %s, %d are there", st.Queued, st.Oldest, st.Bytes)
+	}
+}

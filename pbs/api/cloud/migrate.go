@@ -1,0 +1,73 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/migrate"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/s3"
+	"github.com/holdfast-mesh/holdfast/pbs/stores"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
+)
+
+// migration reads where a store is copied to.
+func migration(c *rest.Call) stores.Migration {
+	return stores.Migration{
+		Client: upgrade.Parsed(c.Params, "client", upgrade.ParseStore), Bucket: upgrade.Parsed(c.Params, "bucket", line),
+		Prefix: optional(c.Params, "prefix"), Home: c.Bool("home"), Override: c.Texts("override"),
+	}
+}
+
+// A migratePlan is what it takes to copy a store.
+type migratePlan struct {
+	migrate.Plan
+	Manifest string `json:"manifest,omitempty"` // for S3 Batch Operations
+}
+
+// planMigrate says what has to be copied. It is a listing of both buckets, which costs.
+func (a *api) planMigrate(ctx context.Context, c *rest.Call) (any, error) {
+	store, m, all, rate := c.Store(), migration(c), c.Bool("manifest"), int64(20<<20)
+	if c.Has("rate") {
+		rate = c.Int("rate", 1, 1<<40)
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	to, err := a.Clients.Bucket(m.Client, m.Bucket, m.Prefix)
+	if err != nil {
+		return nil, err
+	}
+	t, done, err := a.Stores.UseTier(store)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	left, err := t.Migration(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	state := a.Settings.State()
+	d, _ := state.Datastore(store)
+	old, _ := state.S3Client(d.Backend.Client)
+	fresh, _ := state.S3Client(m.Client)
+	from, _, err := s3.ProviderOf(old)
+	there, _, err2 := s3.ProviderOf(fresh)
+	if err := errors.Join(err, err2); err != nil {
+		return nil, err
+	}
+	p := migratePlan{Plan: left.Plan(rate, from, there)}
+	if all {
+		var out strings.Builder
+		err = left.Manifest(&out)
+		p.Manifest = out.String()
+	}
+	return p, err
+}
+
+// migrate begins to copy a store into another bucket.
+func (a *api) migrate(_ context.Context, c *rest.Call) (any, error) {
+	m := migration(c)
+	return a.start(c, func(store, auth string) (any, error) { return a.Stores.StartMigrate(store, auth, m) })
+}
