@@ -44,6 +44,7 @@ type bench struct {
 	proxy   *cloudtest.Proxy
 	b       *bucket.Bucket
 	chunks  []chunktest.Chunk
+	plain   *pack.Store // that has them as well, for the other side
 	bytes   int64
 	rtt     time.Duration
 	out     *tabwriter.Writer
@@ -129,7 +130,14 @@ func (b *bench) timed(work func() error) (side, error) {
 // minute slows both.
 const rounds = 3
 
-func (b *bench) run(ctx context.Context) error {
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.plain, err = b.local(ctx, filepath.Join(b.dir, "plain")); err != nil {
+		return err
+	}
+	defer b.plain.Close()
+	if err := b.fill(ctx, b.plain); err != nil {
+		return err
+	}
 	st, err := b.upload(ctx)
 	if err != nil {
 		return err
@@ -185,12 +193,27 @@ func (b *bench) filled(ctx context.Context, name string) (*cloud.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := b.fill(ctx, st); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return st, nil
+}
+
+func (b *bench) fill(ctx context.Context, st chunks.Writer) error {
 	for _, c := range b.chunks {
 		if _, err := st.Put(ctx, c.Digest, c.Blob); err != nil {
-			return nil, errors.Join(err, st.Close())
+			return err
 		}
 	}
-	return st, st.Commit(ctx)
+	return st.Commit(ctx)
+}
+
+// local makes a store of packs on the disk.
+func (b *bench) local(ctx context.Context, name string) (*pack.Store, error) {
+	if _, err := packs.Init(disk.OS{}, name, 0); err != nil {
+		return nil, err
+	}
+	return pack.Open(ctx, pack.Config{Dir: name})
 }
 
 // restore reads everything, in three ways that take turns, so that a slow minute
@@ -223,10 +246,7 @@ func (b *bench) restore(ctx context.Context, st *cloud.Store) error {
 func (b *bench) open(ctx context.Context, as string) (*cloud.Store, error) {
 	name := filepath.Join(b.dir, as, "local")
 	part := b.b.Sub(as)
-	if _, err := packs.Init(disk.OS{}, name, 0); err != nil {
-		return nil, err
-	}
-	local, err := pack.Open(ctx, pack.Config{Dir: name})
+	local, err := b.local(ctx, name)
 	if err != nil {
 		return nil, err
 	}

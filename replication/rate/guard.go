@@ -56,7 +56,8 @@ type GuardConfig struct {
 // uplink queues seconds of packets, and what is small and urgent, as the
 // heartbeats of a cluster, waits behind them. The guard measures the round trip
 // while bytes move; when it is longer than usual for some seconds it lowers the
-// limit by 15 % each second, and when it is not, raises it by 5 %.
+// limit by 15 % each second, and when it is not, raises it by 5 %. If round trips stay
+// long though hardly anything is sent, they are usual from then on.
 //
 // It is the limit of a bucket: New(up, guard.Limit), with Guard.Run beside, and
 // Guard.Count told of what passes. See consensus notes §6.3.
@@ -67,6 +68,7 @@ type Guard struct {
 	moved int64         // bytes since the last step
 	usual time.Duration // the shortest round trip of late
 	late  time.Time     // since when it is longer than it may be; zero: it is not
+	least time.Time     // since when the bulk has the least that it is left; zero: it has more
 	rate  float64       // bytes a second that may pass; 0: any
 }
 
@@ -115,6 +117,10 @@ const (
 	longPing  = 5 * time.Second // what takes longer did not come back at all
 	down, up  = 0.85, 1.05
 	forget    = 1.01 // the usual round trip grows by so much a step, as paths change
+
+	// After so long with hardly any bulk it is not the bulk that makes round trips
+	// long: the path is another one, or another machine is as slow as this.
+	innocent = 30 * time.Second
 )
 
 // Run measures and adapts until ctx is done.
@@ -157,8 +163,11 @@ func (g *Guard) step(rtt time.Duration, now time.Time) {
 	} else if g.late.IsZero() {
 		g.usual = min(rtt, time.Duration(float64(g.usual)*forget))
 	}
+	if !g.least.IsZero() && now.Sub(g.least) >= innocent {
+		g.usual, g.least = rtt, time.Time{}
+	}
 	if rtt <= g.usual+g.cfg.Delay {
-		g.late = time.Time{}
+		g.late, g.least = time.Time{}, time.Time{}
 		if g.rate *= up; g.rate > 2*moved && moved > 0 {
 			g.rate = 2 * moved // what is not used says nothing of the line
 		}
@@ -173,5 +182,11 @@ func (g *Guard) step(rtt time.Duration, now time.Time) {
 	if g.rate == 0 {
 		g.rate = moved
 	}
-	g.rate = max(g.rate*down, float64(g.cfg.Least))
+	if g.rate *= down; g.rate > float64(g.cfg.Least) {
+		return
+	}
+	g.rate = float64(g.cfg.Least)
+	if g.least.IsZero() {
+		g.least = now
+	}
 }

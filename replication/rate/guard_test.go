@@ -110,3 +110,63 @@ func TestGuardKeepsTheLineUsable(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// A path that is longer from now on, as one by a relay is, is not the fault of the
+// bulk: that goes on at its rate, and still gives way to others.
+func TestGuardLearnsAnotherPath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		line, rtt := &uplink{rate: 1 << 20}, 20*time.Millisecond
+		g, err := NewGuard(GuardConfig{Ping: func(ctx context.Context) (time.Duration, error) {
+			d := rtt + line.send(100)
+			time.Sleep(d)
+			return d, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		b := New(nil, g.Limit)
+		wg.Go(func() { _ = g.Run(ctx) })
+		time.Sleep(2 * time.Second)
+		var sent int64
+		wg.Go(func() {
+			for b.Wait(ctx, piece) == nil {
+				g.Count(piece)
+				sent += piece
+				if d := line.send(piece); d > 4*time.Second {
+					time.Sleep(d - 4*time.Second)
+				}
+			}
+		})
+		share := func(after time.Duration) float64 {
+			time.Sleep(after)
+			before := sent
+			time.Sleep(time.Minute)
+			return float64(sent-before) / (60 * line.rate)
+		}
+		if got := share(time.Minute); got < 0.7 {
+			t.Errorf("on the path that it began with it gets %.2f of the line", got)
+		}
+		rtt = 400 * time.Millisecond
+		if got := share(3 * time.Minute); got < 0.7 {
+			t.Errorf("on a longer path it gets %.2f of the line", got)
+		}
+		rtt = 20 * time.Millisecond
+		late := 0
+		time.Sleep(time.Minute)
+		for range 60 {
+			time.Sleep(time.Second)
+			line.mu.Lock()
+			if time.Until(line.free) > 500*time.Millisecond {
+				late++
+			}
+			line.mu.Unlock()
+		}
+		if late > 6 {
+			t.Errorf("back on the short path others wait for more than 500 ms in %d of 60 s", late)
+		}
+		stop()
+		wg.Wait()
+	})
+}

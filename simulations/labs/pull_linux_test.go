@@ -102,7 +102,7 @@ func TestPullThroughFaults(t *testing.T) {
 	const mib = 1 << 20
 	first := m.tree("first", 24, 2*mib)
 	home.must("backup", "tree.pxar:"+first, "--backup-id", "first", "-q")
-	dc.must("job", "create", "pull", "home-to-dc", "--remote", "home", "--remote-store", "main", "--store", "main", "--ns", "home", "--rate-in", "3MiB", "--burst-in", "1MiB", "--max-delay", "off")
+	dc.must("job", "create", "pull", "home-to-dc", "--remote", "home", "--remote-store", "main", "--store", "main", "--ns", "home", "--rate-in", "3MiB", "--burst-in", "1MiB")
 	vps.must("job", "create", "pull", "dc-to-vps", "--remote", "dc", "--remote-store", "main", "--remote-ns", "home", "--store", "main", "--ns", "copies", "--sources", "any")
 
 	dc.fetches("home-to-dc", 4*mib)
