@@ -217,6 +217,7 @@ const matrix = `
 	PUT /holdfast/members/{member} 403 by Sys.Modify
 	DELETE /holdfast/members/{member} 403 by Sys.Modify
 	POST /holdfast/members/{member}/block 403 by Sys.Modify
+	PUT /holdfast/members/{member}/address 403 by Sys.Modify
 	GET /holdfast/notifications/deliveries 403 by Sys.Audit
 	GET /holdfast/notifications/ntfy 403 by Sys.Audit
 	POST /holdfast/notifications/ntfy 403 by Sys.Modify

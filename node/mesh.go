@@ -113,6 +113,7 @@ func (n *Node) membership() members.Config {
 	c := members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}
 	if n.link != nil {
 		c.Rotate, c.Keys = n.link.RotateKeys, n.link.Keys
+		c.ByHand, c.SetHand = n.link.ByHand, n.link.SetByHand
 		c.Health = func(node string) string { return string(n.ways()[node].State) }
 	}
 	return c

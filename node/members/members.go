@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -28,13 +29,15 @@ import (
 
 // Config says whose members they are.
 type Config struct {
-	Cluster *cluster.Cluster           // required
-	Ask     func() []invite.Member     // whom a machine that joins can ask, best first; required
-	Cut     func(ctx context.Context)  // makes this node, and all that it reaches, follow the roster at once; default: nothing
-	Health  func(node string) string   // of a node as this one sees it: "up", "slow", "down"; default: not known
-	Rotate  func() error               // begins to change this node's key in the tunnel; default: there is none
-	Keys    func(node string) []string // of a node in the tunnel, the newest first; default: they are not known
-	Now     func() time.Time           // default: time.Now
+	Cluster *cluster.Cluster                             // required
+	Ask     func() []invite.Member                       // whom a machine that joins can ask, best first; required
+	Cut     func(ctx context.Context)                    // makes this node, and all that it reaches, follow the roster at once; default: nothing
+	Health  func(node string) string                     // of a node as this one sees it: "up", "slow", "down"; default: not known
+	Rotate  func() error                                 // begins to change this node's key in the tunnel; default: there is none
+	Keys    func(node string) []string                   // of a node in the tunnel, the newest first; default: they are not known
+	ByHand  func(node string) []netip.AddrPort           // where a node is looked for beside its record; default: nowhere
+	SetHand func(node string, at []netip.AddrPort) error // changes that; default: it fails
+	Now     func() time.Time                             // default: time.Now
 }
 
 type api struct{ Config }
@@ -56,6 +59,10 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	if cfg.Keys == nil {
 		cfg.Keys = func(string) []string { return nil }
 	}
+	if cfg.SetHand == nil {
+		cfg.ByHand = func(string) []netip.AddrPort { return nil }
+		cfg.SetHand = func(string, []netip.AddrPort) error { return errors.New("this node is linked to no other") }
+	}
 	a := api{cfg}
 	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
 	const member = "/holdfast/members/{member}"
@@ -65,6 +72,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodPut, Path: member, Need: change, Handle: a.change},
 		{Method: http.MethodDelete, Path: member, Need: change, Handle: a.remove},
 		{Method: http.MethodPost, Path: member + "/block", Need: change, Handle: a.block},
+		{Method: http.MethodPut, Path: member + "/address", Need: change, Handle: a.address},
 		{Method: http.MethodGet, Path: "/holdfast/invites", Need: look, Handle: a.invites},
 		{Method: http.MethodPost, Path: "/holdfast/invites", Need: change, Handle: a.invite},
 		{Method: http.MethodDelete, Path: "/holdfast/invites/{invite}", Need: change, Handle: a.revoke},
@@ -95,7 +103,9 @@ type Member struct {
 	Joined  int64  `json:"joined"`            // Unix seconds
 
 	Health string   `json:"health,omitempty"`      // of its link, as this node sees it
-	Keys   []string `json:"tunnel-keys,omitempty"` // the newest first; only of one that is shown alone
+	Keys   []string `json:"tunnel-keys,omitempty"` // the newest first; only of one that is shown alone, as the next
+
+	Addresses []netip.AddrPort `json:"addresses-by-hand,omitempty"` // where this node looks for it beside
 }
 
 // All returns the members, those that were removed if all is true, by name.
@@ -150,7 +160,7 @@ func (a api) find(c *rest.Call) (Member, error) {
 
 func (a api) show(_ context.Context, c *rest.Call) (any, error) {
 	m, err := a.find(c)
-	m.Keys, m.Health = a.Keys(m.ID), a.Health(m.ID)
+	m.Keys, m.Health, m.Addresses = a.Keys(m.ID), a.Health(m.ID), a.ByHand(m.ID)
 	return m, err
 }
 
@@ -288,6 +298,29 @@ func (a api) block(_ context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	return nil, a.Cluster.Block(string(c.Who), key, reason)
+}
+
+// address says where this node looks for another beside what that has said of itself.
+func (a api) address(_ context.Context, c *rest.Call) (any, error) {
+	m, err := a.find(c)
+	if err != nil {
+		return nil, err
+	}
+	var at []netip.AddrPort
+	for _, text := range c.Texts("address") {
+		one, err := netip.ParseAddrPort(text)
+		if err != nil {
+			c.Fail("address", "%q is no address of a mesh port, want ADDRESS:PORT", text)
+		}
+		at = append(at, one)
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	if m.Self {
+		return nil, &hinted{errors.New("this is the node itself"), "say at another node where this one is"}
+	}
+	return nil, a.SetHand(m.ID, at)
 }
 
 func compareBool(a, b bool) int {

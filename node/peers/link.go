@@ -8,6 +8,7 @@
 //	wireguard.key   of the tunnel
 //	wireguard.next  the one that follows it, while that is being changed
 //	records         where members are, as they have signed it
+//	addresses.json  and as an operator has said
 package peers
 
 import (
@@ -73,6 +74,7 @@ type Link struct {
 	tunnel  *tunnel.Tunnel
 	records *record.Store
 	keys    *keys
+	byHand  *byHand
 
 	cluster *cluster.Cluster // from Attach on, as those below
 	host    *host.Host
@@ -100,6 +102,9 @@ func New(cfg Config) (*Link, error) {
 		return nil, err
 	}
 	if l.keys, err = openKeys(cfg.Dir); err != nil {
+		return nil, err
+	}
+	if l.byHand, err = openByHand(cfg.Dir); err != nil {
 		return nil, err
 	}
 	t := tunnel.Config{

@@ -34,11 +34,12 @@ func (l *Link) apply() error {
 		talk = append(talk, gossip.Member{Node: node, Key: ed25519.PublicKey(key[:])})
 		r, is := l.records.Get(key)
 		if !is {
-			known[node] = host.Known{}
+			known[node] = host.Known{Addrs: texts(l.ByHand(node))}
 			continue
 		}
-		known[node] = host.Known{Addrs: r.Texts(), Relay: r.Relay}
-		peer := tunnel.Peer{ID: tunnel.NodeID(node), Address: record.Address(l.cfg.Cluster, key), Endpoints: r.Endpoints()}
+		at := l.ByHand(node)
+		known[node] = host.Known{Addrs: append(r.Texts(), texts(at)...), Relay: r.Relay}
+		peer := tunnel.Peer{ID: tunnel.NodeID(node), Address: record.Address(l.cfg.Cluster, key), Endpoints: append(r.Endpoints(), at...)}
 		for _, k := range r.WireGuard {
 			peer.Keys = append(peer.Keys, tunnel.PublicKey(k))
 		}
@@ -136,12 +137,15 @@ func (l *Link) addrs() []record.Addr {
 	return all
 }
 
-func quicAt(at netip.AddrPort) string {
+func quicAt(at netip.AddrPort) string { return textAt(at, "udp") + "/quic-v1" }
+func tcpAt(at netip.AddrPort) string  { return textAt(at, "tcp") }
+
+func textAt(at netip.AddrPort, over string) string {
 	family := "ip4"
 	if at.Addr().Unmap().Is6() {
 		family = "ip6"
 	}
-	return fmt.Sprintf("/%s/%s/udp/%d/quic-v1", family, at.Addr().Unmap(), at.Port())
+	return fmt.Sprintf("/%s/%s/%s/%d", family, at.Addr().Unmap(), over, at.Port())
 }
 
 // sawUs notes where a member sees this node.

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"net/netip"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/node/peers/peerstest"
@@ -80,5 +81,47 @@ func TestEjectedNodeStaysOut(t *testing.T) {
 	await(t, "the others are one", func() string { return peerstest.Apart(rest) })
 	if what := cut(); what != "" {
 		t.Error(what)
+	}
+}
+
+// All nodes have moved while they were down: none finds another by what it has
+// written down. An operator tells one where another is, and they are one again, and
+// are so after a restart.
+func TestMovedNodesAreFoundByHand(t *testing.T) {
+	m := crowd(t, 3)
+	for i, n := range m.Nodes {
+		if err := n.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Move(m.Net.Host(fmt.Sprint("moved", i), fmt.Sprintf("12.0.0.%d", i+1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, n := range m.Nodes {
+		if err := n.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a, b, c := m.Nodes[0], m.Nodes[1], m.Nodes[2]
+	if err := a.Link.SetByHand(b.ID, []netip.AddrPort{{}}); err == nil {
+		t.Error("nowhere is taken for an address")
+	}
+	for _, to := range []*peerstest.Node{b, c} {
+		if err := a.Link.SetByHand(to.ID, to.At()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "they are one again", func() string { return peerstest.Apart(m.Nodes) })
+	if err := a.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Link.ByHand(b.ID); len(got) != 1 || got[0] != b.At()[0] {
+		t.Errorf("after a restart it looks for the other at %v", got)
+	}
+	if err := a.Link.SetByHand(b.ID, nil); err != nil || len(a.Link.ByHand(b.ID)) != 0 {
+		t.Errorf("what was said is taken back: %v, %v", a.Link.ByHand(b.ID), err)
 	}
 }

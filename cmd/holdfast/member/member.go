@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,6 +33,7 @@ func New(o *cli.Options) *cobra.Command {
 			Flags: []daemon.Flag{{Name: "removed", Usage: "with those that were removed", Kind: daemon.Bool}},
 			Show:  []string{"name", "site", "role", "state", "health", "voter", "leader", "blocked", "id"},
 		}.Command(o),
+		newAddress(o),
 		daemon.Verb{Use: "show MEMBER", Short: "print a member", Method: http.MethodGet, Path: memberPath, Args: []string{"member"}}.Command(o),
 		daemon.Verb{
 			Use: "drain MEMBER", Short: "have a member give up its vote and its jobs, before it is removed", Method: http.MethodPut, Path: memberPath,
@@ -51,6 +53,32 @@ func New(o *cli.Options) *cobra.Command {
 		newRemove(o, "remove", false), newRemove(o, "eject", true), newRecover(o),
 	}
 	return cli.Group("member", "look at the members of the cluster, add and remove them", verbs...)
+}
+
+// newAddress returns the verb that says where a member is that nobody reaches.
+func newAddress(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use: "address MEMBER [ADDRESS:PORT…]", Short: "look for a member at these addresses as well; none: no longer", Args: cli.Between(1, 5),
+		Long: `For members that moved while they were apart: nobody has heard where they are now.
+Say it at one node of each part that found together again, of one member of the other;
+the rest follows by itself. The port is the mesh port. Who answers there has to prove
+that it is that member. It holds for this node, also after restarts.`,
+		Example: "  holdfast member address dc 203.0.113.7:8008",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := daemon.Client(o)
+			defer c.Close()
+			if _, err := daemon.Call(cmd.Context(), c, http.MethodPut, memberPath+"/address", url.Values{"member": args[:1], "address": args[1:]}); err != nil {
+				return err
+			}
+			return o.Print(map[string]any{"member": args[0], "addresses": args[1:]}, func(w io.Writer) {
+				if len(args) == 1 {
+					fmt.Fprintf(w, "member %s is looked for only where it says that it is\n", args[0])
+					return
+				}
+				fmt.Fprintf(w, "member %s is looked for at %s as well; holdfast status shows whether it is reached\n", args[0], strings.Join(args[1:], ", "))
+			})
+		},
+	}
 }
 
 // NewBlock returns the verb that keeps a member out of this node alone.

@@ -230,6 +230,20 @@ func (n *Node) Start() error {
 	return nil
 }
 
+// Move puts a node that does not run on another host, which all can reach.
+func (n *Node) Move(h *tunneltest.Host) error {
+	addresses, err := h.Addresses()
+	if err != nil {
+		return err
+	}
+	n.host = h
+	n.net = &peers.Simulated{Listen: h.Listen, Addresses: h.Addresses, Packets: h.Packets, At: []netip.AddrPort{netip.AddrPortFrom(addresses[0], 51820)}}
+	return nil
+}
+
+// At is where a node is that all can reach.
+func (n *Node) At() []netip.AddrPort { return n.net.At }
+
 // Stop ends a node, if it runs.
 func (n *Node) Stop() error {
 	if n.stop == nil {
