@@ -90,9 +90,13 @@ func (a *api) list(_ context.Context, c *rest.Call) (any, error) {
 	return withDigest(list, settings.Digest(all)), nil
 }
 
-// shown is what may be seen of a remote: not its password, sealed or not.
+// shown is what may be seen of a remote: not its password, sealed or not. One that
+// only this node may use is shown as a PBS shows it.
 func (a *api) shown(r settings.Remote) settings.Remote {
 	r.Sealed = nil
+	if len(r.Nodes) < 2 {
+		r.Nodes = nil
+	}
 	r.Nodes = slices.Clone(r.Nodes)
 	for i, id := range r.Nodes {
 		r.Nodes[i] = a.Vault.Name(id)
