@@ -13,7 +13,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
@@ -31,7 +30,12 @@ type change struct {
 // commit writes index object, bundle and root for what waits, and then takes
 // what the root names off the disk. It returns how many chunks that were.
 func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())) (evicted int, err error) {
-	c, err := s.prepare()
+	defer func() {
+		if err != nil {
+			s.queue.Doubt()
+		}
+	}()
+	c, err := s.prepare(ctx)
 	if err != nil || c == nil {
 		return 0, err
 	}
@@ -60,12 +64,12 @@ func (s *Store) onlyHere(d chunks.Digest) bool { return !s.Confirmed(d) && s.loc
 func (s *Store) here(r layout.Row) bool { return s.local.Known(r.Digest) }
 
 // prepare collects what waits; nil if that is nothing.
-func (s *Store) prepare() (*change, error) {
-	waiting, err := s.queue.Waiting()
+func (s *Store) prepare(ctx context.Context) (*change, error) {
+	packs, err := s.confirmed(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := &change{files: map[string]bool{}}
+	c := &change{packs: packs, files: map[string]bool{}}
 	s.mu.Lock()
 	c.head = s.head
 	c.head.Index, c.head.Bundles = slices.Clone(s.head.Index), slices.Clone(s.head.Bundles)
@@ -82,26 +86,9 @@ func (s *Store) prepare() (*change, error) {
 	c.head.Seq = layout.Seq{Epoch: s.owner.Epoch, N: s.head.Seq.N + 1}
 	dirty := s.dirty
 	s.mu.Unlock()
-	for id, ext := range waiting {
-		if ext != queue.Done {
-			continue
-		}
-		if !s.unused(id) { // a root named it: we crashed, or missed the reply; it may be dead by now
-			if err := s.queue.Finish(id); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		p, err := s.queue.Rows(id, ext)
-		if err != nil {
-			return nil, err
-		}
-		c.packs = append(c.packs, p)
-	}
 	if len(c.packs)+len(c.files)+stones == 0 && !dirty {
 		return nil, nil
 	}
-	slices.SortFunc(c.packs, func(a, b layout.Pack) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return c, nil
 }
 

@@ -9,8 +9,10 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // OffloadOptions say what goes to the bucket.
@@ -129,7 +131,7 @@ func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, e
 	if err != nil {
 		return p, err
 	}
-	busy, err := s.inQueue()
+	busy, err := s.inQueue(ctx)
 	if err != nil {
 		return p, err
 	}
@@ -175,23 +177,21 @@ func (s *Store) Seen(number uint32) time.Time {
 	return s.seen[number]
 }
 
-// inQueue returns the chunks of packs that are on their way.
-func (s *Store) inQueue() (map[chunks.Digest]bool, error) {
-	waiting, err := s.queue.Waiting()
-	if err != nil {
-		return nil, err
-	}
+// inQueue returns the chunks of packs that are on their way, when all were sent.
+func (s *Store) inQueue(ctx context.Context) (map[chunks.Digest]bool, error) {
+	packs, err := s.confirmed(ctx)
 	busy := map[chunks.Digest]bool{}
-	for id, ext := range waiting {
-		p, err := s.queue.Rows(id, ext)
-		if err != nil {
-			return nil, err
-		}
+	for _, p := range packs {
 		for _, r := range p.Rows {
 			busy[r.Digest] = true
 		}
 	}
-	return busy, nil
+	return busy, err
+}
+
+// confirmed returns the packs that the bucket has and no root names yet.
+func (s *Store) confirmed(ctx context.Context) ([]layout.Pack, error) {
+	return s.queue.Confirmed(ctx, func(id format.ID) bool { return !s.unused(id) })
 }
 
 // commitEvery is after how many packs a root is written in a long offload, so

@@ -43,12 +43,20 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	}
 	now := time.Now().UTC()
 	next := layout.Owner{Store: s.format.Store, Node: s.cfg.Node, Epoch: was.Epoch, Until: now.Add(s.cfg.Lease), Secret: secret}
-	mine := was.Secret == secret && was.Node == s.cfg.Node
+	s.mu.Lock()
+	epoch := s.head.Seq.Epoch
+	s.mu.Unlock()
+	mine := was.Secret == secret && was.Node == s.cfg.Node && was.Epoch >= epoch
 	if !mine {
 		if !opt.Force && now.Before(was.Until.Add(skewBound)) {
 			return fmt.Errorf("own %s: %w: %s until %s", s, ErrOwned, was.Node, was.Until.Format(time.RFC3339))
 		}
-		next.Epoch++
+		newest, err := s.meta.Newest(ctx)
+		if err != nil {
+			return err
+		} // no root may be newer than ours, also if the owner's object was lost
+		next.Epoch = max(was.Epoch, epoch, newest.Seq.Epoch) + 1
+		s.queue.Doubt()
 	}
 	if err := s.writeOwner(ctx, next, etag); err != nil {
 		return err
@@ -95,6 +103,9 @@ func (s *Store) check(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if is.Epoch == 0 {
+		return fmt.Errorf("write to %s: %w", s, ErrNoOwner)
+	}
 	if is.Epoch != s.owner.Epoch || is.Secret != s.owner.Secret {
 		s.fenced, s.onlyRead = true, true
 		return fmt.Errorf("write to %s: %w: %s, epoch %d", s, ErrFenced, is.Node, is.Epoch)

@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,6 +31,9 @@ type Queue struct {
 	FS       disk.FS
 	Dir      string // a directory of its own, which exists
 	Parallel int    // packs uploaded at the same time
+
+	mu   sync.Mutex
+	sent map[format.ID]bool // packs that the bucket has, as it said since the last Doubt
 }
 
 func (q *Queue) path(name string) string { return path.Join(q.Dir, name) }
@@ -195,7 +200,80 @@ func (q *Queue) Send(ctx context.Context, id format.ID) error {
 	if err != nil {
 		return err
 	}
+	q.sure(id)
 	return errors.Join(q.done(id), q.remove(q.name(id, packExt)))
+}
+
+func (q *Queue) sure(id format.ID) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.sent == nil {
+		q.sent = map[format.ID]bool{}
+	}
+	q.sent[id] = true
+}
+
+// Doubt has the next [Queue.Confirmed] ask the bucket for everything: something
+// failed, and what the bucket has by now is not known.
+func (q *Queue) Doubt() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.sent = nil
+}
+
+// Confirmed returns the packs that the bucket has and no root names, in order of
+// their IDs, and forgets those that one names. What was sent before a crash or a
+// failure is looked for, with a request each: an audit of another owner may have
+// removed it, or the bucket was put back to an earlier state. What is gone leaves
+// the queue; its chunks are on the disk still and are packed anew.
+func (q *Queue) Confirmed(ctx context.Context, named func(format.ID) bool) (packs []layout.Pack, err error) {
+	waiting, err := q.Waiting()
+	if err != nil {
+		return nil, err
+	}
+	for id, ext := range waiting {
+		if ext != Done {
+			continue
+		}
+		p, err := q.Rows(id, Done)
+		if err != nil {
+			return nil, err
+		}
+		there := !named(id) // else: we crashed, or missed the reply; it may be dead by now
+		if there {
+			if there, err = q.there(ctx, p); err != nil {
+				return nil, err
+			}
+		}
+		if there {
+			packs = append(packs, p)
+		} else if err := q.Finish(id); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(packs, func(a, b layout.Pack) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return packs, nil
+}
+
+// there tells whether the bucket has a pack that was sent.
+func (q *Queue) there(ctx context.Context, p layout.Pack) (bool, error) {
+	q.mu.Lock()
+	known := q.sent[p.ID]
+	q.mu.Unlock()
+	if known {
+		return true, nil
+	}
+	info, err := q.Bucket.Head(ctx, layout.PackKey(p.ID))
+	if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if info.Size == p.Size {
+		q.sure(p.ID)
+	}
+	return info.Size == p.Size, nil
 }
 
 // done notes for good that the bucket has a pack.

@@ -1,0 +1,124 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+)
+
+// object returns the files of the objects of a store below a folder.
+func (s *site) object(st *Store, key string) string {
+	return filepath.Join(s.dir(), layout.Root+st.ID(), key)
+}
+
+// An owner's object that is lost takes no snapshot with it: whoever owns the bucket
+// next writes behind everything that is there, and a new machine sees it all.
+func TestOwnerIsLost(t *testing.T) {
+	s := newSite(t, true)
+	dir := t.TempDir()
+	st := s.owner(dir)
+	cs := put(t, st, 300_000, 1, 10)
+	offload(t, st)
+	stop(st)
+	st = s.owner(t.TempDir(), func(c *Config) { c.Node = "dc" }) // epoch 2
+	cs = append(cs, put(t, st, 300_000, 100, 10)...)
+	offload(t, st)
+	for round := range 3 {
+		if err := os.Remove(s.object(st, layout.OwnerKey)); err != nil {
+			t.Fatal(err)
+		}
+		fresh := put(t, st, 300_000, uint64(1000*(round+1)), 5)
+		_, err := st.Offload(t.Context(), OffloadOptions{})
+		if !errors.Is(err, ErrNoOwner) || errors.Is(err, ErrFenced) {
+			t.Fatalf("without an owner: %v", err)
+		}
+		before := st.Stats().Epoch
+		if err := st.Acquire(t.Context(), AcquireOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if now := st.Stats().Epoch; now <= before {
+			t.Fatalf("the epoch was %d, and is %d", before, now)
+		}
+		offload(t, st)
+		cs = append(cs, fresh...)
+	}
+	wantAll(t, st, cs)
+	stop(st)
+	again := s.owner(t.TempDir(), func(c *Config) { c.Node = "new" })
+	defer stop(again)
+	wantAll(t, again, cs)
+}
+
+// What was sent by an offload that failed is looked for before it is relied on: the
+// bucket may have lost it since.
+func TestSentPacksAreLookedFor(t *testing.T) {
+	for name, between := range map[string]func(*testing.T, *site, *Store) *Store{
+		"same process": func(t *testing.T, s *site, st *Store) *Store { return st },
+		"taken over and taken back": func(t *testing.T, s *site, st *Store) *Store {
+			other := s.owner(t.TempDir(), func(c *Config) { c.Node = "other" })
+			stop(other)
+			if err := st.Acquire(t.Context(), AcquireOptions{Force: true}); err != nil {
+				t.Fatal(err)
+			}
+			return st
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, true)
+			st := s.owner(t.TempDir())
+			defer func() { stop(st) }()
+			cs := put(t, st, 300_000, 1, 10)
+			offload(t, st)
+			lost := put(t, st, 300_000, 100, 10)
+			packs := func() (all []string) {
+				found, _ := filepath.Glob(s.object(st, layout.PackDir+"*/*"))
+				return found
+			}
+			before := map[string]bool{}
+			for _, p := range packs() {
+				before[p] = true
+			}
+			s.proxy.On(rootsFail)
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if _, err := st.Offload(ctx, OffloadOptions{}); err == nil {
+				t.Fatal("the offload has worked though no root could be written")
+			}
+			s.proxy.On(nil)
+			gone := 0
+			for _, p := range packs() {
+				if !before[p] {
+					gone++
+					if err := os.Remove(p); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if gone == 0 {
+				t.Fatal("nothing was sent")
+			}
+			st = between(t, s, st)
+			offload(t, st)
+			wantAll(t, st, append([]chunktest.Chunk{}, append(cs, lost...)...))
+			rebuilt := s.owner(t.TempDir(), func(c *Config) { c.Node = "new" })
+			defer stop(rebuilt)
+			wantAll(t, rebuilt, append(cs, lost...))
+		})
+	}
+}
+
+// rootsFail refuses every root.
+func rootsFail(r cloudtest.Request) *cloudtest.Fault {
+	if r.Class == "put" && strings.Contains(r.Key, "/"+layout.RootDir) {
+		return &cloudtest.Fault{Status: 403, Code: "AccessDenied"}
+	}
+	return nil
+}
