@@ -14,7 +14,7 @@ import (
 )
 
 // looks is how many index objects and bundles a PutBack reads. They take turns.
-const looks = 4
+const looks = 3
 
 // A GoneError says that small objects cannot be read in the bucket, and that
 // this disk has no copy of them that is known to be right.
