@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -80,9 +81,7 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 			c.head.Dead, stones = append(c.head.Dead, g.Tombstone), stones+1
 		}
 	}
-	for name, keep := range s.pending {
-		c.files[name] = keep
-	}
+	maps.Copy(c.files, s.pending)
 	c.head.Seq = layout.Seq{Epoch: s.owner.Epoch, N: s.head.Seq.N + 1}
 	dirty := s.dirty
 	s.mu.Unlock()

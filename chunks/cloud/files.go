@@ -61,9 +61,7 @@ func (s *Store) Files(ctx context.Context) (map[string][]byte, error) {
 // needs to see the snapshots. It takes one request for each bundle that is not
 // on the disk.
 func (s *Store) EachFile(ctx context.Context, fn func(name string, content []byte) error) error {
-	s.mu.Lock()
-	h := s.head
-	s.mu.Unlock()
+	h := s.newest()
 	done := map[string]bool{}
 	for _, name := range h.Removed {
 		done[name] = true

@@ -31,9 +31,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	if _, err := s.commit(ctx, plainSwitch); err != nil { // what is doomed is named first
 		return 0, err
 	}
-	s.mu.Lock()
-	dead := slices.Clone(s.head.Dead)
-	s.mu.Unlock()
+	dead := slices.Clone(s.newest().Dead)
 	now := time.Now()
 	var keys []string
 	for i, t := range dead {
@@ -70,7 +68,7 @@ type AuditReport = audit.Report
 // objects written just before, at either end of the key space; and if more
 // than one pack in a hundred seems to have vanished, the provider is not
 // believed and nothing changes. Of packs that are gone, chunks are denied from
-// then on, so that whoever has them stores them again.
+// then on, so that whoever has them stores them again; small objects are put back.
 func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err error) {
 	s.work.Lock()
 	defer s.work.Unlock()
@@ -95,7 +93,8 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if err := s.markLost(ctx, packs, &r); err != nil {
 		return r, err
 	}
-	return r, s.orphans(ctx, found, opt, &r)
+	r.Restored, r.Gone, err = s.meta.PutBack(ctx, s.newest(), found, s.check)
+	return r, errors.Join(err, s.orphans(ctx, found, opt, &r))
 }
 
 // markLost asks for each missing pack alone before it is believed to be gone.
@@ -160,11 +159,8 @@ func (s *Store) named() func(key string) bool {
 	h, doomed := s.head, s.doomed
 	s.mu.Unlock()
 	keep := map[string]bool{layout.OwnerKey: true}
-	for _, key := range h.Keys() {
+	for _, key := range s.needs(h) {
 		keep[key] = true
-	}
-	for _, p := range s.table.all() {
-		keep[layout.PackKey(p.id)] = true
 	}
 	for _, t := range h.Dead {
 		keep[layout.PackKey(t.Pack)] = true
@@ -185,18 +181,26 @@ func (s *Store) named() func(key string) bool {
 	}
 }
 
+// needs returns all keys that a new machine needs to read h.
+func (s *Store) needs(h layout.Head) []string {
+	keys := h.Keys()
+	for _, p := range s.table.all() {
+		keys = append(keys, layout.PackKey(p.id))
+	}
+	return keys
+}
+
+// newest returns what the newest root says.
+func (s *Store) newest() layout.Head {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.head
+}
+
 // renewLocks locks anew all that the store needs, if half of the time is over.
 func (s *Store) renewLocks(ctx context.Context) error {
-	s.mu.Lock()
-	h := s.head
-	s.mu.Unlock()
-	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string {
-		keys := h.Keys()
-		for _, r := range s.table.all() {
-			keys = append(keys, layout.PackKey(r.id))
-		}
-		return keys
-	})
+	h := s.newest()
+	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string { return s.needs(h) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !at.Equal(h.Locked) {

@@ -3,6 +3,7 @@ package stores_test
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -124,7 +125,8 @@ func (m *member) end(t *testing.T, u jobs.UPID, err error) (state, text string) 
 func TestOneNodeWorksOnABucket(t *testing.T) {
 	key, err := seal.NewIdentity()
 	must(t, err)
-	p := cloudtest.Front(t, cloudtest.Start(t))
+	server := cloudtest.Start(t)
+	p := cloudtest.Front(t, server)
 	l := &ledger{has: map[string]string{}}
 	a, b := newMember(t, p.URL, "a", l), newMember(t, p.URL, "b", l)
 	a.has(t, key.String(), false, false)
@@ -148,6 +150,14 @@ func TestOneNodeWorksOnABucket(t *testing.T) {
 		if state, text := run(a, what); state != "OK" || !strings.Contains(text, "node b owns this bucket until ") {
 			t.Errorf("%s of the other: %s\n%s", what, state, text)
 		}
+	}
+	formats, err := filepath.Glob(filepath.Join(server.Dir, "hf1", "*", "format"))
+	if err != nil || len(formats) != 1 {
+		t.Fatalf("formats: %v, %v", formats, err)
+	}
+	must(t, os.Remove(formats[0]))
+	if state, text := run(b, "audit"); state != "OK" || !strings.Contains(text, "format was gone or damaged, and was written anew") {
+		t.Errorf("audit of a bucket without its format: %s\n%s", state, text)
 	}
 	for id := range l.bucket(t, b) {
 		l.has[id] = "c"

@@ -297,6 +297,12 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 		r, made, err := ti.Audit(ctx)
 		t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
 			r.Objects, logs.Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
+		for _, key := range r.Restored {
+			t.Logf("%s was gone or damaged, and was written anew from the copy here", key)
+		}
+		for _, key := range r.Gone {
+			t.Logf("%s is gone or damaged, and there is no copy of it here", key)
+		}
 		logRequests(t, made)
 		if err == nil && len(r.Missing)+len(r.Wrong) > 0 {
 			err = errors.New("packs are lost: verify tells which snapshots are at risk, and another copy of their chunks heals them")

@@ -18,6 +18,9 @@ type Report struct {
 	Classes map[string]int `json:"classes"`           // objects by storage class
 	Orphans []string       `json:"orphans,omitempty"` // objects that no root names, older than the grace
 	Deleted int            `json:"deleted"`
+
+	Restored []string `json:"restored,omitempty"` // small objects that were gone or damaged, and were written anew
+	Gone     []string `json:"gone,omitempty"`     // those that could not be
 }
 
 // A Pack should be in the bucket.

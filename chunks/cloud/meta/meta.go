@@ -34,6 +34,8 @@ type Objects struct {
 	Dir    string // a directory of their own, which exists
 	Format layout.Format
 	Key    *seal.Key // nil: what is sealed cannot be opened
+
+	turn int // of the objects that PutBack reads next
 }
 
 func (m *Objects) path(name string) string { return path.Join(m.Dir, name) }
