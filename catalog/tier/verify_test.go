@@ -1,13 +1,17 @@
 package tier
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 )
 
 // packs are the files in which the server keeps the packs of the bucket.
@@ -80,5 +84,47 @@ func TestVerifyMissesAPack(t *testing.T) {
 	}
 	if r, err := verifyAll(t, tr); err != nil || r.Failed != 1 || r.Missing != 16 {
 		t.Errorf("verify without packs: %+v, %v", r, err)
+	}
+}
+
+// Of a pack that was cut what is left is read, at once, and what is not is damaged.
+func TestVerifyACutPack(t *testing.T) {
+	s, tr := verified(t)
+	for _, name := range s.packs() {
+		if err := os.Truncate(name, 5*chunkSize); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.proxy.Reset()
+	r, err := verifyAll(t, tr)
+	if err != nil || r.Failed != 1 || r.Missing != 0 || r.Damaged < 11 || r.Damaged > 12 {
+		t.Errorf("verify a pack of which 5 chunks of 16 are left: %d failed, %d damaged, %d missing, %v", r.Failed, r.Damaged, r.Missing, err)
+	}
+	if n := s.proxy.Total(); n > 60 {
+		t.Errorf("%d requests: some were tried again", n)
+	}
+}
+
+// A bucket that is gone or does not answer ends a verification, and says nothing
+// about snapshots.
+func TestVerifyWithoutABucket(t *testing.T) {
+	s, tr := verified(t)
+	for name, f := range map[string]struct {
+		fault cloudtest.Fault
+		want  error
+	}{
+		"gone":    {cloudtest.Fault{Status: 404, Code: "NoSuchBucket"}, bucket.ErrNoBucket},
+		"refused": {cloudtest.Fault{Status: 403, Code: "AccessDenied"}, bucket.ErrDenied},
+		"cut":     {cloudtest.Fault{Reset: true}, nil},
+	} {
+		s.proxy.On(func(cloudtest.Request) *cloudtest.Fault { return &f.fault })
+		r, err := verifyAll(t, tr)
+		if err == nil || f.want != nil && !errors.Is(err, f.want) || r.Failed+int(r.Missing+r.Damaged) > 0 {
+			t.Errorf("%s: %d failed, %d damaged, %d missing, %v", name, r.Failed, r.Damaged, r.Missing, err)
+		}
+		list, err := tr.Datastore().List(t.Context(), catalog.ListOptions{Depth: -1})
+		if err != nil || len(list) != 1 || list[0].Verification != nil {
+			t.Errorf("%s: a state was stored: %+v, %v", name, list, err)
+		}
 	}
 }
