@@ -47,15 +47,17 @@ func (quickFile) Sync() error { return nil }
 
 // A site is a bucket of a real server, with a proxy in front.
 type site struct {
-	t     *testing.T
-	proxy *cloudtest.Proxy
-	b     *bucket.Bucket
+	t      *testing.T
+	server *cloudtest.Server
+	proxy  *cloudtest.Proxy
+	b      *bucket.Bucket
 }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	p := cloudtest.Front(t, cloudtest.Start(t))
-	return &site{t, p, cloudtest.Open(t, p.URL)}
+	srv := cloudtest.Start(t)
+	p := cloudtest.Front(t, srv)
+	return &site{t, srv, p, cloudtest.Open(t, p.URL)}
 }
 
 // config is that of a node with an empty directory and a key of its own.

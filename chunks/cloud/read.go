@@ -123,8 +123,8 @@ func (s *Store) GetMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 	return s.getMany(ctx, digests, fn, true)
 }
 
-// Bypass is the store for verify, sync and offload: reads that pass through
-// and must not push out of the cache what people use.
+// Bypass is the store for verify, sync and offload. What is in the bucket is read
+// there: the cache neither answers nor is filled, nor does what was read ahead.
 func (s *Store) Bypass() chunks.BatchSource { return bypass{s} }
 
 type bypass struct{ *Store }
@@ -141,7 +141,7 @@ func (b bypass) Get(ctx context.Context, d chunks.Digest, buf []byte) (blob chun
 	return blob, err
 }
 
-func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error, fill bool) error {
+func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error, cached bool) error {
 	var here []chunks.Digest
 	var wants []ahead.Want
 	var buf []byte
@@ -154,7 +154,7 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 			here = append(here, d)
 			continue
 		}
-		if s.cache != nil {
+		if cached && s.cache != nil {
 			if b, ok := s.cache.Get(d, buf); ok {
 				if err := fn(d, b, nil); err != nil {
 					return err
@@ -172,7 +172,7 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 	if len(here) > 0 {
 		g.Go(func() error { return s.local.GetMany(gctx, here, s.renamed(fn)) })
 	}
-	fill = fill && s.cache != nil && sumOf(wants) <= s.cache.Bound()/10
+	fill := cached && s.cache != nil && sumOf(wants) <= s.cache.Bound()/10
 	for _, stretch := range ahead.Stretches(wants, s.cfg.Gap) {
 		g.Go(func() error { return s.handOver(gctx, stretch, fn, fill) })
 	}

@@ -124,6 +124,10 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 	if v.Snapshot == nil {
 		t.Logf("verify datastore %s", logs.Place(name, v.Namespace, v.Group))
 	}
+	if ti, away, err := s.UseTier(name); err == nil {
+		made := ti.Counting()
+		defer func() { logRequests(t, made()); away() }()
+	}
 	p := logs.Verify{Task: t, Store: name}
 	opt.Each, opt.Progress = p.Each, p.Tell
 	report, err := verify.Run(ctx, d, opt)

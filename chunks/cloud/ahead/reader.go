@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
@@ -38,31 +39,73 @@ type Reader struct {
 // Read reads wants, which lie one behind the other in one pack, with one
 // request, and hands each over when it is here and has been checked. A blob is
 // valid only during the call. What cannot be read is handed over as an error:
-// Read itself fails when fn does or ctx ends.
+// Read itself fails when fn does or ctx ends. Of a pack that was cut, what is
+// left is read, and what lay behind its end is damaged.
 func (r Reader) Read(ctx context.Context, wants []Want, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
 	p := wants[0].Pack
-	parts := make([]bucket.Part, len(wants))
-	for i, w := range wants {
+	err := r.read(ctx, &wants, p.Size, fn)
+	if len(wants) > 0 && errors.Is(err, bucket.ErrLength) {
+		var info bucket.Info
+		info, err = r.Bucket.Head(ctx, layout.PackKey(p.ID))
+		switch {
+		case err != nil:
+		case info.Size == p.Size:
+			err = errors.New("the store says of a pack that it is whole, and that it ends early")
+		default:
+			return r.readCut(ctx, wants, info.Size, fn)
+		}
+	}
+	return r.fail(ctx, wants, err, fn)
+}
+
+// readCut is Read of a pack that has not the length that it should.
+func (r Reader) readCut(ctx context.Context, wants []Want, size int64, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
+	whole := slices.IndexFunc(wants, func(w Want) bool { return w.Off+w.N > size })
+	if whole < 0 {
+		whole = len(wants)
+	}
+	here, cut := wants[:whole], wants[whole:]
+	if whole > 0 {
+		err := r.read(ctx, &here, size, fn)
+		if err := r.fail(ctx, here, err, fn); err != nil {
+			return err
+		}
+	}
+	return r.fail(ctx, cut, fmt.Errorf("%w: its pack has %d bytes, want %d", chunks.ErrCorrupt, size, wants[0].Pack.Size), fn)
+}
+
+// A stop is what fn returned.
+type stop struct{ error }
+
+// read is Read of a pack of size bytes, and leaves in wants what was not handed over.
+func (r Reader) read(ctx context.Context, wants *[]Want, size int64, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
+	all, id, sealed := *wants, (*wants)[0].Pack.ID, (*wants)[0].Pack.Sealed
+	parts := make([]bucket.Part, len(all))
+	for i, w := range all {
 		parts[i] = bucket.Part{Off: w.Off, N: w.N}
 	}
-	done := 0
-	var stopped error
-	err := r.Bucket.GetParts(ctx, layout.PackKey(p.ID), parts, p.Size, func(i int, frame []byte) error {
-		done = i + 1
-		d, b, err := r.Open.Frame(p.ID, p.Sealed, wants[i].Off, frame)
-		if want := wants[i].Digest; err == nil && want != (chunks.Digest{}) && d != want {
+	return r.Bucket.GetParts(ctx, layout.PackKey(id), parts, size, func(i int, frame []byte) error {
+		*wants = all[i+1:]
+		d, b, err := r.Open.Frame(id, sealed, all[i].Off, frame)
+		if want := all[i].Digest; err == nil && want != (chunks.Digest{}) && d != want {
 			err = fmt.Errorf("%w: another chunk lies in its place", chunks.ErrCorrupt)
 		}
-		stopped = r.hand(wants[i], d, b, err, fn)
-		return stopped
+		if err := r.hand(all[i], d, b, err, fn); err != nil {
+			return stop{err}
+		}
+		return nil
 	})
-	switch {
-	case stopped != nil:
-		return stopped
-	case err != nil && ctx.Err() != nil:
+}
+
+// fail hands over why wants were not read.
+func (r Reader) fail(ctx context.Context, wants []Want, err error, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
+	if s := (stop{}); errors.As(err, &s) {
+		return s.error
+	}
+	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	for _, w := range wants[done:] {
+	for _, w := range wants {
 		if err := r.hand(w, w.Digest, nil, err, fn); err != nil {
 			return err
 		}
@@ -82,7 +125,7 @@ func (r Reader) hand(w Want, d chunks.Digest, b chunks.Blob, err error, fn func(
 
 // chunkError says what an error of a bucket means for a chunk.
 func chunkError(err error) error {
-	if errors.Is(err, bucket.ErrNotFound) || errors.Is(err, bucket.ErrNoBucket) {
+	if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) { // of the pack
 		return fmt.Errorf("%w: %w", chunks.ErrMissing, err)
 	}
 	if errors.Is(err, bucket.ErrShort) {

@@ -30,6 +30,9 @@ var (
 	ErrClock     = errors.New("the store refuses our clock")
 	ErrRegion    = errors.New("the bucket is in another region")
 	ErrIgnores   = errors.New("the store ignores conditions on writes")
+
+	// ErrLength is an [ErrShort] that no other attempt makes longer.
+	ErrLength = fmt.Errorf("%w: the object has another length", ErrShort)
 )
 
 // An Error says what was done to which object of which bucket.
@@ -100,6 +103,7 @@ var codes = map[string]verdict{
 	"RequestLimitExceeded":         {err: ErrThrottled, again: true, throttle: true},
 	"AuthorizationHeaderMalformed": {err: ErrRegion},
 	"PermanentRedirect":            {err: ErrRegion},
+	"InvalidRange":                 {err: ErrLength},
 }
 
 // judge says what err means. Errors of ctx are final.
@@ -118,10 +122,13 @@ func (b *Bucket) judge(ctx context.Context, err error) verdict {
 		return b.judgeStatus(resp.HTTPStatusCode()).because(err)
 	}
 	var netErr net.Error
+	var dial *net.OpError
 	switch {
+	case errors.Is(err, ErrLength):
+		return verdict{err: err}
 	case errors.Is(err, ErrStalled), errors.Is(err, ErrShort), errors.Is(err, ErrListing):
 		return verdict{err: err, again: true}
-	case errors.As(err, &netErr) && netErr.Timeout():
+	case errors.As(err, &netErr) && netErr.Timeout(), errors.As(err, &dial) && dial.Op == "dial":
 		return verdict{err: ErrSilent, again: true}.because(err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &netErr),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -136,6 +143,8 @@ func (b *Bucket) judgeStatus(status int) verdict {
 		return verdict{again: true} // a reply that does not parse was cut
 	case http.StatusNotFound:
 		return verdict{err: ErrNotFound}
+	case http.StatusRequestedRangeNotSatisfiable:
+		return verdict{err: ErrLength}
 	case http.StatusPreconditionFailed:
 		return verdict{err: ErrExists}
 	case http.StatusMovedPermanently, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:

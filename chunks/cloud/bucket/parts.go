@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -95,6 +97,9 @@ func (b *Bucket) ranged(ctx context.Context, key string, off, end, size int64, r
 		}
 		defer out.Body.Close()
 		if want := fmt.Sprintf("bytes %d-%d/%d", off, end-1, size); aws.ToString(out.ContentRange) != want {
+			if _, total, ok := strings.Cut(aws.ToString(out.ContentRange), "/"); ok && total != "*" && total != strconv.FormatInt(size, 10) {
+				return fmt.Errorf("%w: %s bytes, want %d", ErrLength, total, size)
+			}
 			return fmt.Errorf("%w: range %q, want %q", ErrShort, aws.ToString(out.ContentRange), want)
 		}
 		if etag != "" && aws.ToString(out.ETag) != etag {
