@@ -194,13 +194,16 @@ func TestEveryCheck(t *testing.T) {
 		}
 		return nil
 	}
-	deny := func(class string) func(cloudtest.Request) *cloudtest.Fault {
+	refuse := func(class string, status int, code string) func(cloudtest.Request) *cloudtest.Fault {
 		return func(r cloudtest.Request) *cloudtest.Fault {
 			if r.Class == class {
-				return &cloudtest.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}
+				return &cloudtest.Fault{Status: status, Code: code}
 			}
 			return nil
 		}
+	}
+	deny := func(class string) func(cloudtest.Request) *cloudtest.Fault {
+		return refuse(class, http.StatusForbidden, "AccessDenied")
 	}
 	skewed := func(d time.Duration) func(cloudtest.Request) *cloudtest.Fault {
 		return func(cloudtest.Request) *cloudtest.Fault { return &cloudtest.Fault{Skew: d} }
@@ -226,6 +229,9 @@ func TestEveryCheck(t *testing.T) {
 		{"clock ten minutes off", "clock", scene{fault: skewed(-10 * time.Minute)}, Critical, "set-ntp", false},
 		{"keys", "keys", scene{}, 0, "", true},
 		{"key may not write", "keys", scene{fault: deny("put")}, Critical, `"s3:PutObject"`, false},
+		{"another secret", "keys", scene{fault: refuse("put", 403, "SignatureDoesNotMatch")}, Critical, "--secret-key-file", false},
+		{"unknown key", "keys", scene{fault: refuse("put", 403, "InvalidAccessKeyId")}, Critical, "--access-key", false},
+		{"bucket gone", "keys", scene{fault: refuse("put", 404, "NoSuchBucket")}, Critical, "make the bucket", false},
 		{"key may not list", "keys", scene{fault: deny("list")}, Critical, `"s3:ListBucket"`, false},
 		{"key may not delete", "keys", scene{fault: deny("delete")}, Critical, `"s3:DeleteObject"`, false},
 		{"near", "latency", scene{}, 0, "", true},
