@@ -36,7 +36,7 @@ func Create(ctx context.Context, cfg Config, encrypt bool, recovery string) erro
 	if err != nil {
 		return err
 	}
-	if err := initDir(cfg); err != nil {
+	if err := initDir(cfg, format.ID{}); err != nil {
 		return err
 	}
 	id, err := identity.Create(ctx, cfg.Bucket.With(can), identity.Options{
@@ -48,8 +48,8 @@ func Create(ctx context.Context, cfg Config, encrypt bool, recovery string) erro
 	return cfg.writeState(state{Store: id, Can: can, Own: true})
 }
 
-// Attach makes a datastore of a store that is in the bucket, in an empty
-// directory. recovery is its recovery key, "" if this node's key opens it, or if
+// Attach makes a datastore of a store that is in the bucket, in an empty directory,
+// or in one that was such a datastore of it before. recovery is its recovery key, "" if this node's key opens it, or if
 // it is only read and not encrypted. The bucket becomes ours if nobody else's
 // lease holds, or by force.
 func Attach(ctx context.Context, cfg Config, recovery string, force bool) error {
@@ -69,7 +69,7 @@ func Attach(ctx context.Context, cfg Config, recovery string, force bool) error 
 	if s.Wrapped, err = rewrap(cfg, f, recovery); err != nil {
 		return err
 	}
-	if err := initDir(cfg); err != nil {
+	if err := initDir(cfg, id); err != nil {
 		return err
 	}
 	if err := cfg.writeState(s); err != nil {
@@ -150,12 +150,16 @@ func rewrap(cfg Config, f layout.Format, recovery string) ([]byte, error) {
 	return key.Wrap(cfg.Key.Recipient())
 }
 
-// initDir makes the directory a datastore. One that an attempt before has left,
-// with nothing in it yet, is used.
-func initDir(cfg Config) error {
+// initDir makes the directory a datastore. One that an attempt before has left, or
+// that was one of the store of that ID before, is used with what is in it; zero: of
+// none.
+func initDir(cfg Config, id format.ID) error {
 	if _, err := packs.Read(cfg.FS, cfg.Dir); err == nil {
-		if _, err := cfg.FS.Stat(cfg.at(stateFile)); err == nil {
-			return fmt.Errorf("directory %s has a cloud datastore already", cfg.Dir)
+		if s, err := readState(cfg); err == nil && (id == format.ID{} || s.Store != id) {
+			return &identity.Problem{
+				Text: fmt.Sprintf("directory %s has a cloud datastore already, of store %s", cfg.Dir, s.Store),
+				Cure: "give another directory; or attach that store with --reuse; or remove the directory, if all that is in it may go",
+			}
 		}
 	} else if _, err := packs.Init(cfg.FS, cfg.Dir, 0); err != nil {
 		return err

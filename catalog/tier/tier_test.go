@@ -278,9 +278,13 @@ func TestRebuildFromTheBucketAlone(t *testing.T) {
 			if err := Attach(t.Context(), again, recovery, false); !errors.Is(err, cloud.ErrOwned) {
 				t.Fatalf("attach while another node owns the bucket: %v", err)
 			}
-			again = s.config("new")
-			if err := Attach(t.Context(), again, recovery, true); err != nil {
-				t.Fatal(err)
+			for range 2 { // into the directory that an attempt has left, and one that was attached
+				if err := Attach(t.Context(), again, recovery, true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := Create(t.Context(), again, false, recovery); err == nil || !strings.Contains(err.Error(), "cloud datastore already") {
+				t.Errorf("another store is made in a directory that has one: %v", err)
 			}
 			s.proxy.Reset()
 			nt, _ := s.open(again)

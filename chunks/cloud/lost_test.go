@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -10,7 +11,9 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
 
@@ -121,4 +124,46 @@ func rootsFail(r cloudtest.Request) *cloudtest.Fault {
 		return &cloudtest.Fault{Status: 403, Code: "AccessDenied"}
 	}
 	return nil
+}
+
+// An owner's object that is damaged is no owner's for whoever says so by force; a
+// bucket that was made anew is not taken for the store.
+func TestOwnerIsDamaged(t *testing.T) {
+	s := newSite(t, true)
+	st := s.owner(t.TempDir())
+	defer stop(st)
+	cs := put(t, st, 300_000, 1, 5)
+	offload(t, st)
+	name := s.object(st, layout.OwnerKey)
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := bytes.Replace(whole, []byte(`"epoch":1`), []byte(`"epoch":3`), 1)
+	if err := os.WriteFile(name, flipped, 0o600); err != nil { // which this server notices
+		t.Fatal(err)
+	}
+	if err := st.Acquire(t.Context(), AcquireOptions{}); !errors.Is(err, bucket.ErrShort) {
+		t.Fatalf("a flipped bit that the server sees: %v", err)
+	}
+	if err := st.Acquire(t.Context(), AcquireOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.b.PutBytes(t.Context(), layout.OwnerKey, flipped, bucket.PutOption{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Acquire(t.Context(), AcquireOptions{}); !errors.Is(err, identity.ErrDamaged) {
+		t.Fatalf("a flipped bit: %v", err)
+	}
+	if err := st.Acquire(t.Context(), AcquireOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	cs = append(cs, put(t, st, 300_000, 100, 5)...)
+	offload(t, st)
+	wantAll(t, st, cs)
+
+	s.server.Empty(t)
+	if err := st.Acquire(t.Context(), AcquireOptions{}); !errors.Is(err, ErrNoStore) {
+		t.Fatalf("an empty bucket is taken for the store: %v", err)
+	}
 }

@@ -206,8 +206,8 @@ func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt Offload
 		g.SetLimit(s.cfg.Parallel)
 		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
 			id, used, err := b.Build(gctx, s.local, entries)
-			if n > 0 && errors.Is(err, chunks.ErrNoSpace) {
-				break // what is on its way makes room
+			if errors.Is(err, chunks.ErrNoSpace) && (n > 0 || b.Smaller()) {
+				break // what is on its way makes room, or a smaller pack has it
 			}
 			entries = entries[used:]
 			if err != nil {

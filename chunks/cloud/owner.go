@@ -37,15 +37,15 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	if err != nil {
 		return err
 	}
-	was, etag, err := identity.ReadOwner(ctx, s.b, s.format.Store)
+	s.mu.Lock()
+	epoch := s.head.Seq.Epoch
+	s.mu.Unlock()
+	was, etag, err := identity.Previous(ctx, s.b, s.format.Store, epoch > 0, opt.Force)
 	if err != nil {
 		return err
 	}
 	now := time.Now().UTC()
 	next := layout.Owner{Store: s.format.Store, Node: s.cfg.Node, Epoch: was.Epoch, Until: now.Add(s.cfg.Lease), Secret: secret}
-	s.mu.Lock()
-	epoch := s.head.Seq.Epoch
-	s.mu.Unlock()
 	mine := was.Secret == secret && was.Node == s.cfg.Node && was.Epoch >= epoch
 	if !mine {
 		if !opt.Force && now.Before(was.Until.Add(skewBound)) {

@@ -194,13 +194,16 @@ func TestEveryCheck(t *testing.T) {
 		}
 		return nil
 	}
-	deny := func(class string) func(cloudtest.Request) *cloudtest.Fault {
+	refuse := func(class string, status int, code string) func(cloudtest.Request) *cloudtest.Fault {
 		return func(r cloudtest.Request) *cloudtest.Fault {
 			if r.Class == class {
-				return &cloudtest.Fault{Status: http.StatusForbidden, Code: "AccessDenied"}
+				return &cloudtest.Fault{Status: status, Code: code}
 			}
 			return nil
 		}
+	}
+	deny := func(class string) func(cloudtest.Request) *cloudtest.Fault {
+		return refuse(class, http.StatusForbidden, "AccessDenied")
 	}
 	skewed := func(d time.Duration) func(cloudtest.Request) *cloudtest.Fault {
 		return func(cloudtest.Request) *cloudtest.Fault { return &cloudtest.Fault{Skew: d} }
@@ -226,6 +229,9 @@ func TestEveryCheck(t *testing.T) {
 		{"clock ten minutes off", "clock", scene{fault: skewed(-10 * time.Minute)}, Critical, "set-ntp", false},
 		{"keys", "keys", scene{}, 0, "", true},
 		{"key may not write", "keys", scene{fault: deny("put")}, Critical, `"s3:PutObject"`, false},
+		{"another secret", "keys", scene{fault: refuse("put", 403, "SignatureDoesNotMatch")}, Critical, "--secret-key-file", false},
+		{"unknown key", "keys", scene{fault: refuse("put", 403, "InvalidAccessKeyId")}, Critical, "--access-key", false},
+		{"bucket gone", "keys", scene{fault: refuse("put", 404, "NoSuchBucket")}, Critical, "make the bucket", false},
 		{"key may not list", "keys", scene{fault: deny("list")}, Critical, `"s3:ListBucket"`, false},
 		{"key may not delete", "keys", scene{fault: deny("delete")}, Critical, `"s3:DeleteObject"`, false},
 		{"near", "latency", scene{}, 0, "", true},
@@ -269,9 +275,9 @@ func TestEveryCheck(t *testing.T) {
 		{"two keys", "recovery", scene{put: formatJSON(t, 2)}, 0, "", true},
 		{"one key", "recovery", scene{put: formatJSON(t, 1)}, Critical, "recovery key", false},
 		{"cache", "cache", scene{cfg: cached(Cache{Bound: gib, Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, 0, "", true},
-		{"cache without a bound", "cache", scene{cfg: cached(Cache{Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, Critical, "--cache-size", false},
-		{"cache larger than its disk", "cache", scene{cfg: cached(Cache{Bound: 128 * gib, Total: 120 * gib, Free: 100 * gib, Inodes: -1})}, Critical, "--cache-size", false},
-		{"cache larger than what is free", "cache", scene{cfg: cached(Cache{Bound: 64 * gib, Total: 120 * gib, Free: 10 * gib, Inodes: -1})}, Warning, "--cache-size", false},
+		{"cache without a bound", "cache", scene{cfg: cached(Cache{Total: 10 * gib, Free: 5 * gib, Inodes: -1})}, Critical, "--cache-size 3840MiB", false},
+		{"cache larger than its disk", "cache", scene{cfg: cached(Cache{Bound: 128 * gib, Total: 120 * gib, Free: 100 * gib, Inodes: -1})}, Critical, "--cache-size 76800MiB", false},
+		{"cache larger than what is free", "cache", scene{cfg: cached(Cache{Bound: 64 * gib, Total: 120 * gib, Free: 10 * gib, Inodes: -1})}, Warning, "--cache-size 7680MiB", false},
 		{"reserved blocks", "cache", scene{cfg: cached(Cache{Bound: gib, Total: 850 * gib, Free: 300 * gib, Reserved: 36 * gib, Inodes: -1})}, Note, "tune2fs -m 1", false},
 		{"few inodes", "cache", scene{cfg: cached(Cache{Bound: gib, Total: 10 * gib, Free: 5 * gib, Inodes: 7})}, Warning, "inodes", false},
 		{"few objects", "requests", scene{put: map[string]string{"a": "1"}, cfg: func(c *Config) { c.GCs = 30 }}, 0, "", true},

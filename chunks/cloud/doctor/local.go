@@ -107,6 +107,11 @@ func recovery(ctx context.Context, x *exam) {
 	}
 }
 
+// cacheOf is the command that bounds a cache, by whole MiB.
+func cacheOf(bytes int64) string {
+	return fmt.Sprintf("holdfast datastore update NAME --cache-size %dMiB", bytes>>20)
+}
+
 // cache looks for a bound that the disk does not have.
 func cache(_ context.Context, x *exam) {
 	c := x.Cache
@@ -114,17 +119,18 @@ func cache(_ context.Context, x *exam) {
 		x.skip("there is no cache")
 		return
 	}
-	grow := "holdfast datastore update NAME --cache-size " + size(max(c.Total/2, 1<<30))
-	switch room := c.Free + c.Used; {
+	room := c.Free + c.Used
+	fit := cacheOf(room * 3 / 4) // the rest is for backups that land there
+	switch {
 	case c.Bound <= 0:
-		x.find(Critical, "the cache has no bound", "It grows until the disk is full, and backups stop.", grow)
+		x.find(Critical, "the cache has no bound", "It grows until the disk is full, and backups stop.", fit)
 	case c.Bound > c.Total:
-		x.find(Critical, fmt.Sprintf("the cache may take %s of a disk of %s", size(c.Bound), size(c.Total)), "The disk will be full before the cache is, and backups stop.", grow)
+		x.find(Critical, fmt.Sprintf("the cache may take %s of a disk of %s", size(c.Bound), size(c.Total)), "The disk will be full before the cache is, and backups stop.", fit)
 	case c.Bound > room:
-		x.find(Warning, fmt.Sprintf("the cache may take %s, and there is room for %s", size(c.Bound), size(room)), "The disk will be full before the cache is.", grow)
+		x.find(Warning, fmt.Sprintf("the cache may take %s, and there is room for %s", size(c.Bound), size(room)), "The disk will be full before the cache is.", fit)
 	}
 	if c.Bound > 0 && c.Pinned > c.Bound/2 {
-		x.find(Warning, fmt.Sprintf("%s of the cache's %s are metadata that must stay", size(c.Pinned), size(c.Bound)), "Little is left for what is read again.", grow)
+		x.find(Warning, fmt.Sprintf("%s of the cache's %s are metadata that must stay", size(c.Pinned), size(c.Bound)), "Little is left for what is read again.", cacheOf(4*c.Pinned))
 	}
 	if c.Total > 0 && c.Reserved*100 > 2*c.Total {
 		x.find(Note, fmt.Sprintf("%s of the cache's disk (%.1f %%) are reserved for root", size(c.Reserved), 100*float64(c.Reserved)/float64(c.Total)), "The cache cannot use them.", "tune2fs -m 1 DEVICE (see: findmnt -T "+c.Dir+")")

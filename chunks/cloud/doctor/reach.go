@@ -160,7 +160,7 @@ func keys(ctx context.Context, x *exam) {
 		}},
 	} {
 		if err := step.do(); err != nil {
-			x.find(step.need, fmt.Sprintf("the key fails at %s: %v", step.may, err), "Backups cannot be kept in this bucket.", x.policyCure())
+			x.find(step.need, fmt.Sprintf("the key fails at %s: %v", step.may, err), "Backups cannot be kept in this bucket.", x.keyCure(err))
 			break
 		}
 	}
@@ -175,15 +175,41 @@ func keys(ctx context.Context, x *exam) {
 		}
 	}
 	if err != nil {
-		x.find(Critical, fmt.Sprintf("the key fails at s3:DeleteObject: %v", err), "Garbage collection can free nothing, and the bucket grows for ever.", x.policyCure())
+		x.find(Critical, fmt.Sprintf("the key fails at s3:DeleteObject: %v", err), "Garbage collection can free nothing, and the bucket grows for ever.", x.keyCure(err))
 	}
+}
+
+// keyCure is what helps a key that fails so.
+func (x *exam) keyCure(err error) string {
+	var coded interface{ ErrorCode() string }
+	code := ""
+	if errors.As(err, &coded) {
+		code = coded.ErrorCode()
+	}
+	switch {
+	case code == "SignatureDoesNotMatch":
+		return "the secret is not that of the access key: holdfast s3 endpoint update ID --secret-key-file FILE"
+	case code == "InvalidAccessKeyId":
+		return "the provider does not know the access key: holdfast s3 endpoint update ID --access-key KEY --secret-key-file FILE"
+	case code == "AuthorizationHeaderMalformed":
+		return "the region is another one: holdfast s3 endpoint update ID --region REGION"
+	case errors.Is(err, bucket.ErrNoBucket):
+		return "make the bucket " + x.name + ", or correct its name"
+	case errors.Is(err, bucket.ErrDenied):
+		return x.policyCure()
+	}
+	return "see whether the provider has a fault, and try again; if the key lacks a right, " + x.policyCure()
 }
 
 // policyCure is a policy that allows just what is needed.
 func (x *exam) policyCure() string {
+	objects := `"s3:GetObject","s3:PutObject","s3:DeleteObject"`
+	if !x.b.Lock().IsZero() {
+		objects += `,"s3:PutObjectRetention","s3:GetObjectRetention"`
+	}
 	return fmt.Sprintf(`give the key this policy: {"Version":"2012-10-17","Statement":[`+
 		`{"Effect":"Allow","Action":["s3:ListBucket","s3:ListBucketMultipartUploads","s3:GetBucketLocation","s3:GetLifecycleConfiguration","s3:GetBucketVersioning","s3:GetBucketObjectLockConfiguration","s3:GetIntelligentTieringConfiguration","s3:GetBucketPolicyStatus","s3:GetBucketPublicAccessBlock","s3:GetEncryptionConfiguration"],"Resource":"arn:aws:s3:::%s"},`+
-		`{"Effect":"Allow","Action":["s3:GetObject","s3:PutObject","s3:DeleteObject"],"Resource":"arn:aws:s3:::%s/%s*"}]}`, x.name, x.name, x.prefix)
+		`{"Effect":"Allow","Action":[%s],"Resource":"arn:aws:s3:::%s/%s*"}]}`, x.name, objects, x.name, x.prefix)
 }
 
 // speed measures small requests, and the reading of a mebibyte.

@@ -22,6 +22,7 @@ import (
 // The ways in which a bucket is not what was hoped for.
 var (
 	ErrNoStore error = &Problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
+	ErrDamaged error = &Problem{"what the bucket says of its owner is damaged", "if no other node owns it: holdfast datastore take-over NAME --force"}
 	ErrTaken   error = &Problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
 )
 
@@ -148,9 +149,27 @@ func ReadOwner(ctx context.Context, part *bucket.Bucket, id format.ID) (o layout
 		return o, "", err
 	}
 	if o, err = layout.DecodeOwner(b); err != nil || o.Store != id {
-		return o, "", errors.Join(fmt.Errorf("%s in %s says nothing of an owner", layout.OwnerKey, part), err)
+		return layout.Owner{}, info.ETag, errors.Join(fmt.Errorf("%s in %s: %w", layout.OwnerKey, part, ErrDamaged), err)
 	}
 	return o, info.ETag, nil
+}
+
+// Previous is ReadOwner for whoever is about to own the store. By force an owner's
+// object that is damaged is as good as none. If there is none though the store was
+// owned before, the bucket is looked at: one that was made anew, or is another one,
+// is not taken for the store.
+func Previous(ctx context.Context, part *bucket.Bucket, id format.ID, owned, force bool) (o layout.Owner, etag string, err error) {
+	o, etag, err = ReadOwner(ctx, part, id)
+	switch {
+	case force && errors.Is(err, ErrDamaged):
+		return layout.Owner{}, etag, nil
+	case force && errors.Is(err, bucket.ErrShort): // the provider sees the damage, and does not give it away
+		info, err := part.Head(ctx, layout.OwnerKey)
+		return layout.Owner{}, info.ETag, err
+	case err == nil && etag == "" && owned && !force:
+		_, err = ReadFormat(ctx, part, id)
+	}
+	return o, etag, err
 }
 
 // Secret returns what tells this directory from another one of a node of the

@@ -35,6 +35,20 @@ type Builder struct {
 	Log   *slog.Logger
 }
 
+// leastPack is the length below which packs are not made smaller.
+const leastPack = 1 << 20
+
+// Smaller halves the length of the packs to come, on a disk that has no room for
+// larger ones, and reports whether that was possible.
+func (b *Builder) Smaller() bool {
+	if b.Limit <= leastPack {
+		return false
+	}
+	b.Limit /= 2
+	b.Log.Warn("the disk has no room for a pack: the next are smaller", "bytes", b.Limit)
+	return true
+}
+
 // A Source is where the chunks are now.
 type Source interface {
 	Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error)
@@ -54,7 +68,7 @@ func (b *Builder) Build(ctx context.Context, from Source, entries []pack.Entry) 
 		}
 	}()
 	p, used, err := b.fill(ctx, f, from, entries)
-	if err = errors.Join(err, f.Close()); err != nil || len(p.Rows) == 0 {
+	if err = chunks.NoSpace(errors.Join(err, f.Close())); err != nil || len(p.Rows) == 0 {
 		return id, used, errors.Join(err, b.Queue.Drop())
 	}
 	err = b.Queue.Push(p)

@@ -3,6 +3,7 @@ package datastore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -141,7 +142,9 @@ func setPath(params url.Values, path string) error {
 	return err
 }
 
-// key reads the recovery key of a store that is there, or makes that of a new one.
+// key reads the recovery key of a store that is there, or makes that of a new one. A
+// file that has a key already, of an attempt that failed or of another store, is
+// what the new store gets as well.
 func (f *cloudFlags) key(params url.Values, reuse bool) (made string, err error) {
 	if reuse {
 		if f.recovery == "" {
@@ -157,6 +160,9 @@ func (f *cloudFlags) key(params url.Values, reuse bool) (made string, err error)
 	}
 	if f.recovery != "" {
 		out, err := os.OpenFile(f.recovery, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return f.known(params)
+		}
 		if err != nil {
 			return "", fmt.Errorf("write the recovery key: %w", err)
 		}
@@ -164,6 +170,20 @@ func (f *cloudFlags) key(params url.Values, reuse bool) (made string, err error)
 		if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 			return "", err
 		}
+	}
+	params.Set("recovery-key", id.String())
+	return id.String(), nil
+}
+
+// known reads a recovery key that is there.
+func (f *cloudFlags) known(params url.Values) (string, error) {
+	text, err := os.ReadFile(f.recovery)
+	if err != nil {
+		return "", fmt.Errorf("read the recovery key: %w", err)
+	}
+	id, err := seal.ParseIdentity(strings.TrimSpace(string(text)))
+	if err != nil {
+		return "", fmt.Errorf("%s is there and has no recovery key, give another name: %w", f.recovery, err)
 	}
 	params.Set("recovery-key", id.String())
 	return id.String(), nil
