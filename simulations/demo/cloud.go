@@ -68,6 +68,12 @@ func (d *demo) cloudSite(ctx context.Context) error {
 			}
 		}
 	}
+	if err := d.wait(ctx, 2*time.Minute, "the sites that are left have a leader", func() bool {
+		q := status(d.at(ctx, d.alive(), "status", "--output-format", "json"))
+		return q.Quorum && q.Leader != "" && q.Leader != "home"
+	}); err != nil {
+		return err
+	}
 	s, err := d.joinAs(ctx, "cloud")
 	if err != nil {
 		return err
