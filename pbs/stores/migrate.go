@@ -29,8 +29,10 @@ func (s *Set) moved(name string, m Migration) (d settings.Datastore, b *bucket.B
 		return d, nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' has its home there already", name)
 	}
 	d.Backend.Client, d.Backend.Bucket, d.Backend.Prefix = m.Client, m.Bucket, m.Prefix
-	b, err = s.cfg.Clouds.Bucket(m.Client, m.Bucket, m.Prefix)
-	return d, b, err
+	if b, err = s.cfg.Clouds.Bucket(m.Client, m.Bucket, m.Prefix); err != nil {
+		return d, nil, err
+	}
+	return d, b.Locked(d.Backend.Lock), nil
 }
 
 // StartMigrate begins to copy a store into another bucket.

@@ -71,7 +71,10 @@ type Head struct {
 
 // Keys returns the objects that h needs beside the packs, itself and the format too.
 func (h *Head) Keys() []string {
-	keys := []string{FormatKey, RootKey(h.Seq)}
+	keys := []string{FormatKey}
+	if h.Seq.N > 0 { // else nothing was written yet
+		keys = append(keys, RootKey(h.Seq))
+	}
 	for _, list := range [][]Object{h.Index, h.Bundles} {
 		for _, o := range list {
 			keys = append(keys, o.Key)

@@ -210,7 +210,7 @@ func (s *State) copy(ctx context.Context, open *layout.Opener, o bucket.Info) er
 	if err := sound(open, o, body); err != nil {
 		return fmt.Errorf("%s in %s: %w", o.Key, s.from, err)
 	}
-	opt := bucket.PutOption{New: s.to.Can().CreateOnce}
+	opt := bucket.PutOption{New: s.to.Can().CreateOnce, Keep: true}
 	if rank(o.Key) == 0 {
 		opt.Class = s.to.StorageClass()
 	}
