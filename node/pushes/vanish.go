@@ -89,14 +89,23 @@ func (p *push) vanish(ctx context.Context, groups []*group) (all []gone, spaces 
 		return cmp.Or(cmp.Compare(a.ns, b.ns), cmp.Compare(a.Group.String(), b.Group.String()))
 	})
 	for _, ns := range old {
-		if up, _ := ns.Parent(); stays[ns] || !had[ns] || !p.mayRemove(ns) {
-			stays[up] = true
-		} else {
-			had[up] = true
+		if !stays[ns] && had[ns] && p.mayRemove(ns) && p.bare(ns, spaces) {
 			spaces = append(spaces, ns)
+			up, _ := ns.Parent()
+			had[up] = true
 		}
 	}
 	return all, spaces
+}
+
+// bare tells whether a namespace there has none below it but those that go.
+func (p *push) bare(ns naming.Namespace, gone []naming.Namespace) bool {
+	for below := range p.known {
+		if below != ns && ns.Contains(below) && !slices.Contains(gone, below) {
+			return false
+		}
+	}
+	return true
 }
 
 // goneSpaces are the namespaces there that the job is about and that are not here, the
