@@ -171,7 +171,7 @@ func (n *Node) keyring() *keyring.Ring {
 			m, err := n.pulls.Resolve(node)
 			return m.ID, err
 		},
-		Jobs: func(node string) []settings.SyncJob { return n.cluster.SettingsOf(node).State().SyncJobs },
+		State: func(node string) *settings.State { return n.cluster.SettingsOf(node).State() },
 	})
 }
 
