@@ -245,6 +245,8 @@ func (s *source) explain(d chunks.Digest, err error) error {
 	case !errors.As(err, &no):
 		return err
 	case no.Status == http.StatusUnauthorized: // it is in no index that was downloaded
+	case no.Status == http.StatusServiceUnavailable:
+		err = fmt.Errorf("%w: %w", chunks.ErrAway, no)
 	default:
 		err = fmt.Errorf("%w: %w", chunks.ErrMissing, no)
 	}
