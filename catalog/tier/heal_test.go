@@ -1,7 +1,10 @@
 package tier
 
 import (
+	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -79,4 +82,30 @@ func digests(t *testing.T, tr *Tier) (ds []chunks.Digest) {
 		}
 	}
 	return ds
+}
+
+// A cache that is given up leaves nothing on the disk.
+func TestNoCacheLeavesNothing(t *testing.T) {
+	s := newSite(t)
+	cfg := s.config("home")
+	s.create(cfg, true)
+	tr, done := s.open(cfg)
+	content := image(1, 16*chunkSize)
+	mustBackup(t, tr, day1, content)
+	offload(t, tr, OffloadOptions{})
+	wantImage(t, tr, day1, content)
+	dir := filepath.Join(cfg.Dir, "cloud", "cache")
+	if files, err := os.ReadDir(dir); err != nil || len(files) < 2 || tr.Stats().Cache.Chunks == 0 {
+		t.Fatalf("the cache has %d files, %v", len(files), err)
+	}
+	done()
+	cfg.CacheBytes = 0
+	tr, _ = s.open(cfg)
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory of the cache is there: %v", err)
+	}
+	wantImage(t, tr, day1, content)
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory of the cache has come back: %v", err)
+	}
 }

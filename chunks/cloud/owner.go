@@ -48,7 +48,7 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	next := layout.Owner{Store: s.format.Store, Node: s.cfg.Node, Epoch: was.Epoch, Until: now.Add(s.cfg.Lease), Secret: secret}
 	mine := was.Secret == secret && was.Node == s.cfg.Node && was.Epoch >= epoch
 	if !mine && !opt.Force && now.Before(was.Until.Add(skewBound)) {
-		return fmt.Errorf("own %s: %w: %s until %s", s, ErrOwned, was.Node, was.Until.Format(time.RFC3339))
+		return fmt.Errorf("own %s: %w: node %s has it until %s", s, ErrOwned, was.Node, was.Until.Format(time.RFC3339))
 	}
 	s.mu.Lock()
 	stale := s.stale

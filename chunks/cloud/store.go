@@ -98,7 +98,7 @@ func (c Config) withDefaults() (Config, error) {
 var (
 	ErrNoStore        = identity.ErrNoStore
 	ErrTaken          = identity.ErrTaken
-	ErrOwned    error = &identity.Problem{Text: "the bucket belongs to another node", Cure: "stop that node, or wait until its lease ends; take it over by force only if it is gone for good"}
+	ErrOwned    error = &identity.Problem{Text: "the bucket belongs to another node", Cure: "read it: --reuse --read-only, or --repository s3://BUCKET/PREFIX; to own it, stop that node and wait until its lease ends; if it is gone for good: datastore create --reuse --take-over, or holdfast datastore take-over NAME --force"}
 	ErrFenced   error = &identity.Problem{Text: "another node has taken the bucket over", Cure: "what was not confirmed is still on this disk; attach read-only, or take the bucket back"}
 	ErrNoOwner  error = &identity.Problem{Text: "the bucket says nothing of an owner any more: that object was removed, or the bucket is another one", Cure: "look whether it is the right bucket, and whole; then: holdfast datastore take-over NAME"}
 	ErrUnfenced error = &identity.Problem{Text: "the store cannot keep two writers apart", Cure: "the provider ignores or lacks conditional writes; let only one node ever use this bucket, and say so with single-writer"}
