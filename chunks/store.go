@@ -197,14 +197,14 @@ func NoSpace(err error) error {
 
 // Away is the hint for an [ErrAway]: what is known of its cause, and what else helps.
 func Away(err error) string {
-	hint := "nothing is lost with it: try again when the home of this chunk, a bucket or another site, answers; or restore from a site that has a copy"
+	const other = "restore from a site that has a copy"
 	var cause interface{ Hint() string }
 	for ; err != nil; err = errors.Unwrap(err) {
 		if _, outer := err.(*Error); !outer && errors.As(err, &cause) && cause.Hint() != "" {
-			return cause.Hint() + "; " + hint
+			return cause.Hint() + "; or " + other
 		}
 	}
-	return hint
+	return "nothing is lost with it: try again when the home of this chunk, a bucket or another site, answers; or " + other
 }
 
 // An Error says which chunk, where, and what an operator can do about it.

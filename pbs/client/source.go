@@ -246,7 +246,7 @@ func (s *source) explain(d chunks.Digest, err error) error {
 		return err
 	case no.Status == http.StatusUnauthorized: // it is in no index that was downloaded
 	case no.Status == http.StatusServiceUnavailable:
-		err = fmt.Errorf("%w: %w", chunks.ErrAway, no)
+		err = fmt.Errorf("%w: %s", chunks.ErrAway, no.Error()) // its text: the hint of a 503 is about servers
 	default:
 		err = fmt.Errorf("%w: %w", chunks.ErrMissing, no)
 	}
