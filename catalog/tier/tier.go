@@ -363,6 +363,9 @@ func (t *Tier) Stats() Stats {
 	t.mu.Lock()
 	s.Trouble, s.Troubled = t.trouble, t.troubled
 	t.mu.Unlock()
+	if s.Behind != "" && s.Trouble == "" {
+		s.Trouble, s.Troubled = cloud.ErrBehind.Error(), time.Now().UTC().Truncate(time.Second)
+	}
 	return s
 }
 

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 
@@ -43,11 +42,8 @@ func (s *Store) missed(ctx context.Context, id format.ID) error {
 		return nil
 	}
 	gone, err := s.gone(ctx, []*remote{p})
-	switch {
-	case err != nil:
+	if err != nil || !gone[id] { // a pack that is there, and cannot be read, stays known
 		return err
-	case !gone[id]:
-		return fmt.Errorf("the bucket says of pack %s that it is there, and that it is not", id)
 	}
 	return s.judged(ctx, []*remote{p}, gone)
 }
