@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
@@ -279,9 +280,7 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 				t.Logf("%d packs sent", p.Packs)
 			}
 		}})
-		t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, logs.Human(r.Bytes), r.Packs, r.Evicted)
-		t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
-			r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+		logs.Offloaded(t, r, err)
 		logRequests(t, r.Requests)
 		return err
 	}
@@ -295,17 +294,10 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 		}
 		defer done()
 		r, made, err := ti.Audit(ctx)
-		t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
-			r.Objects, logs.Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
-		for _, key := range r.Restored {
-			t.Logf("%s was gone or damaged, and was written anew from the copy here", key)
-		}
-		for _, key := range r.Gone {
-			t.Logf("%s is gone or damaged, and there is no copy of it here", key)
-		}
+		logs.Audited(t, r)
 		logRequests(t, made)
-		if err == nil && len(r.Missing)+len(r.Wrong) > 0 {
-			err = errors.New("packs are lost: verify tells which snapshots are at risk, and another copy of their chunks heals them")
+		if err == nil && len(r.Missing)+len(r.Wrong) > 0 && ti.Stats().Lost > 0 {
+			err = &identity.Problem{Text: "packs are lost that snapshots may need", Cure: fmt.Sprintf("fetch their chunks from other sites: holdfast datastore heal %s; holdfast datastore verify %s tells which snapshots are at risk", name, name)}
 		}
 		return err
 	}

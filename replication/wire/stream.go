@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -336,7 +337,11 @@ func (s *stream) next(get func(int) ([]byte, error)) (a swarm.Answer, err error)
 		if _, err := io.CopyN(io.Discard, s.in, int64(n-len(text))); err != nil {
 			return a, noEOF(err)
 		}
-		a.Err = fmt.Errorf("%w there: %q", chunks.ErrCorrupt, text)
+		why := chunks.ErrCorrupt
+		if bytes.Contains(text, []byte(chunks.ErrAway.Error())) {
+			why = chunks.ErrAway
+		}
+		a.Err = fmt.Errorf("%w there: %q", why, text)
 		s.letGo(d)
 		return a, nil
 	}

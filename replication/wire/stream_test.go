@@ -3,6 +3,8 @@ package wire
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -219,5 +221,36 @@ func TestBeginningsOfSlowChunks(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// failing cannot read a chunk, for some reason.
+type failing struct {
+	manyReaders
+	why error
+}
+
+func (f failing) GetMany(_ context.Context, ds []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	return fn(ds[0], nil, &chunks.Error{Op: "read", Digest: ds[0], Place: "there", Err: f.why})
+}
+
+// What a peer cannot read because its bucket is away is not damaged there.
+func TestPeerWhoseBucketIsAway(t *testing.T) {
+	for why, want := range map[error]error{
+		fmt.Errorf("%w: it rains", chunks.ErrAway): chunks.ErrAway, chunks.ErrMissing: chunks.ErrMissing, chunks.ErrCorrupt: chunks.ErrCorrupt,
+	} {
+		near, ended := lend(failing{why: why})
+		s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
+		go func() {
+			if err := s.Ask([]chunks.Digest{{1}}); err != nil {
+				t.Error(err)
+			}
+		}()
+		a, err := s.Next(func(n int) ([]byte, error) { return make([]byte, n), nil })
+		if err != nil || !errors.Is(a.Err, want) || want == chunks.ErrAway && errors.Is(a.Err, chunks.ErrCorrupt) {
+			t.Errorf("%v is told as %v, %v", why, a.Err, err)
+		}
+		near.Close()
+		<-ended
 	}
 }
