@@ -177,7 +177,7 @@ func (s *Store) withRemotes(infos []pack.Info) []pack.Info {
 		infos[i].Number *= 2
 	}
 	for _, p := range s.table.all() {
-		infos = append(infos, pack.Info{Number: 2*p.number + 1, ID: p.id, Entries: uint32(len(p.offs)), Sealed: true, Bytes: p.size})
+		infos = append(infos, pack.Info{Number: 2*p.number + 1, ID: p.id, Entries: uint32(len(p.offs)), Sealed: true, Bytes: p.size, Created: p.created})
 	}
 	return infos
 }

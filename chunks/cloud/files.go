@@ -47,21 +47,11 @@ func (s *Store) pend(name string, keep bool) error {
 	return s.journal.Sync()
 }
 
-// Files returns every file of the newest root. EachFile needs less memory.
-func (s *Store) Files(ctx context.Context) (map[string][]byte, error) {
-	all := map[string][]byte{}
-	err := s.EachFile(ctx, func(name string, content []byte) error {
-		all[name] = content
-		return nil
-	})
-	return all, err
-}
-
 // EachFile calls fn with every file of the newest root: what a new machine
 // needs to see the snapshots. It takes one request for each bundle that is not
 // on the disk.
 func (s *Store) EachFile(ctx context.Context, fn func(name string, content []byte) error) error {
-	h := s.newest()
+	h := s.Newest()
 	done := map[string]bool{}
 	for _, name := range h.Removed {
 		done[name] = true

@@ -31,7 +31,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	if _, err := s.commit(ctx, plainSwitch); err != nil { // what is doomed is named first
 		return 0, err
 	}
-	dead := slices.Clone(s.newest().Dead)
+	dead := slices.Clone(s.Newest().Dead)
 	now := time.Now()
 	var keys []string
 	for i, t := range dead {
@@ -93,7 +93,7 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if err := s.markLost(ctx, packs, &r); err != nil {
 		return r, err
 	}
-	r.Restored, r.Gone, err = s.meta.PutBack(ctx, s.newest(), found, s.check)
+	r.Restored, r.Gone, err = s.meta.PutBack(ctx, s.Newest(), found, s.check)
 	return r, errors.Join(err, s.orphans(ctx, found, opt, &r))
 }
 
@@ -190,8 +190,8 @@ func (s *Store) needs(h layout.Head) []string {
 	return keys
 }
 
-// newest returns what the newest root says.
-func (s *Store) newest() layout.Head {
+// Newest returns what the newest root says, as far as it is known here.
+func (s *Store) Newest() layout.Head {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.head
@@ -199,7 +199,7 @@ func (s *Store) newest() layout.Head {
 
 // renewLocks locks anew all that the store needs, if half of the time is over.
 func (s *Store) renewLocks(ctx context.Context) error {
-	h := s.newest()
+	h := s.Newest()
 	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string { return s.needs(h) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
