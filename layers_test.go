@@ -115,7 +115,8 @@ var insidePBS = []rule{
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores/bills", ""},
 	{"pbs/stores/logs", ""},
-	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/logs"}, // rest: its twin only
+	{"pbs/stores/meter", "pbs/stores/logs"},
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},

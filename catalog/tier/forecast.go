@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 	"path"
 	"strings"
 	"time"
@@ -212,6 +214,20 @@ func (t *Tier) format() (f layout.Format, err error) {
 	return f, err
 }
 
+// ForecastRoots says what so many roots take, each with one object that it names, of
+// which some name so many chunks, packs and files together.
+func (t *Tier) ForecastRoots(n, chunks int64) prices.Use {
+	f := t.forecast()
+	for i := range n {
+		f.commit(1, 0)
+		if i%2 == 0 { // an index object now, a bundle later
+			f.head.Index = append(f.head.Index[:len(f.head.Index):len(f.head.Index)], layout.Object{})
+		}
+	}
+	f.Out += chunks * (indexRow + bundleRow)
+	return f.done()
+}
+
 // A line is how many packs are on their way.
 type line struct{ ready, done int }
 
@@ -249,7 +265,7 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 		if !remote || p.Pack%2 == 0 || p.Method == pack.Keep {
 			continue
 		}
-		held := t.cfg.Bucket.Lock().Held(info.Created, f.head.Locked)
+		held := list.Held(t.cfg.Bucket.Lock().Held(info.Created, f.head.Locked), info.Created)
 		switch {
 		case p.Live == 0:
 			stones = true
@@ -275,6 +291,18 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 		f.commit(0, 0)
 	}
 	return f.done(), nil
+}
+
+// Garbage tells of each pack in the bucket with something in it that nothing needs:
+// how much that is, and how old the object.
+func (t *Tier) Garbage(each func(bytes int64, age time.Duration)) error {
+	usage, err := t.store.Measure(t.store.Condemned())
+	for _, i := range t.store.Packs() {
+		if u := usage[i.Number]; i.Number%2 == 1 && u.DeadBytes > 0 {
+			each(u.DeadBytes, time.Since(i.Created))
+		}
+	}
+	return err
 }
 
 // relock adds the locks that are renewed.
@@ -354,9 +382,9 @@ func (t *Tier) ForecastRefresh() prices.Use {
 	return f.done()
 }
 
-// ForecastRead says what it takes to read, once and past the cache, all that the
-// snapshots of a list name, as a verification does.
-func (t *Tier) ForecastRead(ctx context.Context, list []catalog.Info) (prices.Use, error) {
+// ForecastRead says what it takes to read, once and past the cache, all that some
+// snapshots name, as a verification does.
+func (t *Tier) ForecastRead(ctx context.Context, snapshots iter.Seq2[catalog.Namespace, catalog.Snapshot]) (prices.Use, error) {
 	f := &forecast{Use: prices.Use{Requests: map[string]int64{}}, t: t}
 	seen, wants := map[chunks.Digest]bool{}, []ahead.Want(nil)
 	read := func() {
@@ -366,23 +394,21 @@ func (t *Tier) ForecastRead(ctx context.Context, list []catalog.Info) (prices.Us
 		}
 		wants = nil
 	}
-	for _, i := range list {
-		for _, file := range i.Files {
-			if !strings.HasSuffix(file.Name, ".fidx") && !strings.HasSuffix(file.Name, ".didx") {
-				continue
-			}
-			x, err := t.d.Tree.ReadIndex(i.Namespace, i.Snapshot(), file.Name)
+	for ns, snap := range snapshots {
+		names, err := t.d.Tree.Files(ns, snap)
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return f.done(), err
+		}
+		for _, name := range names {
+			x, err := t.d.Tree.ReadIndex(ns, snap, name)
 			if err != nil {
-				continue // the verification says what is wrong with it
+				continue // a blob, or the verification says what is wrong with it
 			}
 			for _, d := range x.All() {
 				if w, in := t.store.Find(d); in && !seen[d] {
 					seen[d], wants = true, append(wants, w)
 				}
 			}
-		}
-		if err := ctx.Err(); err != nil {
-			return f.done(), err
 		}
 		if len(wants) >= readRound {
 			read()

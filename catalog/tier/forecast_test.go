@@ -80,11 +80,11 @@ func TestForecasts(t *testing.T) {
 			mustBackup(t, tr, day3, image(3, 8*chunkSize))
 			s.compareOffload("too young to offload", tr, OffloadOptions{After: time.Hour})
 
-			list, err := tr.Datastore().List(t.Context(), catalog.ListOptions{Depth: -1})
-			if err != nil {
-				t.Fatal(err)
-			}
-			read, err := tr.ForecastRead(t.Context(), list)
+			read, err := tr.ForecastRead(t.Context(), func(yield func(catalog.Namespace, catalog.Snapshot) bool) {
+				for _, text := range []string{day3, day2, day1} {
+					yield("", snapshot(t, text))
+				}
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

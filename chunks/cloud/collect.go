@@ -329,7 +329,7 @@ func (s *Store) bury(ctx context.Context, p *remote, moves []pack.Move) error {
 		stone.home = append(stone.home, m.Digest)
 	}
 	s.mu.Lock()
-	stone.Held = s.b.Lock().Held(p.created, s.head.Locked)
+	stone.Held = s.cfg.Prices.Held(s.b.Lock().Held(p.created, s.head.Locked), p.created)
 	s.doomed = append(s.doomed, stone)
 	s.mu.Unlock()
 	s.note(notes.Note{Kind: notes.Doomed, Pack: p.id, Time: stone.Since})

@@ -10,7 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
@@ -108,4 +110,19 @@ func Requests(made map[string]int64) string {
 		parts = append(parts, fmt.Sprintf("%d %s", made[class], class))
 	}
 	return cmp.Or(strings.Join(parts, ", "), "none")
+}
+
+// Verify says what it takes to read what a verification would.
+func Verify(ctx context.Context, ti *tier.Tier, d *catalog.Datastore, opt verify.Options) (prices.Use, error) {
+	plan, err := verify.Plan(ctx, d, opt)
+	if err != nil {
+		return prices.Use{}, err
+	}
+	return ti.ForecastRead(ctx, func(yield func(catalog.Namespace, catalog.Snapshot) bool) {
+		for _, p := range plan {
+			if !p.Skip && !yield(p.Namespace, p.Snapshot) {
+				return
+			}
+		}
+	})
 }
