@@ -115,7 +115,8 @@ var insidePBS = []rule{
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores/bills", ""},
 	{"pbs/stores/logs", ""},
-	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/logs"}, // rest: its twin only
+	{"pbs/stores/meter", "pbs/stores/logs"},
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},
@@ -212,10 +213,10 @@ var insideCmd = []rule{
 	{"cmd/holdfast/s3", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/doctor"},
 	{"cmd/holdfast/remote", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/s3"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/guard", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/schedule"},
+	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/s3 cmd/holdfast/schedule"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},

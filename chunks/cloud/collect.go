@@ -187,7 +187,7 @@ func (s *Store) withRemotes(infos []pack.Info) []pack.Info {
 		infos[i].Number *= 2
 	}
 	for _, p := range s.table.all() {
-		infos = append(infos, pack.Info{Number: 2*p.number + 1, ID: p.id, Entries: uint32(len(p.offs)), Sealed: true, Bytes: p.size})
+		infos = append(infos, pack.Info{Number: 2*p.number + 1, ID: p.id, Entries: uint32(len(p.offs)), Sealed: true, Bytes: p.size, Created: p.created})
 	}
 	return infos
 }
@@ -325,7 +325,7 @@ func (s *Store) bury(ctx context.Context, p *remote, moves []pack.Move) error {
 		stone.home = append(stone.home, m.Digest)
 	}
 	s.mu.Lock()
-	stone.Held = s.b.Lock().Held(p.created, s.head.Locked)
+	stone.Held = s.cfg.Prices.Held(s.b.Lock().Held(p.created, s.head.Locked), p.created)
 	s.doomed = append(s.doomed, stone)
 	s.mu.Unlock()
 	s.note(notes.Note{Kind: notes.Doomed, Pack: p.id, Time: stone.Since})

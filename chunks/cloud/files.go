@@ -46,7 +46,7 @@ func (s *Store) pend(name string, keep bool) error {
 // needs to see the snapshots. It takes one request for each bundle that is not
 // on the disk.
 func (s *Store) EachFile(ctx context.Context, fn func(name string, content []byte) error) error {
-	h := s.newest()
+	h := s.Newest()
 	return s.meta.EachFile(ctx, &h, fn)
 }
 

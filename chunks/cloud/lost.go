@@ -92,7 +92,7 @@ func (s *Store) judged(ctx context.Context, packs []*remote, gone map[format.ID]
 
 // replace finds the best place of each chunk anew.
 func (s *Store) replace(ctx context.Context) error {
-	h := s.newest()
+	h := s.Newest()
 	packs, err := s.meta.Indexes(ctx, &h)
 	if err != nil {
 		return err
@@ -144,7 +144,7 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 	if s.table.stats().Lost == 0 {
 		return 0, nil
 	}
-	h := s.newest()
+	h := s.Newest()
 	packs, err := s.meta.Indexes(ctx, &h)
 	if err != nil {
 		return 0, err

@@ -24,12 +24,9 @@ func (s *Store) memory() *notes.Memory {
 	return m
 }
 
-// rewriteFrom is the size from which the journal is written anew.
-const rewriteFrom = 8 << 20
-
 // tidy keeps the journal small.
 func (s *Store) tidy() error {
-	if s.journal.Size() < rewriteFrom {
+	if s.journal.Size() < notes.RewriteFrom {
 		return s.journal.Sync()
 	}
 	s.mu.Lock()

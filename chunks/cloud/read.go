@@ -96,8 +96,16 @@ type planned struct {
 
 // Find implements [ahead.Source].
 func (s planned) Find(d chunks.Digest) (w ahead.Want, ok bool) {
+	if s.cache != nil && s.cache.Has(d) {
+		return w, false
+	}
+	return s.Store.Find(d)
+}
+
+// Find tells where a chunk is read in the bucket; false: it is on the disk.
+func (s *Store) Find(d chunks.Digest) (w ahead.Want, ok bool) {
 	p, entry := s.table.find(d)
-	if p == nil || s.local.Known(d) || s.cache != nil && s.cache.Has(d) {
+	if p == nil || s.local.Known(d) {
 		return w, false
 	}
 	w = p.want(entry)

@@ -33,7 +33,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 		s.cfg.Log.Warn("nothing is deleted in the bucket while packs are lost: an older pack may have their chunks", "store", s.String(), "lost", n)
 		return 0, nil
 	}
-	dead := slices.Clone(s.newest().Dead)
+	dead := slices.Clone(s.Newest().Dead)
 	now := time.Now()
 	var keys []string
 	for i, t := range dead {
@@ -95,7 +95,7 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if r.Rescued, err = s.compared(ctx, packs, r.Missing, r.Wrong); err != nil {
 		return r, err
 	}
-	r.Restored, r.Gone, err = s.meta.PutBack(ctx, s.newest(), found, s.check)
+	r.Restored, r.Gone, err = s.meta.PutBack(ctx, s.Newest(), found, s.check)
 	return r, errors.Join(err, s.orphans(ctx, found, opt, &r))
 }
 
@@ -154,8 +154,8 @@ func (s *Store) needs(h layout.Head) []string {
 	return keys
 }
 
-// newest returns what the newest root says.
-func (s *Store) newest() layout.Head {
+// Newest returns what the newest root says, as far as it is known here.
+func (s *Store) Newest() layout.Head {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.head
@@ -163,7 +163,7 @@ func (s *Store) newest() layout.Head {
 
 // renewLocks locks anew all that the store needs, if half of the time is over.
 func (s *Store) renewLocks(ctx context.Context) error {
-	h := s.newest()
+	h := s.Newest()
 	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string { return s.needs(h) })
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -149,3 +149,6 @@ func (m *Memory) Records() iter.Seq[[]byte] {
 		}
 	}
 }
+
+// RewriteFrom is the size in bytes from which a journal is worth writing anew.
+const RewriteFrom = 8 << 20
