@@ -192,6 +192,7 @@ const matrix = `
 	POST /holdfast/datastore/{store}/take-over 403 by Datastore.Allocate
 	GET /holdfast/doctor 403 by Sys.Audit
 	GET /holdfast/s3 403 by Sys.Audit
+	GET /holdfast/s3/runs 403 by Sys.Audit
 	GET /holdfast/drafts 403 by Sys.Audit
 	POST /holdfast/drafts 403 by Sys.Modify
 	DELETE /holdfast/drafts/{draft} 403 by Sys.Modify

@@ -311,7 +311,8 @@ func (r *run) run(ctx context.Context) (err error) {
 	for i, s := range r.cfg.Sources {
 		sources[i] = s
 	}
-	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Streams: r.cfg.Streams, Log: r.cfg.Log})
+	planned, _ := r.plan.Snapshots()
+	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Soon: planned > 0, Streams: r.cfg.Streams, Log: r.cfg.Log})
 	if err != nil {
 		return err
 	}

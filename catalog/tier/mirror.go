@@ -46,15 +46,25 @@ type mirror struct {
 	seen   map[string]bool
 	result Mirrored
 	dirty  bool
+
+	put     func(name string, content []byte) error // tells the bucket, with the next root
+	remove  func(name string) error
+	arrived func(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error)
+}
+
+// newMirror is one that tells the bucket.
+func (t *Tier) newMirror(ctx context.Context) (m *mirror, err error) {
+	m = &mirror{t: t, seen: map[string]bool{}, put: t.store.PutFile, remove: t.store.RemoveFile, arrived: t.arrived}
+	m.told, err = t.readTold(ctx)
+	return m, err
 }
 
 // mirror tells the bucket what changed in the files of snapshots. It compares
 // everything each time, so whatever was missed is found the next time. The
 // caller holds work.
 func (t *Tier) mirror(ctx context.Context) (Mirrored, error) {
-	m := &mirror{t: t, seen: map[string]bool{}}
-	var err error
-	if m.told, err = t.readTold(ctx); err != nil {
+	m, err := t.newMirror(ctx)
+	if err != nil {
 		return m.result, err
 	}
 	if err := m.run(ctx); err != nil {
@@ -94,7 +104,7 @@ func (m *mirror) run(ctx context.Context) error {
 		if m.seen[name] {
 			continue
 		}
-		if err := m.t.store.RemoveFile(name); err != nil {
+		if err := m.remove(name); err != nil {
 			return err
 		}
 		delete(m.told, name)
@@ -157,7 +167,7 @@ func (m *mirror) snapshot(ctx context.Context, ns catalog.Namespace, s catalog.S
 }
 
 // arrived reports whether the bucket has every chunk of a snapshot.
-func (m *mirror) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
+func (t *Tier) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".fidx") && !strings.HasSuffix(name, ".didx") {
 			continue
@@ -165,13 +175,13 @@ func (m *mirror) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Sn
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		x, err := m.t.d.Tree.ReadIndex(ns, s, name)
+		x, err := t.d.Tree.ReadIndex(ns, s, name)
 		if err != nil {
-			m.t.cfg.Log.Warn("snapshot stays out of the bucket: an index cannot be read", "snapshot", path.Join(ns.Path(), s.Path()), "err", err)
+			t.cfg.Log.Warn("snapshot stays out of the bucket: an index cannot be read", "snapshot", path.Join(ns.Path(), s.Path()), "err", err)
 			return false, nil
 		}
 		for _, d := range x.All() {
-			if !m.t.store.Confirmed(d) {
+			if !t.store.Confirmed(d) {
 				return false, nil
 			}
 		}
@@ -205,7 +215,7 @@ func (m *mirror) file(name string) error {
 	}
 	is.Size, is.Sum = int64(len(content)), xxhash.Sum64(content)
 	if !known || was.Sum != is.Sum || was.Size != is.Size {
-		if err := m.t.store.PutFile(name, content); err != nil {
+		if err := m.put(name, content); err != nil {
 			return err
 		}
 		m.result.Written++

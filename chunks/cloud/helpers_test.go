@@ -122,3 +122,13 @@ func (s *shared) forget(name string) {
 	delete(s.snapshots, name)
 	s.mu.Unlock()
 }
+
+// Files returns every file of the newest root.
+func (s *Store) Files(ctx context.Context) (map[string][]byte, error) {
+	all := map[string][]byte{}
+	err := s.EachFile(ctx, func(name string, content []byte) error {
+		all[name] = content
+		return nil
+	})
+	return all, err
+}

@@ -213,7 +213,9 @@ func (y *cycle) plan() (Plan, error) {
 	y.c.unpin(dead)
 	y.c.mu.Unlock()
 	dead.Or(y.c.cfg.Store.Condemned())
-	return y.measure(dead)
+	p, err := y.measure(dead)
+	p.dead = dead
+	return p, err
 }
 
 func (y *cycle) measure(dead *pack.Set) (Plan, error) {

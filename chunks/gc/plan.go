@@ -70,6 +70,29 @@ type Plan struct {
 	DeadBytes  int64 `json:"dead-bytes"`
 	FreeBytes  int64 `json:"free-bytes"` // of DeadBytes, those given back now
 	CopyBytes  int64 `json:"copy-bytes"` // live bytes written again to do so
+
+	dead *pack.Set
+}
+
+// Holes looks at how the dead entries of a pack lie: in how many stretches what
+// lives is, if holes of at most so many entries part none; and how many dead
+// entries lie in those stretches.
+func (p *Plan) Holes(of PackPlan, entries int64) (stretches, within int64) {
+	var hole int64
+	for i := range of.Live + of.Dead {
+		if p.dead != nil && p.dead.Has(pack.Ref{Pack: of.Pack, Entry: i}) {
+			hole++
+			continue
+		}
+		switch {
+		case stretches == 0 || hole > entries:
+			stretches++
+		default:
+			within += hole
+		}
+		hole = 0
+	}
+	return stretches, within
 }
 
 // plan decides what to do with every pack. Whole packs go first, because that

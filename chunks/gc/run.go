@@ -15,6 +15,7 @@ type Options struct {
 	RateBytes int64         // bytes freed or copied per second; 0: no limit
 	Pause     time.Duration // rest after each pack
 	Progress  func(Progress)
+	Planned   func(Plan) // told what is about to be done; default: nobody
 }
 
 // Progress says how far a collection is. Phase is "mark", "sweep" or
@@ -99,6 +100,9 @@ func (y *cycle) run(ctx context.Context) (err error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if y.options.Planned != nil {
+		y.options.Planned(y.report.Plan)
 	}
 	y.progress("sweep", 0, 0)
 	if err := y.sweep(ctx); err != nil {

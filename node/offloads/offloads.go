@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
@@ -172,7 +169,23 @@ func (o *Offloads) work(ctx context.Context, t *jobs.Task, id string) error {
 	}
 	defer done()
 	t.Logf("offload job '%s': datastore '%s' to '%s'", j.ID, j.Store, j.To)
-	return o.cfg.Stores.Claimed(ctx, t, j.To, func(ctx context.Context) error { return run(ctx, t, off, job) })
+	return o.cfg.Stores.Claimed(ctx, t, j.To, func(ctx context.Context) error {
+		ti, away, err := o.cfg.Stores.UseTier(j.To)
+		if err != nil {
+			return err
+		}
+		defer away()
+		ctx, m := o.cfg.Stores.Metered(ctx, t, ti, j.To)
+		p, err := off.Plan(ctx, job)
+		if err == nil {
+			m.Says(prices.Use{Requests: p.Requests, In: p.Read, Out: p.Written}, nil)
+		} else {
+			m.Says(prices.Use{}, err)
+		}
+		err = run(ctx, t, off, job)
+		m.End(err)
+		return err
+	})
 }
 
 // run runs a job and says what came of it.
@@ -183,19 +196,7 @@ func run(ctx context.Context, t *jobs.Task, off *offload.Offloader, job offload.
 	}
 	t.Logf("%d snapshots are in the bucket and were not, %d have new notes, %d were skipped", r.Snapshots, r.Renewed, r.Skipped)
 	t.Logf("%d chunks (%.1f MiB) were sent in %d packs, %d of them as they were; %d chunks were read back", r.Chunks, float64(r.Bytes)/(1<<20), r.Packs, r.Whole, r.Read)
-	t.Logf("requests to the store: %s", requests(r.Requests))
-	if r.Cost != nil {
-		t.Logf("by the prices of %s of %s they cost %s", r.Cost.Provider, r.Cost.Date, r.Cost.Text)
-	}
 	return err
-}
-
-func requests(made tier.Requests) string {
-	var parts []string
-	for _, class := range slices.Sorted(maps.Keys(made)) {
-		parts = append(parts, fmt.Sprintf("%d %s", made[class], class))
-	}
-	return cmp.Or(strings.Join(parts, ", "), "none")
 }
 
 // Plan returns what a run of a job would do now, and what it would cost. Nothing

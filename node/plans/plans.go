@@ -8,12 +8,15 @@ import (
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/node/exports"
 	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 )
 
 // Config says what is planned. Every field is required.
@@ -38,6 +41,25 @@ type Step struct {
 type Plan struct {
 	Job   string `json:"job"` // KIND:ID
 	Steps []Step `json:"steps"`
+
+	Bucket *prices.Use `json:"bucket,omitempty"` // what it would ask of the datastore's bucket; nil: it has none
+	Cost   *tier.Bill  `json:"cost,omitempty"`   // of that; nil: the prices are not known
+}
+
+// ask notes what a run would ask of the bucket of a datastore, if it has one.
+func (c Config) ask(store string, to *Plan, say func(*tier.Tier) (prices.Use, error)) error {
+	ti, done, err := c.Stores.UseTier(store)
+	if err != nil {
+		return nil // it has none
+	}
+	defer done()
+	u, err := say(ti)
+	if err != nil {
+		return err
+	}
+	to.Bucket = &u
+	to.Cost, _ = ti.Estimate(u, 0, 0)
+	return nil
 }
 
 // Of returns the plan of a job, KIND:ID. Nothing is changed.
@@ -116,7 +138,15 @@ func (c Config) verify(ctx context.Context, id string, to *Plan) error {
 		}
 		to.Steps = append(to.Steps, s)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return c.ask(all[i].Store, to, func(ti *tier.Tier) (prices.Use, error) {
+		if n := all[i].Sample; n > 0 {
+			return prices.Use{Requests: map[string]int64{"get": int64(n)}}, nil
+		}
+		return meter.Verify(ctx, ti, d, stores.VerifyOf(all[i]).Options())
+	})
 }
 
 func (c Config) collect(ctx context.Context, store string, to *Plan) error {
@@ -129,7 +159,10 @@ func (c Config) collect(ctx context.Context, store string, to *Plan) error {
 	for _, p := range r.Plan.Packs {
 		to.Steps = append(to.Steps, Step{p.Method.String(), fmt.Sprintf("pack %d", p.Pack), fmt.Sprintf("no snapshot names %d of its %d chunks", p.Dead, p.Live+p.Dead), p.DeadBytes})
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return c.ask(store, to, func(ti *tier.Tier) (prices.Use, error) { return ti.ForecastCollect(ctx, r.Plan) })
 }
 
 // place names a snapshot.

@@ -58,6 +58,7 @@ type Clients struct {
 	secrets  *statefile.File[secrets]
 
 	book *usage.Book
+	runs *usage.Runs
 
 	mu       sync.Mutex
 	open     map[string]*account
@@ -83,7 +84,11 @@ func Open(state settings.Store, file string) (*Clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Clients{settings: state, secrets: f, book: book, open: map[string]*account{}}, nil
+	runs, err := openRuns(filepath.Dir(file))
+	if err != nil {
+		return nil, err
+	}
+	return &Clients{settings: state, secrets: f, book: book, runs: runs, open: map[string]*account{}}, nil
 }
 
 // Close closes connections that are idle, and writes down what was asked.

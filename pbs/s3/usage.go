@@ -33,6 +33,38 @@ func openBook(dir string) (*usage.Book, error) {
 	return b, err
 }
 
+// runsFile has what work on buckets was to take, and took.
+const runsFile = "s3-runs.json"
+
+// openRuns opens the runs that were kept, with the patience of openBook.
+func openRuns(dir string) (*usage.Runs, error) {
+	file := filepath.Join(dir, runsFile)
+	r, err := usage.OpenRuns(disk.OS{}, file)
+	if err != nil {
+		if err := os.Rename(file, file+".damaged"); err != nil {
+			return nil, err
+		}
+		r, err = usage.OpenRuns(disk.OS{}, file)
+	}
+	return r, err
+}
+
+// Keep keeps a run on a bucket of a client, with what it costs.
+func (c *Clients) Keep(id string, r usage.Run) error {
+	client, _ := c.settings.State().S3Client(id)
+	p, _, err := ProviderOf(client)
+	if r.Client = id; err == nil {
+		r = r.Priced(p)
+	}
+	return c.runs.Add(r)
+}
+
+// Runs are those that were kept, the newest first: of a client, unless that is "",
+// and of one task, unless that is "".
+func (c *Clients) Runs(id, task string) []usage.Run {
+	return c.runs.List(func(r usage.Run) bool { return (id == "" || r.Client == id) && (task == "" || r.Task == task) })
+}
+
 // saveEvery is how much of what was asked a crash may forget.
 const saveEvery = 30 * time.Second
 

@@ -5,20 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -200,25 +200,24 @@ func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *cata
 			return gc.Report{}, fmt.Errorf("nothing is deleted in the bucket of datastore '%s' while the cluster has no quorum: %w", name, err)
 		}
 	}
+	ctx, run := s.Metered(ctx, t, ti, name)
+	opt.Planned = func(p gc.Plan) { run.Says(ti.ForecastCollect(ctx, p)) }
 	r, err := ti.Collect(ctx, opt)
 	if r.Deleted > 0 {
 		t.Logf("%d objects were deleted in the bucket", r.Deleted)
 	}
-	logRequests(t, r.Requests)
+	run.End(err)
 	return r.Report, err
 }
 
-// logRequests writes down what a task costs.
-func logRequests(t *jobs.Task, made tier.Requests) {
-	if len(made) == 0 {
-		t.Logf("requests to the store: none")
-		return
-	}
-	var parts []string
-	for _, class := range slices.Sorted(maps.Keys(made)) {
-		parts = append(parts, fmt.Sprintf("%d %s", made[class], class))
-	}
-	t.Logf("requests to the store: %s", strings.Join(parts, ", "))
+// Metered counts what work on a bucket asks of it until the run is ended.
+func (s *Set) Metered(ctx context.Context, t *jobs.Task, ti *tier.Tier, name string) (context.Context, *meter.Run) {
+	return meter.Begin(ctx, t, ti, name, func(r usage.Run) {
+		d, _ := s.cfg.Settings.State().Datastore(name)
+		if err := s.cfg.Clouds.Keep(d.Backend.Client, r); err != nil {
+			s.cfg.Log.Warn("what a task asked of a bucket is not kept", "task", r.Task, "err", err)
+		}
+	})
 }
 
 // cloudSchedules are those of datastores in buckets.
@@ -274,15 +273,16 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 		if d.Backend.After > 0 {
 			t.Logf("moving what has been here for %s", d.Backend.After)
 		}
-		r, err := ti.Offload(ctx, tier.OffloadOptions{After: d.Backend.After, Progress: func(p cloud.OffloadReport) {
+		ctx, run := s.Metered(ctx, t, ti, name)
+		opt := tier.OffloadOptions{After: d.Backend.After, Progress: func(p cloud.OffloadReport) {
 			if p.Packs%16 == 0 {
 				t.Logf("%d packs sent", p.Packs)
 			}
-		}})
-		t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, logs.Human(r.Bytes), r.Packs, r.Evicted)
-		t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
-			r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
-		logRequests(t, r.Requests)
+		}}
+		run.Says(ti.ForecastOffload(ctx, opt))
+		r, err := ti.Offload(ctx, opt)
+		logs.Offloaded(t, r, err)
+		run.End(err)
 		return err
 	}
 }
@@ -294,18 +294,13 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 			return err
 		}
 		defer done()
-		r, made, err := ti.Audit(ctx)
-		t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
-			r.Objects, logs.Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
-		for _, key := range r.Restored {
-			t.Logf("%s was gone or damaged, and was written anew from the copy here", key)
-		}
-		for _, key := range r.Gone {
-			t.Logf("%s is gone or damaged, and there is no copy of it here", key)
-		}
-		logRequests(t, made)
-		if err == nil && len(r.Missing)+len(r.Wrong) > 0 {
-			err = errors.New("packs are lost: verify tells which snapshots are at risk, and another copy of their chunks heals them")
+		ctx, run := s.Metered(ctx, t, ti, name)
+		run.Says(ti.ForecastAudit(), nil)
+		r, _, err := ti.Audit(ctx)
+		logs.Audited(t, r)
+		run.End(err)
+		if err == nil && len(r.Missing)+len(r.Wrong) > 0 && ti.Stats().Lost > 0 {
+			err = &identity.Problem{Text: "packs are lost that snapshots may need", Cure: fmt.Sprintf("fetch their chunks from other sites: holdfast datastore heal %s; holdfast datastore verify %s tells which snapshots are at risk", name, name)}
 		}
 		return err
 	}
@@ -324,9 +319,11 @@ func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
 			return err
 		}
 		defer done()
+		ctx, run := s.Metered(ctx, t, ti, name)
+		run.Says(ti.ForecastRefresh(), nil)
 		r, err := ti.Refresh(ctx)
 		t.Logf("the bucket has %d snapshots; %d files were written here, %d removed", r.Snapshots, r.Written, r.Removed)
-		logRequests(t, r.Requests)
+		run.End(err)
 		return err
 	})
 }

@@ -9,14 +9,15 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
@@ -28,7 +29,7 @@ const (
 
 // patient is what the doctor has to know of a datastore.
 func (s *Set) patient(cfg tier.Config) doctor.Config {
-	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Grace: cfg.Grace, GCs: 30}
+	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Grace: cfg.Grace, GCs: 30, Own: own(cfg)}
 	if cfg.CacheBytes == 0 {
 		return p
 	}
@@ -36,24 +37,20 @@ func (s *Set) patient(cfg tier.Config) doctor.Config {
 	if dir == "" {
 		dir = cfg.Dir
 	}
-	p.Cache = &doctor.Cache{Dir: dir, Bound: cfg.CacheBytes, Inodes: -1}
-	// It may not be there yet: then its parent's file system is meant.
-	for at := dir; ; at = filepath.Dir(at) {
-		var st unix.Statfs_t
-		if err := unix.Statfs(at, &st); err == nil {
-			unit := int64(st.Bsize)
-			p.Cache.Total, p.Cache.Free = int64(st.Blocks)*unit, int64(st.Bavail)*unit
-			p.Cache.Reserved = int64(st.Bfree-st.Bavail) * unit
-			if st.Files > 0 {
-				p.Cache.Inodes = int64(st.Ffree)
-			}
-			return p
-		}
-		if at == filepath.Dir(at) {
-			p.Cache = nil
-			return p
-		}
+	p.Cache = doctor.CacheAt(dir, cfg.CacheBytes)
+	return p
+}
+
+// own is what the operator knows of the provider, and nobody else.
+func own(cfg tier.Config) []prices.Provider {
+	p := cfg.Provider
+	if p.ID == "" {
+		return nil
 	}
+	host, _, _, _, _ := cfg.Bucket.Place()
+	host, _, _ = strings.Cut(host, ":")
+	p.Hosts, p.Class = []string{host}, cfg.Bucket.StorageClass()
+	return []prices.Provider{p}
 }
 
 // errSick says which findings a bucket is refused for.
@@ -79,7 +76,7 @@ func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override
 		return err
 	}
 	s3.LogReport(t, r)
-	logRequests(t, r.Requests)
+	t.Logf("requests to the store: %s", meter.Requests(r.Requests))
 	if found := r.Blocks(override); len(found) > 0 {
 		return &errSick{found}
 	}
@@ -109,6 +106,11 @@ func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 		}
 		p, st := s.patient(cfg), ti.Stats()
 		p.Store = st.Store
+		if err := ti.Garbage(func(bytes int64, age time.Duration) {
+			p.Doomed = append(p.Doomed, doctor.Doomed{Bytes: bytes, Age: age})
+		}); err != nil {
+			return err
+		}
 		if p.Cache != nil {
 			p.Cache.Used, p.Cache.Pinned = st.Cache.Used, st.Cache.Pinned
 		}
@@ -117,7 +119,7 @@ func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 			return err
 		}
 		s3.LogReport(t, r)
-		logRequests(t, r.Requests)
+		t.Logf("requests to the store: %s", meter.Requests(r.Requests))
 		body, err := json.Marshal(r)
 		if err != nil {
 			return err

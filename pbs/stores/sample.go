@@ -18,13 +18,13 @@ func (s *Set) sample(ctx context.Context, t *jobs.Task, j settings.VerifyJob) er
 		return fmt.Errorf("a sample is for datastores with a bucket; verify others whole: %w", err)
 	}
 	defer done()
-	made := ti.Counting()
+	ctx, run := s.Metered(ctx, t, ti, j.Store)
 	r, err := sample.Run(ctx, ti.Datastore(), sample.Options{
 		Namespace: j.NS, Depth: depth(j.MaxDepth), Stretches: j.Sample, Bad: func(text string) { t.Warnf("%s", text) },
 		Progress: func(n, total int) { t.Progress(float64(n)/float64(total), fmt.Sprintf("%d of %d stretches", n, total)) },
 	})
 	t.Logf("read %s in %d chunks, %d stretches chosen by chance from %d snapshots", logs.Human(r.Bytes), r.Chunks, r.Stretches, r.Snapshots)
-	logRequests(t, made())
+	run.End(err)
 	if err != nil {
 		return err
 	}

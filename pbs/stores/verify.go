@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 )
 
 // Verify says what is verified: a snapshot, a group, or a namespace.
@@ -113,7 +114,7 @@ func (s *Set) verify(ctx context.Context, t *jobs.Task, name string, v Verify) e
 	return s.afford(ctx, t, name, func(ctx context.Context) error { return s.verifyAll(ctx, t, name, v) })
 }
 
-func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify) error {
+func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify) (failed error) {
 	d, done, err := s.Use(name, false)
 	if err != nil {
 		return err
@@ -125,8 +126,10 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 		t.Logf("verify datastore %s", logs.Place(name, v.Namespace, v.Group))
 	}
 	if ti, away, err := s.UseTier(name); err == nil {
-		made := ti.Counting()
-		defer func() { logRequests(t, made()); away() }()
+		var run *meter.Run
+		ctx, run = s.Metered(ctx, t, ti, name)
+		defer func() { run.End(failed); away() }()
+		run.Says(meter.Verify(ctx, ti, d, opt))
 	}
 	p := logs.Verify{Task: t, Store: name}
 	opt.Each, opt.Progress = p.Each, p.Tell

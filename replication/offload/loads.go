@@ -7,6 +7,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
@@ -23,6 +24,7 @@ type freight struct {
 	chunks        int
 	bytes         int64 // as stored
 	packs, wholes int   // of these, about
+	length        int64 // of the packs
 }
 
 // packBytes is about how long packs are.
@@ -43,7 +45,6 @@ func loads(ctx context.Context, d *catalog.Datastore, want *pack.Set, asTheyAre 
 	entries = slices.DeleteFunc(entries, func(e pack.Entry) bool { return !want.Has(e.Ref) })
 	slices.SortStableFunc(entries, func(a, b pack.Entry) int { return int(int64(a.Ref.Pack) - int64(b.Ref.Pack)) })
 	var rest []pack.Entry
-	var restBytes int64
 	for len(entries) > 0 {
 		n, bytes := 0, int64(0)
 		for n < len(entries) && entries[n].Ref.Pack == entries[0].Ref.Pack {
@@ -55,14 +56,18 @@ func loads(ctx context.Context, d *catalog.Datastore, want *pack.Set, asTheyAre 
 		f.chunks, f.bytes = f.chunks+n, f.bytes+bytes
 		if is := infos[of[0].Ref.Pack]; asTheyAre && is.Sealed && float64(bytes) >= wholeShare*float64(is.Bytes) {
 			f.list = append(f.list, staging.Load{Dir: d.Dir, Whole: is, From: s, Entries: of})
-			f.packs, f.wholes = f.packs+1, f.wholes+1
+			f.packs, f.wholes, f.length = f.packs+1, f.wholes+1, f.length+is.Bytes
 			continue
 		}
-		rest, restBytes = append(rest, of...), restBytes+bytes
+		rest = append(rest, of...)
 	}
 	if len(rest) > 0 {
 		f.list = append(f.list, staging.Load{From: s, Entries: rest})
-		f.packs += int((restBytes + packBytes - 1) / packBytes)
+		fill := layout.Filling{Sealed: !asTheyAre, Limit: packBytes}
+		for _, e := range rest {
+			fill.Add(int(e.Bytes))
+		}
+		f.packs, f.length = f.packs+int(fill.Packs), f.length+fill.Bytes()
 	}
 	return f, nil
 }
@@ -79,7 +84,9 @@ type Plan struct {
 	Packs     int    `json:"packs"`
 	Whole     int    `json:"whole-packs"`
 
-	Requests tier.Requests `json:"requests"` // about
+	Requests tier.Requests `json:"requests"`
+	Read     int64         `json:"bytes-in"`  // to be read from the bucket
+	Written  int64         `json:"bytes-out"` // to be written to it
 	Once     *tier.Bill    `json:"cost,omitempty"`
 	Monthly  *tier.Bill    `json:"monthly-cost,omitempty"`
 	*plan.Plan
@@ -108,8 +115,9 @@ func (o *Offloader) Plan(ctx context.Context, j Job) (*Plan, error) {
 		return nil, err
 	}
 	p.Bytes, p.Chunks, p.Packs, p.Whole, p.Lacking = f.bytes, f.chunks, f.packs, f.wholes, len(lacking)
-	p.Requests = o.requests(f, p.Snapshots)
-	p.Once, p.Monthly = o.cfg.To.Estimate(use(p.Requests, 0, p.Bytes), p.Bytes, int64(p.Packs))
+	u := o.forecast(f, p.Snapshots)
+	p.Requests, p.Read, p.Written = u.Requests, u.In, u.Out
+	p.Once, p.Monthly = o.cfg.To.Estimate(u, f.length, int64(p.Packs))
 	return p, nil
 }
 
@@ -141,14 +149,23 @@ func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, w
 	return ctx.Err()
 }
 
-// requests is what a freight takes: each pack one, each batch two roots with what
-// they name, the question whether the bucket is ours still, and a look back.
-func (o *Offloader) requests(f freight, snapshots int) tier.Requests {
+// forecast is what a freight takes: each pack a request, each batch a root with what
+// it names and a look at some chunks of it, and each flush a root with the files of
+// its snapshots.
+func (o *Offloader) forecast(f freight, snapshots int) prices.Use {
 	if snapshots == 0 {
-		return tier.Requests{}
+		return prices.Use{Requests: tier.Requests{}}
 	}
-	batches := max(1, (f.bytes+o.cfg.BatchBytes-1)/o.cfg.BatchBytes, int64((snapshots+maxOpen-1)/maxOpen))
-	return tier.Requests{"put": int64(f.packs) + 4*batches, "get": 3 * batches, "delete": 2 * batches}
+	batches := (f.bytes + o.cfg.BatchBytes - 1) / o.cfg.BatchBytes
+	flushes := max(1, batches, int64((snapshots+maxOpen-1)/maxOpen))
+	u := o.cfg.To.ForecastRoots(batches+flushes, int64(f.chunks))
+	u.Requests["put"] += int64(f.packs)
+	u.Requests["get"] += batches
+	u.Out += f.length
+	if f.chunks > 0 {
+		u.In += batches * min(readBack, int64(f.chunks)) * (f.bytes/int64(f.chunks) + layout.FrameSize(o.cfg.To.Encrypted(), 0))
+	}
+	return u
 }
 
 func use(made tier.Requests, in, out int64) prices.Use {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -248,17 +250,23 @@ func TestOffload(t *testing.T) {
 			w.backup(second, two)
 			_, err := w.to.Publish(t.Context()) // becoming owner is no part of a job
 			must(t, err)
-			pl, err := w.offloader(0).Plan(t.Context(), job())
+			o, err := New(Config{From: w.from, To: w.to, Now: func() time.Time { return time.Unix(0, 0) }}) // which chunks are read back
 			must(t, err)
-			r := w.run(job())
+			pl, err := o.Plan(t.Context(), job())
+			must(t, err)
+			ctx, meter := bucket.Metered(t.Context())
+			r, err := o.Run(ctx, job())
+			must(t, err)
 			if r.Snapshots != 2 || r.Chunks != len(one)/chunkSize+4 || (r.Whole > 0) == encrypt || r.Read == 0 {
 				t.Errorf("report %+v", r)
 			}
 			if pl.Snapshots != 2 || pl.Chunks != r.Chunks || pl.Bytes != r.Bytes || pl.Packs != r.Packs || pl.Whole != r.Whole {
 				t.Errorf("planned %+v, done %+v", pl, r)
 			}
-			if r.Requests["put"] > pl.Requests["put"] || r.Requests["get"] > pl.Requests["get"] {
-				t.Errorf("planned %v, made %v", pl.Requests, r.Requests)
+			in, out := meter.Bytes()
+			t.Logf("planned %v, %d bytes in, %d out; made %v, %d in, %d out", pl.Requests, pl.Read, pl.Written, meter.Requests(), in, out)
+			if off := math.Abs(float64(out-pl.Written)) / float64(out); !maps.Equal(pl.Requests, meter.Requests()) || off > 0.05 || float64(in) > 1.05*float64(pl.Read) {
+				t.Errorf("planned %v, %d bytes in, %d out; made %v, %d in, %d out", pl.Requests, pl.Read, pl.Written, meter.Requests(), in, out)
 			}
 			w.wantOnNewMachine(map[string][]byte{first: one}) // the second one follows below
 

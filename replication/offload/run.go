@@ -276,16 +276,19 @@ func (r *run) send(ctx context.Context) error {
 	r.cfg.Printf("%d chunks in %d packs are in the bucket, %d of the packs as they were", l.chunks, sent.Packs, sent.Whole)
 	r.cfg.Progress(r.done)
 	r.want, r.ds, r.bytes = pack.Set{}, nil, 0
-	return r.readBack(ctx, ds)
+	return r.lookBack(ctx, ds)
 }
 
-// readBack compares some of what was sent. A bucket that has not what it has just
+// readBack is how many chunks of a batch are read back.
+const readBack = 4
+
+// lookBack compares some of what was sent. A bucket that has not what it has just
 // confirmed is believed nothing of this batch: none of its snapshots is written
 // down. What is damaged or gone is denied, so that the next run sends it again.
-func (r *run) readBack(ctx context.Context, ds []chunks.Digest) error {
+func (r *run) lookBack(ctx context.Context, ds []chunks.Digest) error {
 	var found sample.Report
 	at := r.cfg.Now().UnixNano() % int64(len(ds))
-	some := ds[at:min(at+4, int64(len(ds)))]
+	some := ds[at:min(at+readBack, int64(len(ds)))]
 	err := sample.Read(ctx, r.cfg.To.Datastore(), some, func(text string) { r.cfg.Warnf("read back: %s", text) }, &found)
 	r.report.Read += found.Chunks
 	if err != nil || found.Bad() == 0 {

@@ -53,8 +53,9 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	if err := c.acc.limit.wait(r.Context()); err != nil {
 		return nil, err
 	}
-	began := time.Now()
+	began, meter := time.Now(), meterOf(r.Context())
 	c.acc.stats.add(class, r.ContentLength)
+	meter.add(class, r.ContentLength)
 	resp, err := c.acc.http.Do(r)
 	if err != nil {
 		c.acc.stats.failed(class)
@@ -68,7 +69,7 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 		c.acc.stats.failed(class)
 	}
 	body := answers(r, class, resp.Body)
-	resp.Body = &meteredBody{ReadCloser: body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context()}
+	resp.Body = &meteredBody{ReadCloser: body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context(), meter: meter, class: class}
 	return resp, nil
 }
 
@@ -78,11 +79,14 @@ type meteredBody struct {
 	n     *atomic.Int64
 	limit *limiter
 	ctx   context.Context
+	meter *Meter
+	class Class
 }
 
 func (m *meteredBody) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
 	m.n.Add(int64(n))
+	m.meter.read(m.class, n)
 	if werr := m.limit.waitN(m.ctx, n); werr != nil && err == nil {
 		err = werr
 	}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -110,6 +113,28 @@ func recovery(ctx context.Context, x *exam) {
 // cacheOf is the command that bounds a cache, by whole MiB.
 func cacheOf(bytes int64) string {
 	return fmt.Sprintf("holdfast datastore update NAME --cache-size %dMiB", bytes>>20)
+}
+
+// CacheAt describes a cache of that bound in a directory, or where that will be; nil
+// if it cannot be told.
+func CacheAt(dir string, bound int64) *Cache {
+	for at := dir; ; at = filepath.Dir(at) { // it may not be there yet: then its parent's file system is meant
+		var st unix.Statfs_t
+		if err := unix.Statfs(at, &st); err == nil {
+			unit := int64(st.Bsize)
+			c := &Cache{
+				Dir: dir, Bound: bound, Inodes: -1, Total: int64(st.Blocks) * unit, Free: int64(st.Bavail) * unit,
+				Reserved: int64(st.Bfree-uint64(st.Bavail)) * unit,
+			}
+			if st.Files > 0 {
+				c.Inodes = int64(st.Ffree)
+			}
+			return c
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+	}
 }
 
 // cache looks for a bound that the disk does not have.

@@ -142,18 +142,25 @@ func (w *PackWriter) Len() int { return len(w.pack.Rows) }
 // SizeWith returns the object's length if a blob of n bytes is added.
 func (w *PackWriter) SizeWith(n int) int64 {
 	end := w.start(n) + FrameSize(w.pack.Sealed, uint32(n))
-	rows := int64(len(w.pack.Rows) + 1)
-	if w.pack.Sealed {
+	return packSize(w.pack.Sealed, end, int64(len(w.pack.Rows)+1))
+}
+
+// packSize is the length of a pack whose frames end at end.
+func packSize(sealed bool, end, rows int64) int64 {
+	if sealed {
 		return end + 8 + rows*sealedRow + tagSize + sealedTrailer
 	}
 	return format.AlignUp(end, format.Align) + format.AlignUp(rows*96+96, format.Align)
 }
 
-func (w *PackWriter) start(n int) int64 {
-	if w.pack.Sealed {
-		return format.AlignUp(w.end, format.SmallAlign)
+func (w *PackWriter) start(n int) int64 { return frameStart(w.pack.Sealed, w.end, n) }
+
+// frameStart is where a blob of n bytes lies behind end.
+func frameStart(sealed bool, end int64, n int) int64 {
+	if sealed {
+		return format.AlignUp(end, format.SmallAlign)
 	}
-	return format.EntryStart(w.end, n)
+	return format.EntryStart(end, n)
 }
 
 // Add appends a chunk.

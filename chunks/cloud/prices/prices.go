@@ -48,3 +48,12 @@ const (
 	leastDead = 0.2
 	dieWithin = 0.05 // share of old chunks that die within a minimum
 )
+
+// Held returns until when an object of which nothing is needed stays: as long as it
+// is locked, and as long as it is billed anyway, since that is an undo for nothing.
+func (p List) Held(locked, created time.Time) time.Time {
+	if until := created.Add(p.Minimum); p.Minimum > 0 && until.After(locked) {
+		return until
+	}
+	return locked
+}

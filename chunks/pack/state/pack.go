@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -38,11 +39,13 @@ type Info struct {
 	Entries uint32    `json:"entries"` // entries [0, Entries) exist
 	Sealed  bool      `json:"sealed"`
 	Bytes   int64     `json:"bytes"` // length of the file
+
+	Created time.Time `json:"created,omitzero"` // in a bucket, where age has a price
 }
 
 // Info describes p as it is now.
 func (p *Pack) Info() Info {
-	return Info{p.Number, p.ID, p.Epoch, p.Entries.Load(), p.Sealed.Load(), p.Size.Load()}
+	return Info{Number: p.Number, ID: p.ID, Epoch: p.Epoch, Entries: p.Entries.Load(), Sealed: p.Sealed.Load(), Bytes: p.Size.Load()}
 }
 
 // Name is the name of p's file in its directory.

@@ -103,7 +103,7 @@ func printBucket(w io.Writer, b tier.Stats) {
 	}
 	line("pending uploads", "%d packs", b.Waiting)
 	if !b.Held.IsZero() {
-		line("held", "garbage that is locked until %s at the latest; %d packs wait to be deleted", b.Held.Local().Format(time.DateOnly), b.Buried)
+		line("held", "garbage that is locked, or billed anyway, until %s at the latest; %d packs wait to be deleted", b.Held.Local().Format(time.DateOnly), b.Buried)
 	}
 	if b.Lost > 0 {
 		line("LOST", "%d packs that the bucket should have", b.Lost)

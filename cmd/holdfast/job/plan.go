@@ -12,8 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/s3"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 )
 
@@ -64,11 +66,12 @@ func newPlan(o *cli.Options) *cobra.Command {
 		var any struct {
 			Steps    *[]step          `json:"steps"`
 			Requests map[string]int64 `json:"requests"`
+			asked
 		}
 		if err = json.Unmarshal(r.Data, &any); err == nil {
 			switch {
 			case any.Steps != nil:
-				p = steps(*any.Steps)
+				p = stepsOf{*any.Steps, any.asked}
 			case any.Requests != nil:
 				p = new(offloadPlan)
 			}
@@ -95,6 +98,30 @@ type step struct {
 }
 
 type steps []step
+
+// An asked is what a run would ask of a bucket.
+type asked struct {
+	Bucket *prices.Use `json:"bucket"`
+	Cost   *bill       `json:"cost"`
+}
+
+// A stepsOf is a plan of steps, and what of a bucket they would ask.
+type stepsOf struct {
+	steps
+	asked
+}
+
+func (p stepsOf) text(w io.Writer) {
+	p.steps.text(w)
+	if p.Bucket == nil {
+		return
+	}
+	fmt.Fprintf(w, "requests   %s; %s to be read and %s to be written", s3.Requests(p.Bucket.Requests), cli.Size(p.Bucket.In), cli.Size(p.Bucket.Out))
+	if p.Cost != nil {
+		fmt.Fprintf(w, ", %s (%s, prices of %s)", p.Cost.Text, p.Cost.Provider, p.Cost.Date)
+	}
+	fmt.Fprintln(w)
+}
 
 func (list steps) text(w io.Writer) {
 	if len(list) == 0 {

@@ -50,7 +50,7 @@ func New(o *cli.Options) *cobra.Command {
 		secret(true).Command(o, create), secret(false).Command(o, update),
 		daemon.Verb{Use: "remove ID", Short: "forget one, and its secret", Method: http.MethodDelete, Path: one, Args: []string{name},
 			Flags: update.Flags[1:2], Done: "S3 endpoint {id} is removed"}.Command(o),
-		newCheck(o), newCost(o),
+		newCheck(o), newCost(o), newRuns(o),
 		daemon.Verb{Use: "reset-counters ID", Short: "count requests from zero; months, and so budgets, stay", Method: http.MethodPut, Path: "/admin/s3/{id}/reset-counters",
 			Args: []string{name}, Done: "the counters of {id} begin anew"}.Command(o),
 	)

@@ -4,20 +4,25 @@ package task
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/s3"
 )
 
 const tasksPath = "/nodes/localhost/tasks"
 
 // New returns the verbs.
 func New(o *cli.Options) *cobra.Command {
-	return cli.Group("task", "look at tasks and stop them", newList(o), newLog(o), newStop(o))
+	return cli.Group("task", "look at tasks and stop them", newList(o), newShow(o), newLog(o), newStop(o))
 }
 
 func newList(o *cli.Options) *cobra.Command {
@@ -71,6 +76,38 @@ func newLog(o *cli.Options) *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", true, "go on until the task ends; --follow=false: what there is by now, with times")
 	return cmd
+}
+
+func newShow(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use: "show UPID", Short: "print how a task stands or has ended, and what it asked of a bucket", Args: cli.Exactly(1),
+		Example: `  holdfast task show "$(holdfast task list --all --output-format json | jq -r '.[0].upid')"`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c := daemon.Client(o)
+			defer c.Close()
+			all := map[string]any{}
+			if err := daemon.Get(cmd.Context(), c, tasksPath+"/{upid}/status", url.Values{"upid": args}, &all); err != nil {
+				return err
+			}
+			var runs []usage.Run
+			if err := daemon.Get(cmd.Context(), c, "/holdfast/s3/runs", url.Values{"upid": args}, &runs); err != nil {
+				return err
+			}
+			all["s3-runs"] = runs
+			return o.Print(all, func(w io.Writer) {
+				tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+				for _, name := range slices.Sorted(maps.Keys(all)) {
+					if name != "s3-runs" {
+						fmt.Fprintf(tab, "%s\t%v\n", name, all[name])
+					}
+				}
+				tab.Flush()
+				if len(runs) > 0 {
+					s3.PrintRuns(w, runs)
+				}
+			})
+		},
+	}
 }
 
 func newStop(o *cli.Options) *cobra.Command {

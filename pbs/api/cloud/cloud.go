@@ -47,6 +47,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: put, Path: "/admin/s3/{id}/check", Need: changes, Handle: a.check},
 		{Method: put, Path: "/admin/s3/{id}/reset-counters", Need: changes, Handle: a.resetCounters},
 		{Method: get, Path: "/holdfast/s3", Need: sees, Handle: a.bills},
+		{Method: get, Path: "/holdfast/s3/runs", Need: sees, Handle: a.runs},
 
 		{Method: put, Path: "/admin/datastore/{store}/s3-refresh", Need: works, Handle: a.refresh},
 		{Method: post, Path: own + "/offload", Need: works, Handle: a.offload},

@@ -42,6 +42,15 @@ func checkMoney(name, text string) (err error) {
 // will come to.
 func (a *api) bills(context.Context, *rest.Call) (any, error) { return a.Stores.Bills(time.Now()), nil }
 
+// runs tells what tasks were to ask of S3 stores, and asked, the newest first.
+func (a *api) runs(_ context.Context, c *rest.Call) (any, error) {
+	client, task := optional(c.Params, "client"), optional(c.Params, "upid")
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	return a.Clients.Runs(client, task), nil
+}
+
 // resetCounters begins the counters of a client anew, as PBS does; months stay.
 func (a *api) resetCounters(_ context.Context, c *rest.Call) (any, error) {
 	id := clientID(c)

@@ -87,9 +87,8 @@ func withDigest(data any, digest string) rest.Answer {
 func Absent() map[string]string {
 	const once = "Nothing is copied without a job: make one, and run it"
 	return map[string]string{
-		"/admin/s3/{id}/reset-counters": "Counters of requests begin anew with the node, and each task has its own",
-		"/pull":                         once,
-		"/push":                         once,
+		"/pull": once,
+		"/push": once,
 	}
 }
 

@@ -1,0 +1,134 @@
+package tier
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/verify"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
+)
+
+// near tells whether a forecast is within 5 %, or, of bytes, within what a few small
+// objects are long.
+func near(forecast, fact, few int64) bool {
+	off := max(forecast-fact, fact-forecast)
+	return off <= few || 20*off <= fact
+}
+
+// compare wants what was counted by the work, and by who stands between it and the
+// store, to be what was said before.
+func (s *site) compare(what string, said prices.Use, work func(context.Context) error) {
+	t := s.t
+	t.Helper()
+	s.proxy.Reset()
+	ctx, meter := bucket.Metered(t.Context())
+	if err := work(ctx); err != nil {
+		t.Fatalf("%s: %v", what, err)
+	}
+	made := meter.Requests()
+	in, out := meter.Bytes()
+	t.Logf("%-22s said %v, %7d bytes in, %8d out; made %v, %7d in, %8d out", what, said.Requests, said.In, said.Out, made, in, out)
+	for class, n := range s.proxy.Counts() {
+		if int64(n) != made[class] {
+			t.Errorf("%s: the store was asked %d %s, counted were %d", what, n, class, made[class])
+		}
+	}
+	all := maps.Clone(said.Requests)
+	maps.Copy(all, made)
+	for class := range all {
+		if !near(said.Requests[class], made[class], 0) {
+			t.Errorf("%s: %d %s were said, %d made", what, said.Requests[class], class, made[class])
+		}
+	}
+	if !near(said.In, in, 4<<10) || !near(said.Out, out, 4<<10) {
+		t.Errorf("%s: said were %d bytes in and %d out, counted %d and %d", what, said.In, said.Out, in, out)
+	}
+}
+
+func (s *site) compareOffload(what string, tr *Tier, opt OffloadOptions) {
+	s.t.Helper()
+	said, err := tr.ForecastOffload(s.t.Context(), opt)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.compare(what, said, func(ctx context.Context) error { _, err := tr.Offload(ctx, opt); return err })
+}
+
+// What work is going to ask of the store is said before, from what is known here.
+func TestForecasts(t *testing.T) {
+	for _, encrypt := range []bool{false, true} {
+		t.Run(fmt.Sprint("encrypted=", encrypt), func(t *testing.T) {
+			s := newSite(t)
+			cfg := s.config("home")
+			s.create(cfg, encrypt)
+			tr, close := s.open(cfg)
+			content := image(1, 160*chunkSize)
+			mustBackup(t, tr, day1, content)
+			s.compareOffload("first offload", tr, OffloadOptions{})
+			// Of more than three small objects an audit reads some, which take turns.
+			s.compare("audit", tr.ForecastAudit(), func(ctx context.Context) error { _, _, err := tr.Audit(ctx); return err })
+			mustBackup(t, tr, day2, slices.Concat(content[10*chunkSize:40*chunkSize], image(2, 80*chunkSize), content[43*chunkSize:60*chunkSize], content[100*chunkSize:123*chunkSize]))
+			s.compareOffload("offload", tr, OffloadOptions{})
+			s.compareOffload("nothing to offload", tr, OffloadOptions{})
+			mustBackup(t, tr, day3, image(3, 8*chunkSize))
+			s.compareOffload("too young to offload", tr, OffloadOptions{After: time.Hour})
+
+			read, err := tr.ForecastRead(t.Context(), func(yield func(catalog.Namespace, catalog.Snapshot) bool) {
+				for _, text := range []string{day3, day2, day1} {
+					yield("", snapshot(t, text))
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.compare("verify", read, func(ctx context.Context) error {
+				_, err := verify.Run(ctx, tr.Datastore(), verify.Options{Depth: -1})
+				return err
+			})
+			s.compare("refresh", tr.ForecastRefresh(), func(ctx context.Context) error { _, err := tr.Refresh(ctx); return err })
+
+			close()
+			tr, _ = s.open(cfg)
+			forget(t, tr, day1)
+			s.compareCollect("gc after a start", tr)
+			s.compareOffload("what was brought home", tr, OffloadOptions{})
+			s.compareCollect("gc after that", tr)
+			forget(t, tr, day2, day3)
+			s.compareCollect("gc of all", tr)
+			s.compareCollect("gc of nothing", tr)
+		})
+	}
+}
+
+func (s *site) compareCollect(what string, tr *Tier) {
+	s.t.Helper()
+	r, err := tr.Collect(s.t.Context(), gc.Options{DryRun: true})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	said, err := tr.ForecastCollect(s.t.Context(), r.Plan)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.compare(what, said, func(ctx context.Context) error { _, err := tr.Collect(ctx, gc.Options{}); return err })
+}
+
+// forget removes snapshots for good.
+func forget(t *testing.T, tr *Tier, all ...string) {
+	t.Helper()
+	for _, text := range all {
+		if err := tr.Datastore().Forget(t.Context(), "", snapshot(t, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tr.Datastore().EmptyTrash(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+}
