@@ -67,7 +67,7 @@ func TestJobsWithKeys(t *testing.T) {
 		t.Errorf("exported: %v %v", tars, err)
 	}
 	here.must("job", "rule", "export:usb-disk", "--after", "pull:downward")
-	if out := here.must("job", "why", "usb-disk") + here.must("job", "list"); !strings.Contains(out, "waits until syncjob:downward has run well") || !strings.Contains(out, "export") {
+	if out := here.must("job", "why", "usb-disk") + here.must("job", "list"); !strings.Contains(out, "waits until pull:downward has run well") || !strings.Contains(out, "export") {
 		t.Errorf("why: %s", out)
 	}
 
