@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/offloads"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/quotas"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
@@ -52,6 +53,7 @@ type services struct {
 	pulls    *pulls.Pulls
 	offloads *offloads.Offloads
 	exports  *exports.Exports
+	quotas   *quotas.Quotas
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -106,6 +108,9 @@ func (n *Node) openServices() error {
 	if err != nil {
 		return err
 	}
+	if err := n.openQuotas(); err != nil {
+		return err
+	}
 	return n.stores.Open(context.Background())
 }
 
@@ -143,7 +148,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"removable disks", n.disks.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}}
+	return []part{{"datastores", n.stores.Run}, {"removable disks", n.disks.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}, {"S3 quotas", n.quotas.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.
