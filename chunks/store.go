@@ -161,12 +161,28 @@ func GetMany(ctx context.Context, src Source, want []Digest, fn func(Digest, Blo
 	return nil
 }
 
+// Unknown returns those of want that are not known, in the order of want.
+func Unknown(ctx context.Context, want []Digest, known func(Digest) bool) (unknown []Digest, err error) {
+	for i, d := range want {
+		if i%1024 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !known(d) {
+			unknown = append(unknown, d)
+		}
+	}
+	return unknown, nil
+}
+
 // The ways in which a store fails that somebody can do something about. Match
 // them with errors.Is.
 var (
 	ErrMissing = errors.New("chunk is missing")
 	ErrCorrupt = errors.New("chunk is damaged")
 	ErrNoSpace = errors.New("no space left for chunks")
+
+	// ErrAway says nothing of the chunk: where it lives cannot be read now.
+	ErrAway = errors.New("chunk is out of reach, its home is away")
 )
 
 // NoSpace makes an error of a full disk, or of a full quota, recognisable as
@@ -177,6 +193,18 @@ func NoSpace(err error) error {
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
+}
+
+// Away is the hint for an [ErrAway]: what is known of its cause, and what else helps.
+func Away(err error) string {
+	const other = "restore from a site that has a copy"
+	var cause interface{ Hint() string }
+	for ; err != nil; err = errors.Unwrap(err) {
+		if _, outer := err.(*Error); !outer && errors.As(err, &cause) && cause.Hint() != "" {
+			return cause.Hint() + "; or " + other
+		}
+	}
+	return "nothing is lost with it: try again when the home of this chunk, a bucket or another site, answers; or " + other
 }
 
 // An Error says which chunk, where, and what an operator can do about it.
@@ -202,6 +230,8 @@ func (e *Error) Hint() string {
 		return "check the disk; verify the datastore, and let another copy replace the chunk"
 	case errors.Is(e.Err, ErrNoSpace):
 		return "prune snapshots and run garbage collection, or enlarge the disk"
+	case errors.Is(e.Err, ErrAway):
+		return Away(e.Err)
 	}
 	return ""
 }

@@ -32,7 +32,7 @@ func (s *Scheduler) Begin(name, auth, why string) (UPID, error) {
 		return UPID{}, fmt.Errorf("run %q: %w", name, ErrRunning)
 	}
 	e.running = true
-	now, share := s.now(), e.Share != nil
+	now, share := s.now(), e.Shared
 	s.mu.Unlock()
 	if !share {
 		return s.launch(s.life, e, auth, why, time.Time{}, nil)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,9 +15,10 @@ import (
 	"time"
 )
 
-func TestLimitOfAType(t *testing.T) {
+// So many jobs run at once on one datastore; the next waits, and can be stopped.
+func TestTurns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		m := open(t, Config{Limits: map[string]int{"verify": 2}})
+		m := open(t, Config{Turns: PerStore(4, 2)})
 		var now, most atomic.Int32
 		work := func(ctx context.Context, task *Task) error {
 			n := now.Add(1)
@@ -31,14 +33,16 @@ func TestLimitOfAType(t *testing.T) {
 		}
 		var started []UPID
 		for range 6 {
-			u, err := m.Start(t.Context(), "verify", "", "a@pbs", work)
+			u, err := m.Start(t.Context(), "verificationjob", "main:daily", "a@pbs", work)
 			if err != nil {
 				t.Fatal(err)
 			}
 			started = append(started, u)
 		}
-		if i := do(t, m, "prune", "", nothing); i.State != OK {
-			t.Errorf("another type waits for verify: %+v", i)
+		for typ, id := range map[string]string{"prunejob": "main", "garbage_collection": "main", "verificationjob": "other:daily", "verify": "main:vm/100/6A000000", "syncjob": "r:x:main::pull"} {
+			if i := do(t, m, typ, id, nothing); i.State != OK {
+				t.Errorf("%s of %s waits for verifications of main: %+v", typ, id, i)
+			}
 		}
 		synctest.Wait()
 		waiting := started[slices.IndexFunc(started, func(u UPID) bool {
@@ -61,10 +65,32 @@ func TestLimitOfAType(t *testing.T) {
 			t.Errorf("%d of 5 done, %d at once, in %v, want 2 at once in 3 minutes", ok, most.Load(), time.Since(began))
 		}
 		log := strings.Join(texts(t, m, started[0]), "|") + strings.Join(texts(t, m, started[5]), "|") + strings.Join(texts(t, m, started[4]), "|")
-		if !strings.Contains(log, "waiting: 2 tasks of type verify run") || !strings.Contains(log, "waited ") {
+		if !strings.Contains(log, "waiting: 2 verifications of datastore main run, and no more may") || !strings.Contains(log, "waited ") {
 			t.Errorf("no log says that its task waited: %s", log)
 		}
 	})
+}
+
+func TestPerStore(t *testing.T) {
+	turns := PerStore(3, 1)
+	for _, tt := range []struct{ typ, id, want string }{
+		{"syncjob", "office:there:main:ns:job", "copies of datastore main 3"},
+		{"offloadjob", "cloud:main:up", "copies of datastore cloud 3"},
+		{"exportjob", "main:usb", "copies of datastore main 3"},
+		{"verificationjob", "main:daily", "verifications of datastore main 1"},
+		{"verify", "main", "verifications of datastore main 1"},
+		{"verify", "main:ns/a/ns/b", "verifications of datastore main 1"},
+		{"verify", "main:ns/a/vm/100/6A0000FF", " 0"}, // has just been made
+		{"verify_group", "main:/vm/100", " 0"},
+		{"prunejob", "main", " 0"},
+		{"garbage_collection", "main", " 0"},
+		{"backup", "main:vm/100", " 0"},
+	} {
+		word, n := turns(UPID{Type: tt.typ, ID: tt.id})
+		if got := fmt.Sprint(word, " ", n); got != tt.want {
+			t.Errorf("%s of %s: %q, want %q", tt.typ, tt.id, got, tt.want)
+		}
+	}
 }
 
 func TestRefusals(t *testing.T) {
@@ -140,7 +166,6 @@ func TestConfigIsChecked(t *testing.T) {
 	dir := t.TempDir()
 	for name, cfg := range map[string]Config{
 		"no directory":            {},
-		"a limit of nothing":      {Dir: dir, Limits: map[string]int{"verify": 0}},
 		"a node that is none":     {Dir: dir, Node: "a b"},
 		"fewer than no task":      {Dir: dir, Active: -1},
 		"logs of no size":         {Dir: dir, LogBytes: 1},

@@ -19,7 +19,7 @@ type Config struct {
 	Dir      string         // required; of the task logs, for this manager alone; created if need be
 	Node     string         // as tasks name it; default: the host's name
 	Log      *slog.Logger   // default: discard
-	Limits   map[string]int // how many tasks of a type run at once, others wait; default: no limit
+	Turns    Turns          // which tasks wait for each other; default: none does
 	Active   int            // tasks that run or wait, more are refused; default 1,000
 	Keep     Keep           // which ended tasks are kept
 	LogBytes int64          // of one task's log, 4 KiB to 64 MiB; default 16 MiB, some 100,000 lines
@@ -42,11 +42,6 @@ func (c Config) withDefaults() (Config, error) {
 	c.Keep.Age = cmp.Or(c.Keep.Age, 366*24*time.Hour)
 	c.StopWait = cmp.Or(c.StopWait, 10*time.Second)
 	c.Location = cmp.Or(c.Location, time.Local)
-	for typ, n := range c.Limits {
-		if n < 1 {
-			return c, fmt.Errorf("jobs: limit of %q is %d, want 1 or more", typ, n)
-		}
-	}
 	switch {
 	case c.Dir == "":
 		return c, errors.New("jobs: no directory for task logs")
@@ -67,7 +62,7 @@ func (c Config) withDefaults() (Config, error) {
 type Manager struct {
 	cfg   Config
 	lock  io.Closer
-	slots map[string]chan struct{} // per limited type, one element for each task that runs
+	turns turns
 
 	settle sync.Mutex // held while an end is recorded; taken before mu
 	index  index
@@ -89,10 +84,7 @@ func New(cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{cfg: cfg, active: map[UPID]*Task{}, slots: map[string]chan struct{}{}, idle: make(chan struct{})}
-	for typ, n := range cfg.Limits {
-		m.slots[typ] = make(chan struct{}, n)
-	}
+	m := &Manager{cfg: cfg, active: map[UPID]*Task{}, turns: turns{of: map[string]chan struct{}{}}, idle: make(chan struct{})}
 	if err := m.open(); err != nil {
 		return nil, fmt.Errorf("open task directory %s: %w", cfg.Dir, err)
 	}
@@ -105,7 +97,7 @@ func New(cfg Config) (*Manager, error) {
 // the work's context with [ErrStopped] or [ErrShutdown] as the cause. If it
 // panics, the task fails and the process goes on.
 //
-// Where the type is limited and as many run, the task waits for its turn.
+// Where Config.Turns says so, the task waits for its turn.
 // [ErrTooMany] and [ErrClosed] are refusals.
 func (m *Manager) Start(ctx context.Context, typ, id, auth string, work func(context.Context, *Task) error) (UPID, error) {
 	return m.start(context.WithoutCancel(ctx), typ, id, auth, work, nil)
@@ -172,7 +164,7 @@ func (m *Manager) admit() error {
 func (m *Manager) run(ctx context.Context, t *Task, work func(context.Context, *Task) error) error {
 	err := errors.New("the work left its goroutine without returning")
 	defer func() { m.end(ctx, t, err) }()
-	leave, refused := m.enter(ctx, t)
+	leave, refused := m.turn(ctx, t)
 	if refused != nil {
 		err = refused
 		return err
@@ -180,31 +172,6 @@ func (m *Manager) run(ctx context.Context, t *Task, work func(context.Context, *
 	defer leave()
 	err = t.call(ctx, work)
 	return err
-}
-
-// enter waits until one more task of t's type may run.
-func (m *Manager) enter(ctx context.Context, t *Task) (leave func(), err error) {
-	slots := m.slots[t.upid.Type]
-	if slots == nil {
-		return func() {}, nil
-	}
-	leave = func() { <-slots }
-	select {
-	case slots <- struct{}{}:
-		return leave, nil
-	default:
-	}
-	began := time.Now()
-	t.Logf("waiting: %d tasks of type %s run, and no more may", cap(slots), t.upid.Type)
-	t.Progress(0, "waiting for others of its type")
-	select {
-	case slots <- struct{}{}:
-		t.Logf("waited %s", time.Since(began).Round(time.Second))
-		t.Progress(0, "")
-		return leave, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // end records how t ended: first for good, then for all to see.

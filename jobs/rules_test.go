@@ -24,6 +24,15 @@ func (d *diary) set(name string, change func(*Schedule)) {
 	}
 }
 
+// share has a schedule of the diary be shared, as a Share decides.
+func (d *diary) share(name string, with Share) {
+	d.t.Helper()
+	d.lock.Lock()
+	d.shares = with
+	d.lock.Unlock()
+	d.set(name, func(s *Schedule) { s.Shared = true })
+}
+
 // why returns what a schedule does now, and the last note.
 func (d *diary) why(name string) (now, last string) {
 	d.t.Helper()
@@ -180,26 +189,24 @@ func TestShare(t *testing.T) {
 		d.cfg.Missed = func(_ Schedule, first, last time.Time) { missed, until = append(missed, first), append(until, last) }
 		turn := "mine"
 		d.put("a", "*:30", "")
-		d.set("a", func(s *Schedule) {
-			s.Share = func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
-				if slot.Format("04") != "30" || until.Sub(slot) != time.Hour {
-					t.Errorf("slot %s until %s", slot, until)
-				}
-				switch turn {
-				case "mine":
-					return run(ctx, slot.Add(-time.Hour))
-				case "lost": // to another, which did it
-					lost, cancel := context.WithCancel(ctx)
-					cancel()
-					_ = run(lost, slot.Add(-time.Hour))
-				case "after two":
-					return run(ctx, slot.Add(-3*time.Hour))
-				case "nobody":
-					time.Sleep(time.Until(until))
-					return errors.New("no leader")
-				}
-				return &Elsewhere{"dc", "done"}
+		d.share("a", func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
+			if slot.Format("04") != "30" || until.Sub(slot) != time.Hour {
+				t.Errorf("slot %s until %s", slot, until)
 			}
+			switch turn {
+			case "mine":
+				return run(ctx, slot.Add(-time.Hour))
+			case "lost": // to another, which did it
+				lost, cancel := context.WithCancel(ctx)
+				cancel()
+				_ = run(lost, slot.Add(-time.Hour))
+			case "after two":
+				return run(ctx, slot.Add(-3*time.Hour))
+			case "nobody":
+				time.Sleep(time.Until(until))
+				return errors.New("no leader")
+			}
+			return &Elsewhere{"dc", "done"}
 		})
 		d.works(time.Minute, nil)
 		d.sleep(time.Hour, "a 01 00:30")
@@ -232,10 +239,8 @@ func TestShare(t *testing.T) {
 		if len(missed) != 2 || missed[1].Format("15:04") != "03:30" || until[1].Format("15:04") != "04:30" {
 			t.Errorf("two that nobody had: missed %v until %v", missed, until)
 		}
-		d.set("a", func(s *Schedule) {
-			s.Share = func(context.Context, time.Time, time.Time, func(context.Context, time.Time) error) error {
-				return &Elsewhere{"dc", "running"}
-			}
+		d.share("a", func(context.Context, time.Time, time.Time, func(context.Context, time.Time) error) error {
+			return &Elsewhere{"dc", "running"}
 		})
 		if _, err := d.Trigger("a", "op@pbs"); err == nil || !strings.Contains(err.Error(), "node dc had it: running") {
 			t.Errorf("by hand, while it runs elsewhere: %v", err)
@@ -258,14 +263,12 @@ func TestShareLate(t *testing.T) {
 			told = append(told, first.Format("15:04")+"-"+last.Format("15:04"))
 		}
 		d.put("a", "*:30", "")
-		d.set("a", func(s *Schedule) {
-			s.Share = func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
-				if slot.Hour() > 0 {
-					return errors.New("no leader")
-				}
-				time.Sleep(65 * time.Minute) // its turn comes when the next slot has come
-				return run(ctx, slot.Add(-time.Hour))
+		d.share("a", func(ctx context.Context, slot, until time.Time, run func(context.Context, time.Time) error) error {
+			if slot.Hour() > 0 {
+				return errors.New("no leader")
 			}
+			time.Sleep(65 * time.Minute) // its turn comes when the next slot has come
+			return run(ctx, slot.Add(-time.Hour))
 		})
 		d.works(70*time.Minute, nil) // to after the one after that
 		d.sleep(4*time.Hour, "a 01 01:35")

@@ -23,8 +23,7 @@ type Schedule struct {
 	After   string         // name of another schedule: it runs when that has run well; has no Event then
 	Stagger bool           // it begins a part of its period later, which its name says: not all at once
 	Zone    *time.Location // in which Event and Windows are meant; default: the scheduler's
-	Shared  bool           // nodes share it, as SchedulerConfig.Share decides
-	Share   Share          // likewise, as this decides; nil and not Shared: the work is this node's alone
+	Shared  bool           // other nodes have it too, and one of them does its work each time: [SchedulerConfig.Share]
 
 	Type string // of the task: "prunejob"
 	ID   string // of the task: what is worked on
@@ -50,9 +49,9 @@ func (s Schedule) check() (Schedule, timing.Rule, error) {
 		err = fmt.Errorf("the name has %d bytes, want 1 to %d", len(s.Name), maxWord)
 	case s.Work == nil:
 		err = errors.New("it has no work")
-	case s.After != "" && (s.Event != "" || s.After == s.Name || s.Share != nil):
+	case s.After != "" && (s.Event != "" || s.After == s.Name || s.Shared):
 		err = fmt.Errorf("it comes after %s, and so it can have no time of its own, be that, or be shared", s.After)
-	case s.Share != nil && s.CatchUp == CatchUpSkip:
+	case s.Shared && s.CatchUp == CatchUpSkip:
 		err = errors.New("what nodes share is always made up for: this one cannot know that none of them ran it")
 	case s.Event != "":
 		e, err = ParseEvent(s.Event)

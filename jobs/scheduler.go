@@ -23,7 +23,7 @@ type SchedulerConfig struct {
 	Location *time.Location   // in which events without UTC are meant; default: of the machine
 	Now      func() time.Time // the wall clock, which may jump; default: that of the machine
 
-	// Share decides which of the nodes that share a schedule runs it. Default: each does.
+	// Share decides for a schedule that is shared which node runs it. Required for such.
 	Share func(schedule string) Share
 
 	// Missed is told of a schedule that did not run when it was due, from the first
@@ -102,12 +102,12 @@ func NewScheduler(cfg SchedulerConfig) (*Scheduler, error) {
 // with another event, counts from now; otherwise it counts from its last run,
 // also if that was in an earlier process. A run that goes on is left alone.
 func (s *Scheduler) Put(sched Schedule) error {
-	if sched.Shared && sched.Share == nil && s.cfg.Share != nil {
-		sched.Share = s.cfg.Share(sched.Name)
-	}
 	sched, when, err := sched.check()
 	if err != nil {
 		return err
+	}
+	if sched.Shared && s.cfg.Share == nil {
+		return fmt.Errorf("schedule %q: it is shared, and there are no other nodes", sched.Name)
 	}
 	s.mu.Lock()
 	e := s.entries[sched.Name]
@@ -183,7 +183,7 @@ func (s *Scheduler) pass() time.Duration {
 		}
 	}
 	for _, d := range due {
-		if d.Share != nil {
+		if d.Shared {
 			s.shared.Go(func() { s.share(d, "", func(UPID, error) {}) })
 			continue
 		}
@@ -225,7 +225,7 @@ func (s *Scheduler) due() (due []start, late []missed, wait time.Duration) {
 			continue
 		}
 		v := s.decide(e, r, now)
-		if !v.Missed.IsZero() && e.Share == nil { // else another node may have run it
+		if !v.Missed.IsZero() && !e.Shared { // else another node may have run it
 			late = append(late, missed{e.Schedule, v.Missed, s.last(e, v.Missed, now)})
 		}
 		if v.Run {
@@ -289,7 +289,7 @@ func (s *Scheduler) start(e *entry, r run, v timing.Verdict, now time.Time) star
 	case !v.Missed.IsZero():
 		st.why = "to make up for " + v.Missed.Format(time.RFC3339) + ": " + r.whyMissed(v.Missed)
 	}
-	if e.Share != nil {
+	if e.Shared {
 		st.missed = v.Missed
 		st.slot, _ = e.when.Event.Last(now.Add(-e.when.Delay).In(s.zone(e))) // there is one, since it is due
 		st.until = now.Add(24 * time.Hour)

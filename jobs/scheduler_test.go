@@ -24,11 +24,12 @@ type diary struct {
 	m    *Manager
 	stop func()
 
-	lock  sync.Mutex
-	shift time.Duration // of the wall clock
-	takes time.Duration // how long the work takes
-	fails error         // how it ends
-	ran   []note
+	lock   sync.Mutex
+	shift  time.Duration // of the wall clock
+	takes  time.Duration // how long the work takes
+	fails  error         // how it ends
+	shares Share         // of what is shared
+	ran    []note
 }
 
 // A note is that something ran: "name 02 15:04", by the wall clock.
@@ -59,7 +60,11 @@ func newDiary(t *testing.T, dir, zone string, log *logBuffer) *diary {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.Scheduler, err = NewScheduler(SchedulerConfig{Manager: d.m, File: filepath.Join(dir, "runs"), Location: loc, Log: log.logger()})
+	d.Scheduler, err = NewScheduler(SchedulerConfig{Manager: d.m, File: filepath.Join(dir, "runs"), Location: loc, Log: log.logger(), Share: func(string) Share {
+		d.lock.Lock()
+		defer d.lock.Unlock()
+		return d.shares
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,6 +276,7 @@ func TestPutRefuses(t *testing.T) {
 		"no work":        func(s *Schedule) { s.Work = nil },
 		"a bad event":    func(s *Schedule) { s.Event = "dayly" },
 		"a bad rule":     func(s *Schedule) { s.CatchUp = "twice" },
+		"shared, alone":  func(s *Schedule) { s.Shared = true },
 		"nobody":         func(s *Schedule) { s.Auth = "" },
 		"a type of none": func(s *Schedule) { s.Type = "prune job" },
 	} {

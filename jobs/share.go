@@ -8,7 +8,7 @@ import (
 )
 
 // A Share decides whether this node does the work of a slot, which is one of the
-// times of a schedule, where others could do it as well. It calls run, at most
+// times of a schedule that others have as well. It calls run, at most
 // once at a time, or waits until another has done the slot and returns an
 // [*Elsewhere], or gives up at until with any other error. The context of the
 // work ends with that of run, which is also told which slot before it some node
@@ -47,7 +47,7 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 	e, slot := st.entry, st.slot
 	var ran, lost bool  // lost: another node may do it now
 	var first time.Time // that no node had before this one
-	err := e.Share(s.life, slot, st.until, func(ctx context.Context, before time.Time) error {
+	err := s.cfg.Share(e.Name)(s.life, slot, st.until, func(ctx context.Context, before time.Time) error {
 		first = s.firstMissed(st, before)
 		why := "it was this node's turn for " + slot.UTC().Format(time.RFC3339)
 		if auth != "" {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/memory"
 )
@@ -63,6 +64,9 @@ type Limits struct {
 	Restores             int `toml:"restores"`           // likewise
 	SessionMemory        int `toml:"session-memory-mib"` // of all sessions together
 
+	Copies        int `toml:"copies-per-datastore"`        // pulls, pushes, offloads and exports that run at once
+	Verifications int `toml:"verifications-per-datastore"` // likewise
+
 	PullRateIn  string `toml:"pull-rate-in"`  // bytes a second of all sync jobs: "20MiB"
 	PullRateOut string `toml:"pull-rate-out"` // of all that other nodes pull from this one
 }
@@ -75,6 +79,11 @@ func (l Limits) memory() int64 {
 		return int64(l.SessionMemory) << 20
 	}
 	return memory.Limit(os.DirFS("/")) / 2
+}
+
+// turns are those of jobs on one datastore.
+func (l Limits) turns() jobs.Turns {
+	return jobs.PerStore(cmp.Or(l.Copies, 4), cmp.Or(l.Verifications, 1))
 }
 
 // The names in the directory of a node.
@@ -167,7 +176,7 @@ func (c *Config) check() error {
 		return fmt.Errorf("tls: min-version is %q, want 1.3 or 1.2", c.TLS.MinVersion)
 	case c.Logging.Format != "text" && c.Logging.Format != "json":
 		return fmt.Errorf("log: format is %q, want text or json", c.Logging.Format)
-	case min(l.Connections, l.ConnectionsPerSource, l.Backups, l.Restores, l.SessionMemory) < 0:
+	case min(l.Connections, l.ConnectionsPerSource, l.Backups, l.Restores, l.SessionMemory, l.Copies, l.Verifications) < 0:
 		return errors.New("limits: none can be negative")
 	}
 	for option, text := range map[string]string{"pull-rate-in": c.Limits.PullRateIn, "pull-rate-out": c.Limits.PullRateOut} {
@@ -250,6 +259,8 @@ mesh-listen = MESH
 #backups = 128             # sessions at the same time
 #restores = 512
 #session-memory-mib = 4096 # of all sessions together; default: half of the machine's
+#copies-per-datastore = 4  # pulls, pushes, offloads and exports that run at once; others wait
+#verifications-per-datastore = 1
 #pull-rate-in = "20MiB"    # a second, of all copies that come from other sites
 #pull-rate-out = "20MiB"   # a second, of all copies that other sites fetch here
 `

@@ -152,7 +152,7 @@ func (n *Node) openTasks() error {
 		n.feeds.Ended(i)
 		n.notices.TaskEnded(i)
 	}
-	if n.tasks, err = jobs.New(jobs.Config{Dir: n.cfg.at(tasksDir), Node: jobs.NodeName(n.cfg.Name), Ended: ended, Log: n.log}); err != nil {
+	if n.tasks, err = jobs.New(jobs.Config{Dir: n.cfg.at(tasksDir), Node: jobs.NodeName(n.cfg.Name), Turns: n.cfg.Limits.turns(), Ended: ended, Log: n.log}); err != nil {
 		return err
 	}
 	n.keep(closer(func() error { return n.endTasks(context.Background()) }))

@@ -103,6 +103,10 @@ func (n *Node) pushConfig(j settings.SyncJob, limit func(time.Time) rate.Limit) 
 		return c, nil, err
 	}
 	c = pushes.Config{Job: j, Local: d, User: r.AuthID, May: func(ns naming.Namespace, _ naming.Group, owner string) bool { return n.mayPush(j, ns, owner) }}
+	c.MayRemove = func(ns naming.Namespace) bool { // what is above is changed (features row 77)
+		up, _ := ns.Parent()
+		return n.access.Privileges(access.AuthID(j.OwnerOrRoot()), "remote", j.Remote, j.RemoteStore, string(up)).HasAny(access.PrivRemoteDatastoreModify)
+	}
 	if j.ActiveKey != "" && !settings.Is(j.EncryptedOnly) {
 		c.Key, err = n.keyring().Encrypts(j.ActiveKey)
 	}
@@ -126,8 +130,13 @@ func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit
 	c.Printf, c.Warnf = t.Logf, t.Warnf
 	c.Progress = func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) }
 	r, err := pushes.Run(ctx, c)
-	for what, n := range map[string]int64{"snapshots": int64(r.Snapshots), "bytes": r.Bytes, "chunks": int64(r.Chunks), "removed": int64(r.Removed)} {
+	for what, n := range map[string]int64{"snapshots": int64(r.Snapshots), "chunks": int64(r.Chunks), "bytes": r.Bytes} {
 		t.Count(what, n)
+	}
+	for what, n := range map[string]int{"encrypted": r.Encrypted, "left": r.Left, "removed": r.Removed, "failed": r.Failed} {
+		if n > 0 {
+			t.Count(what, int64(n))
+		}
 	}
 	return err
 }
@@ -162,7 +171,7 @@ func (n *Node) keyring() *keyring.Ring {
 			m, err := n.pulls.Resolve(node)
 			return m.ID, err
 		},
-		Jobs: func(node string) []settings.SyncJob { return n.cluster.SettingsOf(node).State().SyncJobs },
+		State: func(node string) *settings.State { return n.cluster.SettingsOf(node).State() },
 	})
 }
 

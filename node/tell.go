@@ -24,7 +24,7 @@ func (n *Node) openNotices() (err error) {
 	}
 	n.notices, err = notices.New(notices.Config{
 		File: n.cfg.at(noticesFile), Name: n.cfg.Name, Site: n.cfg.Site, Settings: n.settings, Secrets: n.secrets,
-		World:   notices.World{Spaces: n.spaces, Newest: n.newest, Sites: n.sites, Quorum: n.quorum, Breaker: n.cluster.Guard().Breaker, Budgets: n.budgets},
+		World:   notices.World{Spaces: n.spaces, Quotas: n.quotas, Newest: n.newest, Sites: n.sites, Quorum: n.quorum, Breaker: n.cluster.Guard().Breaker, Budgets: n.budgets},
 		Claimer: &notices.Claims{Cluster: n.cluster, Reached: n.reached}, Log: n.log,
 	})
 	if err != nil {
@@ -41,6 +41,15 @@ func (n *Node) spaces() map[string]disk.Space {
 		if s, err := n.stores.Room(name); err == nil { // else its own error is told
 			all[name] = s
 		}
+	}
+	return all
+}
+
+// quotas are those that hold in the directories of the datastores, or of their caches.
+func (n *Node) quotas() map[string][]disk.Quota {
+	all := map[string][]disk.Quota{}
+	for _, d := range n.settings.State().Datastores {
+		all[d.Name] = disk.Quotas(d.Path)
 	}
 	return all
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/disk/disktest"
 	"github.com/holdfast-mesh/holdfast/replication"
@@ -28,6 +29,7 @@ type metered struct {
 
 func (c metered) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p[:min(len(p), 16<<10)]) // as from a network, not all that was written at once
+	time.Sleep(3 * time.Millisecond)               // and so slow that beginnings of chunks are worth keeping
 	c.m.mu.Lock()
 	defer c.m.mu.Unlock()
 	if c.m.at == nil {

@@ -50,12 +50,18 @@ type Source interface {
 	Catalog(ctx context.Context, ns naming.Namespace, depth int) (plan.Side, error)
 
 	// Files calls fn with the files of each snapshot in turn, none if it is
-	// gone.
+	// gone. A [*Refusal] is about the one whose turn it was, and no other.
 	Files(ctx context.Context, list []wire.Snapshot, fn func(i int, files []wire.File) error) error
 
 	// Have reports which chunks it holds and would give us.
 	Have(ctx context.Context, ds []chunks.Digest) ([]bool, error)
 }
+
+// A Refusal is why a source does not give one snapshot.
+type Refusal struct{ Err error }
+
+func (r *Refusal) Error() string { return r.Err.Error() }
+func (r *Refusal) Unwrap() error { return r.Err }
 
 // A Job is what an operator wants pulled. The options are those of a sync job
 // of a Proxmox Backup Server (PBS protocol notes §6.6).
@@ -305,7 +311,8 @@ func (r *run) run(ctx context.Context) (err error) {
 	for i, s := range r.cfg.Sources {
 		sources[i] = s
 	}
-	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Streams: r.cfg.Streams, Log: r.cfg.Log})
+	planned, _ := r.plan.Snapshots()
+	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Soon: planned > 0, Streams: r.cfg.Streams, Log: r.cfg.Log})
 	if err != nil {
 		return err
 	}

@@ -240,20 +240,27 @@ func (r *run) prepareBatch(ctx context.Context, batch []*fetch) error {
 		ask = append(ask, f)
 		list = append(list, wire.Snapshot{Namespace: f.group.From, Snapshot: f.snapshot()})
 	}
-	if len(list) == 0 {
-		return nil
-	}
-	n := 0
-	err := r.files(ctx, list, func(i int, files []wire.File) error {
-		n = i + 1
-		return r.prepareOne(ctx, ask[i], files)
-	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	for _, f := range ask[n:] {
-		f.err = err
-		close(f.prepared)
+	for len(ask) > 0 {
+		n := 0
+		err := r.files(ctx, list, func(i int, files []wire.File) error {
+			n = i + 1
+			return r.prepareOne(ctx, ask[i], files)
+		})
+		if ctx.Err() != nil {
+			return nil
+		}
+		if ask, list = ask[n:], list[n:]; len(ask) == 0 {
+			return nil
+		}
+		failed := len(ask)
+		if refused := (*Refusal)(nil); errors.As(err, &refused) {
+			failed = 1 // the others may be well
+		}
+		for _, f := range ask[:failed] {
+			f.err = err
+			close(f.prepared)
+		}
+		ask, list = ask[failed:], list[failed:]
 	}
 	return nil
 }
@@ -265,7 +272,8 @@ func (r *run) files(ctx context.Context, list []wire.Snapshot, fn func(int, []wi
 	once := func(i int, files []wire.File) error { used = true; return fn(i, files) }
 	err := r.cfg.Sources[r.first].Files(ctx, list, once)
 	var refused *wire.Error
-	if err != nil && !used && !errors.As(err, &refused) && ctx.Err() == nil {
+	var ofOne *Refusal
+	if err != nil && !used && !errors.As(err, &refused) && !errors.As(err, &ofOne) && ctx.Err() == nil {
 		err = r.cfg.Sources[r.first].Files(ctx, list, once)
 	}
 	return err

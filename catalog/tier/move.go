@@ -89,7 +89,7 @@ func (t *Tier) MoveTo(ctx context.Context, to *bucket.Bucket, done func(migrate.
 	}
 	left := owner.Node == movedTo(to) && owner.Secret == secret
 	if !left && (owner.Secret != secret || owner.Node != t.cfg.Node) {
-		return copied, fmt.Errorf("move %s: %w: %s", t.cfg.Bucket, cloud.ErrOwned, owner.Node)
+		return copied, fmt.Errorf("move %s: %w: node %s has it", t.cfg.Bucket, cloud.ErrOwned, owner.Node)
 	}
 	key, f, err := t.sealKey(ctx)
 	if err != nil {

@@ -152,7 +152,11 @@ func (t *Tier) unowned() error {
 
 // Over implements [catalog.Above].
 func (t *Tier) Over(ctx context.Context, local *pack.Store) (catalog.Store, error) {
-	if t.cfg.CacheBytes > 0 {
+	if t.cfg.CacheBytes == 0 {
+		if err := cache.Remove(t.cfg.FS, t.cfg.CacheDir); err != nil {
+			t.cfg.Log.Warn("what is left of the cache was not removed", "dir", t.cfg.CacheDir, "err", err)
+		}
+	} else {
 		c, err := cache.Open(cache.Config{FS: t.cfg.FS, Dir: t.cfg.CacheDir, Bound: t.cfg.CacheBytes, Log: t.cfg.Log})
 		if err != nil {
 			t.cfg.Log.Error("there is no cache", "err", err) // its disk may be dead; nothing is lost with it
@@ -359,6 +363,9 @@ func (t *Tier) Stats() Stats {
 	t.mu.Lock()
 	s.Trouble, s.Troubled = t.trouble, t.troubled
 	t.mu.Unlock()
+	if s.Behind != "" && s.Trouble == "" {
+		s.Trouble, s.Troubled = cloud.ErrBehind.Error(), time.Now().UTC().Truncate(time.Second)
+	}
 	return s
 }
 

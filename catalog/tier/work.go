@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -84,6 +85,9 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 	made := t.Counting()
 	defer func() { r.Requests = made(); t.ended(err) }()
 	owned := t.own(ctx)
+	if !opt.DryRun { // what cannot be made sure of stays
+		owned = cmp.Or(owned, t.store.Secure(ctx))
+	}
 	if r.Report, err = t.d.Collect(ctx, opt); err != nil || opt.DryRun {
 		return r, err
 	}

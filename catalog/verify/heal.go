@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
 // A Healing says what became of lost chunks.
@@ -58,6 +59,8 @@ type healer struct {
 	from    chunks.Source
 	session *gc.Session // keeps what was fetched until a snapshot is known to need it
 
+	old map[chunks.Digest]pack.Ref // where what is fetched lay
+
 	mu sync.Mutex // guards what follows: sources may call back at the same time
 
 	fetched map[chunks.Digest]bool
@@ -84,15 +87,31 @@ func (h *healer) run(ctx context.Context, lost []chunks.Digest) (err error) {
 		if err := h.session.Commit(ctx); err != nil {
 			return err
 		}
+		if err := h.bury(ctx); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// bury condemns what was healed: nothing needs it any more, and nobody is to be
+// alarmed by it.
+func (h *healer) bury(ctx context.Context) error {
+	healed := &pack.Set{}
+	for d, ref := range h.old {
+		if now, live := h.v.store.Lookup(d); live && now != ref && h.fetched[d] {
+			healed.Add(ref)
+		}
+	}
+	h.v.store.Condemn(healed)
+	return h.v.store.SyncState(ctx)
 }
 
 // deny returns those of lost that are not whole here, and makes sure that the
 // store accepts them: it would refuse one that it believes to have.
 func (h *healer) deny(ctx context.Context, lost []chunks.Digest) (want []chunks.Digest, err error) {
 	v := h.v
-	v.queue = map[chunks.Digest]request{}
+	v.queue, h.old = map[chunks.Digest]request{}, map[chunks.Digest]pack.Ref{}
 	for _, d := range lost {
 		if ref, held := v.store.Locate(d); held && v.notes.get(ref) == 0 {
 			v.enqueue(d, ref, false)
@@ -114,6 +133,9 @@ func (h *healer) deny(ctx context.Context, lost []chunks.Digest) (want []chunks.
 			if err := v.store.Quarantine(ref); err != nil {
 				return nil, fmt.Errorf("deny damaged chunk %s: %w", d.Short(), err)
 			}
+		}
+		if ref, held := v.store.Locate(d); held {
+			h.old[d] = ref
 		}
 		want = append(want, d)
 	}

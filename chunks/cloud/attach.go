@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -21,9 +20,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
 )
-
-// maxSmall bounds format and owner, in bytes.
-const maxSmall = 1 << 20
 
 // Open opens the store of that ID. A directory that has been open before has all
 // that it takes, and Open asks the bucket nothing: what somebody else wrote
@@ -55,7 +51,7 @@ func Open(ctx context.Context, cfg Config, id format.ID) (*Store, error) {
 // load reads format, journal and head, and builds the table.
 func (s *Store) load(ctx context.Context, id format.ID) error {
 	var err error
-	if s.format, err = s.loadFormat(ctx, id); err != nil {
+	if s.format, err = identity.Keep(ctx, s.cfg.FS, s.path("format.json"), s.b, id); err != nil {
 		return err
 	}
 	if len(s.cfg.Keys) > 0 {
@@ -78,49 +74,15 @@ func (s *Store) load(ctx context.Context, id format.ID) error {
 	}
 	s.meta = &meta.Objects{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("meta"), Format: s.format, Key: s.key}
 	s.files = files.Dir{FS: s.cfg.FS, Path: s.path("files")}
-	s.queue = &queue.Queue{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("upload"), Parallel: s.cfg.Parallel}
-	m := notes.New()
-	if s.journal, err = s.openJournal(&m); err != nil {
+	s.queue = &queue.Queue{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("upload"), Parallel: s.cfg.Parallel, There: s.there}
+	var m *notes.Memory
+	if s.journal, m, err = notes.Open(s.cfg.FS, s.path("notes"), s.cfg.Log); err != nil {
 		return err
 	}
 	if err := s.fill(ctx, m); err != nil {
 		return errors.Join(err, s.journal.Close())
 	}
 	return nil
-}
-
-// loadFormat asks the bucket only the first time: nothing replaces a format.
-func (s *Store) loadFormat(ctx context.Context, id format.ID) (f layout.Format, err error) {
-	name := s.path("format.json")
-	if b, rerr := disk.ReadFile(s.cfg.FS, name, maxSmall); rerr == nil && json.Unmarshal(b, &f) == nil && f.Store == id {
-		return f, nil
-	}
-	if f, err = identity.ReadFormat(ctx, s.b, id); err != nil {
-		return f, err
-	}
-	b, err := json.Marshal(f)
-	if err != nil {
-		return f, err
-	}
-	return f, disk.WriteFileAtomic(s.cfg.FS, name, b, 0o640)
-}
-
-// openJournal sets a damaged journal aside: nothing is lost with it but work.
-func (s *Store) openJournal(m **notes.Memory) (*disk.Journal, error) {
-	name := s.path("notes")
-	j, err := disk.OpenJournal(s.cfg.FS, name, (*m).Apply)
-	if damaged := (*disk.JournalError)(nil); errors.As(err, &damaged) {
-		aside := fmt.Sprintf("%s.damaged-%d", name, time.Now().UnixNano())
-		s.cfg.Log.Error("notes of the cloud store are damaged; set aside", "as", aside, "err", err)
-		if err := s.cfg.FS.Rename(name, aside); err != nil {
-			return nil, err
-		}
-		*m = notes.New()
-		// Numbers that were given out must not come back.
-		(*m).Next = uint32(rand.IntN(1<<16)+1) << 8
-		return disk.OpenJournal(s.cfg.FS, name, (*m).Apply)
-	}
-	return j, err
 }
 
 // fill makes the table from the newest root.
@@ -133,6 +95,7 @@ func (s *Store) fill(ctx context.Context, m *notes.Memory) error {
 		if head, err = s.meta.Newest(ctx); err != nil {
 			return err
 		}
+		s.warn(head)
 		packs, err = s.meta.Indexes(ctx, head)
 	}
 	if err != nil {

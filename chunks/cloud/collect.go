@@ -14,8 +14,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
-	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // Refs of packs on the disk are even, those of packs in the bucket odd.
@@ -58,10 +58,13 @@ func (s *Store) LocateMany(ds []chunks.Digest, fn func(i int, r pack.Ref, held b
 // locate chooses among the places of a chunk, of which local is that on the
 // disk. One that is denied counts only if there is no other: the chunk was
 // stored anew because of that.
+// And one that the bucket has not shown since the start is no reason to let go of
+// what is here: then both stay.
 func (s *Store) locate(d chunks.Digest, local pack.Ref, held bool) (pack.Ref, bool) {
 	number, entry, ok := s.table.located(d)
-	if _, _, live := s.table.lookup(d); !live {
-		if r, ok := s.local.Lookup(d); ok {
+	if !s.table.proved(d) {
+		if r, here := s.local.Lookup(d); here {
+			s.table.doubted(number, ok)
 			return localRef(r), true
 		}
 	}
@@ -115,7 +118,8 @@ func (s *Store) Quarantine(r pack.Ref) error {
 	return s.journal.Sync()
 }
 
-// Quarantined returns the entries that are denied because they are damaged.
+// Quarantined returns the entries that are denied because they are damaged, or
+// their pack is lost, and that were not condemned since.
 func (s *Store) Quarantined() *pack.Set {
 	set := &pack.Set{}
 	for number, words := range s.local.Quarantined().Rows() {
@@ -124,7 +128,9 @@ func (s *Store) Quarantined() *pack.Set {
 	s.table.mu.RLock()
 	defer s.table.mu.RUnlock()
 	for number, p := range s.table.packs {
-		set.OrRow(2*number+1, p.bad)
+		if set.OrRow(2*number+1, bitmap.Without(p.bad, p.dead)); p.lost {
+			set.OrRow(2*number+1, bitmap.Others(p.dead, len(p.offs)))
+		}
 	}
 	return set
 }
@@ -148,7 +154,11 @@ func (s *Store) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin 
 	if pin != nil {
 		pinLocal = func(r pack.Ref) { pin(localRef(r)) }
 	}
+	_, _, denied := s.table.located(d)
 	r, known, err := s.local.Append(ctx, d, b, pinLocal)
+	if denied && !known && err == nil { // healed: snapshots name this chunk by its old place
+		s.table.moved()
+	}
 	return localRef(r), known, err
 }
 
@@ -204,7 +214,7 @@ func (s *Store) Condemn(set *pack.Set) (condemned int) {
 	defer s.table.mu.Unlock()
 	for number, words := range cloud {
 		p := s.table.packs[number]
-		if p == nil {
+		if p == nil || p.doubt && !p.lost {
 			continue
 		}
 		if fresh := bitmap.Or(&p.dead, words); fresh > 0 {
@@ -243,23 +253,9 @@ func (s *Store) Measure(set *pack.Set) (map[uint32]pack.Usage, error) {
 	s.table.mu.RLock()
 	defer s.table.mu.RUnlock()
 	for number, p := range s.table.packs {
-		usage[2*number+1] = p.usage(cloud[number])
+		usage[2*number+1] = staging.Usage(p.lens, p.sealed, cloud[number])
 	}
 	return usage, nil
-}
-
-func (p *remote) usage(dead []uint64) (u pack.Usage) {
-	u.Entries = uint32(len(p.offs))
-	for i, n := range p.lens {
-		size := format.AlignUp(layout.FrameSize(p.sealed, n), format.SmallAlign)
-		if bitmap.Has(dead, uint32(i)) {
-			u.Dead++
-			u.DeadBytes += size
-		} else {
-			u.LiveBytes += size
-		}
-	}
-	return u
 }
 
 // Abilities are those of the local disk.
@@ -298,7 +294,7 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 	dead := append([]uint64(nil), p.dead...)
 	lost := p.lost
 	s.table.mu.RUnlock()
-	u := p.usage(dead)
+	u := staging.Usage(p.lens, p.sealed, dead)
 	done := pack.Reclaimed{Entries: u.Dead, FreedBytes: p.size}
 	if u.Dead == u.Entries {
 		return done, s.bury(ctx, p, nil)

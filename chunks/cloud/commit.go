@@ -2,7 +2,6 @@ package cloud
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"maps"
 	"slices"
@@ -12,8 +11,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
@@ -40,10 +39,10 @@ func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())
 	if err != nil || c == nil {
 		return 0, err
 	}
-	if err := s.writeIndex(ctx, c); err != nil {
+	if err := s.meta.PutIndex(ctx, &c.head, c.packs); err != nil {
 		return 0, err
 	}
-	if err := s.writeBundles(ctx, c); err != nil {
+	if err := s.meta.PutFiles(ctx, &c.head, c.files, s.files.Get); err != nil {
 		return 0, err
 	}
 	if err := s.writeRoot(ctx, c); err != nil {
@@ -89,36 +88,6 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 		return nil, nil
 	}
 	return c, nil
-}
-
-// writeIndex writes the rows of new packs, with those of small older objects
-// if there are too many. Packs that are dead are left out of what is merged.
-func (s *Store) writeIndex(ctx context.Context, c *change) error {
-	packs := c.packs
-	k := meta.Mergeable(c.head.Index)
-	if len(packs) == 0 && k == 0 {
-		return nil
-	}
-	if k > 0 {
-		at := len(c.head.Index) - k
-		old, err := s.meta.Indexes(ctx, &layout.Head{Index: c.head.Index[at:]})
-		if err != nil {
-			return err
-		}
-		dead := c.head.Buried()
-		old = slices.DeleteFunc(old, func(p layout.Pack) bool { return dead[p.ID] })
-		packs, c.head.Index = append(old, packs...), c.head.Index[:at]
-		if at == 0 { // no object names a deleted pack any more
-			c.head.Dead = slices.DeleteFunc(c.head.Dead, func(t layout.Tombstone) bool { return t.Deleted })
-		}
-	}
-	o, err := s.meta.Put(ctx, layout.IndexKey(c.head.Seq, rand.Text()), layout.EncodeIndex(packs))
-	if err != nil {
-		return err
-	}
-	o.Items = len(packs)
-	c.head.Index = append(c.head.Index, o)
-	return nil
 }
 
 // writeRoot writes and signs the root, and asks whether it counts.
@@ -182,7 +151,7 @@ func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Mov
 			return evicted, err
 		}
 	}
-	return evicted, errors.Join(s.meta.Sweep(&c.head), s.freeLocal(ctx))
+	return evicted, errors.Join(s.meta.Sweep(&c.head), staging.Free(ctx, s.local))
 }
 
 // switchPlaces makes packs of the bucket known and condemns the copies on the
@@ -226,35 +195,17 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 			n := t.numbers[p.ID]
 			dead := bitmap.Others(live[n], len(p.Rows))
 			t.add(p, n, dead)
+			t.packs[n].seen = true
 			if len(dead) > 0 {
 				s.note(notes.Note{Kind: notes.Dead, Pack: p.ID, Bits: dead})
 			}
 		}
 		for d, l := range t.locs(packs) {
-			t.place(d, l)
+			s.place(d, l)
 		}
 		t.gen++
 		t.mu.Unlock()
 		s.local.Condemn(gone)
 	})
 	return gone.Len()
-}
-
-// freeLocal removes local packs in which nothing lives any more. What is partly
-// dead is the collector's business.
-func (s *Store) freeLocal(ctx context.Context) error {
-	usage, err := s.local.Measure(s.local.Condemned())
-	if err != nil {
-		return err
-	}
-	for _, info := range s.local.Packs() {
-		u, ok := usage[info.Number]
-		if !ok || u.Dead < u.Entries || !info.Sealed {
-			continue
-		}
-		if _, err := s.local.Reclaim(ctx, info.Number, pack.Drop, nil); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -2,13 +2,8 @@ package cloud
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
-	"maps"
-	"slices"
 
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 )
 
@@ -52,99 +47,7 @@ func (s *Store) pend(name string, keep bool) error {
 // on the disk.
 func (s *Store) EachFile(ctx context.Context, fn func(name string, content []byte) error) error {
 	h := s.Newest()
-	done := map[string]bool{}
-	for _, name := range h.Removed {
-		done[name] = true
-	}
-	for _, o := range slices.Backward(h.Bundles) { // later ones replace earlier ones
-		some, err := s.meta.Files(ctx, []layout.Object{o})
-		if err != nil {
-			return err
-		}
-		for _, name := range slices.Sorted(maps.Keys(some)) {
-			if done[name] {
-				continue
-			}
-			done[name] = true
-			if err := fn(name, some[name]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// bundleBytes is about how much content goes into one bundle.
-const bundleBytes = 128 << 20
-
-// writeBundles writes the files that wait, with those of small older bundles
-// if there are too many.
-func (s *Store) writeBundles(ctx context.Context, c *change) error {
-	if len(c.files) == 0 {
-		return nil
-	}
-	files := map[string][]byte{}
-	if k := meta.Mergeable(c.head.Bundles); k > 0 {
-		at := len(c.head.Bundles) - k
-		old, err := s.meta.Files(ctx, c.head.Bundles[at:])
-		if err != nil {
-			return err
-		}
-		for _, name := range c.head.Removed {
-			delete(old, name)
-		}
-		files, c.head.Bundles = old, c.head.Bundles[:at]
-		if at == 0 {
-			c.head.Removed = nil
-		}
-	}
-	for name, keep := range c.files {
-		c.head.Removed = slices.DeleteFunc(c.head.Removed, func(r string) bool { return r == name })
-		if keep {
-			files[name] = nil // read when its turn comes
-			continue
-		}
-		delete(files, name)
-		if len(c.head.Bundles) > 0 {
-			c.head.Removed = append(c.head.Removed, name)
-		}
-	}
-	// In order of name: successive index files lie side by side, and pack well.
-	part, size := map[string][]byte{}, 0
-	names := slices.Sorted(maps.Keys(files))
-	for i, name := range names {
-		content := files[name]
-		if c.files[name] {
-			var err error
-			if content, err = s.files.Get(name); err != nil {
-				return err
-			}
-		}
-		part[name], size = content, size+len(content)
-		delete(files, name)
-		if size < bundleBytes && i < len(names)-1 {
-			continue
-		}
-		if err := s.writeBundle(ctx, c, part); err != nil {
-			return err
-		}
-		part, size = map[string][]byte{}, 0
-	}
-	return nil
-}
-
-func (s *Store) writeBundle(ctx context.Context, c *change, files map[string][]byte) error {
-	body, err := layout.EncodeBundle(files)
-	if err != nil {
-		return err
-	}
-	o, err := s.meta.Put(ctx, layout.BundleKey(c.head.Seq, rand.Text()), body)
-	if err != nil {
-		return err
-	}
-	o.Items = len(files)
-	c.head.Bundles = append(c.head.Bundles, o)
-	return nil
+	return s.meta.EachFile(ctx, &h, fn)
 }
 
 // forgetFiles drops what a root names now, unless it has been replaced since.

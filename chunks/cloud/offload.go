@@ -131,6 +131,9 @@ func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, e
 	if err != nil {
 		return p, err
 	}
+	if err := s.prove(ctx, entries); err != nil {
+		return p, err
+	}
 	busy, err := s.inQueue(ctx)
 	if err != nil {
 		return p, err

@@ -47,40 +47,44 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	now := time.Now().UTC()
 	next := layout.Owner{Store: s.format.Store, Node: s.cfg.Node, Epoch: was.Epoch, Until: now.Add(s.cfg.Lease), Secret: secret}
 	mine := was.Secret == secret && was.Node == s.cfg.Node && was.Epoch >= epoch
-	if !mine {
-		if !opt.Force && now.Before(was.Until.Add(skewBound)) {
-			return fmt.Errorf("own %s: %w: %s until %s", s, ErrOwned, was.Node, was.Until.Format(time.RFC3339))
-		}
-		newest, err := s.meta.Newest(ctx)
-		if err != nil {
+	if !mine && !opt.Force && now.Before(was.Until.Add(skewBound)) {
+		return fmt.Errorf("own %s: %w: node %s has it until %s", s, ErrOwned, was.Node, was.Until.Format(time.RFC3339))
+	}
+	s.mu.Lock()
+	stale := s.stale
+	s.mu.Unlock()
+	var bad layout.Seq
+	var newest *layout.Head
+	if !mine || stale || s.meta.Behind().N > 0 { // no root may be newer than ours, also if the owner's object was lost
+		if newest, err = s.meta.Newest(ctx); err != nil {
 			return err
-		} // no root may be newer than ours, also if the owner's object was lost
-		next.Epoch = max(was.Epoch, epoch, newest.Seq.Epoch) + 1
-		s.queue.Doubt()
+		}
+		if bad = s.meta.Behind(); bad.N > 0 && !opt.Force {
+			s.warn(newest)
+			return fmt.Errorf("own %s: root %s: %w", s, bad, ErrBehind)
+		}
+		if !mine || bad.N > 0 {
+			next.Epoch = max(was.Epoch, epoch, newest.Seq.Epoch, bad.Epoch) + 1
+			s.queue.Doubt()
+		}
 	}
 	if err := s.writeOwner(ctx, next, etag); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	stale := s.stale
-	s.onlyRead, s.fenced = false, false
+	s.onlyRead, s.fenced, s.dirty = false, false, s.dirty || bad.N > 0
 	s.mu.Unlock()
-	if !mine || stale {
+	switch {
+	case !mine || bad.N > 0: // again, now that nobody else can write
 		return s.refresh(ctx)
+	case newest != nil:
+		return s.take(ctx, newest)
 	}
 	return nil
 }
 
 func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) error {
-	body, err := layout.EncodeOwner(o)
-	if err != nil {
-		return err
-	}
-	opt := bucket.PutOption{IfMatch: etag, New: etag == ""}
-	if !s.b.Can().Fenced() {
-		opt = bucket.PutOption{}
-	}
-	info, err := s.b.PutBytes(ctx, layout.OwnerKey, body, opt)
+	etag, err := identity.WriteOwner(ctx, s.b, o, etag)
 	if errors.Is(err, bucket.ErrChanged) || errors.Is(err, bucket.ErrExists) {
 		return fmt.Errorf("own %s: %w: somebody came first: %w", s, ErrOwned, err)
 	}
@@ -88,7 +92,7 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 		return err
 	}
 	s.mu.Lock()
-	s.owner, s.etag = o, info.ETag
+	s.owner, s.etag = o, etag
 	s.mu.Unlock()
 	return nil
 }

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -78,7 +77,7 @@ func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.
 }
 
 func (s *Store) reader() ahead.Reader {
-	return ahead.Reader{Bucket: s.b, Open: s.open, Place: s.String()}
+	return ahead.Reader{Bucket: s.b, Open: s.open, Place: s.String(), Missed: s.missed}
 }
 
 // Plan returns a reader of the chunks of x, which will be asked for about in
@@ -180,9 +179,16 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 	if len(here) > 0 {
 		g.Go(func() error { return s.local.GetMany(gctx, here, s.renamed(fn)) })
 	}
-	fill := cached && s.cache != nil && sumOf(wants) <= s.cache.Bound()/10
+	fill := cached && s.cache != nil && ahead.Sum(wants) <= s.cache.Bound()/10
 	for _, stretch := range ahead.Stretches(wants, s.cfg.Gap) {
-		g.Go(func() error { return s.handOver(gctx, stretch, fn, fill) })
+		g.Go(func() error {
+			return s.reader().Each(gctx, stretch, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {
+				if err == nil && fill {
+					s.cache.Put(d, b)
+				}
+				return fn(d, b, err)
+			})
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
@@ -198,36 +204,6 @@ func (s *Store) renamed(fn func(chunks.Digest, chunks.Blob, error) error) func(c
 		}
 		return fn(d, b, err)
 	}
-}
-
-// handOver reads one stretch. A chunk that was asked for twice lies in it twice.
-func (s *Store) handOver(ctx context.Context, wants []ahead.Want, fn func(chunks.Digest, chunks.Blob, error) error, fill bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	unique := slices.CompactFunc(slices.Clone(wants), func(a, b ahead.Want) bool { return a.Off == b.Off })
-	i := 0
-	return s.reader().Read(ctx, unique, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {
-		if err == nil && fill {
-			s.cache.Put(d, b)
-		}
-		for ; i < len(wants) && wants[i].Off == w.Off; i++ {
-			if cerr := ctx.Err(); cerr != nil {
-				return cerr
-			}
-			if ferr := fn(d, b, err); ferr != nil {
-				return ferr
-			}
-		}
-		return nil
-	})
-}
-
-func sumOf(wants []ahead.Want) (n int64) {
-	for _, w := range wants {
-		n += w.N
-	}
-	return n
 }
 
 // readPack reads the entries of a pack that keep accepts, in order, without

@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -23,6 +24,12 @@ func (s *Store) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.take(ctx, h)
+}
+
+// take makes h the head.
+func (s *Store) take(ctx context.Context, h *layout.Head) error {
+	s.warn(h)
 	s.mu.Lock()
 	same := h.Seq == s.head.Seq
 	s.stale = s.stale && !same
@@ -36,6 +43,13 @@ func (s *Store) refresh(ctx context.Context) error {
 	}
 	s.adopt(h, packs)
 	return s.tidy()
+}
+
+// warn says if a head is not the newest that there is.
+func (s *Store) warn(h *layout.Head) {
+	if bad := s.meta.Behind(); bad.N > 0 {
+		s.cfg.Log.Error(ErrBehind.Error(), "store", s.String(), "root", bad.String(), "seen", h.Seq.String(), "of", h.Created, "hint", ErrBehind.(*identity.Problem).Cure)
+	}
 }
 
 // adopt takes a head as the truth: packs that it lacks or buries go from the
@@ -73,16 +87,25 @@ func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 	}
 	t.gen++
 	for d, l := range t.locs(fresh) {
-		t.place(d, l)
+		s.place(d, l)
 	}
 	t.mu.Unlock()
 }
 
 // place lets the index point to l unless it has a better place. The caller
-// holds mu.
-func (t *table) place(d [32]byte, l index.Loc) {
+// holds the table's mu.
+func (s *Store) place(d [32]byte, l index.Loc) {
+	t := &s.table
 	old, inserted := t.idx.InsertIfAbsent(d, l)
-	if !inserted && t.better(d, old, l) == l {
+	if !inserted && old != l && t.better(d, old, l) == l {
 		t.idx.Replace(d, old, l)
+		s.mended(old.Pack, old.Entry)
 	}
+}
+
+// moved says that chunks which snapshots may name have got other places.
+func (t *table) moved() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gen++
 }

@@ -16,6 +16,7 @@
 //	table.go    the packs in the bucket         commit.go   index, root, eviction
 //	read.go     getting chunks back             owner.go    who may write
 //	collect.go  what package gc asks for        sweep.go    deleting, audit
+//	lost.go     packs that are gone
 //
 // Below it: bucket (requests), layout (formats), seal (keys), identity (new
 // stores), meta (small objects), queue (uploads), ahead, cache, prices.
@@ -97,10 +98,11 @@ func (c Config) withDefaults() (Config, error) {
 var (
 	ErrNoStore        = identity.ErrNoStore
 	ErrTaken          = identity.ErrTaken
-	ErrOwned    error = &identity.Problem{Text: "the bucket belongs to another node", Cure: "stop that node, or wait until its lease ends; take it over by force only if it is gone for good"}
+	ErrOwned    error = &identity.Problem{Text: "the bucket belongs to another node", Cure: "read it: --reuse --read-only, or --repository s3://BUCKET/PREFIX; to own it, stop that node and wait until its lease ends; if it is gone for good: datastore create --reuse --take-over, or holdfast datastore take-over NAME --force"}
 	ErrFenced   error = &identity.Problem{Text: "another node has taken the bucket over", Cure: "what was not confirmed is still on this disk; attach read-only, or take the bucket back"}
 	ErrNoOwner  error = &identity.Problem{Text: "the bucket says nothing of an owner any more: that object was removed, or the bucket is another one", Cure: "look whether it is the right bucket, and whole; then: holdfast datastore take-over NAME"}
 	ErrUnfenced error = &identity.Problem{Text: "the store cannot keep two writers apart", Cure: "the provider ignores or lacks conditional writes; let only one node ever use this bucket, and say so with single-writer"}
+	ErrBehind   error = &identity.Problem{Text: "the newest root in the bucket is damaged, and what is seen is the state before it", Cure: "the node that wrote it mends it: holdfast datastore audit NAME, there; reading goes on meanwhile. If that node is gone for good: holdfast datastore take-over NAME --force, which goes on from the state before"}
 	ErrReadOnly error = &identity.Problem{Text: "the store is attached read-only", Cure: "attach it as its owner to write"}
 	ErrNoKey    error = &identity.Problem{Text: "the store's key is not open", Cure: "give the node's key or the recovery key (AGE-SECRET-KEY-1...)"}
 )
@@ -125,6 +127,7 @@ type Store struct {
 	lock    interface{ Close() error }
 
 	work     sync.Mutex         // one offload, sweep or audit at a time
+	missing  sync.Mutex         // one pack at a time is asked for because it was missed
 	adopted  map[format.ID]bool // packs of chunks that are not on the disk; of who holds work
 	mu       sync.Mutex         // what follows
 	head     layout.Head
@@ -180,16 +183,7 @@ func (s *Store) Known(d chunks.Digest) bool {
 
 // Missing returns those of want that are not held, in the order of want.
 func (s *Store) Missing(ctx context.Context, want []chunks.Digest) ([]chunks.Digest, error) {
-	var missing []chunks.Digest
-	for i, d := range want {
-		if i%1024 == 0 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if !s.Known(d) {
-			missing = append(missing, d)
-		}
-	}
-	return missing, nil
+	return chunks.Unknown(ctx, want, s.Known)
 }
 
 // Stats describes a store for people and metrics.
@@ -199,12 +193,13 @@ type Stats struct {
 	Bytes    int64        `json:"bytes"`
 	Dead     int64        `json:"dead-bytes"` // of these, of chunks that nothing needs
 	Waiting  int          `json:"waiting"`    // packs that are ready and not confirmed
-	Lost     int          `json:"lost-packs"` // packs that the bucket should have and has not
+	Lost     int          `json:"lost-packs"` // packs that the bucket should have and has not, and that are needed
 	Buried   int          `json:"buried-packs"`
 	Held     time.Time    `json:"held-until,omitzero"` // the last of these is locked until then
 	Owner    string       `json:"owner"`
 	Epoch    uint64       `json:"epoch"`
 	Root     string       `json:"root"`
+	Behind   string       `json:"damaged-root,omitempty"` // a newer root, which cannot be read
 	Requests bucket.Stats `json:"requests"`
 	Cache    cache.Stats  `json:"cache"`
 }
@@ -216,6 +211,9 @@ func (s *Store) Stats() Stats {
 	st.Buried, st.Owner, st.Epoch, st.Root = len(s.head.Dead)+len(s.doomed), s.owner.Node, s.owner.Epoch, s.head.Seq.String()
 	st.Held = s.head.HeldUntil()
 	s.mu.Unlock()
+	if bad := s.meta.Behind(); bad.N > 0 {
+		st.Behind = bad.String()
+	}
 	queue, _ := s.queue.Waiting()
 	st.Waiting = len(queue)
 	st.Requests = s.b.Account().Stats()

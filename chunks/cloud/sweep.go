@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/audit"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -30,6 +28,10 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	}
 	if _, err := s.commit(ctx, plainSwitch); err != nil { // what is doomed is named first
 		return 0, err
+	}
+	if n := s.table.stats().Lost; n > 0 {
+		s.cfg.Log.Warn("nothing is deleted in the bucket while packs are lost: an older pack may have their chunks", "store", s.String(), "lost", n)
+		return 0, nil
 	}
 	dead := slices.Clone(s.Newest().Dead)
 	now := time.Now()
@@ -90,34 +92,11 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	if r, err = audit.Compare(found, want); err != nil {
 		return r, fmt.Errorf("audit %s: %w", s, err)
 	}
-	if err := s.markLost(ctx, packs, &r); err != nil {
+	if r.Rescued, err = s.compared(ctx, packs, r.Missing, r.Wrong); err != nil {
 		return r, err
 	}
 	r.Restored, r.Gone, err = s.meta.PutBack(ctx, s.Newest(), found, s.check)
 	return r, errors.Join(err, s.orphans(ctx, found, opt, &r))
-}
-
-// markLost asks for each missing pack alone before it is believed to be gone.
-func (s *Store) markLost(ctx context.Context, packs []*remote, r *AuditReport) error {
-	gone := map[format.ID]bool{}
-	for _, id := range slices.Concat(r.Missing, r.Wrong) {
-		info, err := s.b.Head(ctx, layout.PackKey(id))
-		if err != nil && !errors.Is(err, bucket.ErrNotFound) {
-			return err
-		}
-		p := s.table.byID(id)
-		gone[id] = err != nil || p != nil && info.Size != p.size
-	}
-	s.table.mu.Lock()
-	for _, p := range packs {
-		if p.lost != gone[p.id] {
-			p.lost = gone[p.id]
-			s.note(notes.Note{Kind: notes.Lost, Pack: p.id, On: p.lost})
-			s.cfg.Log.Error("pack in the bucket", "pack", p.id.String(), "lost", p.lost)
-		}
-	}
-	s.table.mu.Unlock()
-	return s.journal.Sync()
 }
 
 func (t *table) byID(id format.ID) *remote {
@@ -133,13 +112,7 @@ func (t *table) byID(id format.ID) *remote {
 // orphans finds, and deletes if asked, what nothing names: packs of uploads
 // that were given up, merged index objects, probes.
 func (s *Store) orphans(ctx context.Context, found map[string]bucket.Info, opt AuditOptions, r *AuditReport) error {
-	named := s.named()
-	for key, o := range found {
-		if !named(key) && time.Since(o.Time) > s.cfg.Grace {
-			r.Orphans = append(r.Orphans, key)
-		}
-	}
-	slices.Sort(r.Orphans)
+	r.Orphans = audit.Orphans(found, s.named(), s.cfg.Grace)
 	if !opt.DeleteOrphans || len(r.Orphans) == 0 {
 		return nil
 	}
@@ -158,27 +131,18 @@ func (s *Store) named() func(key string) bool {
 	s.mu.Lock()
 	h, doomed := s.head, s.doomed
 	s.mu.Unlock()
-	keep := map[string]bool{layout.OwnerKey: true}
-	for _, key := range s.needs(h) {
-		keep[key] = true
-	}
-	for _, t := range h.Dead {
-		keep[layout.PackKey(t.Pack)] = true
-	}
+	keep := s.needs(h)
 	for _, g := range doomed {
-		keep[layout.PackKey(g.Pack)] = true
+		keep = append(keep, layout.PackKey(g.Pack))
 	}
 	waiting, err := s.queue.Waiting()
+	if err != nil {
+		return func(string) bool { return true }
+	}
 	for id := range waiting {
-		keep[layout.PackKey(id)] = true
+		keep = append(keep, layout.PackKey(id))
 	}
-	return func(key string) bool {
-		if name, is := strings.CutPrefix(key, layout.RootDir); is {
-			seq, ok := layout.ParseSeq(name)
-			return !ok || seq.N+keepRoots > h.Seq.N // older ones had a lock when they were to go, or a bad day
-		}
-		return keep[key] || err != nil
-	}
+	return audit.Named(h, keep, keepRoots)
 }
 
 // needs returns all keys that a new machine needs to read h.

@@ -14,7 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/pack/index"
 )
 
-// A remote is a pack in the bucket. Only dead, bad and lost change.
+// A remote is a pack in the bucket. Only what is below kinds changes.
 type remote struct {
 	number  uint32
 	id      format.ID
@@ -27,6 +27,8 @@ type remote struct {
 	dead    []uint64 // condemned entries
 	bad     []uint64 // entries that are denied because they are damaged
 	lost    bool     // the bucket has it not
+	seen    bool     // the bucket has shown it since the start
+	doubt   bool     // it has not, and copies on the disk were preferred for that
 }
 
 // live reports whether an entry may be relied on.
@@ -148,6 +150,13 @@ func (t *table) located(d chunks.Digest) (number, entry uint32, ok bool) {
 	return loc.Pack, loc.Entry, p != nil && !bitmap.Has(p.dead, loc.Entry)
 }
 
+// lost reports whether the bucket has not a pack.
+func (t *table) lost(p *remote) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return p.lost
+}
+
 // all returns the packs by number.
 func (t *table) all() []*remote {
 	t.mu.RLock()
@@ -167,14 +176,16 @@ func (t *table) stats() (st Stats) {
 	for _, p := range t.packs {
 		st.Bytes += p.size
 		st.Chunks += int64(len(p.offs))
-		if p.lost {
-			st.Lost++
-		}
+		dead := 0
 		for i, n := range p.lens {
 			if bitmap.Has(p.dead, uint32(i)) {
 				st.Dead += int64(n)
 				st.Chunks--
+				dead++
 			}
+		}
+		if p.lost && dead < len(p.lens) {
+			st.Lost++
 		}
 	}
 	return st

@@ -332,7 +332,8 @@ func (s *Store) Quarantine(r Ref) error {
 	return s.syncJournal()
 }
 
-// Quarantined returns the entries that are denied because they are damaged.
+// Quarantined returns the entries that are denied because they are damaged, and
+// were not condemned since.
 func (s *Store) Quarantined() *Set {
 	set := &Set{}
 	for _, p := range s.packs.All() {
@@ -340,5 +341,6 @@ func (s *Store) Quarantined() *Set {
 			set.OrRow(p.Number, *bad)
 		}
 	}
+	set.AndNot(s.packs.Condemned())
 	return set
 }

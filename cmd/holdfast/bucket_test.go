@@ -146,7 +146,7 @@ func TestTwoDaemonsShareABucket(t *testing.T) {
 		out, err := s.a.holdfastAll("datastore", "gc", "cloud")
 		return err == nil && strings.Contains(out, "node b owns this bucket until ")
 	})
-	if out, err := s.a.holdfastAll("datastore", "take-over", "cloud"); err == nil || !strings.Contains(out, "b until ") {
+	if out, err := s.a.holdfastAll("datastore", "take-over", "cloud"); err == nil || !strings.Contains(out, "node b has it until ") {
 		t.Errorf("a take-over while the lease in the bucket holds: %v\n%s", err, out)
 	}
 	s.a.must("datastore", "take-over", "cloud", "--force")

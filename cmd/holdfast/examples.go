@@ -116,7 +116,6 @@ var examples = []string{
 	"prune-job show nightly",
 	"prune-job update nightly --keep-daily 30 --delete comment",
 	"remote list",
-	"remote remove office",
 	"remote scan office",
 	"remote show office",
 	"remote update office --fingerprint 64:d3:ff:3a:50:38:53:5a:9b:f7:50:99:ab:fe",

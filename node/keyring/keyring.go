@@ -39,7 +39,7 @@ type Config struct {
 	Nodes func() []string                          // IDs of the members
 	Name  func(node string) string                 // of a member
 	Find  func(node string) (id string, err error) // by name or ID
-	Jobs  func(node string) []settings.SyncJob     // of a member
+	State func(node string) *settings.State        // what a member has set up
 }
 
 // A Ring is the keys as one node knows them. Its methods may be called concurrently.
@@ -77,8 +77,14 @@ func (r *Ring) info(name string, row ledger.Row[ledger.KeyMeta]) keys.Info {
 // users are the jobs that name a key, as NODE:ID.
 func (r *Ring) users(name string) (all []string) {
 	for _, node := range r.cfg.Nodes() {
-		for _, j := range r.cfg.Jobs(node) {
+		state := r.cfg.State(node)
+		for _, j := range state.SyncJobs {
 			if slices.Contains(j.Keys(), name) {
+				all = append(all, r.cfg.Name(node)+":"+j.ID)
+			}
+		}
+		for _, j := range state.ExportJobs {
+			if slices.Contains(j.Keys, name) {
 				all = append(all, r.cfg.Name(node)+":"+j.ID)
 			}
 		}
@@ -89,7 +95,7 @@ func (r *Ring) users(name string) (all []string) {
 // encrypts are the jobs that encrypt with a key.
 func (r *Ring) encrypts(name string) (all []string) {
 	for _, node := range r.cfg.Nodes() {
-		for _, j := range r.cfg.Jobs(node) {
+		for _, j := range r.cfg.State(node).SyncJobs {
 			if j.ActiveKey == name {
 				all = append(all, r.cfg.Name(node)+":"+j.ID)
 			}

@@ -27,14 +27,15 @@ func nodeID(n byte) string { return authority.PublicKey(nodeKey(n)).NodeID() }
 
 // A world is a ledger that two nodes have, home (10) and dc (11).
 type world struct {
-	t    *testing.T
-	l    *ledger.Ledger
-	n    uint64
-	jobs map[string][]settings.SyncJob
+	t       *testing.T
+	l       *ledger.Ledger
+	n       uint64
+	jobs    map[string][]settings.SyncJob
+	exports map[string][]settings.ExportJob
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, l: ledger.New(nil), jobs: map[string][]settings.SyncJob{}}
+	w := &world{t: t, l: ledger.New(nil), jobs: map[string][]settings.SyncJob{}, exports: map[string][]settings.ExportJob{}}
 	cluster := [16]byte{7}
 	chain, err := authority.Read([][]byte{authority.Found(authority.GenesisBody{Cluster: cluster, Operators: []authority.Key{authority.PublicKey(nodeKey(1))}, Threshold: 1}, nodeKey(1))})
 	if err != nil {
@@ -74,7 +75,9 @@ func (w *world) ring(n byte) *Ring {
 			}
 			return "", errors.New("no such node")
 		},
-		Jobs: func(node string) []settings.SyncJob { return w.jobs[node] },
+		State: func(node string) *settings.State {
+			return &settings.State{SyncJobs: w.jobs[node], ExportJobs: w.exports[node]}
+		},
 	})
 }
 
@@ -158,17 +161,19 @@ func TestStates(t *testing.T) {
 		name       string
 		archived   bool
 		job        settings.SyncJob // of the other node
+		export     []string         // keys of an export there
 		encrypts   bool
 		archives   string // why it is not archived, if it is not yet
 		removes    string // why it is not removed
 		unarchives bool
 	}{
-		{"active, no job", false, settings.SyncJob{}, true, "", "is not archived", false},
-		{"active, a job encrypts with it", false, settings.SyncJob{ID: "j", ActiveKey: "k"}, true, "job dc:j encrypts with", "is not archived", false},
-		{"active, associated", false, settings.SyncJob{ID: "j", AssociatedKeys: []string{"k"}}, true, "", "is not archived", false},
-		{"archived, associated", true, settings.SyncJob{ID: "j", AssociatedKeys: []string{"x", "k"}}, false, "", "job dc:j may decrypt", false},
-		{"archived, no job", true, settings.SyncJob{ID: "j", AssociatedKeys: []string{"x"}}, false, "", "", false},
-		{"archived and taken back", true, settings.SyncJob{}, true, "", "is not archived", true},
+		{"active, no job", false, settings.SyncJob{}, nil, true, "", "is not archived", false},
+		{"active, a job encrypts with it", false, settings.SyncJob{ID: "j", ActiveKey: "k"}, nil, true, "job dc:j encrypts with", "is not archived", false},
+		{"active, associated", false, settings.SyncJob{ID: "j", AssociatedKeys: []string{"k"}}, nil, true, "", "is not archived", false},
+		{"archived, associated", true, settings.SyncJob{ID: "j", AssociatedKeys: []string{"x", "k"}}, nil, false, "", "job dc:j may decrypt", false},
+		{"archived, an export decrypts with it", true, settings.SyncJob{}, []string{"x", "k"}, false, "", "job dc:e may decrypt", false},
+		{"archived, no job", true, settings.SyncJob{ID: "j", AssociatedKeys: []string{"x"}}, nil, false, "", "", false},
+		{"archived and taken back", true, settings.SyncJob{}, nil, true, "", "is not archived", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -182,6 +187,7 @@ func TestStates(t *testing.T) {
 				}
 			}
 			w.jobs[nodeID(11)] = []settings.SyncJob{tt.job}
+			w.exports[nodeID(11)] = []settings.ExportJob{{ID: "e", Keys: tt.export}}
 			if tt.unarchives {
 				if err := r.Archive(ctx, "k", false); err != nil {
 					t.Fatal(err)

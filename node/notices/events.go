@@ -114,26 +114,33 @@ var full = []struct {
 	severity notify.Severity
 }{{90, notify.Error}, {85, notify.Warning}}
 
-// ofSpace returns an event for each of bytes and inodes that is nearly used up.
-func ofSpace(store string, s disk.Space) (all []notify.Event) {
+// ofSpace returns an event for each of bytes and inodes that is nearly used up, of the
+// disk of a datastore, or of a quota there.
+func ofSpace(store, of string, s disk.Space) (all []notify.Event) {
 	for _, m := range []struct {
-		what        string
-		total, free int64
-	}{{"bytes", int64(s.TotalBytes), int64(s.FreeBytes)}, {"inodes", int64(s.TotalInodes), int64(s.FreeInodes)}} {
-		if m.total <= 0 {
+		what       string
+		used, free int64
+	}{{"bytes", s.Used(), s.FreeBytes}, {"inodes", s.TotalInodes - s.FreeInodes, s.FreeInodes}} {
+		if m.used <= 0 {
 			continue
 		}
-		used := int((m.total - m.free) * 100 / m.total)
+		used := int(float64(m.used) / (float64(m.used) + float64(m.free)) * 100) // as df(1) has it
 		for _, f := range full {
 			if used < f.percent {
 				continue
 			}
-			all = append(all, notify.Event{
+			e := notify.Event{
 				Type: typeCapacity, Severity: f.severity, Fields: map[string]string{"datastore": store},
 				Title: fmt.Sprintf("datastore %s: %d %% of the %s of its disk are used", store, used, m.what),
 				Text:  fmt.Sprintf("%s are left. Prune snapshots and collect garbage, or enlarge the disk: below 1 %% backups are refused.", amount(m.what, m.free)),
 				Key:   fmt.Sprintf("capacity/%s/%s/%d", store, m.what, f.percent),
-			})
+			}
+			if of != "" {
+				e.Title = fmt.Sprintf("datastore %s: %d %% of the %s of the quota of its %s are used", store, used, m.what, of)
+				e.Text = fmt.Sprintf("%s are left, whatever the disk has. Prune snapshots and collect garbage, or raise the quota: see `repquota -a`.", amount(m.what, m.free))
+				e.Key = fmt.Sprintf("capacity/%s/quota/%s/%s/%d", store, of, m.what, f.percent)
+			}
+			all = append(all, e)
 			break
 		}
 	}

@@ -92,16 +92,32 @@ func TestSpace(t *testing.T) {
 		{"85 %", disk.Space{TotalBytes: 100, FreeBytes: 15}, "warning capacity/main/bytes/85"},
 		{"90 %", disk.Space{TotalBytes: 100, FreeBytes: 10}, "error capacity/main/bytes/90"},
 		{"inodes, apart", disk.Space{TotalBytes: 100, FreeBytes: 12, TotalInodes: 1000, FreeInodes: 0}, "warning capacity/main/bytes/85 error capacity/main/inodes/90"},
+		{"what is kept for root is no use to us, and is not used", disk.Space{TotalBytes: 100, FreeBytes: 40, ReservedBytes: 50}, ""},
+		{"nor does it make the disk larger", disk.Space{TotalBytes: 100, FreeBytes: 5, ReservedBytes: 50}, "error capacity/main/bytes/90"},
 		{"no limit of inodes", disk.Space{TotalBytes: 100, FreeBytes: 99, TotalInodes: 0, FreeInodes: 0}, ""},
 	}
 	for _, tt := range tests {
 		var got []string
-		for _, e := range ofSpace("main", tt.s) {
+		for _, e := range ofSpace("main", "", tt.s) {
 			got = append(got, string(e.Severity), e.Key)
 		}
 		if text := strings.Join(got, " "); text != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, text, tt.want)
 		}
+	}
+}
+
+// A quota is told of apart from the disk, and its bytes apart from its inodes.
+func TestQuota(t *testing.T) {
+	var got []string
+	for _, e := range ofSpace("main", "user", disk.Space{TotalBytes: 100, FreeBytes: 5, TotalInodes: 100, FreeInodes: 14}) {
+		got = append(got, string(e.Severity), e.Key)
+		if !strings.Contains(e.Title, "of the quota of its user are used") || !strings.Contains(e.Text, "raise the quota") {
+			t.Errorf("%q: %q", e.Title, e.Text)
+		}
+	}
+	if text := strings.Join(got, " "); text != "error capacity/main/quota/user/bytes/90 warning capacity/main/quota/user/inodes/85" {
+		t.Errorf("%q", text)
 	}
 }
 
@@ -112,6 +128,8 @@ type fake struct {
 	quorum  bool
 	open    bool
 	free    int64
+	inodes  int64
+	quota   int64 // that is left
 	newest  time.Time
 }
 
@@ -119,7 +137,15 @@ func (f *fake) world() World {
 	locked := func(do func()) { f.mu.Lock(); defer f.mu.Unlock(); do() }
 	return World{
 		Spaces: func() (m map[string]disk.Space) {
-			locked(func() { m = map[string]disk.Space{"main": {TotalBytes: 100, FreeBytes: f.free}} })
+			locked(func() {
+				m = map[string]disk.Space{"main": {TotalBytes: 100, FreeBytes: f.free, TotalInodes: 100, FreeInodes: f.inodes}}
+			})
+			return m
+		},
+		Quotas: func() (m map[string][]disk.Quota) {
+			locked(func() {
+				m = map[string][]disk.Quota{"main": {{Of: "user", Space: disk.Space{TotalBytes: 100, FreeBytes: f.quota}}}}
+			})
 			return m
 		},
 		Newest: func(context.Context, string) (g []Group, err error) {
@@ -135,8 +161,30 @@ func (f *fake) world() World {
 	}
 }
 
-// What lasts is told once, what passes is not told.
-func TestWatch(t *testing.T) {
+// A listener hears what a target is sent.
+type listener struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *listener) Send(_ context.Context, m notify.Message) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintln(&l.text, m.Subject, m.Text)
+	return nil
+}
+
+// heard returns what came since it was asked last.
+func (l *listener) heard() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
+}
+
+// inAWorld runs a test beside the notices of a node that has one target, which hears
+// everything.
+func inAWorld(t *testing.T, test func(t *testing.T, n *Notices, f *fake, l *listener)) {
 	dir := t.TempDir()
 	state, err := settings.OpenFile(filepath.Join(dir, "settings"))
 	if err != nil {
@@ -156,42 +204,104 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
-		f := &fake{reached: true, quorum: true, free: 50, newest: time.Now()}
+		f := &fake{reached: true, quorum: true, free: 50, inodes: 50, quota: 50, newest: time.Now()}
 		n, err := New(Config{File: filepath.Join(dir, "queue"), Name: "home", Site: "here", Settings: state, Secrets: kept, World: f.world()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer n.Close()
+		l := &listener{}
+		n.rules()
+		n.now.Recipients[0].Target = l // in place of the one that is not there
 		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() { n.watch(ctx); close(done) }()
-		told := 0
-		step := func(what string, change func(), wait time.Duration, want int) {
+		done := make(chan error)
+		go func() { done <- n.Run(ctx) }()
+		test(t, n, f, l)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What lasts is told once, what passes is not told.
+func TestWatch(t *testing.T) {
+	inAWorld(t, func(t *testing.T, _ *Notices, f *fake, l *listener) {
+		step := func(what string, change func(), wait time.Duration, want ...string) {
 			t.Helper()
 			f.mu.Lock()
 			change()
 			f.mu.Unlock()
 			time.Sleep(wait)
-			now := n.Status()[0].Waiting
-			if now-told != want {
-				t.Errorf("%s: %d events, want %d", what, now-told, want)
+			got := l.heard()
+			for _, w := range want {
+				if strings.Count(got, w) == 0 {
+					t.Errorf("%s: nobody was told that %q, but %q", what, w, got)
+				}
 			}
-			told = now
+			if len(want) == 0 && got != "" {
+				t.Errorf("%s: told %q", what, got)
+			}
 		}
-		step("all is well", func() {}, time.Hour, 0)
-		step("a short cut", func() { f.reached, f.quorum = false, false }, time.Minute, 0)
-		step("which is over", func() { f.reached, f.quorum = true, true }, time.Hour, 0)
-		step("a site is gone", func() { f.reached = false }, 30*time.Minute, 1)
-		step("and is back", func() { f.reached = true }, time.Hour, 1)
-		step("no quorum", func() { f.quorum = false }, 30*time.Minute, 1)
-		step("the breaker", func() { f.quorum, f.open = true, true }, time.Hour, 1)
-		step("the disk fills up", func() { f.free = 14 }, time.Hour, 1)
-		step("and more", func() { f.free = 9 }, time.Hour, 1)
-		step("and stays so, for a day", func() { f.newest = time.Now() }, 20*time.Hour, 0)
-		step("no snapshot for two days", func() {}, 18*time.Hour, 2) // the disk once more
-		cancel()
-		<-done
+		step("all is well", func() {}, time.Hour)
+		step("a short cut", func() { f.reached, f.quorum = false, false }, time.Minute)
+		step("which is over", func() { f.reached, f.quorum = true, true }, time.Hour)
+		step("a site is gone", func() { f.reached = false }, 30*time.Minute, "dc1 at dc is not reached")
+		step("and is back", func() { f.reached = true }, time.Hour, "dc1 at dc is reached again")
+		step("no quorum", func() { f.quorum = false }, 30*time.Minute, "the mesh has no quorum")
+		step("the breaker", func() { f.quorum, f.open = true, true }, time.Hour, "the guard of home has stopped all deletion")
+		step("the disk fills up", func() { f.free = 14 }, time.Hour, "86 % of the bytes of its disk")
+		step("and more", func() { f.free = 9 }, time.Hour, "91 % of the bytes of its disk")
+		step("and stays so, for a day", func() { f.newest = time.Now() }, 20*time.Hour)
+		step("and the inodes", func() { f.inodes = 12 }, time.Hour, "88 % of the inodes of its disk")
+		step("and a quota", func() { f.quota = 3 }, time.Hour, "97 % of the bytes of the quota of its user")
+		step("no snapshot for two days", func() {}, 16*time.Hour, "91 % of the bytes", "vm/100 in datastore main has no new snapshot")
 	})
+}
+
+// Each kind of event that there is reaches a target: from what causes it to what is
+// sent, with its severity.
+func TestEveryEventIsSent(t *testing.T) {
+	task := func(typ, id string, s jobs.State) jobs.Info {
+		return jobs.Info{UPID: jobs.UPID{Node: "home", Type: typ, ID: id, AuthID: "root@pam", Start: 1767225600}, State: s, Message: "no such remote", Warnings: 2, End: time.Unix(1767225660, 0)}
+	}
+	missed := time.Date(2026, 11, 29, 2, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		name  string
+		cause func(n *Notices, f *fake)
+		after time.Duration
+		want  string // title
+	}{
+		{"a run that is done", func(n *Notices, _ *fake) { n.TaskEnded(task("syncjob", "dc:main:main::copy", jobs.OK)) }, 0, "sync job copy is done"},
+		{"a run with warnings", func(n *Notices, _ *fake) { n.TaskEnded(task("verificationjob", "main:daily", jobs.Warning)) }, 0, "verify job daily is done, with 2 warnings"},
+		{"a run that failed", func(n *Notices, _ *fake) { n.TaskEnded(task("exportjob", "main:usb", jobs.Failed)) }, 0, "export job usb failed: no such remote"},
+		{"a run that the daemon did not outlive", func(n *Notices, _ *fake) { n.TaskEnded(task("prunejob", "main", jobs.Unknown)) }, 0, "prune of main did not end"},
+		{"a missed slot", func(n *Notices, _ *fake) {
+			n.Missed(jobs.Schedule{Name: "syncjob:copy", ID: "main"}, missed, missed)
+		}, 0, "syncjob:copy did not run at 2026-11-29 02:00 UTC"},
+		{"bytes, 85 %", func(_ *Notices, f *fake) { f.free = 15 }, 10 * time.Minute, "85 % of the bytes of its disk"},
+		{"bytes, 90 %", func(_ *Notices, f *fake) { f.free = 10 }, 10 * time.Minute, "90 % of the bytes of its disk"},
+		{"inodes", func(_ *Notices, f *fake) { f.inodes = 10 }, 10 * time.Minute, "90 % of the inodes of its disk"},
+		{"a quota", func(_ *Notices, f *fake) { f.quota = 15 }, 10 * time.Minute, "85 % of the bytes of the quota of its user"},
+		{"a corrupt chunk", func(n *Notices, _ *fake) { n.Corrupt("main", 1, 2) }, 0, "datastore main: 1 chunks are damaged, 2 are missing"},
+		{"a site that is gone", func(_ *Notices, f *fake) { f.reached = false }, 10 * time.Minute, "dc1 at dc is not reached"},
+		{"no new snapshot", func(_ *Notices, f *fake) { f.newest = f.newest.Add(-37 * time.Hour) }, 40 * time.Minute, "vm/100 in datastore main has no new snapshot"},
+		{"no quorum", func(_ *Notices, f *fake) { f.quorum = false }, 5 * time.Minute, "the mesh has no quorum"},
+		{"the breaker", func(_ *Notices, f *fake) { f.open = true }, 5 * time.Minute, "the guard of home has stopped all deletion"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			inAWorld(t, func(t *testing.T, n *Notices, f *fake, l *listener) {
+				time.Sleep(time.Minute)
+				f.mu.Lock()
+				tt.cause(n, f)
+				f.mu.Unlock()
+				time.Sleep(tt.after + time.Minute)
+				if got := l.heard(); !strings.Contains(got, tt.want) {
+					t.Errorf("sent %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
 }
 
 func TestOnePartTellsOnce(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 // A World is what is watched. A nil function is of something that there is not.
 type World struct {
 	Spaces  func() map[string]disk.Space                             // of the disks of the datastores that are open
+	Quotas  func() map[string][]disk.Quota                           // likewise, of this user
 	Newest  func(ctx context.Context, store string) ([]Group, error) // all groups
 	Sites   func() []Site                                            // all other nodes
 	Quorum  func() (there bool, why string)                          // of the ledger
@@ -87,13 +88,9 @@ func (w *watch) look(ctx context.Context, now time.Time) {
 		}
 		w.breaker = open
 	}
-	if world.Spaces != nil && now.Sub(w.spaces) >= spaceEvery {
+	if now.Sub(w.spaces) >= spaceEvery {
 		w.spaces = now
-		for store, s := range world.Spaces() {
-			for _, e := range ofSpace(store, s) {
-				w.Tell(e)
-			}
-		}
+		w.space()
 	}
 	if world.Budgets != nil && now.Sub(w.bills) >= billsEvery {
 		w.bills = now
@@ -106,6 +103,27 @@ func (w *watch) look(ctx context.Context, now time.Time) {
 	if world.Newest != nil && now.Sub(w.ages) >= staleEvery {
 		w.ages = now
 		w.stale(ctx, now)
+	}
+}
+
+// space tells of disks and of quotas that are nearly used up.
+func (w *watch) space() {
+	tell := func(store, of string, s disk.Space) {
+		for _, e := range ofSpace(store, of, s) {
+			w.Tell(e)
+		}
+	}
+	if w.cfg.World.Spaces != nil {
+		for store, s := range w.cfg.World.Spaces() {
+			tell(store, "", s)
+		}
+	}
+	if w.cfg.World.Quotas != nil {
+		for store, list := range w.cfg.World.Quotas() {
+			for _, q := range list {
+				tell(store, q.Of, q.Space)
+			}
+		}
 	}
 }
 

@@ -144,6 +144,7 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	}
 	defer closed()
 	report, err := puller.Run(ctx, opt)
+	count(t, report)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -155,6 +156,18 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	t.Logf("sync job '%s' end", j.ID)
 	t.Logf("queued notification (id=%s)", t.UPID()) // as the task it is about, and in its text
 	return err
+}
+
+// count notes what a run did; what is nothing but seldom anything is left out then.
+func count(t *jobs.Task, r replication.Report) {
+	for what, n := range map[string]int64{"snapshots": int64(r.Pulled), "chunks": r.Swarm.Fetched, "bytes": r.Swarm.Bytes} {
+		t.Count(what, n)
+	}
+	for what, n := range map[string]int{"renewed": r.Renewed, "decrypted": r.Decrypted, "removed": r.Removed, "kept": r.Kept, "failed": len(r.Errors)} {
+		if n > 0 {
+			t.Count(what, int64(n))
+		}
+	}
 }
 
 // push is a run of a job that pushes.

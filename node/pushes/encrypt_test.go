@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -37,10 +39,30 @@ type lab struct {
 	here   *catalog.Datastore
 	server *pbstest.Server
 	warned []string
+
+	may       func(naming.Namespace, naming.Group, string) bool // default: everything
+	mayRemove func(naming.Namespace) bool                       // likewise
+
+	left  atomic.Int64 // requests until the server dies; negative: it lives
+	kills atomic.Value // string: what they end with
+}
+
+// breakAfter has the server lose all sessions after so many requests of a kind.
+func (l *lab) breakAfter(n int64, kind string) {
+	l.kills.Store(kind)
+	l.left.Store(n)
 }
 
 func newLab(t *testing.T) *lab {
-	return &lab{t: t, here: pbstest.NewDatastore(t), server: pbstest.New(t, pbstest.NewDatastore(t))}
+	l := &lab{t: t, here: pbstest.NewDatastore(t), server: pbstest.New(t, pbstest.NewDatastore(t))}
+	l.breakAfter(-1, "")
+	l.server.Before = func(r *http.Request) error {
+		if kind := l.kills.Load().(string); kind != "" && strings.HasSuffix(r.URL.Path, kind) && l.left.Add(-1) == 0 {
+			l.server.Break()
+		}
+		return nil
+	}
+	return l
 }
 
 // push runs a job with a key, nil for none.
@@ -60,7 +82,7 @@ func (l *lab) push(key *chunks.Key, change func(*settings.SyncJob)) (pushes.Repo
 	}
 	l.warned = nil
 	return pushes.Run(l.t.Context(), pushes.Config{
-		Job: j, Local: l.here, Remote: c, User: pusher, Key: key, Printf: l.t.Logf,
+		Job: j, Local: l.here, Remote: c, User: pusher, Key: key, May: l.may, MayRemove: l.mayRemove, Printf: l.t.Logf,
 		Warnf: func(format string, args ...any) { l.warned = append(l.warned, fmt.Sprintf(format, args...)) },
 	})
 }

@@ -51,8 +51,12 @@ func Plan(ctx context.Context, cfg Config) (steps []Step, err error) {
 		}
 	}
 	if vanish {
-		for _, g := range p.goneGroups(ctx, groups) {
+		all, spaces := p.vanish(ctx, groups)
+		for _, g := range all {
 			steps = append(steps, removals(g.ns, g.all, "its group is not here any more")...)
+		}
+		for _, ns := range spaces {
+			steps = append(steps, Step{Do: "remove", What: "namespace " + string(ns), Why: "it is not here any more, and empty there then"})
 		}
 	}
 	return steps, ctx.Err()

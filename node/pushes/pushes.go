@@ -30,7 +30,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
-// Config says what is pushed, and where to. All but Key, May and Progress are required.
+// Config says what is pushed, and where to. All but Key, May, MayRemove and
+// Progress are required.
 type Config struct {
 	Job    settings.SyncJob
 	Local  *catalog.Datastore
@@ -40,6 +41,9 @@ type Config struct {
 
 	// May tells whether the job may read a group here. Default: yes.
 	May func(ns naming.Namespace, g naming.Group, owner string) bool
+
+	// MayRemove tells whether the job may remove a namespace there. Default: yes.
+	MayRemove func(ns naming.Namespace) bool
 
 	Printf, Warnf func(format string, args ...any)
 	Progress      func(done, total int, what string) // of snapshots; default: nobody is told
@@ -63,6 +67,7 @@ type push struct {
 	filters naming.Filters
 	total   int
 	known   map[naming.Namespace]bool // that there are, there
+	here    map[place]bool            // groups that there are here, as they are named there
 
 	mu     sync.Mutex
 	report Report
@@ -123,7 +128,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		return p.report, context.Cause(ctx)
 	}
 	if settings.Is(cfg.Job.RemoveVanished) {
-		p.removeGroups(ctx, groups)
+		p.removeVanished(ctx, groups)
 	}
 	r := p.report
 	if r.Snapshots == 0 && r.Removed == 0 && r.Failed == 0 {
@@ -170,13 +175,14 @@ func (p *push) wanted(ctx context.Context) (by map[string]*group, err error) {
 	if err != nil {
 		return nil, err
 	}
-	by = map[string]*group{}
+	by, p.here = map[string]*group{}, map[place]bool{}
 	for _, i := range list {
 		to, err := i.Namespace.Map(j.NS, j.RemoteNS)
 		if err != nil {
 			return nil, err
 		}
 		g := &group{Group: i.Snapshot().Group, from: i.Namespace, to: to, here: map[int64]bool{}}
+		p.here[place{to, g.Group}] = true // also what the job may not read, or is not finished
 		if p.May != nil && !p.May(g.from, g.Group, i.Owner) {
 			continue
 		}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/archive"
-	"github.com/holdfast-mesh/holdfast/catalog/listing"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/roots"
@@ -128,89 +127,4 @@ func (p *push) put(ctx context.Context, r *catalog.Reader, sink archive.Sink, id
 		p.report.Bytes += int64(len(blob))
 		return nil
 	})
-}
-
-// vanished are the snapshots of a group there that are not here any more, whether the
-// job is about them or not: one that fails its verification here is not a reason to
-// remove the copy. What is protected there stays.
-func (g *group) vanished() (all []listing.Info) {
-	for _, t := range g.there {
-		if !g.here[t.Time] && !t.Protected {
-			all = append(all, t)
-		}
-	}
-	return all
-}
-
-// removeSnapshots removes there what has vanished here from a group.
-func (p *push) removeSnapshots(ctx context.Context, g *group) error {
-	for _, t := range g.vanished() {
-		if err := p.Remote.Forget(ctx, g.to, t.Snapshot()); err != nil {
-			return err
-		}
-		p.removed("removed %s there: it is not here any more", t.Snapshot(), 1)
-	}
-	return nil
-}
-
-func (p *push) removed(format string, what any, n int) {
-	p.mu.Lock()
-	p.report.Removed += n
-	p.mu.Unlock()
-	p.Printf(format, what)
-}
-
-// A gone group is one that is there and not here any more.
-type gone struct {
-	naming.Group
-	ns  naming.Namespace
-	all []listing.Info // without what is protected
-}
-
-// goneGroups are the groups there that are not here any more, that the job is about,
-// and that belong to its user, in namespaces where it has pushed. There are none if
-// there is nothing here: more likely this is not the right datastore.
-func (p *push) goneGroups(ctx context.Context, groups []*group) (all []gone) {
-	if len(groups) == 0 {
-		p.Warnf("%v", errEmpty)
-		return nil
-	}
-	seen := map[naming.Namespace]bool{}
-	for _, g := range groups {
-		if seen[g.to] || !p.known[g.to] {
-			continue
-		}
-		seen[g.to] = true
-		there, err := p.Remote.Groups(ctx, g.to)
-		if err != nil {
-			p.fail("list groups of %s: %v", g.to, err)
-			continue
-		}
-		for _, t := range there {
-			here := slices.ContainsFunc(groups, func(o *group) bool { return o.to == g.to && o.Group == t.Group() })
-			if here || t.Owner != p.User || !p.filters.Match(t.Group()) {
-				continue
-			}
-			list, err := p.Remote.Snapshots(ctx, g.to, t.Group())
-			if err != nil {
-				p.fail("list group %s there: %v", t.Group(), err)
-				continue
-			}
-			list = slices.DeleteFunc(list, func(i listing.Info) bool { return i.Protected })
-			all = append(all, gone{t.Group(), g.to, list})
-		}
-	}
-	return all
-}
-
-func (p *push) removeGroups(ctx context.Context, groups []*group) {
-	for _, g := range p.goneGroups(ctx, groups) {
-		for _, s := range g.all {
-			if err := p.Remote.Forget(ctx, g.ns, s.Snapshot()); err != nil {
-				p.fail("remove group %s there: %v", g.Group, err)
-				break
-			}
-			p.removed("removed %s there: its group is not here any more", s.Snapshot(), 1)
-		}
-	}
 }

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -174,13 +175,25 @@ func (s *Source) Files(ctx context.Context, list []wire.Snapshot, fn func(i int,
 	for i, snap := range list {
 		files, err := s.files(ctx, snap)
 		if err != nil {
-			return fmt.Errorf("read %s of %s: %w", snap, s.name, err)
+			err = fmt.Errorf("read %s of %s: %w", snap, s.name, err)
+			if !broken(err) {
+				err = &replication.Refusal{Err: err}
+			}
+			return err
 		}
 		if err := fn(i, files); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// broken tells whether it is the connection that failed, and not something about a
+// snapshot.
+func broken(err error) bool {
+	var refused *client.APIError
+	var failed net.Error
+	return !errors.As(err, &refused) && (errors.As(err, &failed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.Canceled))
 }
 
 func (s *Source) files(ctx context.Context, snap wire.Snapshot) ([]wire.File, error) {

@@ -37,6 +37,7 @@ type farServer struct {
 	sessions []*http.Server // each has one
 	files    map[string][]byte
 	chunks   map[string][]byte
+	away     chunks.Digest // is answered with 503
 	appended int
 	appends  int // requests
 	asked    int // requests for chunks
@@ -134,7 +135,11 @@ func (s *farServer) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	answer, err := s.answer(r, body)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
+		status := http.StatusBadRequest
+		if errors.Is(err, chunks.ErrAway) {
+			status = http.StatusServiceUnavailable
+		}
+		http.Error(w, err.Error(), status)
 		return
 	}
 	w.Write(answer) // without the mutex: it may wait for the client
@@ -149,6 +154,9 @@ func (s *farServer) answer(r *http.Request, body []byte) ([]byte, error) {
 		return s.files[q.Get("file-name")], nil
 	case "GET /chunk":
 		s.asked++
+		if q.Get("digest") == s.away.String() {
+			return nil, chunks.ErrAway
+		}
 		if b, ok := s.chunks[q.Get("digest")]; ok {
 			return b, nil
 		}

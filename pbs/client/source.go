@@ -245,6 +245,8 @@ func (s *source) explain(d chunks.Digest, err error) error {
 	case !errors.As(err, &no):
 		return err
 	case no.Status == http.StatusUnauthorized: // it is in no index that was downloaded
+	case no.Status == http.StatusServiceUnavailable:
+		err = fmt.Errorf("%w: %s", chunks.ErrAway, no.Error()) // its text: the hint of a 503 is about servers
 	default:
 		err = fmt.Errorf("%w: %w", chunks.ErrMissing, no)
 	}

@@ -22,7 +22,7 @@ func digestsOf(x chunks.Index) (all []chunks.Digest) {
 
 func TestChunksThatAreLostAreTold(t *testing.T) {
 	bubble(t, func(t *testing.T, s *farServer, c *client.Client) {
-		x, all := farChunks(t, 5, 1000)
+		x, all := farChunks(t, 6, 1000)
 		s.hold(t, x, all)
 		damaged := append([]byte(nil), all[1]...)
 		damaged[len(damaged)-1] ^= 1
@@ -30,6 +30,7 @@ func TestChunksThatAreLostAreTold(t *testing.T) {
 		s.chunks[x.Digest(2).String()] = nil
 		s.chunks[x.Digest(3).String()] = make([]byte, chunks.MaxBlob+1)
 		delete(s.chunks, x.Digest(4).String())
+		s.away = x.Digest(5)
 		snap, err := c.OpenSnapshot(t.Context(), "", first)
 		if err != nil {
 			t.Fatal(err)
@@ -37,7 +38,7 @@ func TestChunksThatAreLostAreTold(t *testing.T) {
 		defer snap.Close()
 		want := map[chunks.Digest]error{
 			x.Digest(0): nil, x.Digest(1): chunks.ErrCorrupt, x.Digest(2): chunks.ErrCorrupt,
-			x.Digest(3): chunks.ErrCorrupt, x.Digest(4): chunks.ErrMissing,
+			x.Digest(3): chunks.ErrCorrupt, x.Digest(4): chunks.ErrMissing, x.Digest(5): chunks.ErrAway,
 		}
 		check := func(d chunks.Digest, err error) {
 			t.Helper()
@@ -54,7 +55,7 @@ func TestChunksThatAreLostAreTold(t *testing.T) {
 			check(d, err)
 			return nil
 		})
-		if err != nil || calls != 5 {
+		if err != nil || calls != 6 {
 			t.Errorf("%d calls, %v", calls, err)
 		}
 		buf := make([]byte, 0, 2000)

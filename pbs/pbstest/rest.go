@@ -45,7 +45,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 	const store = "admin/datastore/" + Store + "/"
 	switch r.Method + " " + path {
 	case "GET version":
-		return upgrade.Data(w, map[string]string{"version": cmp.Or(s.Version, "4.0"), "release": "1", "repoid": "holdfast-test"})
+		return upgrade.Data(w, map[string]string{"version": cmp.Or(s.Version, "4.0"), "release": cmp.Or(s.Release, "1"), "repoid": "holdfast-test"})
 	case "GET backup":
 		return s.backup(w, r, who)
 	case "GET reader":
@@ -58,6 +58,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) error {
 		return s.namespaces(w, r)
 	case "GET " + store + "files":
 		return s.files(w, r)
+	case "POST " + store + "namespace", "DELETE " + store + "namespace", "DELETE " + store + "groups", "DELETE " + store + "snapshots":
+		return s.change(w, r, strings.TrimPrefix(path, store))
 	}
 	return upgrade.Errorf(http.StatusNotFound, "Path '%s' not found.", r.URL.Path)
 }
@@ -237,4 +239,57 @@ func (s *Server) namespaces(w http.ResponseWriter, r *http.Request) error {
 		items = append(items, map[string]string{"ns": string(ns)})
 	}
 	return upgrade.Data(w, items)
+}
+
+// change makes a namespace, or removes one, or a group or a snapshot.
+func (s *Server) change(w http.ResponseWriter, r *http.Request, what string) error {
+	p, err := upgrade.AllParams(r)
+	if err != nil {
+		return err
+	}
+	var data any
+	switch r.Method + " " + what {
+	case "POST namespace":
+		parent := naming.Namespace("")
+		if p.Has("parent") && p.Text("parent") != "" {
+			parent = p.NamespaceIn("parent")
+		}
+		name := p.Text("name")
+		if err := p.Err(); err != nil {
+			return err
+		}
+		ns, err := parent.Child(name)
+		if err != nil {
+			return err
+		}
+		data = ns
+		if err := s.Datastore.CreateNamespace(ns); err != nil {
+			return err
+		}
+	case "DELETE namespace":
+		ns, groups := p.Namespace(), p.Has("delete-groups") && p.Bool("delete-groups")
+		if err := p.Err(); err != nil {
+			return err
+		}
+		if err := s.Datastore.RemoveNamespace(r.Context(), ns, groups); err != nil {
+			return upgrade.Errorf(http.StatusBadRequest, "only partially deleted due to existing groups but `delete-groups` not true (%w)", err)
+		}
+	case "DELETE groups":
+		ns, g := p.Namespace(), p.Group()
+		if err := p.Err(); err != nil {
+			return err
+		}
+		if _, err := s.Datastore.ForgetGroup(r.Context(), ns, g); err != nil {
+			return err
+		}
+	default:
+		ns, snap := p.Namespace(), p.Snapshot()
+		if err := p.Err(); err != nil {
+			return err
+		}
+		if err := s.Datastore.Forget(r.Context(), ns, snap); err != nil {
+			return err
+		}
+	}
+	return upgrade.Data(w, data)
 }

@@ -35,6 +35,7 @@ type Server struct {
 	Certificate []byte // DER
 
 	Version string // that it says it has; default "4.0"
+	Release string // likewise; default "1"
 
 	// Before, if set before the first request, sees every request before it is
 	// answered, also those of sessions; an error is the answer. It may be
@@ -51,6 +52,7 @@ type Server struct {
 	conns    map[net.Conn]bool // of sessions
 	ended    []error           // what sessions returned
 	verifies []string
+	asked    []string // of a double
 	sessions sync.WaitGroup
 }
 

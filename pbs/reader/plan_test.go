@@ -3,6 +3,7 @@ package reader_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"sync"
 	"testing"
@@ -20,6 +21,7 @@ type tier struct {
 	orders []int // of the plans: how many chunks
 	asked  []int
 	closed chan struct{}
+	fails  error // of every chunk
 }
 
 func (t *tier) Over(_ context.Context, local *pack.Store) (catalog.Store, error) {
@@ -50,7 +52,11 @@ type plan struct {
 func (p plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) {
 	p.t.mu.Lock()
 	p.t.asked = append(p.t.asked, i)
+	fails := p.t.fails
 	p.t.mu.Unlock()
+	if fails != nil {
+		return nil, fails
+	}
 	return p.above.Get(ctx, p.x.Digest(i), buf)
 }
 
@@ -78,6 +84,14 @@ func TestASessionTellsTheOrder(t *testing.T) {
 		if plain, err := blob.Decode(nil, nil); err != nil || !bytes.Equal(plain, content(i)) {
 			t.Errorf("chunk %d is another: %v", i, err)
 		}
+	}
+	// While the bucket is away, a chunk is not lost: the client is to come again.
+	for status, why := range map[int]error{http.StatusServiceUnavailable: chunks.ErrAway, http.StatusBadRequest: chunks.ErrMissing} {
+		above.mu.Lock()
+		above.fails, above.asked = fmt.Errorf("%w: it rains", why), above.asked[:20]
+		above.mu.Unlock()
+		get(t, c, "/chunk?digest="+digests[3].String(), status, why.Error()+": it rains")
+		above.asked = above.asked[:20]
 	}
 	c.Close()
 	<-above.closed // with the session

@@ -144,7 +144,11 @@ func (s *Session) chunk(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		s.log.Warn("chunk cannot be read", "digest", d.Short(), "err", err)
 		s.task.Warnf("chunk %s cannot be read: %v", d, err)
-		return fmt.Errorf("reading chunk %s failed: %w", d, err)
+		err = fmt.Errorf("reading chunk %s failed: %w", d, err)
+		if errors.Is(err, chunks.ErrAway) { // else the client takes it for lost
+			return &upgrade.Error{Status: http.StatusServiceUnavailable, Err: err}
+		}
+		return err
 	}
 	if err := upgrade.Octets(w, blob); err != nil {
 		return err // and leave the buffer alone, the connection may hold it

@@ -143,7 +143,10 @@ func (b *Backend) UnmarshalText(text []byte) error {
 
 // Set sets one property.
 func (b *Backend) Set(name, value string) (err error) {
-	flag := func() bool { return value == "1" || value == "true" || value == "yes" || value == "on" }
+	flag := func(field *bool) (err error) {
+		*field, err = ParseFlag(value)
+		return err
+	}
 	event := func() (string, error) {
 		_, err := jobs.ParseEvent(value)
 		return value, err
@@ -172,15 +175,40 @@ func (b *Backend) Set(name, value string) (err error) {
 	case "audit-schedule":
 		b.Audit, err = event()
 	case "read-only":
-		b.ReadOnly = flag()
+		err = flag(&b.ReadOnly)
 	case "object-lock":
 		b.Lock, err = lock.Parse(value)
 	case "single-writer":
-		b.SingleWriter = flag()
+		err = flag(&b.SingleWriter)
 	default:
 		err = fmt.Errorf("there is no property %q", name)
 	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
 	return err
+}
+
+// ParseFlag reads what is on or off.
+func ParseFlag(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "1", "true", "yes", "on":
+		return true, nil
+	case "0", "false", "no", "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither on nor off: give 1, true, yes or on, or 0, false, no or off", text)
+}
+
+// MinCache is the least bound of a cache that is of use, in bytes.
+const MinCache = 64 << 20
+
+// CheckCache refuses a bound of the cache that is too small to be meant.
+func (b Backend) CheckCache() error {
+	if b.CacheSize > 0 && b.CacheSize < MinCache {
+		return fmt.Errorf("a cache of %d bytes is too small to be of use: give at least 64MiB, with its unit, or 0 for no cache", b.CacheSize)
+	}
+	return nil
 }
 
 // ParseAge reads "0", "7d" or "36h".

@@ -1,6 +1,7 @@
 package settings
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -20,6 +21,26 @@ func TestBackend(t *testing.T) {
 	for _, bad := range []string{"type=nfs", "type=s3,client=a", "type=s3,bucket=a", "s3,client=a,bucket=b,x=1", "s3,client=a,bucket=b,cache-dir=c", "s3,client=a,bucket=b,offload-after=-1h", "s3,client=a,bucket=b,max-cache-size=x", "s3,client=a,bucket=b,object-lock=60d"} {
 		if new(Backend).UnmarshalText([]byte(bad)) == nil {
 			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// What is neither on nor off is refused, and so is a cache that is too small to be meant.
+func TestFlagsAndCaches(t *testing.T) {
+	for text, want := range map[string]bool{"1": true, "YES": true, "on": true, "true": true, "0": false, "no": false, "off": false, "False": false} {
+		b := Backend{ReadOnly: !want}
+		if err := b.Set("read-only", text); err != nil || b.ReadOnly != want {
+			t.Errorf("read-only=%s is %v, %v", text, b.ReadOnly, err)
+		}
+	}
+	for _, bad := range []string{"", "2", "y", "ture"} {
+		if err := new(Backend).Set("single-writer", bad); err == nil || !strings.Contains(err.Error(), "single-writer") {
+			t.Errorf("single-writer=%s: %v", bad, err)
+		}
+	}
+	for size, fine := range map[int64]bool{0: true, 1: false, 63 << 20: false, 64 << 20: true} {
+		if err := (Backend{CacheSize: size}).CheckCache(); (err == nil) != fine {
+			t.Errorf("a cache of %d bytes: %v", size, err)
 		}
 	}
 }

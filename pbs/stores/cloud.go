@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/jobs"
@@ -280,9 +281,7 @@ func (s *Set) offload(name string) func(context.Context, *jobs.Task) error {
 		}}
 		run.Says(ti.ForecastOffload(ctx, opt))
 		r, err := ti.Offload(ctx, opt)
-		t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, logs.Human(r.Bytes), r.Packs, r.Evicted)
-		t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
-			r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+		logs.Offloaded(t, r, err)
 		run.End(err)
 		return err
 	}
@@ -298,17 +297,10 @@ func (s *Set) audit(name string) func(context.Context, *jobs.Task) error {
 		ctx, run := s.Metered(ctx, t, ti, name)
 		run.Says(ti.ForecastAudit(), nil)
 		r, _, err := ti.Audit(ctx)
-		t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
-			r.Objects, logs.Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
-		for _, key := range r.Restored {
-			t.Logf("%s was gone or damaged, and was written anew from the copy here", key)
-		}
-		for _, key := range r.Gone {
-			t.Logf("%s is gone or damaged, and there is no copy of it here", key)
-		}
+		logs.Audited(t, r)
 		run.End(err)
-		if err == nil && len(r.Missing)+len(r.Wrong) > 0 {
-			err = errors.New("packs are lost: verify tells which snapshots are at risk, and another copy of their chunks heals them")
+		if err == nil && len(r.Missing)+len(r.Wrong) > 0 && ti.Stats().Lost > 0 {
+			err = &identity.Problem{Text: "packs are lost that snapshots may need", Cure: fmt.Sprintf("fetch their chunks from other sites: holdfast datastore heal %s; holdfast datastore verify %s tells which snapshots are at risk", name, name)}
 		}
 		return err
 	}

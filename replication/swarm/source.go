@@ -60,12 +60,12 @@ const tuneEvery = time.Second
 // How many looks a trial has to bring something, and after how many the next one
 // follows when it did not.
 const (
-	firstTrial = 2 // what the streams carry when they have just begun says nothing
+	firstTrial = 4 // what the streams carry when they have just begun says nothing
 	trialLooks = 4
 	restLooks  = 60
 )
 
-// tune tries whether twice as many streams carry a tenth more, and goes back if
+// tune tries whether twice as many streams carry a quarter more, and goes back if
 // they do not: each of them costs both ends memory. On a line that loses packets
 // each stream is bound by its round trip and the loss (Mathis' law), so n streams
 // carry n times as much; where the line itself is the limit, more of them carry
@@ -82,7 +82,7 @@ func (s *Swarm) tune(src *source) {
 	}
 	src.looks++
 	switch {
-	case src.trial > 0 && rate > src.rate*1.1:
+	case src.trial > 0 && rate > src.rate*1.25:
 		src.trial = 0
 	case src.trial > 0 && src.looks < trialLooks:
 		return
@@ -102,7 +102,7 @@ func (s *Swarm) tune(src *source) {
 // it again, after a growing pause, when it fails.
 func (s *Swarm) keep(ctx context.Context, src *source, n int) {
 	pause := firstPause
-	for s.await(ctx, src, n) {
+	for soon := s.cfg.Soon; soon || s.await(ctx, src, n); soon = false {
 		began := time.Now()
 		got, err := s.stream(ctx, src, n)
 		if ctx.Err() != nil {

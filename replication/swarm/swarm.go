@@ -105,6 +105,10 @@ type Config struct {
 	// Parts, if given, keeps the beginnings of chunks that are on their way.
 	Parts *partial.Store
 
+	// Soon says that chunks will be wanted soon: streams are opened at once, while
+	// it is found out which.
+	Soon bool
+
 	Streams    int          // of each source, to begin with; default 4
 	MaxStreams int          // of each source, if more of them carry more; default 16
 	Memory     int64        // bytes of blobs that are under way in this process; default 256 MiB

@@ -269,3 +269,30 @@ func TestSlowLineIsNotAskedTwice(t *testing.T) {
 		}
 	})
 }
+
+// Streams are opened before it is known what they are for, if that will be soon,
+// and closed when nothing comes of it.
+func TestStreamsAreOpenedSoon(t *testing.T) {
+	for _, soon := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &peer{name: "home"}
+			s, err := New(Config{Sources: []Source{p}, Put: func(context.Context, chunks.Digest, chunks.Blob) error { return nil }, Soon: soon})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- s.Run(ctx) }()
+			synctest.Wait()
+			if n := p.opened.Load(); n > 0 != soon {
+				t.Errorf("soon is %v, and %d streams were opened", soon, n)
+			}
+			time.Sleep(3 * idleFor)
+			if n := p.open.Load(); n > 0 {
+				t.Errorf("%d streams are open and nobody wants anything", n)
+			}
+			stop()
+			<-done
+		})
+	}
+}

@@ -30,8 +30,9 @@ type flow struct {
 	moved       int
 
 	settled bool    // the first widening is over
+	calm    int     // looks since it brought something
 	before  int     // the window before the trial that goes on; 0: none does
-	rate    float64 // bytes a second, at that time
+	rate    float64 // bytes a second, at that time; at first: at the last look
 	pause   int     // looks until the next trial
 	rest    int     // that pause, after the last trial that brought nothing
 }
@@ -44,10 +45,14 @@ const (
 	maxWindow  = 2 << 20
 	sendBuffer = maxWindow + 256<<10 // at the server, which has to keep what is on its way
 
-	fullShare = 0.7 // of a window that arrives in a round trip, if it is the limit
-	widen     = 1.3
-	most      = 2.2         // times what the line holds: more would wait in its queue, or be lost there
-	worth     = 1.05        // times as much must a trial bring
+	fullShare = 0.7  // of a window that arrives in a round trip, if it is the limit
+	wide      = 1.6  // times what the line holds, as far as is known, is the next window then
+	widen     = 1.3  // times, to try whether that brings more
+	most      = 2.0  // times what the line holds: more would wait in its queue, or be lost there
+	worth     = 1.05 // times as much must a trial bring
+	grows     = 1.25 // times as much says that streams are beginning
+	enough    = 2    // looks without that, and the first widening is over
+	firstLook = 50 * time.Millisecond
 	lookEvery = time.Second // after the first widening; or some round trips
 	longRest  = 8
 )
@@ -109,7 +114,7 @@ func (f *flow) arrived(n int) {
 		return
 	}
 	f.moved += n
-	long := 2 * f.rtt
+	long := max(2*f.rtt, firstLook)
 	if f.settled {
 		long = max(8*f.rtt, lookEvery)
 	}
@@ -121,31 +126,54 @@ func (f *flow) arrived(n int) {
 
 // look decides on the window, at which so many bytes a second arrived.
 func (f *flow) look(rate float64) {
-	full := rate*f.rtt.Seconds() >= fullShare*float64(f.window)
-	f.settled = f.settled || !full
+	holds := rate * f.rtt.Seconds()
 	switch {
-	case full:
-		f.rest, f.pause = 0, 0
-	case f.before > 0 && rate < worth*f.rate: // the trial brought nothing
+	case holds >= fullShare*float64(f.window): // it is the limit
+		f.calm, f.before, f.rest, f.pause = 0, 0, 0, 0
+		f.to(min(2*f.window, int(wide*holds)))
+	case !f.settled:
+		// A stream that has just begun is bound by its sender, which widens its own window
+		// (RFC 5681 §3.1). While more arrives each time, less than all says nothing.
+		if rate < grows*f.rate {
+			f.calm++
+		}
+		f.settled = f.calm >= enough
+	default:
+		f.try(rate)
+		return
+	}
+	f.rate = rate
+}
+
+// try widens now and then, and goes back when that brought nothing.
+func (f *flow) try(rate float64) {
+	switch {
+	case f.before > 0 && rate < worth*f.rate:
 		f.window, f.before = f.before, 0
 		f.rest = min(2*f.rest+2, longRest)
 		f.pause = f.rest
 		f.spread()
 		return
 	case f.before > 0:
-		f.rest = 0
+		f.rest, f.before = 0, 0
 	case f.pause > 0:
 		f.pause--
 		return
 	}
-	holds := rate * f.rtt.Seconds()
-	if f.window/max(f.busy, 1) >= maxWindow || widen*float64(f.window) > most*holds {
-		f.before = 0
-		return
+	if wider := int(widen * float64(f.window)); float64(wider) <= most*rate*f.rtt.Seconds() {
+		before := f.window
+		if f.to(wider); f.window > before {
+			f.before, f.rate = before, rate
+		}
 	}
-	f.before, f.rate = f.window, rate
-	f.window = int(float64(f.window) * widen)
-	f.spread()
+}
+
+// to widens the window to so many bytes, if the streams can have more.
+func (f *flow) to(wider int) {
+	if wider > f.window && f.window/max(f.busy, 1) < maxWindow {
+		f.window = wider
+		f.spread()
+	}
 }
 
 func (f *flow) share() int { return min(max(f.window/max(f.busy, 1), minWindow), maxWindow) }

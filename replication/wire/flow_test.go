@@ -28,6 +28,7 @@ type fluid struct {
 	rate    float64 // bytes a second
 	streams []*stream
 	rooms   []*room
+	begun   float64 // bytes that the senders send in a round trip; 0: as many as they may
 }
 
 func newFluid(rate float64, rtt time.Duration, streams int) *fluid {
@@ -58,7 +59,12 @@ func (x *fluid) run(d time.Duration) (bytes, most float64) {
 	const step = 5 * time.Millisecond
 	for end := x.now.Add(d); x.now.Before(end); {
 		x.now = x.now.Add(step)
-		n := min(x.rate, x.allowed()/x.rtt.Seconds()) * step.Seconds()
+		perTrip := x.allowed()
+		if x.begun > 0 {
+			perTrip = min(perTrip, x.begun)
+			x.begun += perTrip * step.Seconds() / x.rtt.Seconds() // as many again for each that arrives
+		}
+		n := min(x.rate, perTrip/x.rtt.Seconds()) * step.Seconds()
 		bytes, most = bytes+n, max(most, x.allowed())
 		x.flow.arrived(int(n))
 	}
@@ -84,6 +90,19 @@ func TestFlowFillsTheLine(t *testing.T) {
 		if _, first := newFluid(rate, tt.rtt, tt.streams).run(4 * time.Second); max(most, first) > 2*holds {
 			t.Errorf("%.0f Mbit/s, %v: %.0f bytes on their way, the line holds %.0f", tt.mbit, tt.rtt, max(most, first), holds)
 		}
+	}
+}
+
+// Senders begin slowly, and double what they send each round trip. What they are
+// allowed then is no reason to look at the line as known, which would take
+// seconds afterwards.
+func TestFlowWaitsForSlowStart(t *testing.T) {
+	const rate, rtt = 25e6, 150 * time.Millisecond
+	x := newFluid(rate, rtt, 4)
+	x.begun = 4 * 10 * 1208
+	x.run(1500 * time.Millisecond)
+	if bytes, _ := x.run(time.Second); bytes < 0.97*rate {
+		t.Errorf("after 1.5 s it uses %.2f of the line", bytes/rate)
 	}
 }
 

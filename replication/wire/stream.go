@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -249,6 +250,7 @@ type stream struct {
 
 	owed    int          // answers
 	arrived atomic.Int64 // bytes
+	quick   bool         // chunks come so fast that their beginnings are not worth keeping
 
 	parts *partial.Store                  // where beginnings of chunks are kept; nil: nowhere
 	begun map[chunks.Digest]*partial.Part // chunks of which the rest was asked for
@@ -335,12 +337,25 @@ func (s *stream) next(get func(int) ([]byte, error)) (a swarm.Answer, err error)
 		if _, err := io.CopyN(io.Discard, s.in, int64(n-len(text))); err != nil {
 			return a, noEOF(err)
 		}
-		a.Err = fmt.Errorf("%w there: %q", chunks.ErrCorrupt, text)
+		why := chunks.ErrCorrupt
+		if bytes.Contains(text, []byte(chunks.ErrAway.Error())) {
+			why = chunks.ErrAway
+		}
+		a.Err = fmt.Errorf("%w there: %q", why, text)
 		s.letGo(d)
 		return a, nil
 	}
 	return s.blob(a, n, state == stateRest, get)
 }
+
+// The beginning of a chunk is kept if it is on its way for long, or if the last one
+// came at less than quickRate, in bytes a second. At more than that, a puller that is
+// killed fetches again what arrives in a moment, and to save that everything else
+// would be written twice.
+const (
+	worthKeeping = 150 * time.Millisecond
+	quickRate    = 24 << 20
+)
 
 // blob reads a blob, or the rest of one.
 func (s *stream) blob(a swarm.Answer, n int, isRest bool, get func(int) ([]byte, error)) (swarm.Answer, error) {
@@ -357,17 +372,23 @@ func (s *stream) blob(a swarm.Answer, n int, isRest bool, get func(int) ([]byte,
 		return a, errFormat
 	case isRest:
 		a.Kept = part.Have()
-	default:
-		part = s.parts.Begin(a.Digest, n)
 	}
 	b, err := get(a.Kept + n)
+	start := time.Now()
 	if err == nil {
 		if a.Kept > 0 {
 			part.Load(b)
 		}
-		err = s.read(b[a.Kept:], func(n int) { part.Filled(b, a.Kept+n) })
+		begun := isRest
+		err = s.read(b[a.Kept:], func(got int) {
+			if !begun && (!s.quick || time.Since(start) > worthKeeping) {
+				part, begun = s.parts.Begin(a.Digest, n), true
+			}
+			part.Filled(b, a.Kept+got)
+		})
 	}
 	part.Leave(err == nil)
+	s.quick = time.Since(start).Seconds()*quickRate < float64(n)
 	if err != nil {
 		return a, noEOF(err)
 	}

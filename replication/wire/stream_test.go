@@ -3,6 +3,8 @@ package wire
 import (
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -13,7 +15,9 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/disk/disktest"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/replication/partial"
 )
 
 // manyReaders hands out all chunks of a batch at the same time, as a store does
@@ -176,4 +180,77 @@ func TestStreamsOfAPeerShareMemory(t *testing.T) {
 			t.Errorf("%d MiB were in memory at a time, want about %d", n>>20, lendBytes>>20)
 		}
 	})
+}
+
+// Where chunks come fast, their beginnings are not written to the disk beside
+// them; where one takes long, they are.
+func TestBeginningsOfSlowChunks(t *testing.T) {
+	const size = 1 << 20
+	for _, tt := range []struct {
+		name  string
+		pause time.Duration // in the midst of the second chunk
+		kept  bool
+	}{{"fast", 0, false}, {"that stops", time.Second, true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				parts, err := partial.Open(disktest.NewMem(), "/parts")
+				if err != nil {
+					t.Fatal(err)
+				}
+				near, far := net.Pipe()
+				s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
+				s.Continue(parts)
+				go func() {
+					defer far.Close()
+					send := func(d byte) []byte { return appendAnswer(nil, chunks.Digest{d}, size, stateHeld) }
+					_, _ = far.Write(append(send(1), make([]byte, size)...))
+					_, _ = far.Write(append(send(2), make([]byte, size/4)...))
+					time.Sleep(tt.pause)
+					_, _ = far.Write(make([]byte, size/4))
+				}()
+				get := func(n int) ([]byte, error) { return make([]byte, n), nil }
+				if _, err := s.Next(get); err != nil {
+					t.Fatal(err)
+				}
+				if a, err := s.Next(get); err == nil {
+					t.Fatalf("%d bytes came of a chunk that was cut", len(a.Blob))
+				}
+				p := parts.Take(chunks.Digest{2})
+				if got := p != nil && p.Have() == size/2; got != tt.kept {
+					t.Errorf("its beginning is kept: %v, want %v", got, tt.kept)
+				}
+			})
+		})
+	}
+}
+
+// failing cannot read a chunk, for some reason.
+type failing struct {
+	manyReaders
+	why error
+}
+
+func (f failing) GetMany(_ context.Context, ds []chunks.Digest, fn func(chunks.Digest, chunks.Blob, error) error) error {
+	return fn(ds[0], nil, &chunks.Error{Op: "read", Digest: ds[0], Place: "there", Err: f.why})
+}
+
+// What a peer cannot read because its bucket is away is not damaged there.
+func TestPeerWhoseBucketIsAway(t *testing.T) {
+	for why, want := range map[error]error{
+		fmt.Errorf("%w: it rains", chunks.ErrAway): chunks.ErrAway, chunks.ErrMissing: chunks.ErrMissing, chunks.ErrCorrupt: chunks.ErrCorrupt,
+	} {
+		near, ended := lend(failing{why: why})
+		s := &stream{conn: near, in: bufio.NewReader(near), flow: &flow{now: time.Now}}
+		go func() {
+			if err := s.Ask([]chunks.Digest{{1}}); err != nil {
+				t.Error(err)
+			}
+		}()
+		a, err := s.Next(func(n int) ([]byte, error) { return make([]byte, n), nil })
+		if err != nil || !errors.Is(a.Err, want) || want == chunks.ErrAway && errors.Is(a.Err, chunks.ErrCorrupt) {
+			t.Errorf("%v is told as %v, %v", why, a.Err, err)
+		}
+		near.Close()
+		<-ended
+	}
 }

@@ -212,10 +212,10 @@ func (s *site) work() {
 	}
 	s.sched, err = jobs.NewScheduler(jobs.SchedulerConfig{
 		Manager: m, File: filepath.Join(s.dir, "runs"), Location: time.UTC, Now: s.clock,
-		Missed: s.w.target.tell,
+		Missed: s.w.target.tell, Share: func(string) jobs.Share { return s.share(s.claims) },
 	})
 	if err == nil {
-		err = s.sched.Put(s.job(s.claims))
+		err = s.sched.Put(s.job())
 	}
 	if err != nil {
 		s.w.t.Fatal(err)
@@ -245,33 +245,37 @@ func (s *site) clock() time.Time {
 
 const every = 5 * time.Minute
 
-// job is the job that all sites share.
-func (s *site) job(c *claims.Claims) jobs.Schedule {
-	var mu sync.Mutex
-	var slot time.Time
-	var fence ledger.Fence
+// A turn is what a run of the job has to say of itself to its target.
+type turn struct {
+	slot  time.Time
+	fence ledger.Fence
+}
+
+type turnKey struct{}
+
+// share decides who of all sites does a slot of the job.
+func (s *site) share(c *claims.Claims) jobs.Share {
 	var all []claims.Candidate
 	for _, o := range s.w.sites {
 		all = append(all, claims.Candidate{Node: o.id, Weight: 1})
 	}
+	return func(ctx context.Context, at, until time.Time, run func(context.Context, time.Time) error) error {
+		err := c.Turn(ctx, "push:nightly", at, until, all, func(ctx context.Context, f ledger.Fence) error {
+			return run(context.WithValue(ctx, turnKey{}, turn{at, f}), c.Before("push:nightly", at))
+		})
+		if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
+			return &jobs.Elsewhere{Node: other.Node, How: other.State}
+		}
+		return err
+	}
+}
+
+// job is the job that all sites share.
+func (s *site) job() jobs.Schedule {
 	return jobs.Schedule{
-		Name: "push:nightly", Event: "*:0/5", Type: "syncjob", ID: "nightly", Auth: "root@pam",
-		Share: func(ctx context.Context, at, until time.Time, run func(context.Context, time.Time) error) error {
-			err := c.Turn(ctx, "push:nightly", at, until, all, func(ctx context.Context, f ledger.Fence) error {
-				mu.Lock()
-				slot, fence = at, f
-				mu.Unlock()
-				return run(ctx, c.Before("push:nightly", at))
-			})
-			if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
-				return &jobs.Elsewhere{Node: other.Node, How: other.State}
-			}
-			return err
-		},
+		Name: "push:nightly", Event: "*:0/5", Type: "syncjob", ID: "nightly", Auth: "root@pam", Shared: true,
 		Work: func(ctx context.Context, _ *jobs.Task) error {
-			mu.Lock()
-			at, f := slot, fence
-			mu.Unlock()
+			mine := ctx.Value(turnKey{}).(turn)
 			s.w.mu.Lock()
 			s.w.began = append(s.w.began, start{s, time.Now()})
 			s.w.mu.Unlock()
@@ -286,7 +290,7 @@ func (s *site) job(c *claims.Claims) jobs.Schedule {
 				}
 			}
 			time.Sleep(hangs)
-			return s.w.target.publish(at, f)
+			return s.w.target.publish(mine.slot, mine.fence)
 		},
 	}
 }

@@ -27,6 +27,8 @@ func (e *ChunkError) Hint() string {
 	switch {
 	case errors.Is(e.Err, chunks.ErrMissing), errors.Is(e.Err, chunks.ErrCorrupt):
 		return "verify the datastore and heal it from another copy, restore an older snapshot, or go on without the damaged parts: --keep-going"
+	case errors.Is(e.Err, chunks.ErrAway):
+		return chunks.Away(e.Err)
 	case errors.Is(e.Err, chunks.ErrNoKey):
 		return "name the key file with --keyfile"
 	case errors.Is(e.Err, chunks.ErrWrongKey):

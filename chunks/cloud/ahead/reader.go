@@ -34,6 +34,10 @@ type Reader struct {
 	Bucket *bucket.Bucket
 	Open   *layout.Opener
 	Place  string // for messages
+
+	// Missed, if given, is told of a pack of which the bucket says that it is not
+	// there, and may say otherwise: then the chunks are not missing, but away.
+	Missed func(context.Context, format.ID) error
 }
 
 // Read reads wants, which lie one behind the other in one pack, with one
@@ -55,7 +59,32 @@ func (r Reader) Read(ctx context.Context, wants []Want, fn func(Want, chunks.Dig
 			return r.readCut(ctx, wants, info.Size, fn)
 		}
 	}
+	if len(wants) > 0 && errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) && r.Missed != nil && ctx.Err() == nil {
+		if other := r.Missed(ctx, p.ID); other != nil {
+			err = fmt.Errorf("%w: %w", chunks.ErrAway, other)
+		}
+	}
 	return r.fail(ctx, wants, err, fn)
+}
+
+// Each is Read of a stretch in which a chunk lies twice if it was asked for twice.
+func (r Reader) Each(ctx context.Context, wants []Want, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	unique := slices.CompactFunc(slices.Clone(wants), func(a, b Want) bool { return a.Off == b.Off })
+	i := 0
+	return r.Read(ctx, unique, func(w Want, d chunks.Digest, b chunks.Blob, err error) error {
+		for ; i < len(wants) && wants[i].Off == w.Off; i++ {
+			if cerr := ctx.Err(); cerr != nil {
+				return cerr
+			}
+			if ferr := fn(w, d, b, err); ferr != nil {
+				return ferr
+			}
+		}
+		return nil
+	})
 }
 
 // readCut is Read of a pack that has not the length that it should.
@@ -125,11 +154,15 @@ func (r Reader) hand(w Want, d chunks.Digest, b chunks.Blob, err error, fn func(
 
 // chunkError says what an error of a bucket means for a chunk.
 func chunkError(err error) error {
-	if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) { // of the pack
+	switch {
+	case errors.Is(err, chunks.ErrAway), errors.Is(err, chunks.ErrMissing), errors.Is(err, chunks.ErrCorrupt):
+		return err
+	case errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket): // of the pack
 		return fmt.Errorf("%w: %w", chunks.ErrMissing, err)
-	}
-	if errors.Is(err, bucket.ErrShort) {
+	case errors.Is(err, bucket.ErrShort):
 		return fmt.Errorf("%w: %w", chunks.ErrCorrupt, err)
+	case errors.As(err, new(*bucket.Error)): // whatever keeps the bucket from giving it
+		return fmt.Errorf("%w: %w", chunks.ErrAway, err)
 	}
 	return err
 }

@@ -32,3 +32,11 @@ func Stretches(wants []Want, gap int64) (stretches [][]Want) {
 	}
 	return stretches
 }
+
+// Sum returns the length of what is wanted.
+func Sum(wants []Want) (n int64) {
+	for _, w := range wants {
+		n += w.N
+	}
+	return n
+}

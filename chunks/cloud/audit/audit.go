@@ -2,7 +2,15 @@
 package audit
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -18,6 +26,7 @@ type Report struct {
 	Classes map[string]int `json:"classes"`           // objects by storage class
 	Orphans []string       `json:"orphans,omitempty"` // objects that no root names, older than the grace
 	Deleted int            `json:"deleted"`
+	Rescued int            `json:"rescued"` // chunks of packs that are gone which this machine had still
 
 	Restored []string `json:"restored,omitempty"` // small objects that were gone or damaged, and were written anew
 	Gone     []string `json:"gone,omitempty"`     // those that could not be
@@ -27,6 +36,72 @@ type Report struct {
 type Pack struct {
 	ID   format.ID
 	Size int64
+}
+
+// Gone asks for packs one by one, some at a time, and returns those that the bucket
+// has not, or not as long as they should be. Before it says so of any, there is
+// asked, once, whether the bucket is the right one at all.
+func Gone(ctx context.Context, b *bucket.Bucket, packs []Pack, there func(context.Context) error) (map[format.ID]bool, error) {
+	gone, bad := map[format.ID]bool{}, false
+	var mu sync.Mutex
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallel)
+	for _, p := range packs {
+		g.Go(func() error {
+			info, err := b.Head(gctx, layout.PackKey(p.ID))
+			if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			gone[p.ID] = err != nil || info.Size != p.Size
+			bad = bad || gone[p.ID]
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if bad {
+		if err := there(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return gone, nil
+}
+
+// parallel is how many requests of a kind are made at a time.
+const parallel = 8
+
+// Named returns whether a key belongs to a store whose newest root is h, and to
+// which the keys in keep belong as well; of the roots those that are not older
+// than so many.
+func Named(h layout.Head, keep []string, roots uint64) func(key string) bool {
+	named := map[string]bool{layout.OwnerKey: true}
+	for _, key := range keep {
+		named[key] = true
+	}
+	for _, t := range h.Dead {
+		named[layout.PackKey(t.Pack)] = true
+	}
+	return func(key string) bool {
+		if name, is := strings.CutPrefix(key, layout.RootDir); is {
+			seq, ok := layout.ParseSeq(name)
+			return !ok || seq.N+roots > h.Seq.N // older ones had a lock when they were to go, or a bad day
+		}
+		return named[key]
+	}
+}
+
+// Orphans returns what nothing names and is older than the grace, in order.
+func Orphans(found map[string]bucket.Info, named func(key string) bool, grace time.Duration) (keys []string) {
+	for key, o := range found {
+		if !named(key) && time.Since(o.Time) > grace {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // Compare compares objects with packs. It fails if so much would be gone that the

@@ -2,7 +2,10 @@
 // of the first word. A nil set is empty.
 package bitmap
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Has reports whether n is in set.
 func Has(set []uint64, n uint32) bool {
@@ -26,6 +29,15 @@ func Add(set *[]uint64, n uint32) {
 	one := make([]uint64, n>>6+1)
 	one[n>>6] = 1 << (n & 63)
 	Or(set, one)
+}
+
+// Without returns those of set that are not in words.
+func Without(set, words []uint64) []uint64 {
+	left := slices.Clone(set)
+	for i := range min(len(left), len(words)) {
+		left[i] &^= words[i]
+	}
+	return left
 }
 
 // Others returns those below n that are not in set, nil if there are none.

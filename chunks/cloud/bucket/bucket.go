@@ -138,6 +138,14 @@ func (b *Bucket) String() string {
 	return fmt.Sprintf("bucket %s at %s", strings.TrimSuffix(b.cfg.Bucket+"/"+b.cfg.Prefix, "/"), b.host)
 }
 
+// URL returns the address of the store, for people who want to try it.
+func (b *Bucket) URL() string {
+	if b.plain {
+		return "http://" + b.host
+	}
+	return "https://" + b.host
+}
+
 // Can returns what the store is known to be able to do.
 func (b *Bucket) Can() Capabilities { return b.cfg.Can }
 

@@ -128,7 +128,9 @@ func (b *Bucket) judge(ctx context.Context, err error) verdict {
 		return verdict{err: err}
 	case errors.Is(err, ErrStalled), errors.Is(err, ErrShort), errors.Is(err, ErrListing):
 		return verdict{err: err, again: true}
-	case errors.As(err, &netErr) && netErr.Timeout(), errors.As(err, &dial) && dial.Op == "dial":
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return verdict{err: ErrSilent, again: true}.because(dial) // the SDK has nothing to say beside
+	case errors.As(err, &netErr) && netErr.Timeout():
 		return verdict{err: ErrSilent, again: true}.because(err)
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errors.As(err, &netErr),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):

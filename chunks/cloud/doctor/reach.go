@@ -39,7 +39,7 @@ func endpoint(ctx context.Context, x *exam) {
 	case conn.Status == 0:
 		x.stop = "the endpoint cannot be reached"
 		x.find(Critical, fmt.Sprintf("%s cannot be reached: %v", x.endpoint, err), "Nothing can be uploaded or restored.",
-			"check the name of the endpoint, DNS, the firewall and the certificate: curl -v https://"+x.endpoint)
+			"check the name of the endpoint, DNS, the firewall and the certificate: curl -v "+x.b.URL())
 		return
 	case conn.Status == http.StatusNotFound:
 		x.stop = "there is no such bucket"

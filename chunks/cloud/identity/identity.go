@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -138,6 +139,22 @@ func ReadFormat(ctx context.Context, part *bucket.Bucket, id format.ID) (f layou
 	return f, nil
 }
 
+// Keep is ReadFormat that asks the bucket only the first time, and keeps the answer
+// in a file: nothing replaces a format.
+func Keep(ctx context.Context, fsys disk.FS, name string, part *bucket.Bucket, id format.ID) (f layout.Format, err error) {
+	if b, rerr := disk.ReadFile(fsys, name, maxSmall); rerr == nil && json.Unmarshal(b, &f) == nil && f.Store == id {
+		return f, nil
+	}
+	if f, err = ReadFormat(ctx, part, id); err != nil {
+		return f, err
+	}
+	b, err := json.Marshal(f)
+	if err != nil {
+		return f, err
+	}
+	return f, disk.WriteFileAtomic(fsys, name, b, 0o640)
+}
+
 // ReadOwner returns who owns a store, and the ETag of what says so; the zero
 // Owner if nobody ever did. part is its part of the bucket.
 func ReadOwner(ctx context.Context, part *bucket.Bucket, id format.ID) (o layout.Owner, etag string, err error) {
@@ -170,6 +187,21 @@ func Previous(ctx context.Context, part *bucket.Bucket, id format.ID, owned, for
 		_, err = ReadFormat(ctx, part, id)
 	}
 	return o, etag, err
+}
+
+// WriteOwner writes who owns a store, in the place of what has that ETag, "" if there
+// is nothing; part is its part of the bucket.
+func WriteOwner(ctx context.Context, part *bucket.Bucket, o layout.Owner, etag string) (string, error) {
+	body, err := layout.EncodeOwner(o)
+	if err != nil {
+		return "", err
+	}
+	opt := bucket.PutOption{IfMatch: etag, New: etag == ""}
+	if !part.Can().Fenced() {
+		opt = bucket.PutOption{}
+	}
+	info, err := part.PutBytes(ctx, layout.OwnerKey, body, opt)
+	return info.ETag, err
 }
 
 // Secret returns what tells this directory from another one of a node of the

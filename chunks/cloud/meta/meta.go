@@ -11,6 +11,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -35,7 +36,8 @@ type Objects struct {
 	Format layout.Format
 	Key    *seal.Key // nil: what is sealed cannot be opened
 
-	turn int // of the objects that PutBack reads next
+	turn   int                        // of the objects that PutBack reads next
+	behind atomic.Pointer[layout.Seq] // see Behind
 }
 
 func (m *Objects) path(name string) string { return path.Join(m.Dir, name) }
@@ -76,43 +78,6 @@ func (m *Objects) known() *layout.Head {
 	return h
 }
 
-// Newest returns the newest root that the bucket has, an empty one if
-// there is none yet.
-func (m *Objects) Newest(ctx context.Context) (*layout.Head, error) {
-	known := m.known()
-	if known == nil {
-		known = &layout.Head{Store: m.Format.Store}
-	}
-	after := ""
-	if known.Seq.N > 0 {
-		after = layout.RootKey(known.Seq)
-	}
-	var newest layout.Seq
-	err := m.Bucket.ListAfter(ctx, layout.RootDir, after, func(page []bucket.Info) error {
-		for _, o := range page {
-			if seq, ok := layout.ParseSeq(strings.TrimPrefix(o.Key, layout.RootDir)); ok && newest.Less(seq) {
-				newest = seq
-			}
-		}
-		return nil
-	})
-	if err == nil && newest.N == 0 && known.Seq.N == 0 {
-		err = disk.WriteFileAtomic(m.FS, m.path("head"), []byte(empty), 0o640)
-	}
-	if err != nil || newest.N == 0 {
-		return known, err
-	}
-	body, _, err := m.Bucket.Get(ctx, layout.RootKey(newest), maxRoot)
-	if err != nil {
-		return nil, err
-	}
-	h, err := m.openRoot(body, newest)
-	if err != nil {
-		return nil, err
-	}
-	return h, m.SaveRoot(body, newest)
-}
-
 // openRoot unseals and checks a root as it is stored.
 func (m *Objects) openRoot(body []byte, seq layout.Seq) (*layout.Head, error) {
 	body, err := m.Unsealed(layout.RootKey(seq), body)
@@ -124,6 +89,9 @@ func (m *Objects) openRoot(body []byte, seq layout.Seq) (*layout.Head, error) {
 
 // SaveRoot keeps the newest root on the disk.
 func (m *Objects) SaveRoot(body []byte, seq layout.Seq) error {
+	if m.Behind().Less(seq) {
+		m.behind.Store(nil)
+	}
 	return disk.WriteFileAtomic(m.FS, m.path("head"), append([]byte(seq.String()+"\n"), body...), 0o640)
 }
 

@@ -41,9 +41,8 @@ func (n *node) another() *node {
 	if err := disk.MkdirAll(mem, "/meta", 0o750); err != nil {
 		n.t.Fatal(err)
 	}
-	m := *n.m
-	m.FS, m.Dir = mem, "/meta"
-	return &node{n.t, n.proxy, n.key, &m}
+	m := &Objects{Bucket: n.m.Bucket, FS: mem, Dir: "/meta", Format: n.m.Format, Key: n.m.Key}
+	return &node{n.t, n.proxy, n.key, m}
 }
 
 // publish writes a root of a number, which names some bundles.

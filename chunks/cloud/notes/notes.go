@@ -4,10 +4,14 @@ package notes
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
+	"math/rand/v2"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
@@ -64,6 +68,25 @@ func New() *Memory {
 	}
 }
 
+// Open opens the journal of that name, and says what it adds up to. One that is
+// damaged is set aside: nothing is lost with it but work.
+func Open(fsys disk.FS, name string, log *slog.Logger) (*disk.Journal, *Memory, error) {
+	m := New()
+	j, err := disk.OpenJournal(fsys, name, m.Apply)
+	if damaged := (*disk.JournalError)(nil); errors.As(err, &damaged) {
+		aside := fmt.Sprintf("%s.damaged-%d", name, time.Now().UnixNano())
+		log.Error("notes of the cloud store are damaged; set aside", "as", aside, "err", err)
+		if err := fsys.Rename(name, aside); err != nil {
+			return nil, nil, err
+		}
+		m = New()
+		// Numbers that were given out must not come back.
+		m.Next = uint32(rand.IntN(1<<16)+1) << 8
+		j, err = disk.OpenJournal(fsys, name, m.Apply)
+	}
+	return j, m, err
+}
+
 // Apply replays one record. Records of other programs are skipped.
 func (m *Memory) Apply(record []byte) error {
 	var n Note
@@ -92,13 +115,40 @@ func (m *Memory) Apply(record []byte) error {
 	return nil
 }
 
-// Encoded returns the records of notes.
-func Encoded(all iter.Seq[Note]) iter.Seq[[]byte] {
+// Records yields what a journal must say that adds up to m.
+func (m *Memory) Records() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for n := range all {
-			if !yield(n.Encode()) {
-				return
+		ok := true
+		say := func(n Note) { ok = ok && yield(n.Encode()) }
+		for id, n := range m.Numbers {
+			say(Note{Kind: Number, Pack: id, Number: n})
+		}
+		for id, bits := range m.Dead {
+			if len(bits) > 0 {
+				say(Note{Kind: Dead, Pack: id, Bits: bits})
 			}
+		}
+		for id, bits := range m.Bad {
+			if len(bits) > 0 {
+				say(Note{Kind: Bad, Pack: id, Bits: bits})
+			}
+		}
+		for id, lost := range m.Lost {
+			if lost {
+				say(Note{Kind: Lost, Pack: id, On: true})
+			}
+		}
+		for id, at := range m.Doomed {
+			say(Note{Kind: Doomed, Pack: id, Time: at})
+		}
+		for n, at := range m.Seen {
+			say(Note{Kind: Seen, Number: n, Time: at})
+		}
+		for name, keep := range m.Files {
+			say(Note{Kind: File, Name: name, On: keep})
 		}
 	}
 }
+
+// RewriteFrom is the size in bytes from which a journal is worth writing anew.
+const RewriteFrom = 8 << 20

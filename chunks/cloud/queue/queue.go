@@ -32,6 +32,10 @@ type Queue struct {
 	Dir      string // a directory of its own, which exists
 	Parallel int    // packs uploaded at the same time
 
+	// There, if given, tells whether the bucket is the right one at all. It is asked
+	// before packs are taken for gone.
+	There func(context.Context) error
+
 	mu   sync.Mutex
 	sent map[format.ID]bool // packs that the bucket has, as it said since the last Doubt
 }
@@ -223,37 +227,63 @@ func (q *Queue) Doubt() {
 
 // Confirmed returns the packs that the bucket has and no root names, in order of
 // their IDs, and forgets those that one names. What was sent before a crash or a
-// failure is looked for, with a request each: an audit of another owner may have
-// removed it, or the bucket was put back to an earlier state. What is gone leaves
-// the queue; its chunks are on the disk still and are packed anew.
+// failure is looked for, with a request each, several at a time: an audit of another
+// owner may have removed it, or the bucket was put back to an earlier state. What is
+// gone leaves the queue; its chunks are on the disk still and are packed anew.
 func (q *Queue) Confirmed(ctx context.Context, named func(format.ID) bool) (packs []layout.Pack, err error) {
 	waiting, err := q.Waiting()
 	if err != nil {
 		return nil, err
 	}
+	var gone []format.ID
+	missed := false
+	var mu sync.Mutex // of packs, gone and missed
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(looks)
 	for id, ext := range waiting {
 		if ext != Done {
 			continue
 		}
-		p, err := q.Rows(id, Done)
-		if err != nil {
+		g.Go(func() error {
+			p, err := q.Rows(id, Done)
+			if err != nil {
+				return err
+			}
+			is, there := named(id), false // is: we crashed, or missed the reply; it may be dead by now
+			if !is {
+				if there, err = q.there(gctx, p); err != nil {
+					return err
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if missed = missed || !is && !there; there {
+				packs = append(packs, p)
+			} else {
+				gone = append(gone, id)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if missed && q.There != nil {
+		if err := q.There(ctx); err != nil {
 			return nil, err
 		}
-		there := !named(id) // else: we crashed, or missed the reply; it may be dead by now
-		if there {
-			if there, err = q.there(ctx, p); err != nil {
-				return nil, err
-			}
-		}
-		if there {
-			packs = append(packs, p)
-		} else if err := q.Finish(id); err != nil {
+	}
+	for _, id := range gone {
+		if err := q.Finish(id); err != nil {
 			return nil, err
 		}
 	}
 	slices.SortFunc(packs, func(a, b layout.Pack) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return packs, nil
 }
+
+// looks is how many packs are looked for at a time.
+const looks = 8
 
 // there tells whether the bucket has a pack that was sent.
 func (q *Queue) there(ctx context.Context, p layout.Pack) (bool, error) {

@@ -39,6 +39,19 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 		return nil, usageError{err}
 	}
 	q := u.Query()
+	style := false
+	for name, values := range q {
+		switch name {
+		case "endpoint", "region":
+		case "path-style":
+			style, err = parseFlag(values[len(values)-1])
+		default:
+			err = errors.New("there is no such setting: there are endpoint, region and path-style")
+		}
+		if err != nil {
+			return nil, usageError{fmt.Errorf("%s: %s: %w", o.Repository, name, err)}
+		}
+	}
 	key, secret := o.Getenv("AWS_ACCESS_KEY_ID"), o.Getenv("AWS_SECRET_ACCESS_KEY")
 	if key == "" || secret == "" {
 		return nil, hinted{fmt.Errorf("open %s: no credentials", o.Repository), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"}
@@ -50,7 +63,7 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 	b, err := bucket.New(bucket.Config{
 		Endpoint: cmp.Or(q.Get("endpoint"), o.Getenv("AWS_ENDPOINT_URL_S3"), o.Getenv("AWS_ENDPOINT_URL")),
 		Region:   cmp.Or(q.Get("region"), o.Getenv("AWS_REGION"), o.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
-		Bucket:   u.Host, Prefix: strings.Trim(u.Path, "/"), PathStyle: q.Get("path-style") == "1" || q.Get("path-style") == "true",
+		Bucket:   u.Host, Prefix: strings.Trim(u.Path, "/"), PathStyle: style,
 		Account: account, Log: o.Log(),
 	})
 	if err != nil {
@@ -62,6 +75,17 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 		return nil, err
 	}
 	return &bucketStore{&dirStore{o: o, dir: dir, d: t.Datastore()}, t, account}, nil
+}
+
+// parseFlag reads what is on or off in a repository; a name alone is on.
+func parseFlag(text string) (bool, error) {
+	switch strings.ToLower(text) {
+	case "", "1", "true", "yes", "on":
+		return true, nil
+	case "0", "false", "no", "off":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q is neither on nor off: path-style=1 puts the bucket into the path, path-style=0 into the host", text)
 }
 
 func (o *Options) readBucket(ctx context.Context, b *bucket.Bucket) (t *tier.Tier, dir string, err error) {

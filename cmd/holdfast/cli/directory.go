@@ -3,6 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/archive"
@@ -29,6 +32,9 @@ func (s *dirStore) tree() (catalog.Tree, error) { return TreeOf(s.dir) }
 // open opens the datastore, once.
 func (s *dirStore) open(ctx context.Context) (*catalog.Datastore, error) {
 	if s.d == nil {
+		if err := noTier(s.dir); err != nil {
+			return nil, err
+		}
 		d, err := catalog.Open(ctx, catalog.Config{Dir: s.dir, Log: s.o.Log()})
 		if err != nil {
 			return nil, err
@@ -43,6 +49,18 @@ func (s *dirStore) Close() error {
 		return nil
 	}
 	return s.d.Close()
+}
+
+// noTier refuses the local part of a datastore whose home is a bucket: alone, it
+// would look as if chunks were lost.
+func noTier(dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "cloud", "tier.json")); err != nil {
+		return nil
+	}
+	return hinted{
+		fmt.Errorf("%s is the local part of a datastore whose home is a bucket", dir),
+		"give the name of the datastore, while its node runs; or read the bucket itself: --repository s3://BUCKET/PREFIX --recovery-key-file FILE",
+	}
 }
 
 // change does something with the open datastore.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -88,7 +89,7 @@ func (o *Options) OpenStore(ctx context.Context, name string) (Store, error) {
 		return nil, usageError{errors.New("--store names a datastore of the node on this machine, and --repository another place: give one of them")}
 	case strings.HasPrefix(o.Repository, "s3://"):
 		return o.bucketStore(ctx)
-	case isDirectory(o.Repository):
+	case o.isDirectory(ctx, o.Repository):
 		return &dirStore{o: o, dir: filepath.Clean(o.Repository)}, nil
 	case !strings.ContainsRune(o.Repository, ':'):
 		return o.localStore(ctx, o.Repository)
@@ -113,6 +114,22 @@ func isDirectory(repository string) bool {
 	return err == nil && info.IsDir()
 }
 
+// isDirectory is isDirectory for whoever may mean a datastore of the node on this
+// machine: that of this name comes before a directory that is called so by chance,
+// as its own local part is. With ./ in front, a name is always a directory.
+func (o *Options) isDirectory(ctx context.Context, repository string) bool {
+	if !isDirectory(repository) || strings.Contains(repository, "/") {
+		return isDirectory(repository)
+	}
+	c, err := o.LocalClient("any")
+	if err != nil {
+		return true
+	}
+	defer c.Close()
+	all, err := c.Stores(ctx)
+	return err != nil || !slices.ContainsFunc(all, func(s client.Store) bool { return s.Name == repository })
+}
+
 // Named returns the name of the node's datastore that a verb about one is for:
 // the argument or --repository if it is no directory, or, if there is neither,
 // the only one there is. ok says whether it is one of the node's at all.
@@ -125,7 +142,7 @@ func (o *Options) Named(ctx context.Context, args []string) (name string, ok boo
 	case name == "":
 		name, err = o.onlyStore(ctx)
 		return name, true, err
-	case isDirectory(name), strings.ContainsAny(name, ":@"):
+	case o.isDirectory(ctx, name), strings.ContainsAny(name, ":@"):
 		return "", false, nil
 	}
 	return name, true, nil

@@ -37,6 +37,9 @@ func (o *Options) WithDatastore(ctx context.Context, dir string, fn func(*catalo
 // WithDamaged is WithDatastore, and opens an incomplete copy of a store if
 // acceptLoss is true.
 func (o *Options) WithDamaged(ctx context.Context, dir string, acceptLoss bool, fn func(*catalog.Datastore) error) error {
+	if err := noTier(dir); err != nil {
+		return err
+	}
 	d, err := catalog.Open(ctx, catalog.Config{Dir: dir, Log: o.Log(), AcceptLoss: acceptLoss})
 	if err != nil {
 		return err

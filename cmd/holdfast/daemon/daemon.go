@@ -9,6 +9,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -77,7 +78,7 @@ func AddFlags(cmd *cobra.Command, flags []Flag) {
 	for _, f := range flags {
 		switch f.Kind {
 		case Bool:
-			cmd.Flags().Bool(f.Name, false, f.Usage)
+			cmd.Flags().VarPF(new(onOff), f.Name, "", f.Usage).NoOptDefVal = "true"
 		case Int:
 			cmd.Flags().Int64(f.Name, 0, f.Usage)
 		case List:
@@ -88,6 +89,24 @@ func AddFlags(cmd *cobra.Command, flags []Flag) {
 			cmd.Flags().String(f.Name, "", f.Usage)
 		}
 	}
+}
+
+// An onOff is a flag that nodes read in the same words.
+type onOff bool
+
+func (b *onOff) String() string { return strconv.FormatBool(bool(*b)) }
+func (*onOff) Type() string     { return "bool" }
+
+func (b *onOff) Set(text string) error {
+	switch strings.ToLower(text) {
+	case "1", "true", "yes", "on":
+		*b = true
+	case "0", "false", "no", "off":
+		*b = false
+	default:
+		return errors.New("give 1, true, yes or on, or 0, false, no or off")
+	}
+	return nil
 }
 
 // Given returns the flags that were given, as parameters.

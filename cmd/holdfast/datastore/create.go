@@ -42,7 +42,7 @@ func (f *cloudFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.bucket, "bucket", "", "the bucket")
 	flags.StringVar(&f.prefix, "prefix", "", "in front of all keys, so that several datastores share a bucket")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "where copies of chunks are kept; without --path, the whole local part lies there")
-	flags.StringVar(&f.cacheSize, "cache-size", "64GiB", "bytes that the copies take at most")
+	flags.StringVar(&f.cacheSize, "cache-size", "64GiB", "bytes that the copies take at most, from 64MiB on; 0: none are kept, each read asks the bucket")
 	flags.StringVar(&f.after, "offload-after", "7d", "how old backups are when they leave the disk: 0, 7d, 28d; docs/cloud.md explains the bill")
 	flags.StringVar(&f.lock, "object-lock", "", "nobody can delete an object for so long: "+lockWords)
 	flags.StringVar(&f.confirm, "confirm-compliance", "", confirmWords)

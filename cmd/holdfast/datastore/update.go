@@ -69,7 +69,7 @@ var nodeFlags = []daemon.Flag{
 	{Name: "gc-schedule", Usage: "when garbage is collected, as a calendar event: daily, 'sat 04:00'"},
 	{Name: "expected-age", Usage: "tell when a group's newest snapshot is older: 36h, 8d"},
 	{Name: "verify-new", Usage: "verify each backup when it is finished", Kind: daemon.Bool},
-	{Name: "cache-size", Usage: "of a datastore with a bucket: bytes that copies of chunks take at most; holds at once"},
+	{Name: "cache-size", Usage: "of a datastore with a bucket: bytes that copies of chunks take at most, from 64MiB on, or 0 for none; holds at once"},
 	{Name: "offload-after", Usage: "of a datastore with a bucket: how old backups are when they leave the disk: 0, 7d, 28d"},
 	{Name: "offload-schedule", Usage: "of a datastore with a bucket: when it is looked for what is old enough: hourly, '06:00'"},
 	{Name: "object-lock", Usage: "of a datastore with a bucket: nobody can delete an object for so long: " + lockWords},

@@ -83,7 +83,7 @@ func (k kind) create(o *cli.Options) *cobra.Command {
 		v.Example = "  holdfast job create pull home-to-dc --remote home --remote-store main --store main --ns home --schedule '05:00' --rate-in 20MiB"
 	}
 	if k.name == "offload" {
-		v.Example = "  holdfast job create offload up --store main --to cloud --after 7d --schedule '06:00'"
+		v.Example = "  holdfast job create offload upload --store main --to cloud --after 7d --schedule '06:00'"
 	}
 	if k.name == "export" {
 		v.Long = "The newest snapshot of each group is written below --path as tar archives and disk images,\nwith checksums and a page that says what to type. What stays there say the keep rules;\nwithout one, all does."

@@ -119,6 +119,9 @@ type slot struct {
 	Took     int64    `json:"duration"`
 	Shared   bool     `json:"shared"`
 	Overlaps []string `json:"overlaps"`
+
+	more int   // times of the same job that are not shown
+	last int64 // the last of them
 }
 
 func calendarText(w io.Writer, list []slot) {
@@ -128,7 +131,7 @@ func calendarText(w io.Writer, list []slot) {
 	}
 	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "when\tnode\tjob\tflow\ttakes\toverlaps")
-	for _, s := range list {
+	for _, s := range thinned(list) {
 		took := (time.Duration(s.Took) * time.Second).String()
 		if s.Took == 0 {
 			took = "-"
@@ -138,6 +141,33 @@ func calendarText(w io.Writer, list []slot) {
 			node += " or another"
 		}
 		fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\n", moment(float64(s.At)), node, s.Job, s.Flow, took, cmp.Or(strings.Join(s.Overlaps, ", "), "-"))
+		if s.more > 0 {
+			fmt.Fprintf(tab, "\t%s\t%s\tand %d times more, the last %s\t\t\n", node, s.Job, s.more, moment(float64(s.last)))
+		}
 	}
 	tab.Flush()
+}
+
+// most are the times of one job that are shown one by one.
+const most = 6
+
+// thinned leaves out most of the times of jobs that run often, but for those at which
+// they get in the way of others.
+func thinned(list []slot) (kept []slot) {
+	times, at := map[string]int{}, map[string]int{}
+	for _, s := range list {
+		times[s.Node+" "+s.Job]++
+	}
+	for _, s := range list {
+		job := s.Node + " " + s.Job
+		first, seen := at[job]
+		if often := times[job] > most; often && seen && len(s.Overlaps) == 0 {
+			kept[first].more, kept[first].last = kept[first].more+1, s.At
+			continue
+		} else if often && !seen {
+			at[job] = len(kept)
+		}
+		kept = append(kept, s)
+	}
+	return kept
 }

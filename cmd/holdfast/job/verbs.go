@@ -44,7 +44,8 @@ func newList(o *cli.Options) *cobra.Command {
 	}
 }
 
-// addRules tells jobs which of them are paused, and which others share.
+// addRules tells jobs which of them are paused, which others share, and which come
+// after another.
 func addRules(ctx context.Context, c *admin.Client, list []found) error {
 	r, err := daemon.Call(ctx, c, http.MethodGet, "/holdfast/jobs", nil)
 	if err != nil {
@@ -58,6 +59,9 @@ func addRules(ctx context.Context, c *admin.Client, list []found) error {
 		for _, f := range list {
 			if f.path+":"+f.text("id") == r.Job {
 				f.fields["paused"], f.fields["shared"] = r.Paused, r.Shared
+				if r.After != "" {
+					f.fields["after"] = r.After
+				}
 			}
 		}
 	}
@@ -84,8 +88,12 @@ func place(store, ns string) string {
 	return store + ":" + ns
 }
 
-// from is where a pull takes its copies, and to where an offload brings them.
+// from is where a pull takes its copies, and to where an offload or an export brings
+// them.
 func (f found) from() string {
+	if path := f.text("path"); path != "" {
+		return "to " + path
+	}
 	if to := f.text("to"); to != "" {
 		return "to " + place(to, f.text("to-ns"))
 	}
@@ -106,6 +114,12 @@ func (f found) when() string {
 	}
 	if on, _ := f.fields["on-change"].(bool); on {
 		all = append(all, "on change")
+	}
+	if on, _ := f.fields["run-on-mount"].(bool); on {
+		all = append(all, "on mount")
+	}
+	if after := f.text("after"); after != "" {
+		all = append(all, "after "+after)
 	}
 	if off, _ := f.fields["disable"].(bool); off {
 		return "disabled"

@@ -39,11 +39,15 @@ func New(o *cli.Options) *cobra.Command {
 			{Name: "digest", Usage: "fail if it was changed since this digest was shown"},
 		}, flags...),
 	}
+	remove := daemon.Verb{
+		Use: "remove NAME", Short: "forget one, and its password, at all nodes that may use it", Method: http.MethodDelete, Path: one, Args: []string{name}, Done: "remote {name} is removed",
+		Flags: []daemon.Flag{update.Flags[1], {Name: "node", Usage: "only at these nodes, by name", Kind: daemon.List}}, Example: "  holdfast remote remove office\n  holdfast remote remove office --node nas",
+	}
 	return cli.Group("remote", "servers outside the cluster that this node reads from",
 		daemon.Verb{Use: "list", Short: "list all", Method: http.MethodGet, Path: all, Show: []string{name, "host", "port", "auth-id", "fingerprint", "nodes", "comment"}}.Command(o),
 		daemon.Verb{Use: "show NAME", Short: "print one", Method: http.MethodGet, Path: one, Args: []string{name}}.Command(o),
 		password(true).Command(o, create), password(false).Command(o, update),
-		daemon.Verb{Use: "remove NAME", Short: "forget one, and its password", Method: http.MethodDelete, Path: one, Args: []string{name}, Flags: update.Flags[1:2], Done: "remote {name} is removed"}.Command(o),
+		remove.Command(o),
 		daemon.Verb{Use: "share NAME", Short: "let more nodes use a remote", Method: http.MethodPut, Path: "/holdfast/remotes/{name}/share", Args: []string{name}, Flags: daemon.Require([]daemon.Flag{nodes}, "node"),
 			Done: "remote {name} is shared", Example: "  holdfast remote share office --node dc,nas"}.Command(o),
 		daemon.Verb{Use: "scan NAME", Short: "list the datastores there", Method: http.MethodGet, Path: one + "/scan", Args: []string{name}, Show: []string{"store", "comment", "maintenance"}}.Command(o))

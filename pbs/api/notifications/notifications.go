@@ -181,11 +181,21 @@ func (a *api) fieldValues(context.Context, *rest.Call) (any, error) {
 	for _, d := range state.Datastores {
 		list = append(list, fieldValue{Field: "datastore", Value: d.Name})
 	}
+	add := func(id, comment string) { list = append(list, fieldValue{"job-id", id, comment}) }
 	for _, j := range state.PruneJobs {
-		list = append(list, fieldValue{"job-id", j.ID, j.Comment})
+		add(j.ID, j.Comment)
 	}
 	for _, j := range state.VerifyJobs {
-		list = append(list, fieldValue{"job-id", j.ID, j.Comment})
+		add(j.ID, j.Comment)
+	}
+	for _, j := range state.SyncJobs {
+		add(j.ID, j.Comment)
+	}
+	for _, j := range state.OffloadJobs {
+		add(j.ID, j.Comment)
+	}
+	for _, j := range state.ExportJobs {
+		add(j.ID, j.Comment)
 	}
 	return list, nil
 }

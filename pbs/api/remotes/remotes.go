@@ -264,37 +264,6 @@ func (a *api) change(ctx context.Context, c *rest.Call) (any, error) {
 	return a.told(now), a.give(ctx, now, password)
 }
 
-func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
-	name, digest := nameOf(c), optional(c.Params, "digest")
-	if err := c.Err(); err != nil {
-		return nil, err
-	}
-	var gone settings.Remote
-	err := a.Settings.Update(ctx, func(s *settings.State) error {
-		if err := settings.CheckDigest(s.Remotes, digest); err != nil {
-			return err
-		}
-		r, is := s.Remote(name)
-		if !is {
-			return noSuch(name)
-		}
-		for _, j := range s.SyncJobs {
-			if j.Remote == name {
-				return upgrade.Errorf(http.StatusBadRequest, "parameter verification failed - 'name': remote '%s' is used by sync job '%s' (datastore '%s')", name, j.ID, j.Store)
-			}
-		}
-		gone = r
-		s.Remotes = slices.DeleteFunc(s.Remotes, func(r settings.Remote) bool { return r.Name == name })
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	others := gone.Shared(a.Vault.Self())
-	gone.Nodes = others
-	return nil, errors.Join(a.Secrets.Set(ctx, map[string]string{SecretOf(name): ""}), a.give(ctx, gone, ""))
-}
-
 // connect returns a client of a datastore of a remote, as the job that reads it.
 func (a *api) connect(c *rest.Call, store string) (*client.Client, error) {
 	r, _, err := a.find(c)

@@ -170,11 +170,49 @@ func TestShare(t *testing.T) {
 			t.Errorf("%s has %+v", node, r)
 		}
 	}
+	w.do("DELETE", "/config/remote/office?node=mars", "", "no node 'mars'")
+	w.do("DELETE", "/config/remote/office?node=nas", "", "")
+	if _, is := w.nodes["id-nas"].State().Remote("office"); is {
+		t.Error("taken back from nas, it has it still")
+	}
+	for _, node := range []string{"here", "dc"} {
+		if sealedTo(node, "another"); slices.Contains(w.at(node, "office").Nodes, "id-nas") {
+			t.Errorf("%s has %+v", node, w.at(node, "office"))
+		}
+	}
+	w.do("DELETE", "/config/remote/office?node=nas", "", "may not use remote")
+	use := func(jobs ...settings.SyncJob) {
+		t.Helper()
+		if err := w.nodes["id-dc"].Update(t.Context(), func(s *settings.State) error {
+			s.Datastores, s.SyncJobs = []settings.Datastore{{Name: "main", Path: "/x"}}, jobs
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use(settings.SyncJob{ID: "j", Store: "main", Remote: "office", RemoteStore: "x"})
+	w.do("DELETE", "/config/remote/office", "", "is used by sync job 'j' (datastore 'main') of node dc")
+	sealedTo("here", "another")
+	use()
 	w.do("DELETE", "/config/remote/office", "", "")
-	if r := w.at("dc", "office"); r.Name == "" || len(r.Nodes) != 2 || slices.Contains(r.Nodes, "id-here") {
+	for _, node := range []string{"here", "dc"} {
+		if r := w.at(node, "office"); r.Name != "" {
+			t.Errorf("removed, %s has %+v", node, r)
+		}
+	}
+}
+
+// Who may use a remote and is the one that it is removed at leaves it to the others.
+func TestRemoveHere(t *testing.T) {
+	w := newWorld(t)
+	w.do("POST", "/config/remote", office+"&node=dc", "")
+	w.do("DELETE", "/config/remote/office?node=here", "", "")
+	if r := w.at("dc", "office"); r.Name == "" || slices.Contains(r.Nodes, "id-here") || len(r.Sealed) == 0 {
 		t.Errorf("removed here, dc has %+v", r)
 	}
-	sealedTo("dc", "another")
+	if r := w.at("here", "office"); r.Name != "" {
+		t.Errorf("removed here, it is %+v", r)
+	}
 }
 
 // Two remotes that are the same user of the same server are warned of (features

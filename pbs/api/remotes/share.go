@@ -116,3 +116,91 @@ func (a *api) told(r settings.Remote) any {
 	}
 	return map[string]string{"warning": fmt.Sprintf("%s is also the user of remote %s: jobs that push to one datastore as the same user may skip, or with remove-vanished remove, what the other pushes", r.AuthID, strings.Join(same, ", "))}
 }
+
+// remove takes a remote, and its password, back from all nodes that may use it, or
+// from those that a call names: where a job uses it, from none.
+func (a *api) remove(ctx context.Context, c *rest.Call) (any, error) {
+	digest, self := optional(c.Params, "digest"), a.Vault.Self()
+	r, state, err := a.find(c)
+	if err == nil {
+		err = settings.CheckDigest(state.Remotes, digest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	from := append(r.Shared(self), self)
+	if c.Has("node") {
+		if from, err = a.named(c, r); err != nil {
+			return nil, err
+		}
+	}
+	for _, id := range from {
+		if err := a.unused(id, r.Name); err != nil {
+			return nil, err
+		}
+	}
+	left := r
+	left.Nodes = slices.DeleteFunc(append(r.Shared(self), self), func(id string) bool { return slices.Contains(from, id) })
+	slices.Sort(left.Nodes)
+	for _, id := range from { // this node last: if it fails, it can be tried again
+		if err := a.removeAt(ctx, id, r); err != nil {
+			return nil, fmt.Errorf("node %s still has it: %w", a.Vault.Name(id), err)
+		}
+	}
+	if !slices.Contains(from, self) {
+		if err := a.giveOne(ctx, self, left, ""); err != nil {
+			return nil, err
+		}
+	}
+	return nil, a.give(ctx, left, "")
+}
+
+// named returns the nodes that a call names, each of which may use a remote; this one
+// last.
+func (a *api) named(c *rest.Call, r settings.Remote) (ids []string, err error) {
+	self, mine := a.Vault.Self(), false
+	for _, name := range c.Texts("node") {
+		id, err := a.Vault.Find(name)
+		switch {
+		case err != nil:
+			return nil, upgrade.Errorf(http.StatusBadRequest, "node: %w", err)
+		case id == self:
+			mine = true
+		case !slices.Contains(r.Nodes, id):
+			return nil, upgrade.Errorf(http.StatusBadRequest, "node: %s may not use remote '%s'", name, r.Name)
+		case !slices.Contains(ids, id):
+			ids = append(ids, id)
+		}
+	}
+	if mine {
+		ids = append(ids, self)
+	}
+	return ids, nil
+}
+
+// unused fails if a job of a node uses a remote.
+func (a *api) unused(id, remote string) error {
+	for _, j := range a.Vault.Settings(id).State().SyncJobs {
+		if j.Remote != remote {
+			continue
+		}
+		at := ""
+		if id != a.Vault.Self() {
+			at = " of node " + a.Vault.Name(id)
+		}
+		return upgrade.Errorf(http.StatusBadRequest, "parameter verification failed - 'name': remote '%s' is used by sync job '%s' (datastore '%s')%s", remote, j.ID, j.Store, at)
+	}
+	return nil
+}
+
+// removeAt takes a remote back from a node, if it is that one.
+func (a *api) removeAt(ctx context.Context, id string, r settings.Remote) error {
+	err := a.Vault.Settings(id).Update(ctx, func(s *settings.State) error {
+		s.Remotes = slices.DeleteFunc(s.Remotes, func(o settings.Remote) bool { return o.Name == r.Name && o.SameUser(r) })
+		return nil
+	})
+	if err == nil && id == a.Vault.Self() {
+		err = a.Secrets.Set(ctx, map[string]string{SecretOf(r.Name): ""})
+	}
+	return err
+}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -228,6 +229,12 @@ func (a *api) why(_ context.Context, c *rest.Call) (any, error) {
 		JobRule: a.Settings.State().Rule(job), Schedule: all.Event, Now: all.Now, Next: unix(all.Next),
 		Delay: int64(all.Delay / time.Second), Notes: []note{}, Task: all.Last, State: all.State,
 	}
+	if more := a.startedBy(job); more != "" && strings.HasPrefix(w.Now, "it runs only when") {
+		w.Now = more
+	}
+	if w.After != "" { // by its name as people know it
+		w.Now = strings.ReplaceAll(w.Now, all.After, w.After)
+	}
 	for _, n := range all.Notes {
 		w.Notes = append(w.Notes, note{n.At.Unix(), unix(n.Slot), n.Text, n.Task})
 	}
@@ -235,6 +242,22 @@ func (a *api) why(_ context.Context, c *rest.Call) (any, error) {
 		w.Claims, w.Order = a.Claims(job)
 	}
 	return w, nil
+}
+
+// startedBy says what starts a job that has no time of its own, "" if that is nothing
+// but somebody who asks for it.
+func (a *api) startedBy(job string) string {
+	kind, id, _ := strings.Cut(job, ":")
+	j, is := a.Settings.State().SyncJob(id)
+	switch {
+	case kind != "sync" || !is || j.Disable:
+		return ""
+	case j.OnChange:
+		return "it runs when something is new at its source"
+	case settings.Is(j.RunOnMount):
+		return "it runs when its datastore is mounted"
+	}
+	return ""
 }
 
 // A ran is a run that has ended.

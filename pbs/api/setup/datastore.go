@@ -1,6 +1,7 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -127,7 +128,7 @@ func (a *api) newCloud(c *rest.Call, create *stores.Create) {
 func backend(p *upgrade.Params, d *stores.Described) {
 	d.Backend = upgrade.Parsed(p, "backend", func(text string) (b settings.Backend, err error) {
 		err = b.UnmarshalText([]byte(text))
-		return b, err
+		return b, cmp.Or(err, b.CheckCache())
 	})
 }
 
@@ -143,7 +144,13 @@ func backendParts(p *upgrade.Params, d *stores.Described) {
 			p.Fail(name, "datastore '%s' has no bucket", d.Name)
 			continue
 		}
-		_ = upgrade.Parsed(p, name, func(text string) (struct{}, error) { return struct{}{}, d.Backend.Set(name, text) })
+		_ = upgrade.Parsed(p, name, func(text string) (struct{}, error) {
+			err := d.Backend.Set(name, text)
+			if err == nil && name == "max-cache-size" {
+				err = d.Backend.CheckCache()
+			}
+			return struct{}{}, err
+		})
 	}
 }
 

@@ -1,0 +1,45 @@
+package staging
+
+import (
+	"context"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
+	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
+)
+
+// Usage tells what chunks of those lengths occupy in a pack of the bucket, and how
+// much of that those in dead do.
+func Usage(lens []uint32, sealed bool, dead []uint64) (u pack.Usage) {
+	u.Entries = uint32(len(lens))
+	for i, n := range lens {
+		size := format.AlignUp(layout.FrameSize(sealed, n), format.SmallAlign)
+		if bitmap.Has(dead, uint32(i)) {
+			u.Dead++
+			u.DeadBytes += size
+		} else {
+			u.LiveBytes += size
+		}
+	}
+	return u
+}
+
+// Free removes packs of a local store in which nothing lives any more. What is
+// partly dead is the collector's business.
+func Free(ctx context.Context, local *pack.Store) error {
+	usage, err := local.Measure(local.Condemned())
+	if err != nil {
+		return err
+	}
+	for _, info := range local.Packs() {
+		u, ok := usage[info.Number]
+		if !ok || u.Dead < u.Entries || !info.Sealed {
+			continue
+		}
+		if _, err := local.Reclaim(ctx, info.Number, pack.Drop, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

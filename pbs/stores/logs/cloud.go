@@ -1,0 +1,34 @@
+package logs
+
+import (
+	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
+	"github.com/holdfast-mesh/holdfast/jobs"
+)
+
+// Offloaded writes what an offload did, or how far it got.
+func Offloaded(t *jobs.Task, r tier.OffloadReport, err error) {
+	if err != nil {
+		t.Logf("%d chunks (%s) were to be sent, and %d left the disk: what the bucket has not confirmed is still here, and goes with the next offload",
+			r.Chunks, Human(r.Bytes), r.Evicted)
+		return
+	}
+	t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, Human(r.Bytes), r.Packs, r.Evicted)
+	t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
+		r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+}
+
+// Audited writes what an audit of a bucket found and did.
+func Audited(t *jobs.Task, r cloud.AuditReport) {
+	t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
+		r.Objects, Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
+	if r.Rescued > 0 {
+		t.Logf("%d chunks of packs that are gone were still on this machine: they are kept, and go to the bucket with the next offload", r.Rescued)
+	}
+	for _, key := range r.Restored {
+		t.Logf("%s was gone or damaged, and was written anew from the copy here", key)
+	}
+	for _, key := range r.Gone {
+		t.Logf("%s is gone or damaged, and there is no copy of it here", key)
+	}
+}
