@@ -25,15 +25,15 @@ type world struct {
 	apart  bool // each has an account of its own
 }
 
-// ledger is that of all, as one node writes to it.
-type ledger struct{ *world }
+// rows are those of all, as one node writes to them.
+type rows struct{ *world }
 
-func (l ledger) Row(key string) (string, uint64, bool) {
+func (l rows) Row(key string) (string, uint64, bool) {
 	value, is := l.rows[key]
 	return value, 1, is
 }
 
-func (l ledger) Set(_ context.Context, key string, _ uint64, value string) error {
+func (l rows) Set(_ context.Context, key string, _ uint64, value string) error {
 	if !l.leads {
 		return errors.New("no leader")
 	}
@@ -45,7 +45,7 @@ func (l ledger) Set(_ context.Context, key string, _ uint64, value string) error
 	return nil
 }
 
-func (l ledger) Leads() bool { return l.leads }
+func (l rows) Leads() bool { return l.leads }
 
 func newWorld(t *testing.T, nodes int) *world {
 	w := &world{t: t, now: time.Unix(1_800_000_000, 0), rows: map[string]string{}, leads: true, asked: make([]int64, nodes), parts: make([]float64, nodes)}
@@ -57,7 +57,7 @@ func newWorld(t *testing.T, nodes int) *world {
 	}
 	for i := range nodes {
 		q, err := New(Config{
-			Self: w.nodes[i].ID, Nodes: func() []Node { return w.nodes }, Ledger: ledger{w},
+			Self: w.nodes[i].ID, Nodes: func() []Node { return w.nodes }, Ledger: rows{w},
 			Asked: func(string) int64 { return w.asked[i] }, Share: func(_ string, part float64) { w.parts[i] = part },
 		})
 		if err != nil {
