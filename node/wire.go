@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/offloads"
 	"github.com/holdfast-mesh/holdfast/node/pulls"
+	"github.com/holdfast-mesh/holdfast/node/quotas"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/api/accounts"
 	"github.com/holdfast-mesh/holdfast/pbs/api/cloud"
@@ -52,6 +53,7 @@ type services struct {
 	pulls    *pulls.Pulls
 	offloads *offloads.Offloads
 	exports  *exports.Exports
+	accounts *quotas.Quotas
 }
 
 // openServices makes what answers clients out of what is open, and opens the
@@ -106,7 +108,19 @@ func (n *Node) openServices() error {
 	if err != nil {
 		return err
 	}
+	if err := n.openAccounts(); err != nil {
+		return err
+	}
 	return n.stores.Open(context.Background())
+}
+
+// openAccounts opens what divides S3 accounts among nodes.
+func (n *Node) openAccounts() (err error) {
+	n.accounts, err = quotas.New(quotas.Config{
+		Self: n.cluster.Self(), Nodes: func() []quotas.Node { return quotas.Members(n.cluster, n.reached()) },
+		Ledger: quotas.Rows{Cluster: n.cluster}, Asked: n.clouds.Asked, Share: n.clouds.Share, Log: n.log,
+	})
+	return err
 }
 
 // endpoints are all that the API has.
@@ -143,7 +157,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 
 // serviceParts are what of it runs.
 func (n *Node) serviceParts() []part {
-	return []part{{"datastores", n.stores.Run}, {"removable disks", n.disks.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}}
+	return []part{{"datastores", n.stores.Run}, {"removable disks", n.disks.Run}, {"history", n.history.Run}, {"copies", n.pulls.Run}, {"offloads", n.offloads.Run}, {"exports", n.exports.Run}, {"S3 usage", n.clouds.Run}, {"S3 quotas", n.accounts.Run}}
 }
 
 // reloadServices has the services look at settings that were read again.

@@ -167,7 +167,7 @@ func (t *Tier) ForecastOffload(ctx context.Context, opt OffloadOptions) (prices.
 	for n := packs; n > commitEvery; n -= commitEvery { // roots on the way
 		f.commit(1, commitEvery*indexRow*rows/max(packs, 1))
 	}
-	if fresh > 0 || told.any() || t.doomed() {
+	if fresh > 0 || told.any() {
 		f.commit(fresh+told.bundles(), rows*indexRow+told.nowBytes)
 	}
 	if told.later > 0 && packs > 0 {
@@ -178,9 +178,6 @@ func (t *Tier) ForecastOffload(ctx context.Context, opt OffloadOptions) (prices.
 
 // commitEvery is after how many packs an offload writes a root; see package cloud.
 const commitEvery = 1024
-
-// doomed tells whether the next root buries packs.
-func (t *Tier) doomed() bool { return t.store.Stats().Buried > len(t.store.Newest().Dead) }
 
 // leaving is what an offload builds packs of: how many, of how many chunks.
 func (t *Tier) leaving(ctx context.Context, after time.Duration) (packs, rows, bytes int64, err error) {
@@ -259,7 +256,7 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 		infos[i.Number] = i
 	}
 	now, grace := time.Now(), cmp.Or(t.cfg.Grace, 7*24*time.Hour)
-	due, stones, list := int64(0), t.doomed(), t.cfg.Provider.Prices()
+	due, stones, list := int64(0), false, t.cfg.Provider.Prices()
 	for _, p := range plan.Packs {
 		info, remote := infos[p.Pack]
 		if !remote || p.Pack%2 == 0 || p.Method == pack.Keep {

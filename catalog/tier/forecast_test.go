@@ -132,3 +132,41 @@ func forget(t *testing.T, tr *Tier, all ...string) {
 		t.Fatal(err)
 	}
 }
+
+// What is billed anyway stays until the provider's minimum duration is over: a pack
+// that nothing needs is not deleted before, nor rewritten, and the doctor is told.
+func TestGarbageStaysWhileItIsBilled(t *testing.T) {
+	for _, days := range []int{0, 90} {
+		s := newSite(t)
+		cfg := s.config("home")
+		cfg.Provider = prices.Provider{ID: "x", Name: "X", Date: "2026-11-29", Storage: 0.008, MinimumDays: days}
+		s.create(cfg, false)
+		tr, _ := s.open(cfg)
+		content := image(1, 40*chunkSize)
+		mustBackup(t, tr, day1, content)
+		offload(t, tr, OffloadOptions{})
+		mustBackup(t, tr, day2, image(2, 8*chunkSize)) // a pack that dies as a whole
+		offload(t, tr, OffloadOptions{})
+		mustBackup(t, tr, day3, content[:10*chunkSize])
+		offload(t, tr, OffloadOptions{})
+		forget(t, tr, day1, day2)
+		s.compareCollect(fmt.Sprint("minimum of days: ", days), tr)
+		s.proxy.Reset()
+		s.compareCollect("again", tr)
+		st, deleted := tr.Stats(), s.proxy.Counts()["delete"]
+		young := int64(0)
+		if err := tr.Garbage(func(bytes int64, age time.Duration) {
+			if age < time.Hour {
+				young += bytes
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if days == 0 && (st.Buried != 0 && st.Held.After(time.Now()) || young != 0) {
+			t.Errorf("without a minimum: %+v, %d bytes of garbage, %d deletions", st.Stats, young, deleted)
+		}
+		if until := time.Now().AddDate(0, 0, days); days > 0 && (st.Buried == 0 || st.Held.Before(until.Add(-time.Hour)) || young == 0 || deleted != 0) {
+			t.Errorf("with one: %d packs stay until %s, %d bytes of garbage, %d deletions", st.Buried, st.Held, young, deleted)
+		}
+	}
+}

@@ -62,8 +62,9 @@ type Clients struct {
 
 	mu       sync.Mutex
 	open     map[string]*account
-	accounts []*account // also those that were replaced: work may go on with them
-	unsaved  error      // why the book could not be written
+	shares   map[string]float64 // of accounts, by their names
+	accounts []*account         // also those that were replaced: work may go on with them
+	unsaved  error              // why the book could not be written
 }
 
 // An account was made of a client as it was then.
@@ -88,7 +89,7 @@ func Open(state settings.Store, file string) (*Clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Clients{settings: state, secrets: f, book: book, runs: runs, open: map[string]*account{}}, nil
+	return &Clients{settings: state, secrets: f, book: book, runs: runs, open: map[string]*account{}, shares: map[string]float64{}}, nil
 }
 
 // Close closes connections that are idle, and writes down what was asked.
@@ -161,9 +162,36 @@ func (c *Clients) account(id string) (*account, error) {
 	if err := errors.Join(err1, err2, err); err != nil {
 		return nil, fmt.Errorf("S3 client %s: %w", id, err)
 	}
+	if part, shared := c.shares[client.Account()]; shared {
+		made.Share(part)
+	}
 	c.open[id] = &account{Account: made, of: client, secret: secret}
 	c.accounts = append(c.accounts, c.open[id])
 	return c.open[id], nil
+}
+
+// Share has this node use a part of what an account may ask for.
+func (c *Clients) Share(name string, part float64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shares[name] = part
+	for _, a := range c.open {
+		if a.of.Account() == name {
+			a.Account.Share(part)
+		}
+	}
+}
+
+// Asked is how many requests were made with an account since the start.
+func (c *Clients) Asked(name string) (n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range c.accounts {
+		if a.of.Account() == name {
+			n += a.Stats().Total()
+		}
+	}
+	return n
 }
 
 // reached is what of a client an account is made of: a budget is none of it.

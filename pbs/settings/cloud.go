@@ -59,13 +59,11 @@ type Backend struct {
 	Lock         lock.Policy   // for how long nobody can delete objects
 }
 
-// BucketOf says where the bucket of a datastore is, in the same words for every node
-// that means the same; "" if it has none.
-func (s *State) BucketOf(d Datastore) string {
-	c, is := s.S3Client(d.Backend.Client)
-	if d.Backend.IsZero() || !is {
-		return ""
-	}
+// Account names who pays where, in the same words for every node that means the same.
+func (c S3Client) Account() string { return c.host() + " " + c.AccessKey }
+
+// host is where an endpoint is, without what differs from bucket to bucket.
+func (c S3Client) host() string {
 	host := strings.ToLower(c.Endpoint)
 	if _, after, found := strings.Cut(host, "://"); found {
 		host = after
@@ -74,7 +72,17 @@ func (s *State) BucketOf(d Datastore) string {
 	if c.Port != 0 {
 		host = fmt.Sprintf("%s:%d", host, c.Port)
 	}
-	return strings.TrimSuffix(host+"/"+d.Backend.Bucket+"/"+d.Backend.Prefix, "/")
+	return host
+}
+
+// BucketOf says where the bucket of a datastore is, in the same words for every node
+// that means the same; "" if it has none.
+func (s *State) BucketOf(d Datastore) string {
+	c, is := s.S3Client(d.Backend.Client)
+	if d.Backend.IsZero() || !is {
+		return ""
+	}
+	return strings.TrimSuffix(c.host()+"/"+d.Backend.Bucket+"/"+d.Backend.Prefix, "/")
 }
 
 // IsZero reports whether there is no bucket.

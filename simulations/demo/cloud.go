@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 )
 
 const (
@@ -99,12 +101,61 @@ func (d *demo) cloudSite(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.offload(ctx)
+	if err := d.offload(ctx); err != nil {
+		return err
+	}
+	return d.examined(ctx)
+}
+
+// examined shows what the doctor says of the bucket, and of one that its owner has set
+// up as badly as people do. No server for tests knows such settings: who stands
+// between answers for it.
+func (d *demo) examined(ctx context.Context) error {
+	check := func(name string) (status int, out string, err error) {
+		return d.holdfast(d.at(ctx, d.cloud.site, "s3", "endpoint", "check", "rented", cloudtest.Name, "--store-prefix", name))
+	}
+	status, out, err := check("home")
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return fmt.Errorf("the doctor finds fault with a good bucket:\n%s", out)
+	}
+	d.cloud.proxy.On(misconfigured)
+	defer d.cloud.proxy.On(nil)
+	if status, out, err = check("home"); err != nil {
+		return err
+	}
+	for _, want := range []string{"GLACIER", "deletes objects", "keeps all versions", "lets anybody in"} {
+		if status == 0 || !strings.Contains(out, want) {
+			return fmt.Errorf("the doctor does not say %q of a bucket that would lose backups", want)
+		}
+	}
+	d.say("the doctor has nothing against the bucket, and refuses it as its owner might have set it up: %d findings, each with its cure", strings.Count(out, "-> "))
+	return nil
+}
+
+// misconfigured answers what a provider would whose customer wanted to save money.
+func misconfigured(r cloudtest.Request) *cloudtest.Fault {
+	if r.HTTP.Method != http.MethodGet {
+		return nil
+	}
+	for question, answer := range map[string]string{
+		"lifecycle":    `<LifecycleConfiguration><Rule><ID>cheaper</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter><Transition><Days>14</Days><StorageClass>GLACIER</StorageClass></Transition><Expiration><Days>365</Days></Expiration></Rule></LifecycleConfiguration>`,
+		"versioning":   `<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`,
+		"policyStatus": `<PolicyStatus><IsPublic>true</IsPublic></PolicyStatus>`,
+	} {
+		if r.HTTP.URL.Query().Has(question) {
+			return &cloudtest.Fault{Reply: answer}
+		}
+	}
+	return nil
 }
 
 // inBucket gives a site an S3 endpoint and a datastore in its bucket.
 func (d *demo) inBucket(ctx context.Context, s *site, flags ...string) error {
-	endpoint := d.at(ctx, s, "s3", "endpoint", "create", "rented", "--endpoint", d.cloud.proxy.URL, "--access-key", cloudtest.Key, "--path-style")
+	endpoint := d.at(ctx, s, "s3", "endpoint", "create", "rented", "--endpoint", d.cloud.proxy.URL, "--access-key", cloudtest.Key, "--path-style",
+		"--prices", "storage=0.023,put=0.005,list=0.005,get=0.0004,egress=0.09")
 	endpoint.Env = append(endpoint.Env, "HOLDFAST_S3_SECRET="+cloudtest.Secret)
 	if _, err := d.must(endpoint); err != nil {
 		return err
@@ -135,6 +186,9 @@ func (d *demo) offload(ctx context.Context) error {
 	}
 	d.say("offload: %d chunks (%s) went to the bucket as %d packs with %d requests; as one object each they would have been %d",
 		d.cloud.kept, size(int64(st.Cloud.Bytes)), st.Cloud.Packs, requests, d.cloud.kept)
+	if err := d.foretold(ctx, requests); err != nil {
+		return err
+	}
 
 	// What is read back passes the cache, which keeps its bound.
 	d.cloud.proxy.Reset()
@@ -149,6 +203,34 @@ func (d *demo) offload(ctx context.Context) error {
 		return fmt.Errorf("the cache takes %s on the disk, and may take %d MiB", size(used), cacheMiB)
 	}
 	d.say("restore through the cloud site: %d requests; its cache takes %s of %d MiB on the disk", d.cloud.proxy.Total(), size(used), cacheMiB)
+	return nil
+}
+
+// foretold shows what the offload was to ask of the provider beside what it asked, as
+// the node counted it and as the provider did.
+func (d *demo) foretold(ctx context.Context, billed int) error {
+	if _, err := d.must(d.at(ctx, d.cloud.site, "s3", "endpoint", "runs", "rented")); err != nil {
+		return err
+	}
+	var runs []usage.Run
+	if err := d.ask(d.at(ctx, d.cloud.site, "s3", "endpoint", "runs", "rented", "--output-format", "json"), &runs); err != nil {
+		return err
+	}
+	if len(runs) == 0 || runs[0].Forecast == nil {
+		return errors.New("nothing was forecast")
+	}
+	sum := func(made map[string]int64) (n int64) {
+		for _, k := range made {
+			n += k
+		}
+		return n
+	}
+	said, made := sum(runs[0].Forecast.Requests), sum(runs[0].Made.Requests)
+	if off := max(said-made, made-said); 20*off > made {
+		return fmt.Errorf("%d requests were forecast, and %d made", said, made)
+	}
+	d.say("before it began, %d requests and %s were forecast; the node counted %d and %s, the provider %d requests",
+		said, size(runs[0].Forecast.Out), made, size(runs[0].Made.Out), billed)
 	return nil
 }
 

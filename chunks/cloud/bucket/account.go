@@ -49,7 +49,7 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	case cfg.Requests < 0 || cfg.BytesIn < 0 || cfg.BytesOut < 0:
 		return nil, errors.New("account: a limit is negative")
 	}
-	a := &Account{cfg: cfg, limit: newLimiter(cfg.Requests), in: newLimiter(cfg.BytesIn), out: newLimiter(cfg.BytesOut)}
+	a := &Account{cfg: cfg, limit: newRequestLimiter(cfg.Requests), in: newLimiter(cfg.BytesIn), out: newLimiter(cfg.BytesOut)}
 	a.http = &http.Client{
 		Transport: newTransport(cfg.Conns, cfg.Answer),
 		// A redirect means another region: to follow it would hide that.
@@ -65,6 +65,15 @@ func (a *Account) Retrieve(context.Context) (aws.Credentials, error) {
 
 // Conns is how many transfers are worth having at the same time.
 func (a *Account) Conns() int { return a.cfg.Conns }
+
+// Share has the account use a part of the requests that the store allows: others
+// have the rest. Without a limit that is known there is nothing to share but what
+// each learns.
+func (a *Account) Share(part float64) {
+	if a.cfg.Requests > 0 {
+		a.limit.limit(max(a.cfg.Requests*part, leastRate/4))
+	}
+}
 
 // Close closes idle connections.
 func (a *Account) Close() { a.http.CloseIdleConnections() }

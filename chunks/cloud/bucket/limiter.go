@@ -7,15 +7,18 @@ import (
 )
 
 // A limiter is a token bucket that learns: told that it is too fast it halves
-// its rate, and while nobody complains it goes up again, a twentieth a second,
-// to its ceiling. With no ceiling it limits nothing until the first complaint.
+// its rate, and while nobody complains it goes up again to its ceiling, a twentieth
+// a second, and a hundredth about where it was when it was told. With no ceiling it
+// limits nothing until the first complaint.
 type limiter struct {
 	mu      sync.Mutex
 	ceiling float64 // per second; 0: none
+	burst   float64 // seconds of events that may come at once
 	rate    float64 // per second; 0: no limit now
 	tokens  float64
 	last    time.Time // when tokens were right
 	cut     time.Time // when the rate was last halved
+	hit     float64   // and what it was before
 	raised  time.Time
 
 	seen  float64 // events of late, fading over a second
@@ -28,7 +31,39 @@ const (
 	cutEvery  = time.Second
 )
 
-func newLimiter(ceiling float64) *limiter { return &limiter{ceiling: ceiling, rate: ceiling} }
+func newLimiter(ceiling float64) *limiter {
+	return &limiter{ceiling: ceiling, rate: ceiling, burst: 1}
+}
+
+// requestBurst is the burst of requests: providers count them in windows of some
+// seconds, of which the profiles leave a tenth free.
+const requestBurst = 0.25
+
+func newRequestLimiter(ceiling float64) *limiter {
+	l := newLimiter(ceiling)
+	l.burst = requestBurst
+	return l
+}
+
+// limit sets another ceiling. What was learned stays, if it is less.
+func (l *limiter) limit(ceiling float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ceiling == l.ceiling {
+		return
+	}
+	if l.cut.IsZero() || l.rate == 0 || ceiling > 0 && l.rate > ceiling {
+		l.settle(time.Now())
+		l.rate = ceiling
+	}
+	l.ceiling = ceiling
+}
+
+// settle reckons the tokens up to now. The caller holds mu.
+func (l *limiter) settle(now time.Time) {
+	l.tokens = min(l.tokens+now.Sub(l.last).Seconds()*l.rate, max(1, l.rate*l.burst))
+	l.last = now
+}
 
 // wait waits for one event.
 func (l *limiter) wait(ctx context.Context) error { return l.waitN(ctx, 1) }
@@ -60,8 +95,7 @@ func (l *limiter) take(now time.Time, n float64) time.Duration {
 	if l.rate == 0 {
 		return 0
 	}
-	l.tokens = min(l.tokens+now.Sub(l.last).Seconds()*l.rate, l.rate) // a burst of one second
-	l.last = now
+	l.settle(now)
 	l.tokens -= n
 	if l.tokens >= 0 {
 		return 0
@@ -91,7 +125,9 @@ func (l *limiter) raise(now time.Time) {
 	}
 	for now.Sub(from) >= time.Second && !l.cut.IsZero() {
 		from = from.Add(time.Second)
-		l.rate *= 1.05
+		if l.rate *= 1.05; l.rate > 0.8*l.hit && l.rate < 1.1*l.hit { // the store complained about little more
+			l.rate *= 1.01 / 1.05
+		}
 		switch {
 		case l.ceiling > 0 && l.rate >= l.ceiling:
 			l.rate, l.cut = l.ceiling, time.Time{}
@@ -116,7 +152,7 @@ func (l *limiter) slower() {
 		was = max(l.seen/1.5, firstCut)
 		l.last, l.tokens = now, 0
 	}
-	l.rate, l.cut, l.raised = max(was/2, leastRate), now, now
+	l.rate, l.cut, l.hit, l.raised = max(was/2, leastRate), now, was, now
 }
 
 func (l *limiter) now() float64 {

@@ -42,18 +42,23 @@ type State struct {
 	Done     Sum   `json:"done"` // both buckets have it
 	Left     Sum   `json:"left"`
 	Archived Sum   `json:"archived"` // of what is left: it has to be thawed first
-	Lists    int64 `json:"lists"`
+	Lists    int64 `json:"lists"`    // that were made of both
+	Within   bool  `json:"within"`   // the store copies from one bucket to the other
 	from, to *bucket.Bucket
 	left     []bucket.Info // in the order in which they have to be copied
+
+	there  map[string]int64 // what the other bucket has, by length
+	lists  [2]int64         // from, to
+	cannot atomic.Bool      // the store does not copy after all
 }
 
 // Look lists both buckets, a request each for every 1,000 objects. They are the
 // store's parts of them.
 func Look(ctx context.Context, from, to *bucket.Bucket) (*State, error) {
-	s := &State{from: from, to: to}
 	there := map[string]int64{}
+	s := &State{from: from, to: to, there: there, Within: from.Beside(to)}
 	err := to.List(ctx, "", func(page []bucket.Info) error {
-		s.Lists++
+		s.lists[1]++
 		for _, o := range page {
 			there[o.Key] = o.Size
 		}
@@ -63,12 +68,14 @@ func Look(ctx context.Context, from, to *bucket.Bucket) (*State, error) {
 		return nil, err
 	}
 	err = from.List(ctx, "", func(page []bucket.Info) error {
-		s.Lists++
+		s.lists[0]++
 		for _, o := range page {
 			s.add(o, there)
 		}
 		return nil
 	})
+	s.lists[0], s.lists[1] = max(1, s.lists[0]), max(1, s.lists[1]) // of what is empty, too
+	s.Lists = s.lists[0] + s.lists[1]
 	slices.SortStableFunc(s.left, func(a, b bucket.Info) int { return rank(a.Key) - rank(b.Key) })
 	return s, err
 }
@@ -104,7 +111,7 @@ func rank(key string) int {
 
 // A Plan is what it takes to copy what is left.
 type Plan struct {
-	State
+	*State
 	Requests map[string]int64 `json:"requests"` // to be made, by class, in both
 	Hours    float64          `json:"hours"`
 	Rate     int64            `json:"bytes-per-second"` // that Hours is for
@@ -120,13 +127,15 @@ type Plan struct {
 // Plan says what it takes at so many bytes per second. A provider without a name is
 // one whose prices are not known.
 func (s *State) Plan(rate int64, from, to prices.Provider) Plan {
-	get := map[string]int64{"get": s.Left.Objects, "list": s.Lists}
-	put := map[string]int64{"put": s.Left.Objects, "list": s.Lists}
+	read, write := prices.Use{Requests: map[string]int64{"list": s.lists[0]}}, prices.Use{Requests: map[string]int64{"list": s.lists[1], "put": s.Left.Objects}}
+	if !s.Within {
+		read.Requests["get"], read.In, write.Out = s.Left.Objects, s.Left.Bytes, s.Left.Bytes
+	}
 	all := Sum{s.Done.Objects + s.Left.Objects, s.Done.Bytes + s.Left.Bytes}
 	return Plan{
-		State: *s, Rate: rate, Hours: float64(s.Left.Bytes) / float64(max(rate, 1)) / 3600,
-		Requests: map[string]int64{"get": s.Left.Objects, "put": s.Left.Objects, "list": 2 * s.Lists},
-		From:     from.Once(prices.Use{Requests: get, In: s.Left.Bytes}), To: to.Once(prices.Use{Requests: put, Out: s.Left.Bytes}),
+		State: s, Rate: rate, Hours: float64(read.In) / float64(max(rate, 1)) / 3600,
+		Requests: map[string]int64{"get": read.Requests["get"], "put": s.Left.Objects, "list": s.Lists},
+		From:     from.Once(read), To: to.Once(write),
 		FromUnit: from.Unit(), ToUnit: to.Unit(),
 		MonthFrom: from.Monthly(all.Bytes, all.Objects, prices.Use{}).Storage, MonthTo: to.Monthly(all.Bytes, all.Objects, prices.Use{}).Storage,
 	}
@@ -152,30 +161,28 @@ const (
 	maxObject = 1 << 30
 )
 
-// Copy copies what is left. Each object is checked by what it says of itself before
-// it is written, and its sum by the store that takes it. done, if given, is told of
+// Copy copies what is left. Within one store that copies itself, nothing passes through
+// here, and what is damaged there stays so: [Check] and verifications find
+// it. Else each object is checked by what it says of itself before it is written, and
+// its sum by the store that takes it. done, if given, is told of
 // progress, from several goroutines. What has gone from the old bucket meanwhile is
 // left out.
 func (s *State) Copy(ctx context.Context, open *layout.Opener, done func(Sum)) (Sum, error) {
 	var objects, total atomic.Int64
 	memory := semaphore.NewWeighted(room)
 	copyOne := func(ctx context.Context, o bucket.Info) error {
+		if s.Within && !s.cannot.Load() {
+			if err := s.within(ctx, o); !errors.Is(err, bucket.ErrUnsupported) && !errors.Is(err, bucket.ErrDenied) {
+				return s.copied(o, err, &objects, &total, done)
+			}
+			s.cannot.Store(true)
+		}
 		weight := min(o.Size, room)
 		if err := memory.Acquire(ctx, weight); err != nil {
 			return context.Cause(ctx)
 		}
 		defer memory.Release(weight)
-		err := s.copy(ctx, open, o)
-		if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) {
-			return nil
-		}
-		if err == nil {
-			sum := Sum{objects.Add(1), total.Add(o.Size)}
-			if done != nil {
-				done(sum)
-			}
-		}
-		return err
+		return s.copied(o, s.copy(ctx, open, o), &objects, &total, done)
 	}
 	for rest := s.left; len(rest) > 0; {
 		n := slices.IndexFunc(rest, func(o bucket.Info) bool { return rank(o.Key) != rank(rest[0].Key) })
@@ -202,6 +209,40 @@ func (s *State) Copy(ctx context.Context, open *layout.Opener, done func(Sum)) (
 	return Sum{objects.Load(), total.Load()}, nil
 }
 
+// copied counts an object, unless it has gone from the old bucket.
+func (s *State) copied(o bucket.Info, err error, objects, total *atomic.Int64, done func(Sum)) error {
+	if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) {
+		return nil
+	}
+	if err == nil {
+		sum := Sum{objects.Add(1), total.Add(o.Size)}
+		if done != nil {
+			done(sum)
+		}
+	}
+	return err
+}
+
+// within has the store copy an object. It has no word for "only if there is none", so
+// what the listing has seen of another length stays.
+func (s *State) within(ctx context.Context, o bucket.Info) error {
+	if size, is := s.there[o.Key]; is {
+		return s.differs(o, size)
+	}
+	if o.Size > bucket.MaxCopy {
+		return bucket.ErrUnsupported
+	}
+	opt := bucket.PutOption{Keep: true}
+	if rank(o.Key) == 0 {
+		opt.Class = s.to.StorageClass()
+	}
+	return s.to.Copy(ctx, s.from, o, opt)
+}
+
+func (s *State) differs(o bucket.Info, size int64) error {
+	return fmt.Errorf("%s has %d bytes in %s and %d in %s", o.Key, size, s.to, o.Size, s.from)
+}
+
 func (s *State) copy(ctx context.Context, open *layout.Opener, o bucket.Info) error {
 	body, _, err := s.from.Get(ctx, o.Key, maxObject)
 	if err != nil {
@@ -218,7 +259,7 @@ func (s *State) copy(ctx context.Context, open *layout.Opener, o bucket.Info) er
 	if errors.Is(err, bucket.ErrExists) { // of another length, or by somebody who was faster
 		var is bucket.Info
 		if is, err = s.to.Head(ctx, o.Key); err == nil && is.Size != o.Size {
-			err = fmt.Errorf("%s has %d bytes in %s and %d in %s", o.Key, is.Size, s.to, o.Size, s.from)
+			err = s.differs(o, is.Size)
 		}
 	}
 	return err

@@ -248,6 +248,9 @@ func TestThePlanIsWhatIsDone(t *testing.T) {
 	if _, err := s.Copy(t.Context(), w.open, nil); err != nil {
 		t.Fatal(err)
 	}
+	if p.Requests["list"] != 2 || s.Lists != 2 {
+		t.Errorf("planned %v, the look took %d listings", p.Requests, s.Lists)
+	}
 	if gets, puts := w.near.Counts()["get"], w.far.Counts()["put"]; int64(gets) != p.Requests["get"] || int64(puts) != p.Requests["put"] {
 		t.Errorf("%d gets and %d puts, planned were %v", gets, puts, p.Requests)
 	}
@@ -287,5 +290,60 @@ func TestSound(t *testing.T) {
 		if err := sound(open, o, body[1:]); !errors.Is(err, ErrDamaged) {
 			t.Errorf("sealed %t, cut: %v", k != nil, err)
 		}
+	}
+}
+
+// Within one store nothing passes through here: a request for each object, and no
+// bytes. A store that does not copy is read and written.
+func TestWithinOneStore(t *testing.T) {
+	for _, refuses := range []bool{false, true} {
+		w := newTwo(t, 20)
+		w.far, w.to = w.near, cloudtest.Open(t, w.near.URL).Sub("moved/hf1/x")
+		s := w.look(t)
+		p := s.Plan(1<<20, prices.Provider{ID: "a", Egress: 100, Put: 5}, prices.Provider{ID: "a", Egress: 100, Put: 5})
+		if !s.Within || p.From.Egress != 0 || p.Requests["get"] != 0 || p.Requests["put"] != 24 || p.Hours != 0 {
+			t.Errorf("plan: %+v, from %+v", p.Requests, p.From)
+		}
+		w.near.Reset()
+		w.near.On(func(r cloudtest.Request) *cloudtest.Fault {
+			if refuses && r.HTTP.Header.Get("X-Amz-Copy-Source") != "" {
+				return &cloudtest.Fault{Status: 501, Code: "NotImplemented"}
+			}
+			return nil
+		})
+		before := w.to.Account().Stats()
+		if _, err := s.Copy(t.Context(), w.open, nil); err != nil {
+			t.Fatal(err)
+		}
+		after, counts := w.to.Account().Stats(), w.near.Counts()
+		if sent := after.BytesOut - before.BytesOut; !refuses && (sent != 0 || counts["get"] != 0 || counts["put"] != 24) || refuses && counts["get"] != 24 {
+			t.Errorf("refuses %t: %v, %d bytes were sent", refuses, counts, sent)
+		}
+		w.near.On(nil)
+		w.same(t)
+		if err := Check(t.Context(), w.to, w.named, w.packs); err != nil {
+			t.Error(err)
+		}
+		if s := w.look(t); s.Left.Objects != 0 {
+			t.Errorf("left: %+v", s.Left)
+		}
+	}
+}
+
+// What was replaced since it was listed is not copied, and what is there already of
+// another length is not written over.
+func TestWithinOneStoreNothingIsMixedUp(t *testing.T) {
+	w := newTwo(t, 1)
+	w.to = cloudtest.Open(t, w.near.URL).Sub("moved/hf1/x")
+	s := w.look(t)
+	w.put(t, "i/1", []byte("another content"))
+	if _, err := s.Copy(t.Context(), w.open, nil); !errors.Is(err, bucket.ErrChanged) {
+		t.Errorf("replaced: %v", err)
+	}
+	if _, err := w.to.PutBytes(t.Context(), "i/1", []byte("else"), bucket.PutOption{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.look(t).Copy(t.Context(), w.open, nil); err == nil || !strings.Contains(err.Error(), "i/1 has 4 bytes") {
+		t.Errorf("of another length: %v", err)
 	}
 }

@@ -91,7 +91,11 @@ func printMigrate(w io.Writer, p migrate.Plan) {
 	if p.Archived.Objects > 0 {
 		fmt.Fprintf(w, "ARCHIVED       %d of them, %s: holdfast datastore thaw comes first\n", p.Archived.Objects, cli.Size(p.Archived.Bytes))
 	}
-	fmt.Fprintf(w, "takes          %.1f hours at %s a second\n", p.Hours, cli.Size(p.Rate))
+	if p.Within {
+		fmt.Fprintln(w, "takes          what the provider needs: it copies by itself, and nothing passes through here")
+	} else {
+		fmt.Fprintf(w, "takes          %.1f hours at %s a second\n", p.Hours, cli.Size(p.Rate))
+	}
 	fmt.Fprintf(w, "requests       %d get, %d put, %d list\n", p.Requests["get"], p.Requests["put"], p.Requests["list"])
 	fmt.Fprintf(w, "costs once     %.2f %s to read, of which %.2f for what leaves; %.2f %s to write\n", p.From.Total(), p.FromUnit, p.From.Egress, p.To.Total(), p.ToUnit)
 	fmt.Fprintf(w, "storage        %.2f %s a month there now, %.2f %s in the other bucket; both until the old one is emptied\n", p.MonthFrom, p.FromUnit, p.MonthTo, p.ToUnit)

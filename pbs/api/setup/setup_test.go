@@ -8,6 +8,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/pbs/api/setup"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
 )
 
@@ -128,5 +129,45 @@ func TestAbsent(t *testing.T) {
 		if slices.ContainsFunc(endpoints, func(e rest.Endpoint) bool { return strings.HasPrefix(e.Path+"/", path+"/") }) || len(sentence) < 20 {
 			t.Errorf("%s is absent (%q) and there", path, sentence)
 		}
+	}
+}
+
+// A lock that nobody can undo is confirmed by name when it is set later, and when it
+// is made longer, as when the datastore is made; other locks are not.
+func TestComplianceIsConfirmedAtAChange(t *testing.T) {
+	w := newWorld(t)
+	lock := func() string {
+		d, _ := w.Settings.State().Datastore("store1")
+		return d.Backend.Lock.String()
+	}
+	err := w.Settings.Update(t.Context(), func(s *settings.State) error {
+		s.S3Clients = append(s.S3Clients, settings.S3Client{ID: "c", Endpoint: "127.0.0.1:1", AccessKey: "k"})
+		for i := range s.Datastores {
+			if s.Datastores[i].Name == "store1" {
+				s.Datastores[i].Backend = settings.Backend{Client: "c", Bucket: "b"}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "/config/datastore/store1"
+	for _, days := range []string{"30d", "90d"} {
+		before := lock()
+		for _, wrong := range []string{"", "&confirm-compliance=store9", "&confirm-compliance="} {
+			if wants(t, w, "admin@pbs", "PUT", path, "object-lock=compliance:"+days+wrong, 400, "'confirm-compliance'"); lock() != before {
+				t.Fatalf("the lock is %s, and nobody confirmed it", lock())
+			}
+		}
+		// The bucket cannot be reached; that it was confirmed counts.
+		w.Ask("admin@pbs", "PUT", path, storestest.Form, "object-lock=compliance:"+days+"&confirm-compliance=store1")
+		if lock() != "compliance:"+days {
+			t.Errorf("confirmed, and the lock is %q", lock())
+		}
+	}
+	w.Ask("admin@pbs", "PUT", path, storestest.Form, "object-lock=governance:7d")
+	if lock() != "governance:7d" {
+		t.Errorf("the lock is %q", lock())
 	}
 }
