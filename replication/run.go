@@ -253,7 +253,7 @@ func (r *run) prepareBatch(ctx context.Context, batch []*fetch) error {
 			return nil
 		}
 		failed := len(ask)
-		if refused := (*Refusal)(nil); errors.As(err, &refused) {
+		if refused := (*Refusal)(nil); errors.As(err, &refused) || errors.Is(err, wire.ErrUnreadable) {
 			failed = 1 // the others may be well
 		}
 		for _, f := range ask[:failed] {
@@ -273,7 +273,7 @@ func (r *run) files(ctx context.Context, list []wire.Snapshot, fn func(int, []wi
 	err := r.cfg.Sources[r.first].Files(ctx, list, once)
 	var refused *wire.Error
 	var ofOne *Refusal
-	if err != nil && !used && !errors.As(err, &refused) && !errors.As(err, &ofOne) && ctx.Err() == nil {
+	if err != nil && !used && !errors.As(err, &refused) && !errors.As(err, &ofOne) && !errors.Is(err, wire.ErrUnreadable) && ctx.Err() == nil {
 		err = r.cfg.Sources[r.first].Files(ctx, list, once)
 	}
 	return err

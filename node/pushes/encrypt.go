@@ -111,7 +111,7 @@ func (p *push) encryptIndex(ctx context.Context, g *group, r *catalog.Reader, b 
 	if err != nil {
 		return f, err
 	}
-	sink, err := b.Open(ctx, name, idx.Size())
+	sink, err := p.open(ctx, b, name, idx.Size())
 	if err != nil {
 		return f, err
 	}
@@ -203,13 +203,6 @@ func (p *push) encryptChunk(ctx context.Context, g *group, sink archive.Sink, d 
 	if err != nil {
 		return err
 	}
-	known, err := sink.Put(ctx, there, sealed)
-	if err != nil || known {
-		return err
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.report.Chunks++
-	p.report.Bytes += int64(len(sealed))
-	return nil
+	_, err = sink.Put(ctx, there, sealed)
+	return err
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
 	"github.com/holdfast-mesh/holdfast/replication/crypt"
+	"github.com/holdfast-mesh/holdfast/replication/rate"
 )
 
 const pusher = "push@pbs"
@@ -42,6 +43,7 @@ type lab struct {
 
 	may       func(naming.Namespace, naming.Group, string) bool // default: everything
 	mayRemove func(naming.Namespace) bool                       // likewise
+	out       *rate.Bucket                                      // likewise
 
 	left  atomic.Int64 // requests until the server dies; negative: it lives
 	kills atomic.Value // string: what they end with
@@ -71,7 +73,7 @@ func (l *lab) push(key *chunks.Key, change func(*settings.SyncJob)) (pushes.Repo
 	host, port, _ := net.SplitHostPort(l.server.Addr)
 	n, _ := strconv.Atoi(port)
 	r := settings.Remote{Name: "there", Host: host, Port: n, AuthID: pusher, Fingerprint: l.server.Fingerprint}
-	c, err := remotes.Client(r, "secret", pbstest.Store, remotes.Pace{})
+	c, err := remotes.Client(r, "secret", pbstest.Store, remotes.Pace{Out: l.out})
 	if err != nil {
 		l.t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ type Report struct {
 	Bytes     int64 `json:"bytes"`     // of chunks that were sent, as they are stored
 	Chunks    int   `json:"chunks"`
 	Removed   int   `json:"removed"` // snapshots there that are not here any more
-	Failed    int   `json:"failed"`  // groups
+	Failed    int   `json:"failed"`  // groups, and lists of what is there
 }
 
 // A push is one run.
@@ -137,7 +137,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 		p.Printf("Summary: sync job pushed %d snapshots of %d groups, %d chunks with %d bytes; %d snapshots there were removed", r.Snapshots, r.Groups, r.Chunks, r.Bytes, r.Removed)
 	}
 	if r.Failed > 0 {
-		return r, fmt.Errorf("sync failed with some errors: %d groups", r.Failed)
+		return r, fmt.Errorf("sync failed with some errors: %d", r.Failed)
 	}
 	return r, nil
 }

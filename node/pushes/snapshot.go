@@ -82,7 +82,7 @@ func (p *push) index(ctx context.Context, r *catalog.Reader, b *client.Backup, n
 	if err != nil {
 		return err
 	}
-	sink, err := b.Open(ctx, name, idx.Size())
+	sink, err := p.open(ctx, b, name, idx.Size())
 	if err != nil {
 		return err
 	}
@@ -117,14 +117,42 @@ func (p *push) put(ctx context.Context, r *catalog.Reader, sink archive.Sink, id
 		if err != nil {
 			return err
 		}
-		known, err := sink.Put(ctx, d, blob)
-		if err != nil || known {
-			return err
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.report.Chunks++
-		p.report.Bytes += int64(len(blob))
-		return nil
+		_, err = sink.Put(ctx, d, blob)
+		return err
 	})
+}
+
+// open opens an index there. What is put into it counts when the server has all of it.
+func (p *push) open(ctx context.Context, b *client.Backup, name string, size int64) (archive.Sink, error) {
+	s, err := b.Open(ctx, name, size)
+	return &counting{Sink: s, p: p}, err
+}
+
+// A counting is a sink whose chunks are counted.
+type counting struct {
+	archive.Sink
+	p *push
+
+	chunks int
+	bytes  int64
+}
+
+func (c *counting) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (known bool, err error) {
+	known, err = c.Sink.Put(ctx, d, b)
+	if err == nil && !known {
+		c.chunks++
+		c.bytes += int64(len(b))
+	}
+	return known, err
+}
+
+func (c *counting) Close(ctx context.Context, x chunks.Index) error {
+	err := c.Sink.Close(ctx, x)
+	if err == nil {
+		c.p.mu.Lock()
+		defer c.p.mu.Unlock()
+		c.p.report.Chunks += c.chunks
+		c.p.report.Bytes += c.bytes
+	}
+	return err
 }

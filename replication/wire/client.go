@@ -153,8 +153,12 @@ func (c *Client) Catalog(ctx context.Context, ns naming.Namespace, depth int) (p
 	return side, nil
 }
 
+// ErrUnreadable says that a peer has a snapshot and cannot read it; others it may.
+var ErrUnreadable = errors.New("it is there and cannot be read: see the log of that node")
+
 // Files calls fn with the files of each snapshot, in the order asked for, the
-// manifest first; with none if the snapshot is not there, or not for us.
+// manifest first; with none if the snapshot is not there, or not for us. What
+// follows on an [ErrUnreadable] has to be asked for again.
 func (c *Client) Files(ctx context.Context, list []Snapshot, fn func(i int, files []File) error) error {
 	type name struct {
 		NS   naming.Namespace `json:"ns"`
@@ -168,7 +172,7 @@ func (c *Client) Files(ctx context.Context, list []Snapshot, fn func(i int, file
 	if err != nil {
 		return err
 	}
-	resp, err := c.do(ctx, http.MethodPost, "files", url.Values{}, body)
+	resp, err := c.do(ctx, http.MethodPost, "files", url.Values{saysUnreadable: {"1"}}, body)
 	if err != nil {
 		return err
 	}
@@ -195,6 +199,9 @@ func parseFiles(r io.Reader) ([]File, error) {
 			return nil, err
 		}
 		n = binary.LittleEndian.Uint32(head[:])
+	}
+	if n == unreadable {
+		return nil, ErrUnreadable
 	}
 	if n > maxFiles {
 		return nil, errFormat

@@ -249,6 +249,7 @@ func (s *Server) files(w http.ResponseWriter, q request) error {
 	}
 	for _, n := range names {
 		var list []File
+		var err error
 		if s.may(q, n.NS) {
 			if list, err = s.read(w, q, st, Snapshot{n.NS, n.Snap}); err != nil {
 				s.cfg.Log.Warn("snapshot cannot be sent", "peer", q.peer, "snapshot", n.Snap, "err", err)
@@ -256,6 +257,12 @@ func (s *Server) files(w http.ResponseWriter, q request) error {
 		}
 		if q.ctx().Err() != nil {
 			return nil
+		}
+		if err != nil && q.URL.Query().Has(saysUnreadable) {
+			if err := s.send(w, q, binary.LittleEndian.AppendUint32(nil, unreadable)); err != nil {
+				return err
+			}
+			continue
 		}
 		if err := s.send(w, q, binary.LittleEndian.AppendUint32(nil, uint32(len(list)))); err != nil {
 			return err
@@ -312,6 +319,14 @@ func (s *Server) read(w http.ResponseWriter, q request, st Store, snap Snapshot)
 // stillReading, in the place of a number of files, says that the peer has to
 // wait, and that the number is still to come.
 const stillReading = 1<<32 - 1
+
+// unreadable, in the place of a number of files, says that the snapshot is there and
+// cannot be read. Who does not ask for that with saysUnreadable, as older nodes, is told
+// that it has no files.
+const (
+	unreadable     = 1<<32 - 2
+	saysUnreadable = "unreadable"
+)
 
 // readFiles reads all files of a finished snapshot.
 func readFiles(st Store, ns naming.Namespace, snap naming.Snapshot) ([]File, error) {
