@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +18,7 @@ type world struct {
 	t      *testing.T
 	now    time.Time
 	rows   map[string]string
+	past   []map[string]string // before each pass
 	leads  bool
 	writes int
 	nodes  []Node
@@ -26,10 +29,25 @@ type world struct {
 }
 
 // rows are those of all, as one node writes to them.
-type rows struct{ *world }
+type rows struct {
+	*world
+	self string
+}
+
+// lag is how much later others see what a node has written.
+const lag = 2 * tick
+
+func (l rows) old(key string) map[string]string {
+	if i := len(l.past) - int(lag/tick); !strings.HasSuffix(key, "/"+l.self) && i >= 0 {
+		return l.past[i]
+	} else if !strings.HasSuffix(key, "/"+l.self) {
+		return nil
+	}
+	return l.rows
+}
 
 func (l rows) Row(key string) (string, uint64, bool) {
-	value, is := l.rows[key]
+	value, is := l.old(key)[key]
 	return value, 1, is
 }
 
@@ -57,7 +75,7 @@ func newWorld(t *testing.T, nodes int) *world {
 	}
 	for i := range nodes {
 		q, err := New(Config{
-			Self: w.nodes[i].ID, Nodes: func() []Node { return w.nodes }, Ledger: rows{w},
+			Self: w.nodes[i].ID, Nodes: func() []Node { return w.nodes }, Ledger: rows{w, w.nodes[i].ID},
 			Asked: func(string) int64 { return w.asked[i] }, Share: func(_ string, part float64) { w.parts[i] = part },
 		})
 		if err != nil {
@@ -76,6 +94,7 @@ func (w *world) pass(d time.Duration, works ...int) {
 		for _, i := range works {
 			w.asked[i]++
 		}
+		w.past = append(w.past, maps.Clone(w.rows))
 		for _, q := range w.quotas {
 			q.Look(w.t.Context(), w.now)
 		}
@@ -101,9 +120,9 @@ func (w *world) want(parts ...float64) {
 
 func TestShares(t *testing.T) {
 	w := newWorld(t, 2)
-	w.pass(10*time.Second, 0)
+	w.pass(20*time.Second, 0)
 	w.want(0.95, 0.05) // one works, and has what the other lends
-	w.pass(10*time.Second, 0, 1)
+	w.pass(20*time.Second, 0, 1)
 	w.want(0.5, 0.5)
 	w.pass(80*time.Second, 1)
 	w.want(0.05, 0.95)
