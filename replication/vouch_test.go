@@ -169,6 +169,46 @@ func TestSumsAreMadeOnce(t *testing.T) {
 	}
 }
 
+// A chunk that is found damaged, and that the next backup brings again, has other
+// bytes than before, as it is encrypted anew. The origin signs what it has now, for
+// old snapshots too, and they can be pulled.
+func TestStoredAnewIsSignedAnew(t *testing.T) {
+	home, dc := newSite(t, "home"), newSite(t, "dc")
+	stored := home.encryptAnew("", at("vm/1", 0), 1, 2, 3)
+	_, err := home.keeper("home").Files(t.Context(), "", at("vm/1", 0))
+	must(t, err)
+	ref, _, ok, err := home.d.Chunks().LookupKind(stored[2].Digest)
+	if must(t, err); !ok {
+		t.Fatal("the chunk is not there")
+	}
+	must(t, home.d.Chunks().Quarantine(ref))
+	again := home.encryptAnew("", at("vm/1", 1), 1, 2, 3)
+	must(t, home.d.Close())
+	home.open() // it is remembered
+	k := home.keeper("home")
+	files, err := k.Files(t.Context(), "", at("vm/1", 0))
+	must(t, err)
+	part, err := vouch.Open(files[0].Blob)
+	must(t, err)
+	if part.Sums[0] != vouch.SumOf(stored[1].Blob) || part.Sums[1] != vouch.SumOf(again[2].Blob) {
+		t.Error("the sums are not those of the bytes that are there")
+	}
+	l := home.serveSums(k)
+	defer l.close()
+	p, err := replication.New(replication.Config{Local: dc.d, Sources: []replication.Source{home.source(l, nil)}, Sums: dc.keeper("home")})
+	must(t, err)
+	if report, err := p.Run(t.Context(), job(plan.Options{})); err != nil || report.Pulled != 2 {
+		t.Errorf("%+v, %v: want both snapshots", report, err)
+	}
+	must(t, dc.holdsBytesOf(home, at("vm/1", 0)))
+	home.damage(again[2].Blob)
+	must(t, home.d.Close())
+	home.open()
+	if _, err := home.keeper("home").Files(t.Context(), "", at("vm/1", 0)); err != nil {
+		t.Errorf("a chunk that is damaged again forbids to hand out what was signed: %v", err)
+	}
+}
+
 func TestForgedSumsCountNothing(t *testing.T) {
 	home := newSite(t, "home")
 	home.encryptAnew("", at("vm/1", 0), 1, 2)

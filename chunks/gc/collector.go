@@ -50,6 +50,7 @@ type Collector struct {
 	cfg     Config
 	records *records
 	cache   *cache
+	anew    anew
 
 	// gate is what makes "look up and pin" and "decide and condemn" exclude
 	// each other: shared by lookups, exclusive for sweeps and switchovers.
@@ -89,6 +90,10 @@ type reserver interface{ GiveUpReserve() bool }
 func (c *Collector) load() error {
 	if err := disk.MkdirAll(c.cfg.FS, c.cache.dir, 0o750); err != nil {
 		return fmt.Errorf("make directory %s: %w", c.cache.dir, err)
+	}
+	c.anew.fs, c.anew.name = c.cfg.FS, path.Join(c.cfg.Dir, "anew")
+	if err := c.anew.load(); err != nil {
+		return fmt.Errorf("open the list of chunks that were stored anew: %w", err)
 	}
 	return c.recover()
 }
@@ -154,7 +159,7 @@ func (c *Collector) Close() error {
 			c.cfg.Log.Warn("leases were not saved", "err", err)
 		}
 	}
-	if err := c.records.log.Close(); err != nil {
+	if err := errors.Join(c.records.log.Close(), c.anew.close()); err != nil {
 		return fmt.Errorf("close leases of %s: %w", c.cfg.Store, err)
 	}
 	return nil

@@ -164,6 +164,9 @@ func (s *Session) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (know
 		if len(s.pin([]chunks.Digest{d}, nil)) == 0 {
 			return true, nil
 		}
+		if err := s.replaces(d, b); err != nil {
+			return false, err
+		}
 		_, known, err := s.c.cfg.Store.Append(ctx, d, b, func(ref pack.Ref) {
 			s.mu.Lock()
 			s.add(ref)
@@ -206,7 +209,7 @@ func (s *Session) Commit(ctx context.Context) error {
 		return err
 	}
 	defer s.leave()
-	err := s.c.cfg.Store.Commit(ctx)
+	err := errors.Join(s.c.cfg.Store.Commit(ctx), s.c.anew.sync())
 	failures := s.c.cfg.Store.Failures()
 	s.mu.Lock()
 	lost := failures != s.failures

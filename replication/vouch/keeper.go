@@ -115,15 +115,23 @@ func (k *Keeper) parts(ctx context.Context, ns naming.Namespace, s naming.Snapsh
 	}
 	list := Distinct(x)
 	parts, err := k.load(f.Csum)
-	if err != nil || count(parts) == len(list) {
-		return parts, err
-	}
-	sums, err := k.known(ctx, ns, s, f.Name)
 	if err != nil {
 		return nil, err
 	}
-	if err := k.read(ctx, list, sums); err != nil {
-		return nil, err
+	again := k.cfg.Local.Collector().StoredAnew(list)
+	sums := map[chunks.Digest]Sum{}
+	switch whole := count(parts) == len(list); {
+	case whole && len(again) == 0:
+		return parts, nil
+	case whole:
+		spread(sums, list, parts)
+	default:
+		if err := k.known(ctx, ns, s, f.Name, sums); err != nil {
+			return nil, err
+		}
+	}
+	if same, err := k.renew(ctx, list, again, sums); err != nil || same && count(parts) == len(list) {
+		return parts, err
 	}
 	parts = nil
 	for first := 0; first < len(list); first += maxSums {
@@ -146,14 +154,39 @@ func count(parts []*Part) (n int) {
 	return n
 }
 
-// known returns the sums that this node made for the snapshot before.
-func (k *Keeper) known(ctx context.Context, ns naming.Namespace, s naming.Snapshot, archive string) (map[chunks.Digest]Sum, error) {
-	sums := map[chunks.Digest]Sum{}
-	list, err := k.cfg.Local.Snapshots(ctx, ns, s.Group)
-	if err != nil {
-		return nil, err
+// renew completes the sums of list. Those of chunks that were stored anew since
+// they were signed may be others: it reports whether all are the same. One that
+// cannot be read keeps the sum that it had.
+func (k *Keeper) renew(ctx context.Context, list, again []chunks.Digest, sums map[chunks.Digest]Sum) (same bool, err error) {
+	same = true
+	for _, d := range again {
+		now := map[chunks.Digest]Sum{}
+		before, signed := sums[d]
+		if err := k.read(ctx, []chunks.Digest{d}, now); err != nil && (!signed || ctx.Err() != nil) {
+			return false, err
+		}
+		if sum, ok := now[d]; ok {
+			same = same && sum == before
+			sums[d] = sum
+		}
 	}
-	for _, before := range list { // newest first
+	return same, k.read(ctx, list, sums)
+}
+
+// spread notes what parts say of the chunks of list.
+func spread(sums map[chunks.Digest]Sum, list []chunks.Digest, parts []*Part) {
+	for i, d := range list {
+		sums[d] = parts[i/maxSums].Sums[i%maxSums]
+	}
+}
+
+// known adds the sums that this node made for the snapshot before.
+func (k *Keeper) known(ctx context.Context, ns naming.Namespace, s naming.Snapshot, archive string, sums map[chunks.Digest]Sum) error {
+	all, err := k.cfg.Local.Snapshots(ctx, ns, s.Group)
+	if err != nil {
+		return err
+	}
+	for _, before := range all { // newest first
 		if before.Time >= s.Time {
 			continue
 		}
@@ -166,12 +199,10 @@ func (k *Keeper) known(ctx context.Context, ns naming.Namespace, s naming.Snapsh
 		if err != nil || count(parts) != len(list) || len(list) == 0 {
 			continue
 		}
-		for i, d := range list {
-			sums[d] = parts[i/maxSums].Sums[i%maxSums]
-		}
+		spread(sums, list, parts)
 		break
 	}
-	return sums, nil
+	return nil
 }
 
 // read sums up those of list that sums lacks.
