@@ -256,6 +256,12 @@ func (p *Puller) Run(ctx context.Context, j Job) (Report, error) {
 	return r.report, err
 }
 
+// away says that a source does not answer. The run goes on: with others, or when
+// it answers again.
+func (r *run) away(source string, err error) {
+	r.cfg.Printf("WARNING: %s does not answer, it is asked again and again: %v", source, err)
+}
+
 // session returns the lease that keeps what is fetched: that of a run that was
 // cut short, in this process or an earlier one, or a new one.
 func (p *Puller) session(id string) (*gc.Session, error) {
@@ -312,7 +318,7 @@ func (r *run) run(ctx context.Context) (err error) {
 		sources[i] = s
 	}
 	planned, _ := r.plan.Snapshots()
-	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Soon: planned > 0, Streams: r.cfg.Streams, Log: r.cfg.Log})
+	r.swarm, err = swarm.New(swarm.Config{Sources: sources, Put: r.put, Check: r.check, Known: r.known, Parts: r.parts, Soon: planned > 0, Away: r.away, Streams: r.cfg.Streams, Log: r.cfg.Log})
 	if err != nil {
 		return err
 	}

@@ -158,6 +158,10 @@ func (g *Guard) step(rtt time.Duration, now time.Time) {
 	defer g.mu.Unlock()
 	moved := float64(g.moved) / stepEvery.Seconds()
 	g.moved = 0
+	if moved == 0 && rtt > g.usual+g.cfg.Delay && g.usual > 0 {
+		g.late = time.Time{} // the other end is slow, or gone; there is no bulk that could be why
+		return
+	}
 	if g.usual == 0 || rtt < g.usual {
 		g.usual = rtt
 	} else if g.late.IsZero() {
@@ -169,7 +173,7 @@ func (g *Guard) step(rtt time.Duration, now time.Time) {
 	if rtt <= g.usual+g.cfg.Delay {
 		g.late, g.least = time.Time{}, time.Time{}
 		if g.rate *= up; g.rate > 2*moved && moved > 0 {
-			g.rate = 2 * moved // what is not used says nothing of the line
+			g.rate = max(2*moved, float64(g.cfg.Least)) // what is not used says nothing of the line
 		}
 		return
 	}

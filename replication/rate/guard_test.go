@@ -170,3 +170,34 @@ func TestGuardLearnsAnotherPath(t *testing.T) {
 		wg.Wait()
 	})
 }
+
+// The other end dies and comes back. That it did not answer says nothing of the
+// line, and neither does a second in which hardly anything came.
+func TestGuardForgivesWhoWasAway(t *testing.T) {
+	g, err := NewGuard(GuardConfig{Ping: func(context.Context) (time.Duration, error) { return 0, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1e9, 0)
+	step := func(rtt time.Duration, moved int) {
+		now = now.Add(time.Second)
+		g.Count(moved)
+		g.step(rtt, now)
+	}
+	for range 10 {
+		step(20*time.Millisecond, 6<<20)
+	}
+	for range 60 {
+		step(longPing, 0)
+	}
+	if l := g.Limit(now); l.Rate != 0 {
+		t.Errorf("a source that was away is held to %d bytes a second", l.Rate)
+	}
+	for range 30 { // now the line is full indeed
+		step(2*time.Second, 1<<20)
+	}
+	step(20*time.Millisecond, 100)
+	if l := g.Limit(now); l.Rate < g.cfg.Least {
+		t.Errorf("after a second with 100 bytes it is held to %d a second", l.Rate)
+	}
+}

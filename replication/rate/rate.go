@@ -5,6 +5,7 @@ package rate
 import (
 	"context"
 	"io"
+	"math"
 	"sync"
 	"time"
 )
@@ -33,6 +34,7 @@ type Bucket struct {
 
 	mu     sync.Mutex
 	tokens float64 // negative: what was let through and is not paid for yet
+	earned float64 // tokens that have come in all
 	last   time.Time
 	cur    Limit
 }
@@ -51,48 +53,83 @@ func New(up *Bucket, limit func(now time.Time) Limit) *Bucket {
 // Wait lets n bytes through, which have arrived or are about to be sent, and
 // returns when the next ones may follow.
 func (b *Bucket) Wait(ctx context.Context, n int) error {
-	var until time.Duration
+	due := make([]float64, 0, 4)
 	now := time.Now()
 	for at := b; at != nil; at = at.up {
-		until = max(until, at.take(now, n))
+		due = append(due, at.take(now, n))
 	}
-	if until <= 0 {
-		return ctx.Err()
-	}
-	t := time.NewTimer(until)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return nil
+	for {
+		var until time.Duration
+		now, level := time.Now(), 0
+		for at := b; at != nil; at = at.up {
+			until = max(until, at.left(now, due[level]))
+			level++
+		}
+		if until <= 0 {
+			return ctx.Err()
+		}
+		t := time.NewTimer(min(until, lookAgain))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
 	}
 }
 
-// take takes n tokens and returns how long until they are paid for.
-func (b *Bucket) take(now time.Time, n int) time.Duration {
+// lookAgain is how long a limit is relied on that somebody waits for: it may be
+// raised meanwhile.
+const lookAgain = time.Second
+
+// take takes n tokens and returns when they are paid for: when so many tokens have
+// come in all.
+func (b *Bucket) take(now time.Time, n int) (due float64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	l := b.limit(now)
+	l := b.refill(now)
 	if l.Rate <= 0 {
-		b.cur, b.tokens, b.last = l, 0, now
-		return 0
+		return b.earned
 	}
-	if b.cur.Rate <= 0 { // the limit begins now: no debt, and a burst as after a pause
-		b.tokens, b.last = l.burst(), now
-	}
-	b.cur = l
-	if passed := now.Sub(b.last).Seconds(); passed > 0 {
-		b.tokens = min(l.burst(), b.tokens+passed*float64(l.Rate))
-		b.last = now
-	}
-	b.tokens -= float64(n)
-	if b.tokens >= 0 {
-		return 0
+	if b.tokens -= float64(n); b.tokens >= 0 {
+		return b.earned
 	}
 	// A debt made under an earlier, higher limit must not block for hours.
 	b.tokens = max(b.tokens, -2*float64(l.Rate)-float64(n))
-	return time.Duration(-b.tokens / float64(l.Rate) * float64(time.Second))
+	return b.earned - b.tokens
+}
+
+// left returns how long it takes until so many tokens have come in all, as the
+// limit is now.
+func (b *Bucket) left(now time.Time, due float64) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := b.refill(now)
+	if l.Rate <= 0 || b.earned >= due {
+		return 0
+	}
+	return time.Duration(math.Ceil((due - b.earned) / float64(l.Rate) * float64(time.Second)))
+}
+
+// refill adds what has come since the last time, and returns the limit of now. The
+// caller holds mu.
+func (b *Bucket) refill(now time.Time) Limit {
+	l := b.limit(now)
+	passed := max(now.Sub(b.last).Seconds(), 0)
+	if b.last.Before(now) {
+		b.last = now
+	}
+	switch {
+	case l.Rate <= 0:
+		b.tokens = 0
+	case b.cur.Rate <= 0: // the limit begins now: no debt, and a burst as after a pause
+		b.tokens = l.burst()
+	default:
+		b.earned += passed * float64(l.Rate)
+		b.tokens = min(l.burst(), b.tokens+passed*float64(l.Rate))
+	}
+	b.cur = l
+	return l
 }
 
 // piece is the most that is read at once under a limit: small enough that a

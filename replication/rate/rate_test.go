@@ -76,3 +76,23 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 		}
 	})
 }
+
+// Who waits under a limit is let through when it is raised, not when the old one
+// would have.
+func TestWaitFollowsTheLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		b := New(nil, func(now time.Time) Limit {
+			if now.Sub(start) < 5*time.Second {
+				return Limit{Rate: 100, Burst: 1}
+			}
+			return Limit{Rate: 1 << 20, Burst: 1}
+		})
+		if err := b.Wait(t.Context(), 64<<10); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(start); took > 7*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}

@@ -18,6 +18,7 @@ type source struct {
 	streams int // that it has
 	lines   []*line
 	dropped bool
+	away    bool // it does not answer, and somebody was told
 	stat    SourceStat
 
 	rate  float64 // bytes a second, before the trial that goes on
@@ -110,6 +111,7 @@ func (s *Swarm) keep(ctx context.Context, src *source, n int) {
 		}
 		if got > 0 || err == nil {
 			pause = firstPause
+			s.here(src)
 		}
 		if err == nil {
 			continue
@@ -159,6 +161,12 @@ func (q queues) has(bit uint64) bool {
 	return false
 }
 
+func (s *Swarm) here(src *source) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	src.away = false
+}
+
 // failed notes that a stream ended. A source that cannot be reached for a long
 // time gives its chunks back: others have them, or they are lost to this run.
 func (s *Swarm) failed(src *source, err error, gone bool) {
@@ -166,8 +174,12 @@ func (s *Swarm) failed(src *source, err error, gone bool) {
 	var tell []func()
 	s.mu.Lock()
 	src.stat.Last = err.Error()
+	if s.cfg.Away != nil && src.streams == 0 && !src.away {
+		src.away = true
+		tell = append(tell, func() { s.cfg.Away(src.Name(), err) })
+	}
 	if gone && src.streams == 0 {
-		tell = s.giveUp(src, err)
+		tell = append(tell, s.giveUp(src, err)...)
 	}
 	s.mu.Unlock()
 	run(tell)

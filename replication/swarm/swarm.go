@@ -102,6 +102,10 @@ type Config struct {
 	// must not wait.
 	Got func(d chunks.Digest, source string)
 
+	// Away, if given, is told of a source of which no stream is left, once until it
+	// has sent something again. It must not wait.
+	Away func(source string, err error)
+
 	// Parts, if given, keeps the beginnings of chunks that are on their way.
 	Parts *partial.Store
 

@@ -296,3 +296,45 @@ func TestStreamsAreOpenedSoon(t *testing.T) {
 		})
 	}
 }
+
+// dead is a source that cannot be reached.
+type dead struct{ peer }
+
+func (*dead) Open(context.Context) (Stream, error) { return nil, errors.New("no route") }
+
+// Somebody is told of a source that does not answer, and not again and again.
+func TestSourceThatIsAwayIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		told := 0
+		s, err := New(Config{
+			Sources: []Source{&dead{peer{name: "home"}}},
+			Put:     func(context.Context, chunks.Digest, chunks.Blob) error { return nil },
+			Away: func(source string, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if told++; source != "home" || err == nil {
+					t.Errorf("told of %q, %v", source, err)
+				}
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		gone := make(chan error, 1)
+		s.Want([]Chunk{{Digest: chunks.Digest{1}, Size: 8, Holders: 1, Done: func(err error) { gone <- err }}})
+		if err := <-gone; err == nil {
+			t.Error("a chunk came from nowhere")
+		}
+		mu.Lock()
+		if told != 1 {
+			t.Errorf("told %d times", told)
+		}
+		mu.Unlock()
+		stop()
+		<-done
+	})
+}
