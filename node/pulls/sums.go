@@ -116,11 +116,36 @@ func (p *Pulls) vouched(ctx context.Context, store string, ns naming.Namespace, 
 	return k.Files(ctx, ns, s)
 }
 
+// The feed that tells of a new snapshot may be on its way: while a snapshot is young,
+// its origin is waited for.
+const (
+	young     = 2 * time.Minute
+	hearing   = 15 * time.Second
+	hearEvery = 250 * time.Millisecond
+)
+
+// awaitOrigins is origins that waits a while for those of a snapshot which was made
+// just now.
+func (p *Pulls) awaitOrigins(ctx context.Context, m *manifest.Manifest) (all []Origin, err error) {
+	began := time.Now()
+	for {
+		all, err = p.origins(m)
+		if err != nil || len(all) > 0 || time.Since(began) >= hearing || time.Since(time.Unix(m.Snapshot().Time, 0)) > young {
+			return all, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(hearEvery):
+		}
+	}
+}
+
 // askOrigin returns what the origin of a snapshot signs, when who gave the
 // snapshot had nothing that counts. known is false if no node of the cluster is
 // the origin: it was removed, or the snapshot is from before there were feeds.
 func (p *Pulls) askOrigin(ctx context.Context, m *manifest.Manifest) (files []vouch.File, known bool, err error) {
-	all, err := p.origins(m)
+	all, err := p.awaitOrigins(ctx, m)
 	if err != nil || len(all) == 0 {
 		return nil, false, err
 	}
