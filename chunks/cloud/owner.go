@@ -60,7 +60,6 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 			return err
 		}
 		if bad = s.meta.Behind(); bad.N > 0 && !opt.Force {
-			s.warn(newest)
 			return fmt.Errorf("own %s: root %s: %w", s, bad, ErrBehind)
 		}
 		if !mine || bad.N > 0 {
