@@ -42,6 +42,12 @@ func Create(ctx context.Context, cfg Config, encrypt bool, recovery string) erro
 	id, err := identity.Create(ctx, cfg.Bucket.With(can), identity.Options{
 		Encrypt: encrypt, Recipients: []age.Recipient{cfg.Key.Recipient(), drawer.Recipient()}, Proof: drawer,
 	})
+	if err == nil {
+		err = disk.MkdirAll(cfg.FS, cfg.at("meta"), 0o750)
+	}
+	if err == nil { // that there is a second copy of the format need not be asked
+		err = disk.WriteFileAtomic(cfg.FS, cfg.at("meta/"+layout.FormatCopyKey), nil, 0o640)
+	}
 	if err != nil {
 		return err
 	}
@@ -65,6 +71,9 @@ func Attach(ctx context.Context, cfg Config, recovery string, force bool) error 
 	if err != nil {
 		return err
 	}
+	if f.Trouble != nil {
+		cfg.warn("the format of the store was read from its copy: %v; an audit by the owner mends it", f.Trouble)
+	}
 	s := state{Store: id, Can: can, Own: !cfg.ReadOnly}
 	if s.Wrapped, err = rewrap(cfg, f, recovery); err != nil {
 		return err
@@ -85,7 +94,17 @@ func Attach(ctx context.Context, cfg Config, recovery string, force bool) error 
 	if err == nil {
 		_, err = t.Refresh(ctx)
 	}
+	if doubt := t.Stats().Doubt; doubt != "" && cfg.Warn != nil { // it is in the log already
+		cfg.Warn("%s", doubt)
+	}
 	return errors.Join(err, t.Close())
+}
+
+func (c Config) warn(format string, args ...any) {
+	c.Log.Warn(fmt.Sprintf(format, args...))
+	if c.Warn != nil {
+		c.Warn(format, args...)
+	}
 }
 
 // probe finds out what the store can do. Of a bucket that is only read nothing

@@ -27,7 +27,7 @@ type Refreshed struct {
 }
 
 // Refresh makes the files here those that the bucket has. What it does not have
-// yet stays; what it has no more goes, unless the bucket is ours. Meanwhile the
+// yet stays; what it has no more goes, unless the bucket is ours or not all of it can be read. Meanwhile the
 // datastore is in maintenance, and readers and writers are waited for.
 func (t *Tier) Refresh(ctx context.Context) (r Refreshed, err error) {
 	t.work.Lock()
@@ -102,7 +102,7 @@ func (t *Tier) refresh(ctx context.Context, drop bool) (r Refreshed, err error) 
 		}
 	}
 	r.Snapshots = len(manifests)
-	if drop {
+	if drop && t.store.Stats().Doubt == "" { // else it may be there, and not be seen
 		if err := t.dropGone(ctx, before, now, &r); err != nil {
 			return r, err
 		}

@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"math/bits"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -59,6 +60,8 @@ type Config struct {
 	Provider     prices.Provider // whose prices count; default: by the name of the endpoint
 
 	Warden catalog.Warden // see [catalog.Config]; default: nobody
+
+	Warn func(format string, args ...any) // is told what [Attach] finds wrong in the bucket; default: nobody but the log
 }
 
 // A state is what the directory remembers of its bucket.
@@ -261,13 +264,15 @@ func (t *Tier) own(ctx context.Context) error {
 }
 
 // TakeOver makes the bucket ours though somebody else has it, or had it. Only
-// an operator knows that the other one is gone for good.
+// an operator knows that the other one is gone for good. By force it also settles what
+// was in doubt before: see [cloud.Store.GoOn].
 func (t *Tier) TakeOver(ctx context.Context, force bool) error {
 	if t.cfg.ReadOnly {
 		return cloud.ErrReadOnly
 	}
 	t.work.Lock()
 	defer t.work.Unlock()
+	told := force && t.store.Stats().Doubt != "" // what is found only now, nobody has been told of
 	if err := t.acquire(ctx, cloud.AcquireOptions{SingleWriter: t.cfg.SingleWriter, Force: force}); err != nil {
 		return err
 	}
@@ -276,6 +281,9 @@ func (t *Tier) TakeOver(ctx context.Context, force bool) error {
 	default:
 	}
 	_, err := t.refresh(ctx, true) // what the other one did since
+	if err == nil && told {
+		err = t.store.GoOn(ctx)
+	}
 	return err
 }
 
@@ -365,6 +373,9 @@ func (t *Tier) Stats() Stats {
 	t.mu.Unlock()
 	if s.Behind != "" && s.Trouble == "" {
 		s.Trouble, s.Troubled = cloud.ErrBehind.Error(), time.Now().UTC().Truncate(time.Second)
+	}
+	if s.Doubt != "" {
+		s.Trouble, s.Troubled = strings.TrimPrefix(s.Trouble+"; "+s.Doubt, "; "), time.Now().UTC().Truncate(time.Second)
 	}
 	return s
 }

@@ -72,7 +72,7 @@ func (s *Store) load(ctx context.Context, id format.ID) error {
 	} else {
 		s.open = layout.NewOpener(nil)
 	}
-	s.meta = &meta.Objects{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("meta"), Format: s.format, Key: s.key}
+	s.meta = &meta.Objects{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("meta"), Format: s.format, Key: s.key, Node: s.cfg.Node, Log: s.cfg.Log}
 	s.files = files.Dir{FS: s.cfg.FS, Path: s.path("files")}
 	s.queue = &queue.Queue{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("upload"), Parallel: s.cfg.Parallel, There: s.there}
 	var m *notes.Memory
@@ -95,8 +95,7 @@ func (s *Store) fill(ctx context.Context, m *notes.Memory) error {
 		if head, err = s.meta.Newest(ctx); err != nil {
 			return err
 		}
-		s.warn(head)
-		packs, err = s.meta.Indexes(ctx, head)
+		packs, err = s.meta.Packs(ctx, head)
 	}
 	if err != nil {
 		return err

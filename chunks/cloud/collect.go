@@ -210,11 +210,12 @@ func (s *Store) Condemned() *pack.Set {
 func (s *Store) Condemn(set *pack.Set) (condemned int) {
 	local, cloud := split(set)
 	condemned = s.local.Condemn(local)
+	doubtful := s.meta.Doubtful()
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
 	for number, words := range cloud {
 		p := s.table.packs[number]
-		if p == nil || p.doubt && !p.lost {
+		if p == nil || doubtful || p.doubt && !p.lost {
 			continue
 		}
 		if fresh := bitmap.Or(&p.dead, words); fresh > 0 {
@@ -283,7 +284,7 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m pack.Method, switc
 	s.table.mu.RLock()
 	p := s.table.packs[number/2]
 	s.table.mu.RUnlock()
-	if p == nil || m == pack.Keep || s.readOnly() {
+	if p == nil || m == pack.Keep || s.readOnly() || s.meta.Doubtful() {
 		return pack.Reclaimed{}, nil
 	}
 	return s.reclaimRemote(ctx, p, switchover)

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -93,7 +94,7 @@ func (s *Store) judged(ctx context.Context, packs []*remote, gone map[format.ID]
 // replace finds the best place of each chunk anew.
 func (s *Store) replace(ctx context.Context) error {
 	h := s.Newest()
-	packs, err := s.meta.Indexes(ctx, &h)
+	packs, err := s.meta.Packs(ctx, &h)
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 		return 0, nil
 	}
 	h := s.Newest()
-	packs, err := s.meta.Indexes(ctx, &h)
+	packs, err := s.meta.Packs(ctx, &h)
 	if err != nil {
 		return 0, err
 	}
@@ -160,7 +161,7 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 			if !held || ref != cloudRef(r.number, uint32(i)) {
 				continue // it is elsewhere, or nothing needs it
 			}
-			b := s.remains(ctx, row.Digest)
+			b := staging.Remains(ctx, s.cache, s.local, row.Digest)
 			if b == nil {
 				continue
 			}
@@ -180,19 +181,6 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 	}
 	s.Condemn(saved)
 	return n, s.journal.Sync()
-}
-
-// remains returns what this machine has of a chunk, nil if that is nothing whole.
-func (s *Store) remains(ctx context.Context, d chunks.Digest) (b chunks.Blob) {
-	if s.cache != nil {
-		if b, _ = s.cache.Get(d, nil); b != nil && b.Verify(d, nil) == nil {
-			return b
-		}
-	}
-	if b, err := s.local.Get(ctx, d, nil); err == nil && b.Verify(d, nil) == nil {
-		return b
-	}
-	return nil
 }
 
 // proved reports whether d lives in a pack that the bucket has shown.

@@ -52,7 +52,7 @@ func TestRoundTripWithFewRequests(t *testing.T) {
 			if err != nil || string(files["host/a/1/index.json"]) != "a manifest that nobody may read" {
 				t.Errorf("files of the bucket: %v, %v", files, err)
 			}
-			if n := s.proxy.Total(); n > 6 {
+			if n := s.proxy.Total(); n > 7 {
 				t.Errorf("the rebuild took %v", s.proxy.Counts())
 			}
 			wantAll(t, again, cs)

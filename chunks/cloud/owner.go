@@ -59,8 +59,7 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 		if newest, err = s.meta.Newest(ctx); err != nil {
 			return err
 		}
-		if bad = s.meta.Behind(); bad.N > 0 && !opt.Force {
-			s.warn(newest)
+		if bad = s.meta.Behind(); bad.N > 0 && !opt.Force && !(mine && bad.Epoch < was.Epoch) { // else we were forced before
 			return fmt.Errorf("own %s: root %s: %w", s, bad, ErrBehind)
 		}
 		if !mine || bad.N > 0 {

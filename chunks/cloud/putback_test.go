@@ -139,7 +139,7 @@ func TestAuditDoesNotBelieveAListing(t *testing.T) {
 func TestAuditSaysWhatIsGone(t *testing.T) {
 	_, st, _, files := smallObjects(t, true)
 	copies, err := filepath.Glob(st.path("meta", "*"))
-	if err != nil || len(copies) != 3 {
+	if err != nil || len(copies) != 4 {
 		t.Fatalf("the copies are %v, %v", copies, err)
 	}
 	for _, name := range copies {

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -29,15 +28,14 @@ func (s *Store) refresh(ctx context.Context) error {
 
 // take makes h the head.
 func (s *Store) take(ctx context.Context, h *layout.Head) error {
-	s.warn(h)
 	s.mu.Lock()
-	same := h.Seq == s.head.Seq
+	same := h.Seq == s.head.Seq && !s.meta.Doubtful() // else it may be whole again
 	s.stale = s.stale && !same
 	s.mu.Unlock()
 	if same {
 		return nil
 	}
-	packs, err := s.meta.Indexes(ctx, h)
+	packs, err := s.meta.Packs(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -45,11 +43,22 @@ func (s *Store) take(ctx context.Context, h *layout.Head) error {
 	return s.tidy()
 }
 
-// warn says if a head is not the newest that there is.
-func (s *Store) warn(h *layout.Head) {
-	if bad := s.meta.Behind(); bad.N > 0 {
-		s.cfg.Log.Error(ErrBehind.Error(), "store", s.String(), "root", bad.String(), "seen", h.Seq.String(), "of", h.Created, "hint", ErrBehind.(*identity.Problem).Cure)
+// GoOn settles what is in doubt: a root is written that does not name what cannot be
+// read, and from then on garbage is collected in the bucket again.
+func (s *Store) GoOn(ctx context.Context) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	if err := s.writable(); err != nil || !s.meta.Doubtful() {
+		return err
 	}
+	s.mu.Lock()
+	s.head.Index, s.head.Bundles, s.dirty = s.meta.Without(s.head.Index), s.meta.Without(s.head.Bundles), true
+	s.mu.Unlock()
+	_, err := s.commit(ctx, plainSwitch)
+	if err == nil {
+		s.meta.Settle()
+	}
+	return err
 }
 
 // adopt takes a head as the truth: packs that it lacks or buries go from the
@@ -81,7 +90,7 @@ func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 		}
 	}
 	for n, p := range t.packs {
-		if !named[p.id] {
+		if !named[p.id] && (buried[p.id] || !s.meta.Doubtful()) {
 			delete(t.packs, n)
 		}
 	}

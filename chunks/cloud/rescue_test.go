@@ -188,8 +188,10 @@ func TestMissedPacks(t *testing.T) {
 	st = s.without(dir, "")
 	s.losePacks(st)
 	format := s.object(st, layout.FormatKey)
-	if err := os.Rename(format, format+"-away"); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{format, format + ".copy"} {
+		if err := os.Rename(name, name+"-away"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	_, err := st.Get(t.Context(), cs[0].Digest, nil)
 	if !errors.Is(err, chunks.ErrAway) || errors.Is(err, chunks.ErrMissing) || !st.Known(cs[0].Digest) {

@@ -200,6 +200,7 @@ type Stats struct {
 	Epoch    uint64       `json:"epoch"`
 	Root     string       `json:"root"`
 	Behind   string       `json:"damaged-root,omitempty"` // a newer root, which cannot be read
+	Doubt    string       `json:"doubt,omitempty"`        // what cannot be seen; nothing is deleted meanwhile
 	Requests bucket.Stats `json:"requests"`
 	Cache    cache.Stats  `json:"cache"`
 }
@@ -211,8 +212,8 @@ func (s *Store) Stats() Stats {
 	st.Buried, st.Owner, st.Epoch, st.Root = len(s.head.Dead)+len(s.doomed), s.owner.Node, s.owner.Epoch, s.head.Seq.String()
 	st.Held = s.head.HeldUntil()
 	s.mu.Unlock()
-	if bad := s.meta.Behind(); bad.N > 0 {
-		st.Behind = bad.String()
+	if st.Doubt = s.meta.Doubt().String(); s.meta.Behind().N > 0 {
+		st.Behind = s.meta.Behind().String()
 	}
 	queue, _ := s.queue.Waiting()
 	st.Waiting = len(queue)

@@ -33,6 +33,9 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 		s.cfg.Log.Warn("nothing is deleted in the bucket while packs are lost: an older pack may have their chunks", "store", s.String(), "lost", n)
 		return 0, nil
 	}
+	if s.meta.Doubtful() {
+		return 0, nil
+	}
 	dead := slices.Clone(s.Newest().Dead)
 	now := time.Now()
 	var keys []string
@@ -113,7 +116,7 @@ func (t *table) byID(id format.ID) *remote {
 // that were given up, merged index objects, probes.
 func (s *Store) orphans(ctx context.Context, found map[string]bucket.Info, opt AuditOptions, r *AuditReport) error {
 	r.Orphans = audit.Orphans(found, s.named(), s.cfg.Grace)
-	if !opt.DeleteOrphans || len(r.Orphans) == 0 {
+	if !opt.DeleteOrphans || len(r.Orphans) == 0 || s.meta.Doubtful() {
 		return nil
 	}
 	if err := s.check(ctx); err != nil {
@@ -147,7 +150,7 @@ func (s *Store) named() func(key string) bool {
 
 // needs returns all keys that a new machine needs to read h.
 func (s *Store) needs(h layout.Head) []string {
-	keys := h.Keys()
+	keys := s.meta.Keys(&h)
 	for _, p := range s.table.all() {
 		keys = append(keys, layout.PackKey(p.id))
 	}

@@ -129,6 +129,7 @@ func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
 	}
 	if c.Reuse {
 		t.Logf("reading the snapshots of the store in %s", cfg.Bucket)
+		cfg.Warn = t.Warnf
 		return tier.Attach(ctx, cfg, c.Cloud.Recovery, c.Cloud.TakeOver)
 	}
 	t.Logf("trying out %s, and making a store in it", cfg.Bucket)
@@ -206,6 +207,7 @@ func (s *Set) collectOne(ctx context.Context, t *jobs.Task, name string, d *cata
 	if r.Deleted > 0 {
 		t.Logf("%d objects were deleted in the bucket", r.Deleted)
 	}
+	logs.Doubted(t, ti.Stats())
 	run.End(err)
 	return r.Report, err
 }
@@ -323,6 +325,7 @@ func (s *Set) StartRefresh(name, auth string) (jobs.UPID, error) {
 		run.Says(ti.ForecastRefresh(), nil)
 		r, err := ti.Refresh(ctx)
 		t.Logf("the bucket has %d snapshots; %d files were written here, %d removed", r.Snapshots, r.Written, r.Removed)
+		logs.Doubted(t, ti.Stats())
 		run.End(err)
 		return err
 	})
@@ -349,6 +352,7 @@ func (s *Set) StartTakeOver(name, auth string, force bool) (jobs.UPID, error) {
 		}
 		if err == nil {
 			t.Logf("the bucket is ours: %s", ti.Stats().Bucket)
+			logs.Doubted(t, ti.Stats())
 		}
 		return err
 	})

@@ -77,7 +77,7 @@ const parallel = 8
 // which the keys in keep belong as well; of the roots those that are not older
 // than so many.
 func Named(h layout.Head, keep []string, roots uint64) func(key string) bool {
-	named := map[string]bool{layout.OwnerKey: true}
+	named := map[string]bool{layout.OwnerKey: true, layout.FormatCopyKey: true}
 	for _, key := range keep {
 		named[key] = true
 	}

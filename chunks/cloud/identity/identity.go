@@ -93,7 +93,8 @@ func Create(ctx context.Context, b *bucket.Bucket, opt Options) (format.ID, erro
 		err = errors.Join(errors.New("the recovery key does not open the store that was just made"), err)
 		return format.ID{}, errors.Join(err, part.Delete(ctx, layout.FormatKey))
 	}
-	return f.Store, nil
+	_, err = part.PutBytes(ctx, layout.FormatCopyKey, body, bucket.PutOption{New: b.Can().CreateOnce, Keep: true})
+	return f.Store, err
 }
 
 // Stores lists the IDs of the stores in b, with one request.
@@ -121,9 +122,23 @@ func Stores(ctx context.Context, b *bucket.Bucket) (ids []format.ID, err error) 
 	}
 }
 
-// ReadFormat reads the first object of a store; part is its part of the bucket.
+// ReadFormat reads the first object of a store; part is its part of the bucket. If it
+// is gone or damaged, its copy is read, and the format says why.
 func ReadFormat(ctx context.Context, part *bucket.Bucket, id format.ID) (f layout.Format, err error) {
-	body, _, err := part.Get(ctx, layout.FormatKey, maxSmall)
+	f, err = readFormat(ctx, part, layout.FormatKey, id)
+	if errors.Is(err, errFormat) || errors.Is(err, bucket.ErrShort) || errors.Is(err, ErrNoStore) && !errors.Is(err, bucket.ErrNoBucket) {
+		if twin, terr := readFormat(ctx, part, layout.FormatCopyKey, id); terr == nil {
+			twin.Trouble = err
+			return twin, nil
+		}
+	}
+	return f, err
+}
+
+var errFormat = errors.New("it is not the format of the store")
+
+func readFormat(ctx context.Context, part *bucket.Bucket, key string, id format.ID) (f layout.Format, err error) {
+	body, _, err := part.Get(ctx, key, maxSmall)
 	if errors.Is(err, bucket.ErrNotFound) {
 		return f, fmt.Errorf("%w: %w", ErrNoStore, err)
 	}
@@ -131,7 +146,7 @@ func ReadFormat(ctx context.Context, part *bucket.Bucket, id format.ID) (f layou
 		return f, err
 	}
 	if f, err = layout.DecodeFormat(body); err != nil || f.Format != formatName || f.Store != id {
-		return f, errors.Join(fmt.Errorf("%s in %s is not the format of store %s", layout.FormatKey, part, id), err)
+		return f, errors.Join(fmt.Errorf("%s in %s, store %s: %w", key, part, id, errFormat), err)
 	}
 	if f.Version > layout.Version {
 		return f, fmt.Errorf("store %s has version %d, this program knows %d", id, f.Version, layout.Version)

@@ -28,6 +28,8 @@ const (
 	BundleDir = "s/"
 	RootDir   = "r/"
 	CanaryDir = "c/"
+
+	FormatCopyKey = "format.copy" // the same once more: nothing can be opened without it
 )
 
 // PackKey is where a pack lies: one of 256 folders, so that listings can be

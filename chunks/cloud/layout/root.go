@@ -25,6 +25,8 @@ type Format struct {
 	Wrapped   []byte `json:"wrapped-key,omitempty"` // age, to the node and to the recovery key
 	Signer    []byte `json:"signer"`                // who signs roots, Ed25519
 	Sum       string `json:"sha256,omitempty"`
+
+	Trouble error `json:"-"` // why it was read from its copy; nil: it was not
 }
 
 // An Object is named by a root, with the SHA-256 of its bytes as stored.

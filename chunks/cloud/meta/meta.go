@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
@@ -34,10 +36,24 @@ type Objects struct {
 	FS     disk.FS
 	Dir    string // a directory of their own, which exists
 	Format layout.Format
-	Key    *seal.Key // nil: what is sealed cannot be opened
+	Key    *seal.Key    // nil: what is sealed cannot be opened
+	Node   string       // who writes roots here; "": nobody
+	Log    *slog.Logger // default: discard
 
+	mu     sync.Mutex
+	doubt  Doubt
+	loaded bool // the doubt was read from the disk
+
+	audits int                        // how many there were
 	turn   int                        // of the objects that PutBack reads next
 	behind atomic.Pointer[layout.Seq] // see Behind
+}
+
+func (m *Objects) log() *slog.Logger {
+	if m.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return m.Log
 }
 
 func (m *Objects) path(name string) string { return path.Join(m.Dir, name) }
@@ -49,12 +65,13 @@ func (m *Objects) Known(ctx context.Context) (*layout.Head, []layout.Pack, error
 	if h == nil {
 		return nil, nil, nil
 	}
-	for _, o := range h.Index {
+	there := m.Without(h.Index) // what could not be read is looked for by a refresh
+	for _, o := range there {
 		if b, err := disk.ReadFile(m.FS, m.path(metaName(o.Key)), maxObject); err != nil || layout.SumOf(b) != o.Sum {
 			return nil, nil, nil
 		}
 	}
-	packs, err := m.Indexes(ctx, h)
+	packs, err := m.Indexes(ctx, &layout.Head{Index: there})
 	return h, packs, err
 }
 
@@ -92,16 +109,22 @@ func (m *Objects) SaveRoot(body []byte, seq layout.Seq) error {
 	if m.Behind().Less(seq) {
 		m.behind.Store(nil)
 	}
+	m.change(func(d *Doubt) {
+		if d.Step.Epoch == seq.Epoch && !seq.Less(d.Step) {
+			d.Step = layout.Seq{}
+		}
+	})
 	return disk.WriteFileAtomic(m.FS, m.path("head"), append([]byte(seq.String()+"\n"), body...), 0o640)
 }
 
+const seqLen = 33 // of a step as text
+
 func splitHead(b []byte) (layout.Seq, []byte, bool) {
-	const n = 33
-	if len(b) < n+1 || b[n] != '\n' {
+	if len(b) < seqLen+1 || b[seqLen] != '\n' {
 		return layout.Seq{}, nil, false
 	}
-	seq, ok := layout.ParseSeq(string(b[:n]))
-	return seq, b[n+1:], ok
+	seq, ok := layout.ParseSeq(string(b[:seqLen]))
+	return seq, b[seqLen+1:], ok
 }
 
 // Sealed returns a small object as it is stored.
@@ -125,43 +148,77 @@ func (m *Objects) Unsealed(key string, stored []byte) ([]byte, error) {
 func (m *Objects) Indexes(ctx context.Context, h *layout.Head) ([]layout.Pack, error) {
 	var packs []layout.Pack
 	for _, o := range h.Index {
-		body, err := m.Get(ctx, o)
+		some, err := m.index(ctx, o)
 		if err != nil {
 			return nil, err
-		}
-		some, err := layout.DecodeIndex(body)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.Key, err)
 		}
 		packs = append(packs, some...)
 	}
 	return packs, nil
 }
 
-// Get returns the content of an object that a root names, and keeps it.
+// Packs is [Objects.Indexes] that leaves out what cannot be read: see [Objects.Doubt].
+func (m *Objects) Packs(ctx context.Context, h *layout.Head) ([]layout.Pack, error) {
+	m.forget(h)
+	var packs []layout.Pack
+	for _, o := range h.Index {
+		some, err := m.index(ctx, o)
+		if _, err = m.read(o, err); err != nil {
+			return nil, err
+		}
+		packs = append(packs, some...)
+	}
+	return packs, nil
+}
+
+func (m *Objects) index(ctx context.Context, o layout.Object) ([]layout.Pack, error) {
+	body, err := m.Get(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	packs, err := layout.DecodeIndex(body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", o.Key, ErrUnread, err)
+	}
+	return packs, nil
+}
+
+// Get returns the content of an object that a root names, and keeps it. One that is
+// damaged is read twice: what was flipped on its way is not flipped again.
 func (m *Objects) Get(ctx context.Context, o layout.Object) ([]byte, error) {
 	name := m.path(metaName(o.Key))
 	if b, err := disk.ReadFile(m.FS, name, maxObject); err == nil && layout.SumOf(b) == o.Sum {
 		return m.Unsealed(o.Key, b)
 	}
-	b, _, err := m.Bucket.Get(ctx, o.Key, maxObject)
-	if err != nil {
-		return nil, err
+	for range 2 {
+		b, _, err := m.Bucket.Get(ctx, o.Key, maxObject)
+		switch {
+		case errors.Is(err, bucket.ErrNoBucket):
+			return nil, err
+		case errors.Is(err, bucket.ErrShort), errors.Is(err, bucket.ErrNotFound):
+			return nil, fmt.Errorf("%s: %w: %w", o.Key, ErrUnread, err)
+		case err != nil:
+			return nil, err
+		}
+		if layout.SumOf(b) != o.Sum {
+			continue
+		}
+		if err := disk.WriteFileAtomic(m.FS, name, b, 0o640); err != nil {
+			return nil, err
+		}
+		return m.Unsealed(o.Key, b)
 	}
-	if layout.SumOf(b) != o.Sum {
-		return nil, fmt.Errorf("%s in %s is not what the root names", o.Key, m.Bucket)
-	}
-	if err := disk.WriteFileAtomic(m.FS, name, b, 0o640); err != nil {
-		return nil, err
-	}
-	return m.Unsealed(o.Key, b)
+	return nil, fmt.Errorf("%w: %s in %s is not what the root names", ErrUnread, o.Key, m.Bucket)
 }
 
 func metaName(key string) string { return strings.ReplaceAll(key, "/", "-") }
 
 // Sweep removes objects that the head does not name.
 func (m *Objects) Sweep(h *layout.Head) error {
-	want := []string{"head"}
+	if m.Doubtful() { // older objects may say more
+		return nil
+	}
+	want := []string{"head", layout.FormatCopyKey}
 	for _, o := range slices.Concat(h.Index, h.Bundles) {
 		want = append(want, metaName(o.Key))
 	}
@@ -182,6 +239,9 @@ func (m *Objects) Sweep(h *layout.Head) error {
 
 // Put writes a small object, in the bucket and beside.
 func (m *Objects) Put(ctx context.Context, key string, plain []byte) (layout.Object, error) {
+	if err := m.copyFormat(ctx); err != nil {
+		return layout.Object{}, err
+	}
 	b := m.Sealed(key, plain)
 	o := layout.Object{Key: key, Size: int64(len(b)), Sum: layout.SumOf(b)}
 	if _, err := m.Bucket.PutBytes(ctx, key, b, bucket.PutOption{New: m.Bucket.Can().CreateOnce, Keep: true}); err != nil {
@@ -200,7 +260,7 @@ func (m *Objects) Files(ctx context.Context, bundles []layout.Object) (map[strin
 		}
 		some, err := layout.DecodeBundle(b)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", o.Key, err)
+			return nil, fmt.Errorf("%s: %w: %w", o.Key, ErrUnread, err)
 		}
 		maps.Copy(files, some)
 	}

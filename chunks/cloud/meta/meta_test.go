@@ -164,7 +164,7 @@ func TestSweep(t *testing.T) {
 	if err := a.m.Sweep(h); err != nil {
 		t.Fatal(err)
 	}
-	if names := fmt.Sprint(a.m.FS.(*disktest.Mem).Names()); names != "[/meta/b-one /meta/head]" {
+	if names := fmt.Sprint(a.m.FS.(*disktest.Mem).Names()); names != "[/meta/b-one /meta/format.copy /meta/head]" {
 		t.Errorf("the disk has %s", names)
 	}
 }

@@ -18,8 +18,31 @@ var ErrRoot = errors.New("the root is damaged")
 // Newest returns the newest root of the bucket that can be read, an empty one if
 // there is none yet. If newer ones are damaged, [Objects.Behind] says so: whoever
 // reads sees the state before, and nobody may write behind it unawares. It is never
-// one before the root that is known on this disk.
+// one before the root that is known on this disk. Unless we wrote that one, objects of
+// later steps are looked for, of which the roots may be gone: see [Objects.Doubt].
 func (m *Objects) Newest(ctx context.Context) (*layout.Head, error) {
+	known := m.known()
+	h, err := m.newest(ctx)
+	if err != nil || known != nil && (known.Seq.N == 0 || known.Node == m.Node) {
+		return h, err
+	}
+	step, err := m.unrooted(ctx, h.Seq)
+	if err == nil && step.N > 0 { // an owner that is writing just now comes to its root
+		if h, err = m.newest(ctx); err == nil {
+			step, err = m.unrooted(ctx, h.Seq)
+		}
+	}
+	if err != nil {
+		return h, err
+	}
+	if bad := m.Behind(); step.Less(bad) {
+		step = bad
+	}
+	m.change(func(d *Doubt) { d.Step = step })
+	return h, nil
+}
+
+func (m *Objects) newest(ctx context.Context) (*layout.Head, error) {
 	known := m.known()
 	if known == nil {
 		known = &layout.Head{Store: m.Format.Store}

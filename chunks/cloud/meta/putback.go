@@ -16,6 +16,9 @@ import (
 // looks is how many index objects and bundles a PutBack reads. They take turns.
 const looks = 3
 
+// twinTurns is how many audits there are for one that reads the copy of the format.
+const twinTurns = 8
+
 // A GoneError says that small objects cannot be read in the bucket, and that
 // this disk has no copy of them that is known to be right.
 type GoneError struct {
@@ -120,12 +123,17 @@ func (m *Objects) needed(h layout.Head) []small {
 	if h.Seq.N > 0 {
 		all = append(all, m.rootObject(h.Seq))
 	}
-	named := slices.Concat(h.Index, h.Bundles)
-	if m.turn == 0 { // after a start, anywhere
-		m.turn = rand.IntN(max(len(named), 1))
+	twin := m.formatObject() // which is read now and then only, instead of another
+	m.audits++
+	twin.key, twin.look = layout.FormatCopyKey, m.audits%twinTurns == 0
+	all = append(all, twin)
+	looks := looks
+	if twin.look {
+		looks--
 	}
-	for i, o := range named {
-		all = append(all, small{
+	var named []small
+	for _, o := range slices.Concat(h.Index, h.Bundles) {
+		named = append(named, small{
 			key: o.Key, size: o.Size,
 			good: func(b []byte) bool { return layout.SumOf(b) == o.Sum },
 			local: func() []byte {
@@ -134,11 +142,46 @@ func (m *Objects) needed(h layout.Head) []small {
 				}
 				return nil
 			},
-			look: (i-m.turn%len(named)+len(named))%len(named) < looks, keep: true,
+			keep: true,
 		})
 	}
+	if m.turn == 0 { // after a start, anywhere
+		m.turn = rand.IntN(max(len(named), 1))
+	}
+	for i := range named {
+		named[i].look = (i-m.turn%len(named)+len(named))%len(named) < looks
+	}
 	m.turn += looks
-	return all
+	return append(all, named...)
+}
+
+// copyFormat writes the second copy of the format, unless that was done from here.
+func (m *Objects) copyFormat(ctx context.Context) error {
+	name := m.path(layout.FormatCopyKey)
+	if _, err := disk.ReadFile(m.FS, name, maxObject); err == nil {
+		return nil
+	}
+	body := m.formatObject().local()
+	if body == nil {
+		return nil // the audit says so
+	}
+	_, err := m.Bucket.Head(ctx, layout.FormatCopyKey)
+	if errors.Is(err, bucket.ErrNotFound) && !errors.Is(err, bucket.ErrNoBucket) {
+		_, err = m.Bucket.PutBytes(ctx, layout.FormatCopyKey, body, bucket.PutOption{New: m.Bucket.Can().CreateOnce, Keep: true})
+	}
+	if err != nil && !errors.Is(err, bucket.ErrExists) {
+		return err
+	}
+	return disk.WriteFileAtomic(m.FS, name, body, 0o640)
+}
+
+// Keys returns the objects that h needs beside the packs, and the copy of the format
+// if it is known to be there.
+func (m *Objects) Keys(h *layout.Head) []string {
+	if _, err := disk.ReadFile(m.FS, m.path(layout.FormatCopyKey), maxObject); err != nil {
+		return h.Keys()
+	}
+	return append(h.Keys(), layout.FormatCopyKey)
 }
 
 // formatObject is what the format says here, unless its sum shows damage, or a

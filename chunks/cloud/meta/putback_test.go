@@ -118,3 +118,44 @@ func TestPutBackOfAnotherRoot(t *testing.T) {
 		t.Errorf("cut off: %v, %v, %v", restored, gone, err)
 	}
 }
+
+// A store of before there were two copies of its format gets the second one with the
+// first object that is written, or by an audit, and an audit mends it.
+func TestSecondCopyOfTheFormat(t *testing.T) {
+	for _, how := range []string{"write", "audit"} {
+		a := newNode(t)
+		h := *a.publish(1)
+		if _, err := a.m.Newest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if how == "write" {
+			if _, err := a.m.Put(t.Context(), "s/one", []byte("content")); err != nil {
+				t.Fatal(err)
+			}
+		} else if _, _, err := a.m.PutBack(t.Context(), h, a.list(), mine); err != nil {
+			t.Fatal(err)
+		}
+		read := func() layout.Format {
+			body, _, err := a.m.Bucket.Get(t.Context(), layout.FormatCopyKey, maxObject)
+			f, derr := layout.DecodeFormat(body)
+			if err != nil || derr != nil {
+				return layout.Format{}
+			}
+			return f
+		}
+		if read().Store != a.m.Format.Store {
+			t.Errorf("%s: there is no copy", how)
+		}
+		if _, err := a.m.Bucket.PutBytes(t.Context(), layout.FormatCopyKey, []byte("something else"), bucket.PutOption{}); err != nil {
+			t.Fatal(err)
+		}
+		for range twinTurns {
+			if _, gone, err := a.m.PutBack(t.Context(), h, a.list(), mine); err != nil || len(gone) > 0 {
+				t.Fatal(gone, err)
+			}
+		}
+		if read().Store != a.m.Format.Store {
+			t.Errorf("%s: the copy was not mended", how)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 // small older objects if there are too many. Packs that are dead are left out of
 // what is merged.
 func (m *Objects) PutIndex(ctx context.Context, h *layout.Head, packs []layout.Pack) error {
-	k := Mergeable(h.Index)
+	k := m.mergeable(h.Index)
 	if len(packs) == 0 && k == 0 {
 		return nil
 	}
@@ -39,6 +39,14 @@ func (m *Objects) PutIndex(ctx context.Context, h *layout.Head, packs []layout.P
 	return nil
 }
 
+// mergeable is [Mergeable] of objects that can be read.
+func (m *Objects) mergeable(objects []layout.Object) int {
+	if len(m.Without(objects)) < len(objects) {
+		return 0
+	}
+	return Mergeable(objects)
+}
+
 // bundleBytes is about how much content goes into one bundle.
 const bundleBytes = 128 << 20
 
@@ -50,7 +58,7 @@ func (m *Objects) PutFiles(ctx context.Context, h *layout.Head, changed map[stri
 		return nil
 	}
 	files := map[string][]byte{}
-	if k := Mergeable(h.Bundles); k > 0 {
+	if k := m.mergeable(h.Bundles); k > 0 {
 		at := len(h.Bundles) - k
 		old, err := m.Files(ctx, h.Bundles[at:])
 		if err != nil {
@@ -113,7 +121,8 @@ func (m *Objects) putBundle(ctx context.Context, h *layout.Head, files map[strin
 	return nil
 }
 
-// EachFile calls fn with every file that h names.
+// EachFile calls fn with every file that h names, but for those of bundles that
+// cannot be read: see [Objects.Doubt].
 func (m *Objects) EachFile(ctx context.Context, h *layout.Head, fn func(name string, content []byte) error) error {
 	done := map[string]bool{}
 	for _, name := range h.Removed {
@@ -121,7 +130,7 @@ func (m *Objects) EachFile(ctx context.Context, h *layout.Head, fn func(name str
 	}
 	for _, o := range slices.Backward(h.Bundles) { // later ones replace earlier ones
 		some, err := m.Files(ctx, []layout.Object{o})
-		if err != nil {
+		if _, err = m.read(o, err); err != nil {
 			return err
 		}
 		for _, name := range slices.Sorted(maps.Keys(some)) {

@@ -103,7 +103,7 @@ func rank(key string) int {
 			return i
 		}
 	}
-	if key == layout.FormatKey {
+	if key == layout.FormatKey || key == layout.FormatCopyKey {
 		return 4
 	}
 	return -1

@@ -3,7 +3,9 @@ package staging
 import (
 	"context"
 
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -40,6 +42,20 @@ func Free(ctx context.Context, local *pack.Store) error {
 		if _, err := local.Reclaim(ctx, info.Number, pack.Drop, nil); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// Remains returns what this machine has of a chunk, in the cache, which may be nil, or
+// on the disk; nil if that is nothing whole.
+func Remains(ctx context.Context, c *cache.Cache, local *pack.Store, d chunks.Digest) (b chunks.Blob) {
+	if c != nil {
+		if b, _ = c.Get(d, nil); b != nil && b.Verify(d, nil) == nil {
+			return b
+		}
+	}
+	if b, err := local.Get(ctx, d, nil); err == nil && b.Verify(d, nil) == nil {
+		return b
 	}
 	return nil
 }

@@ -42,6 +42,6 @@ func newRefresh(o *cli.Options) *cobra.Command {
 
 func newTakeOver(o *cli.Options) *cobra.Command {
 	cmd := ofBucket(o, "take-over", "own a bucket that another node had", http.MethodPost, cloudPath+"/take-over")
-	cmd.Flags().Bool("force", false, "though its lease has not ended: that node is gone for good")
+	cmd.Flags().Bool("force", false, "though its lease has not ended: that node is gone for good; and go on without what status says is missing in the bucket")
 	return cmd
 }

@@ -32,3 +32,10 @@ func Audited(t *jobs.Task, r cloud.AuditReport) {
 		t.Logf("%s is gone or damaged, and there is no copy of it here", key)
 	}
 }
+
+// Doubted warns of what cannot be seen in a bucket.
+func Doubted(t *jobs.Task, st tier.Stats) {
+	if st.Doubt != "" {
+		t.Warnf("%s", st.Doubt)
+	}
+}
