@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -81,20 +79,30 @@ func (s *Store) offload(ctx context.Context, opt OffloadOptions, r *OffloadRepor
 		}
 	}
 	r.Chunks, r.Bytes = r.Chunks+len(plan.upload), r.Bytes+plan.bytes
-	if err := s.settle(ctx, plan.settled, opt.Switchover); err != nil {
+	settled, err := s.settle(ctx, plan.settled, opt.Switchover)
+	if r.Evicted += settled; err != nil {
 		return err
 	}
-	if err := s.uploadAll(ctx, plan.upload, opt, r); err != nil {
+	sent := func() {
+		if r.Packs++; opt.Progress != nil {
+			opt.Progress(*r)
+		}
+	}
+	commit := func() error {
+		evicted, err := s.commit(ctx, opt.Switchover)
+		r.Evicted += evicted
 		return err
 	}
-	evicted, err := s.commit(ctx, opt.Switchover)
-	r.Evicted += evicted + len(plan.settled)
-	return err
+	if err := s.builder().Upload(ctx, s.local, plan.upload, s.cfg.Parallel, sent, commit); err != nil {
+		return err
+	}
+	return commit()
 }
 
 // behindItself does work again that met a root of our own: one that an offload
 // wrote which was cancelled, or killed, before it heard so. That root has been
-// read by then, and the work comes behind it.
+// read by then, and the work comes behind it. Whether it counts is not known before
+// the bucket was asked who owns it (see check): work relies on nothing until then.
 func behindItself(work func() error) error {
 	if err := work(); !errors.Is(err, bucket.ErrExists) {
 		return err
@@ -197,65 +205,20 @@ func (s *Store) confirmed(ctx context.Context) ([]layout.Pack, error) {
 	return s.queue.Confirmed(ctx, func(id format.ID) bool { return !s.unused(id) })
 }
 
-// commitEvery is after how many packs a root is written in a long offload, so
-// that the disk is freed as it goes and a crash repeats little.
-const commitEvery = 1024
-
-// uploadAll builds packs and sends them, several at a time.
-func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt OffloadOptions, r *OffloadReport) error {
-	b := s.builder()
-	for len(entries) > 0 {
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(s.cfg.Parallel)
-		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
-			id, used, err := b.Build(gctx, s.local, entries)
-			if errors.Is(err, chunks.ErrNoSpace) && (n > 0 || b.Smaller()) {
-				break // what is on its way makes room, or a smaller pack has it
-			}
-			entries = entries[used:]
-			if err != nil {
-				g.Go(func() error { return err })
-				break
-			}
-			if used == 0 || id == [16]byte{} {
-				continue
-			}
-			g.Go(func() error { return s.queue.Send(gctx, id) })
-			r.Packs++
-			if opt.Progress != nil {
-				opt.Progress(*r)
-			}
-		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if len(entries) == 0 {
-			break
-		}
-		evicted, err := s.commit(ctx, opt.Switchover)
-		if r.Evicted += evicted; err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settle condemns what the bucket has confirmed before a crash.
-func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover func([]pack.Move, func())) error {
-	if len(entries) == 0 {
-		return nil
-	}
+// settle condemns what the bucket has confirmed before a crash, as far as that was
+// proved since, and returns how much that was. See prove.
+func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover func([]pack.Move, func())) (int, error) {
 	var moves []pack.Move
 	for _, e := range entries {
-		if number, entry, ok := s.table.lookup(e.Digest); ok {
+		if number, entry, ok := s.table.lookup(e.Digest); ok && s.table.proved(e.Digest) {
 			moves = append(moves, pack.Move{Digest: e.Digest, Old: localRef(e.Ref), New: cloudRef(number, entry)})
 		}
 	}
+	if len(moves) == 0 {
+		return 0, nil
+	}
+	gone := &pack.Set{}
 	switchover(moves, func() {
-		gone := &pack.Set{}
 		for _, m := range moves {
 			if number, _, ok := s.table.lookup(m.Digest); ok && 2*number+1 == m.New.Pack {
 				gone.Add(pack.Ref{Pack: m.Old.Pack / 2, Entry: m.Old.Entry})
@@ -263,7 +226,7 @@ func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover fun
 		}
 		s.local.Condemn(gone)
 	})
-	return s.local.SyncState(ctx)
+	return gone.Len(), s.local.SyncState(ctx)
 }
 
 // plainSwitch is a switchover where nothing is pinned.

@@ -74,12 +74,21 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	s.mu.Lock()
 	s.onlyRead, s.fenced, s.dirty = false, false, s.dirty || bad.N > 0
 	s.mu.Unlock()
-	switch {
-	case !mine || bad.N > 0: // again, now that nobody else can write
-		return s.refresh(ctx)
-	case newest != nil:
-		return s.take(ctx, newest)
+	if !mine || bad.N > 0 { // again, now that nobody else can write; the next check says whether that still was so
+		if err := s.refresh(ctx); err != nil {
+			return err
+		}
+		return s.writable()
 	}
+	if newest != nil {
+		if err := s.take(ctx, newest); err != nil {
+			return err
+		}
+	}
+	if err := s.writable(); err != nil {
+		return err
+	}
+	s.table.trust(true) // the roots were read before the bucket said that it is ours still
 	return nil
 }
 
@@ -97,24 +106,40 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 	return nil
 }
 
-// check asks the bucket whether it is ours still. It comes after every root,
-// before anything that the root allows: what the check sees as ours, a later
-// owner sees too, because it lists the roots after it took over.
+// check asks the bucket whether it is ours still. It comes after every root, our own
+// that was adopted too, before anything that the root allows: what the check sees as
+// ours, a later owner sees too, because it lists the roots after it took over. What
+// anything but "it is ours" means is that nothing leaves the disk: see [table.proved].
 func (s *Store) check(ctx context.Context) error {
 	is, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.judge(is)
 	}
+	s.table.trust(err == nil)
+	return err
+}
+
+// judge says what an answer of the bucket means.
+func (s *Store) judge(is layout.Owner) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if is.Epoch == 0 {
+	switch {
+	case is.Epoch == 0:
 		return fmt.Errorf("write to %s: %w", s, ErrNoOwner)
-	}
-	if is.Epoch != s.owner.Epoch || is.Secret != s.owner.Secret {
-		s.fenced, s.onlyRead = true, true
+	case is.Epoch != s.owner.Epoch || is.Secret != s.owner.Secret || s.head.Seq.Epoch > s.owner.Epoch:
+		s.fence(is.Node, is.Epoch)
 		return fmt.Errorf("write to %s: %w: %s, epoch %d", s, ErrFenced, is.Node, is.Epoch)
 	}
 	return nil
+}
+
+// fence notes that the bucket is somebody else's. The caller holds mu.
+func (s *Store) fence(node string, epoch uint64) {
+	if !s.fenced {
+		s.cfg.Log.Error("another node has taken the bucket over: what was not confirmed before stays on this disk", "store", s.String(), "node", node, "epoch", epoch, "ours", s.owner.Epoch)
+	}
+	s.fenced, s.onlyRead = true, true
+	s.table.trust(false)
 }
 
 // writable says why we may not write.
