@@ -26,7 +26,8 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	if err := s.renewLocks(ctx); err != nil {
 		defer func() { failed = errors.Join(failed, err) }()
 	}
-	if _, err := s.commit(ctx, plainSwitch); err != nil { // what is doomed is named first
+	named := func() error { _, err := s.commit(ctx, plainSwitch); return err }
+	if err := behindItself(named); err != nil { // what is doomed is named first
 		return 0, err
 	}
 	if n := s.table.stats().Lost; n > 0 {
@@ -54,8 +55,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	s.mu.Lock()
 	s.head.Dead, s.dirty = dead, true
 	s.mu.Unlock()
-	_, err := s.commit(ctx, plainSwitch)
-	return len(keys), err
+	return len(keys), named()
 }
 
 // AuditOptions say what an audit may do.
