@@ -130,9 +130,6 @@ func (s *Store) prove(ctx context.Context, entries []pack.Entry) error {
 	if !slices.ContainsFunc(entries, func(e pack.Entry) bool { return s.Confirmed(e.Digest) }) {
 		return nil
 	}
-	if err := s.writable(); err != nil {
-		return err
-	}
 	if err := s.check(ctx); err != nil {
 		return err
 	}

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"time"
 
-	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -56,9 +56,7 @@ func (s *Store) Offload(ctx context.Context, opt OffloadOptions) (r OffloadRepor
 		opt.Switchover = plainSwitch
 	}
 	err = behindItself(func() error { return s.offload(ctx, opt, &r) })
-	s.mu.Lock()
-	r.Root = s.head.Seq.String()
-	s.mu.Unlock()
+	r.Root = s.Newest().Seq.String()
 	return r, err
 }
 
@@ -142,10 +140,11 @@ func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, e
 	if err := s.prove(ctx, entries); err != nil {
 		return p, err
 	}
-	busy, err := s.inQueue(ctx)
+	packs, err := s.confirmed(ctx) // all were sent
 	if err != nil {
 		return p, err
 	}
+	busy := staging.Within(packs)
 	for _, e := range entries {
 		if _, _, ok := s.table.lookup(e.Digest); ok {
 			p.settled = append(p.settled, e)
@@ -158,27 +157,13 @@ func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, e
 }
 
 // look notes when local packs were first seen, and returns those that are old
-// enough. A pack is as old as its first chunk; the journal remembers.
+// enough; the journal remembers.
 func (s *Store) look(now time.Time, after time.Duration) map[uint32]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, there := map[uint32]bool{}, map[uint32]bool{}
-	for _, info := range s.local.Packs() {
-		there[info.Number] = true
-		at, known := s.seen[info.Number]
-		if !known {
-			at = now
-			s.seen[info.Number] = at
-			s.note(notes.Note{Kind: notes.Seen, Number: info.Number, Time: at})
-		}
-		old[info.Number] = now.Sub(at) >= after
-	}
-	for n := range s.seen {
-		if !there[n] {
-			delete(s.seen, n)
-		}
-	}
-	return old
+	return staging.Old(s.seen, s.local.Packs(), now, after, func(number uint32) {
+		s.note(notes.Note{Kind: notes.Seen, Number: number, Time: now})
+	})
 }
 
 // Seen returns when a pack on the disk was first seen; zero: not yet.
@@ -186,18 +171,6 @@ func (s *Store) Seen(number uint32) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.seen[number]
-}
-
-// inQueue returns the chunks of packs that are on their way, when all were sent.
-func (s *Store) inQueue(ctx context.Context) (map[chunks.Digest]bool, error) {
-	packs, err := s.confirmed(ctx)
-	busy := map[chunks.Digest]bool{}
-	for _, p := range packs {
-		for _, r := range p.Rows {
-			busy[r.Digest] = true
-		}
-	}
-	return busy, err
 }
 
 // confirmed returns the packs that the bucket has and no root names yet.

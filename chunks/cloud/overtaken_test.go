@@ -5,11 +5,15 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -247,7 +251,9 @@ func TestForeignRootFences(t *testing.T) {
 	other := l.owner(t.TempDir(), func(c *Config) { c.Node = "m" })
 	put(t, other, 3000, 200, 3)
 	offload(t, other)
-	rewrite(t, name, ours) // as of a bucket that was put back in part
+	if _, err := l.st.b.PutBytes(t.Context(), layout.OwnerKey, ours, bucket.PutOption{}); err != nil { // as of a bucket that was put back in part
+		t.Fatal(err)
+	}
 	if err := l.st.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -274,4 +280,74 @@ func TestOlderPackIsFoundAgain(t *testing.T) {
 			t.Fatal("a chunk is not known any more")
 		}
 	}
+}
+
+// An owner's object that is damaged is written anew by who wrote it last; if that was
+// somebody else the error names the command, and the audit still says what else is wrong.
+func TestOwnerIsMended(t *testing.T) {
+	damages := map[string]func(b []byte) []byte{
+		"cut":    func(b []byte) []byte { return b[:len(b)/2] },
+		"zeroed": func(b []byte) []byte { return make([]byte, len(b)) },
+		"empty":  func([]byte) []byte { return nil },
+	}
+	for name, damage := range damages {
+		l := newLate(t)
+		file := l.object(l.st, layout.OwnerKey)
+		harm := func() {
+			whole, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rewrite(t, file, damage(whole))
+		}
+		harm()
+		if r, err := l.st.Audit(t.Context(), AuditOptions{}); err != nil || r.Objects == 0 {
+			t.Fatalf("%s: audit by who wrote it: %+v, %v", name, r, err)
+		}
+		if o, err := l.st.Owner(t.Context()); err != nil || o.Node != "n" || o.Epoch != l.st.Stats().Epoch {
+			t.Errorf("%s: after it the owner is %+v, %v", name, o, err)
+		}
+		if err := l.st.renew(t.Context()); err != nil {
+			t.Errorf("%s: renew: %v", name, err)
+		}
+		other := l.node(t.TempDir(), func(c *Config) { c.Node = "m" })
+		if err := other.Acquire(t.Context(), AcquireOptions{Force: true}); err != nil {
+			t.Fatal(err)
+		}
+		harm()
+		l.losePacks(l.st)
+		r, err := l.st.Audit(t.Context(), AuditOptions{DeleteOrphans: true})
+		var hinted interface{ Hint() string }
+		if !errors.Is(err, identity.ErrDamaged) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "holdfast datastore take-over NAME --force") {
+			t.Errorf("%s: audit by who did not: %v", name, err)
+		}
+		if len(r.Missing) != 1 || r.Deleted != 0 || l.st.Stats().Lost != 0 {
+			t.Errorf("%s: it found %+v, and believes that %d are lost", name, r, l.st.Stats().Lost)
+		}
+		if _, err := l.st.Offload(t.Context(), OffloadOptions{}); !errors.Is(err, identity.ErrDamaged) {
+			t.Errorf("%s: offload: %v", name, err)
+		}
+		l.wantKept(t, nil, name)
+		if err := other.renew(t.Context()); err != nil { // replaces it, as nobody came between
+			t.Errorf("%s: renew by who wrote it: %v", name, err)
+		}
+	}
+}
+
+// An audit does not take for orphans what a root of ours names that an offload wrote
+// without hearing so.
+func TestAuditKeepsALateRoot(t *testing.T) {
+	l := newLate(t)
+	l.ownerFails(0)
+	if _, err := l.st.Offload(t.Context(), OffloadOptions{}); err == nil {
+		t.Fatal("nobody said who owns the bucket")
+	}
+	l.ownerFails(-1)
+	time.Sleep(1100 * time.Millisecond) // object times are in seconds
+	if _, err := l.st.Audit(t.Context(), AuditOptions{DeleteOrphans: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantAll(t, l.node(t.TempDir()), l.more)
+	offload(t, l.st)
+	wantAll(t, l.node(t.TempDir()), l.more)
 }

@@ -37,9 +37,7 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	epoch := s.head.Seq.Epoch
-	s.mu.Unlock()
+	epoch := s.Newest().Seq.Epoch
 	was, etag, err := identity.Previous(ctx, s.b, s.format.Store, epoch > 0, opt.Force)
 	if err != nil {
 		return err
@@ -74,22 +72,17 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	s.mu.Lock()
 	s.onlyRead, s.fenced, s.dirty = false, false, s.dirty || bad.N > 0
 	s.mu.Unlock()
-	if !mine || bad.N > 0 { // again, now that nobody else can write; the next check says whether that still was so
-		if err := s.refresh(ctx); err != nil {
-			return err
-		}
-		return s.writable()
+	switch {
+	case !mine || bad.N > 0: // again, now that nobody else can write; the next check says whether that still was so
+		err = s.refresh(ctx)
+	case newest != nil:
+		err = s.take(ctx, newest)
 	}
-	if newest != nil {
-		if err := s.take(ctx, newest); err != nil {
-			return err
-		}
+	if err == nil {
+		err = s.writable()
 	}
-	if err := s.writable(); err != nil {
-		return err
-	}
-	s.table.trust(true) // the roots were read before the bucket said that it is ours still
-	return nil
+	s.table.trust(err == nil && mine && bad.N == 0) // then the roots were read before the bucket said that it is ours still
+	return err
 }
 
 func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) error {
@@ -111,12 +104,33 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 // ours, a later owner sees too, because it lists the roots after it took over. What
 // anything but "it is ours" means is that nothing leaves the disk: see [table.proved].
 func (s *Store) check(ctx context.Context) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
 	is, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
+	if errors.Is(err, identity.ErrDamaged) {
+		is, err = s.mendOwner(ctx, err)
+	}
 	if err == nil {
 		err = s.judge(is)
 	}
 	s.table.trust(err == nil)
 	return err
+}
+
+// mendOwner writes the damaged object of the owner anew if that still is ours.
+func (s *Store) mendOwner(ctx context.Context, why error) (is layout.Owner, err error) {
+	s.mu.Lock()
+	is, etag := s.owner, s.etag
+	s.mu.Unlock()
+	if etag, err = identity.MendOwner(ctx, s.b, is, etag, why); err != nil {
+		return is, err
+	}
+	s.cfg.Log.Warn("what the bucket says of its owner was damaged, and is whole again: it was ours", "store", s.String())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.etag = etag
+	return is, nil
 }
 
 // judge says what an answer of the bucket means.
@@ -169,25 +183,8 @@ func (s *Store) Owner(ctx context.Context) (Owner, error) {
 // Run renews the lease until ctx is done. Nothing else is asked of the bucket
 // while nothing happens. It fails when somebody else has taken the bucket.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.Lease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if s.readOnly() {
-			continue
-		}
-		err := s.renew(ctx)
-		if errors.Is(err, ErrFenced) {
-			return err
-		}
-		if err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("lease was not renewed", "store", s.String(), "err", err, "retry_in", s.cfg.Lease/3)
-		}
-	}
+	held := func() bool { return !s.readOnly() }
+	return identity.Hold(ctx, s.cfg.Lease/3, held, s.renew, ErrFenced, s.cfg.Log.With("store", s.String()))
 }
 
 // renew prolongs the lease with one request.
