@@ -26,7 +26,7 @@ func unfinished(r tier.OffloadReport, err error) string {
 	if errors.Is(err, cloud.ErrFenced) || errors.Is(err, cloud.ErrOwned) || errors.Is(err, cloud.ErrReadOnly) {
 		rest = "stays until this node owns the bucket again"
 	}
-	return fmt.Sprintf("%d chunks (%s) were to be sent, and %d left the disk, which the bucket confirmed as its owner's: the others are still here, and what is not in the bucket %s",
+	return fmt.Sprintf("%d chunks (%s) were to be sent, and %d left the disk: what the bucket has not confirmed is still here, and %s",
 		r.Chunks, Human(r.Bytes), r.Evicted, rest)
 }
 
