@@ -36,6 +36,9 @@ func (s *Store) commit(ctx context.Context, switchover func([]pack.Move, func())
 		}
 	}()
 	c, err := s.prepare(ctx)
+	if err == nil && c == nil && !s.table.trusted() {
+		err = s.check(ctx) // a root was adopted that says it all: nobody relies on it unasked
+	}
 	if err != nil || c == nil {
 		return 0, err
 	}

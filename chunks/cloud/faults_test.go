@@ -197,9 +197,11 @@ func (w *weather) try(t *testing.T, i int, k kind) {
 		}
 		return nil
 	})
-	// A write whose answer is lost is known to be done by its mark.
+	// A write whose answer is lost is known to be done by its mark; an owner's object that
+	// looks damaged, and is what we wrote last, is written anew.
 	err := k.work(t, w.st, w.all[:20])
-	if lost := w.fault.After && err == nil; !lost && (err == nil || w.want != nil && !errors.Is(err, w.want)) {
+	mended := k.name == "ask who owns" && (w.fault.Shrink || w.fault.Flip > 0)
+	if lost := (w.fault.After || mended) && err == nil; !lost && (err == nil || w.want != nil && !errors.Is(err, w.want)) {
 		t.Errorf("%s: %v, want %v", k.name, err, w.want)
 	}
 	if met.Load() == 0 && !w.slow {

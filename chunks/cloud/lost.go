@@ -111,7 +111,8 @@ func (s *Store) replace(ctx context.Context) error {
 
 // Secure is for before a collection of garbage: what this machine still has of
 // packs that are lost is kept, and for the packs of chunks of which there are
-// copies on the disk the bucket is asked. While it does not answer, those stay.
+// copies on the disk the bucket is asked. While it does not answer, or is not ours,
+// those stay.
 func (s *Store) Secure(ctx context.Context) error {
 	s.work.Lock()
 	defer s.work.Unlock()
@@ -122,9 +123,17 @@ func (s *Store) Secure(ctx context.Context) error {
 	return errors.Join(err, s.prove(ctx, entries))
 }
 
-// prove asks the bucket for packs that are relied on for chunks which are on the
-// disk, unless it has shown them since the start.
+// prove is for before copies on the disk may go because the bucket has the chunks. It
+// asks the bucket whether it is ours, after the root that names their packs: else
+// somebody may have taken it over who never saw that root. Then it asks for the packs
+// that it has not shown since the start. Until both are answered the copies stay.
 func (s *Store) prove(ctx context.Context, entries []pack.Entry) error {
+	if !slices.ContainsFunc(entries, func(e pack.Entry) bool { return s.Confirmed(e.Digest) }) {
+		return nil
+	}
+	if err := s.check(ctx); err != nil {
+		return err
+	}
 	unproved := map[*remote]bool{}
 	for _, e := range entries {
 		if p, _ := s.table.find(e.Digest); p != nil && s.Confirmed(e.Digest) && !s.table.proved(e.Digest) {
@@ -183,7 +192,8 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 	return n, s.journal.Sync()
 }
 
-// proved reports whether d lives in a pack that the bucket has shown.
+// proved reports whether d lives in a pack that the bucket has shown, and that a root
+// names which counts.
 func (t *table) proved(d chunks.Digest) bool {
 	loc, ok := t.idx.Lookup(d)
 	if !ok {
@@ -192,7 +202,7 @@ func (t *table) proved(d chunks.Digest) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	p := t.packs[loc.Pack]
-	return p != nil && p.live(loc.Entry) && p.seen
+	return p != nil && t.sure && p.live(loc.Entry) && p.seen && !p.doubt
 }
 
 // doubted notes that a copy on the disk was preferred to one in a pack that the

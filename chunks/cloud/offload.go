@@ -5,12 +5,10 @@ import (
 	"errors"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -58,9 +56,7 @@ func (s *Store) Offload(ctx context.Context, opt OffloadOptions) (r OffloadRepor
 		opt.Switchover = plainSwitch
 	}
 	err = behindItself(func() error { return s.offload(ctx, opt, &r) })
-	s.mu.Lock()
-	r.Root = s.head.Seq.String()
-	s.mu.Unlock()
+	r.Root = s.Newest().Seq.String()
 	return r, err
 }
 
@@ -81,20 +77,30 @@ func (s *Store) offload(ctx context.Context, opt OffloadOptions, r *OffloadRepor
 		}
 	}
 	r.Chunks, r.Bytes = r.Chunks+len(plan.upload), r.Bytes+plan.bytes
-	if err := s.settle(ctx, plan.settled, opt.Switchover); err != nil {
+	settled, err := s.settle(ctx, plan.settled, opt.Switchover)
+	if r.Evicted += settled; err != nil {
 		return err
 	}
-	if err := s.uploadAll(ctx, plan.upload, opt, r); err != nil {
+	sent := func() {
+		if r.Packs++; opt.Progress != nil {
+			opt.Progress(*r)
+		}
+	}
+	commit := func() error {
+		evicted, err := s.commit(ctx, opt.Switchover)
+		r.Evicted += evicted
 		return err
 	}
-	evicted, err := s.commit(ctx, opt.Switchover)
-	r.Evicted += evicted + len(plan.settled)
-	return err
+	if err := s.builder().Upload(ctx, s.local, plan.upload, s.cfg.Parallel, sent, commit); err != nil {
+		return err
+	}
+	return commit()
 }
 
 // behindItself does work again that met a root of our own: one that an offload
 // wrote which was cancelled, or killed, before it heard so. That root has been
-// read by then, and the work comes behind it.
+// read by then, and the work comes behind it. Whether it counts is not known before
+// the bucket was asked who owns it (see check): work relies on nothing until then.
 func behindItself(work func() error) error {
 	if err := work(); !errors.Is(err, bucket.ErrExists) {
 		return err
@@ -134,10 +140,11 @@ func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, e
 	if err := s.prove(ctx, entries); err != nil {
 		return p, err
 	}
-	busy, err := s.inQueue(ctx)
+	packs, err := s.confirmed(ctx) // all were sent
 	if err != nil {
 		return p, err
 	}
+	busy := staging.Within(packs)
 	for _, e := range entries {
 		if _, _, ok := s.table.lookup(e.Digest); ok {
 			p.settled = append(p.settled, e)
@@ -150,27 +157,13 @@ func (s *Store) plan(ctx context.Context, after time.Duration) (p offloadPlan, e
 }
 
 // look notes when local packs were first seen, and returns those that are old
-// enough. A pack is as old as its first chunk; the journal remembers.
+// enough; the journal remembers.
 func (s *Store) look(now time.Time, after time.Duration) map[uint32]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old, there := map[uint32]bool{}, map[uint32]bool{}
-	for _, info := range s.local.Packs() {
-		there[info.Number] = true
-		at, known := s.seen[info.Number]
-		if !known {
-			at = now
-			s.seen[info.Number] = at
-			s.note(notes.Note{Kind: notes.Seen, Number: info.Number, Time: at})
-		}
-		old[info.Number] = now.Sub(at) >= after
-	}
-	for n := range s.seen {
-		if !there[n] {
-			delete(s.seen, n)
-		}
-	}
-	return old
+	return staging.Old(s.seen, s.local.Packs(), now, after, func(number uint32) {
+		s.note(notes.Note{Kind: notes.Seen, Number: number, Time: now})
+	})
 }
 
 // Seen returns when a pack on the disk was first seen; zero: not yet.
@@ -180,82 +173,25 @@ func (s *Store) Seen(number uint32) time.Time {
 	return s.seen[number]
 }
 
-// inQueue returns the chunks of packs that are on their way, when all were sent.
-func (s *Store) inQueue(ctx context.Context) (map[chunks.Digest]bool, error) {
-	packs, err := s.confirmed(ctx)
-	busy := map[chunks.Digest]bool{}
-	for _, p := range packs {
-		for _, r := range p.Rows {
-			busy[r.Digest] = true
-		}
-	}
-	return busy, err
-}
-
 // confirmed returns the packs that the bucket has and no root names yet.
 func (s *Store) confirmed(ctx context.Context) ([]layout.Pack, error) {
 	return s.queue.Confirmed(ctx, func(id format.ID) bool { return !s.unused(id) })
 }
 
-// commitEvery is after how many packs a root is written in a long offload, so
-// that the disk is freed as it goes and a crash repeats little.
-const commitEvery = 1024
-
-// uploadAll builds packs and sends them, several at a time.
-func (s *Store) uploadAll(ctx context.Context, entries []pack.Entry, opt OffloadOptions, r *OffloadReport) error {
-	b := s.builder()
-	for len(entries) > 0 {
-		g, gctx := errgroup.WithContext(ctx)
-		g.SetLimit(s.cfg.Parallel)
-		for n := 0; n < commitEvery && len(entries) > 0 && gctx.Err() == nil; n++ {
-			id, used, err := b.Build(gctx, s.local, entries)
-			if errors.Is(err, chunks.ErrNoSpace) && (n > 0 || b.Smaller()) {
-				break // what is on its way makes room, or a smaller pack has it
-			}
-			entries = entries[used:]
-			if err != nil {
-				g.Go(func() error { return err })
-				break
-			}
-			if used == 0 || id == [16]byte{} {
-				continue
-			}
-			g.Go(func() error { return s.queue.Send(gctx, id) })
-			r.Packs++
-			if opt.Progress != nil {
-				opt.Progress(*r)
-			}
-		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if len(entries) == 0 {
-			break
-		}
-		evicted, err := s.commit(ctx, opt.Switchover)
-		if r.Evicted += evicted; err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// settle condemns what the bucket has confirmed before a crash.
-func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover func([]pack.Move, func())) error {
-	if len(entries) == 0 {
-		return nil
-	}
+// settle condemns what the bucket has confirmed before a crash, as far as that was
+// proved since, and returns how much that was. See prove.
+func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover func([]pack.Move, func())) (int, error) {
 	var moves []pack.Move
 	for _, e := range entries {
-		if number, entry, ok := s.table.lookup(e.Digest); ok {
+		if number, entry, ok := s.table.lookup(e.Digest); ok && s.table.proved(e.Digest) {
 			moves = append(moves, pack.Move{Digest: e.Digest, Old: localRef(e.Ref), New: cloudRef(number, entry)})
 		}
 	}
+	if len(moves) == 0 {
+		return 0, nil
+	}
+	gone := &pack.Set{}
 	switchover(moves, func() {
-		gone := &pack.Set{}
 		for _, m := range moves {
 			if number, _, ok := s.table.lookup(m.Digest); ok && 2*number+1 == m.New.Pack {
 				gone.Add(pack.Ref{Pack: m.Old.Pack / 2, Entry: m.Old.Entry})
@@ -263,7 +199,7 @@ func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover fun
 		}
 		s.local.Condemn(gone)
 	})
-	return s.local.SyncState(ctx)
+	return gone.Len(), s.local.SyncState(ctx)
 }
 
 // plainSwitch is a switchover where nothing is pinned.

@@ -37,9 +37,7 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	epoch := s.head.Seq.Epoch
-	s.mu.Unlock()
+	epoch := s.Newest().Seq.Epoch
 	was, etag, err := identity.Previous(ctx, s.b, s.format.Store, epoch > 0, opt.Force)
 	if err != nil {
 		return err
@@ -74,12 +72,16 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	s.onlyRead, s.fenced, s.dirty = false, false, s.dirty || bad.N > 0
 	s.mu.Unlock()
 	switch {
-	case !mine || bad.N > 0: // again, now that nobody else can write
-		return s.refresh(ctx)
+	case !mine || bad.N > 0: // again, now that nobody else can write; the next check says whether that still was so
+		err = s.refresh(ctx)
 	case newest != nil:
-		return s.take(ctx, newest)
+		err = s.take(ctx, newest)
 	}
-	return nil
+	if err == nil {
+		err = s.writable()
+	}
+	s.table.trust(err == nil && mine && bad.N == 0) // then the roots were read before the bucket said that it is ours still
+	return err
 }
 
 func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) error {
@@ -96,24 +98,61 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 	return nil
 }
 
-// check asks the bucket whether it is ours still. It comes after every root,
-// before anything that the root allows: what the check sees as ours, a later
-// owner sees too, because it lists the roots after it took over.
+// check asks the bucket whether it is ours still. It comes after every root, our own
+// that was adopted too, before anything that the root allows: what the check sees as
+// ours, a later owner sees too, because it lists the roots after it took over. What
+// anything but "it is ours" means is that nothing leaves the disk: see [table.proved].
 func (s *Store) check(ctx context.Context) error {
-	is, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
-	if err != nil {
+	if err := s.writable(); err != nil {
 		return err
 	}
+	is, _, err := identity.ReadOwner(ctx, s.b, s.format.Store)
+	if errors.Is(err, identity.ErrDamaged) {
+		is, err = s.mendOwner(ctx, err)
+	}
+	if err == nil {
+		err = s.judge(is)
+	}
+	s.table.trust(err == nil)
+	return err
+}
+
+// mendOwner writes the damaged object of the owner anew if that still is ours.
+func (s *Store) mendOwner(ctx context.Context, why error) (is layout.Owner, err error) {
+	s.mu.Lock()
+	is, etag := s.owner, s.etag
+	s.mu.Unlock()
+	if etag, err = identity.MendOwner(ctx, s.b, is, etag, why); err != nil {
+		return is, err
+	}
+	s.cfg.Log.Warn("what the bucket says of its owner was damaged, and is whole again: it was ours", "store", s.String())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if is.Epoch == 0 {
+	s.etag = etag
+	return is, nil
+}
+
+// judge says what an answer of the bucket means.
+func (s *Store) judge(is layout.Owner) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case is.Epoch == 0:
 		return fmt.Errorf("write to %s: %w", s, ErrNoOwner)
-	}
-	if is.Epoch != s.owner.Epoch || is.Secret != s.owner.Secret {
-		s.fenced, s.onlyRead = true, true
+	case is.Epoch != s.owner.Epoch || is.Secret != s.owner.Secret || s.head.Seq.Epoch > s.owner.Epoch:
+		s.fence(is.Node, is.Epoch)
 		return fmt.Errorf("write to %s: %w: %s, epoch %d", s, ErrFenced, is.Node, is.Epoch)
 	}
 	return nil
+}
+
+// fence notes that the bucket is somebody else's. The caller holds mu.
+func (s *Store) fence(node string, epoch uint64) {
+	if !s.fenced {
+		s.cfg.Log.Error("another node has taken the bucket over: what was not confirmed before stays on this disk", "store", s.String(), "node", node, "epoch", epoch, "ours", s.owner.Epoch)
+	}
+	s.fenced, s.onlyRead = true, true
+	s.table.trust(false)
 }
 
 // writable says why we may not write.
@@ -143,25 +182,8 @@ func (s *Store) Owner(ctx context.Context) (Owner, error) {
 // Run renews the lease until ctx is done. Nothing else is asked of the bucket
 // while nothing happens. It fails when somebody else has taken the bucket.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.Lease / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if s.readOnly() {
-			continue
-		}
-		err := s.renew(ctx)
-		if errors.Is(err, ErrFenced) {
-			return err
-		}
-		if err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("lease was not renewed", "store", s.String(), "err", err, "retry_in", s.cfg.Lease/3)
-		}
-	}
+	held := func() bool { return !s.readOnly() }
+	return identity.Hold(ctx, s.cfg.Lease/3, held, s.renew, ErrFenced, s.cfg.Log.With("store", s.String()))
 }
 
 // renew prolongs the lease with one request.

@@ -40,6 +40,11 @@ func (s *Store) take(ctx context.Context, h *layout.Head) error {
 		return err
 	}
 	s.adopt(h, packs)
+	s.mu.Lock()
+	if s.owner.Epoch > 0 && h.Seq.Epoch > s.owner.Epoch { // whoever wrote it owns the bucket, whatever that says of its owner
+		s.fence(h.Node, h.Seq.Epoch)
+	}
+	s.mu.Unlock()
 	return s.tidy()
 }
 
@@ -62,11 +67,11 @@ func (s *Store) GoOn(ctx context.Context) error {
 }
 
 // adopt takes a head as the truth: packs that it lacks or buries go from the
-// table, those that are new come.
+// table, those that are new come. Whether it counts is for check to say.
 func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 	t, buried := &s.table, h.Buried()
 	named := map[format.ID]bool{}
-	var fresh []layout.Pack
+	var fresh, left []layout.Pack
 	s.mu.Lock()
 	doomed := map[format.ID]bool{}
 	for _, d := range s.doomed {
@@ -79,7 +84,7 @@ func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 		if buried[p.ID] || doomed[p.ID] {
 			continue
 		}
-		named[p.ID] = true
+		named[p.ID], left = true, append(left, p)
 		n, first := t.number(p.ID)
 		if first {
 			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
@@ -92,8 +97,12 @@ func (s *Store) adopt(h *layout.Head, packs []layout.Pack) {
 	for n, p := range t.packs {
 		if !named[p.id] && (buried[p.id] || !s.meta.Doubtful()) {
 			delete(t.packs, n)
+			if !buried[p.id] && !doomed[p.id] { // of a root that never counted: older packs may have the same chunks
+				fresh = left
+			}
 		}
 	}
+	t.sure = false
 	t.gen++
 	for d, l := range t.locs(fresh) {
 		s.place(d, l)

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/audit"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -26,7 +28,8 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	if err := s.renewLocks(ctx); err != nil {
 		defer func() { failed = errors.Join(failed, err) }()
 	}
-	if _, err := s.commit(ctx, plainSwitch); err != nil { // what is doomed is named first
+	named := func() error { _, err := s.commit(ctx, plainSwitch); return err }
+	if err := behindItself(named); err != nil { // what is doomed is named first
 		return 0, err
 	}
 	if n := s.table.stats().Lost; n > 0 {
@@ -37,14 +40,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 		return 0, nil
 	}
 	dead := slices.Clone(s.Newest().Dead)
-	now := time.Now()
-	var keys []string
-	for i, t := range dead {
-		if !t.Deleted && now.Sub(t.Since) >= s.cfg.Grace && !now.Before(t.Held) {
-			keys = append(keys, layout.PackKey(t.Pack))
-			dead[i].Deleted, dead[i].Since = true, time.Time{}
-		}
-	}
+	keys := audit.Due(dead, s.cfg.Grace, time.Now())
 	if len(keys) == 0 {
 		return 0, nil
 	}
@@ -57,8 +53,7 @@ func (s *Store) Sweep(ctx context.Context) (deleted int, failed error) {
 	s.mu.Lock()
 	s.head.Dead, s.dirty = dead, true
 	s.mu.Unlock()
-	_, err := s.commit(ctx, plainSwitch)
-	return len(keys), err
+	return len(keys), named()
 }
 
 // AuditOptions say what an audit may do.
@@ -74,18 +69,22 @@ type AuditReport = audit.Report
 // than one pack in a hundred seems to have vanished, the provider is not
 // believed and nothing changes. Of packs that are gone, chunks are denied from
 // then on, so that whoever has them stores them again; small objects are put back.
+// If the bucket's word of its owner is damaged, all is compared and nothing changes.
 func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err error) {
 	s.work.Lock()
 	defer s.work.Unlock()
-	if err := s.writable(); err != nil {
-		return r, err
-	}
-	if err := s.check(ctx); err != nil { // what another owner has done looks like loss
-		return r, err
+	owned := s.check(ctx) // what another owner has done looks like loss
+	if owned != nil && !errors.Is(owned, identity.ErrDamaged) {
+		return r, owned
 	}
 	found, err := s.b.ListAll(ctx)
 	if err != nil {
-		return r, fmt.Errorf("audit %s: %w", s, err)
+		return r, errors.Join(owned, fmt.Errorf("audit %s: %w", s, err))
+	}
+	if owned == nil && audit.Newer(found, s.Newest().Seq) { // ours, of an offload that did not hear so
+		if err := errors.Join(s.refresh(ctx), s.check(ctx)); err != nil {
+			return r, err
+		}
 	}
 	packs := s.table.all()
 	want := make([]audit.Pack, len(packs))
@@ -93,7 +92,11 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 		want[i] = audit.Pack{ID: p.id, Size: p.size}
 	}
 	if r, err = audit.Compare(found, want); err != nil {
-		return r, fmt.Errorf("audit %s: %w", s, err)
+		return r, errors.Join(owned, fmt.Errorf("audit %s: %w", s, err))
+	}
+	if owned != nil { // who owns the bucket is not known: the rest is looked at, and stays as it is
+		_, r.Gone, err = s.meta.PutBack(ctx, s.Newest(), found, func(context.Context) error { return owned })
+		return r, cmp.Or(err, owned)
 	}
 	if r.Rescued, err = s.compared(ctx, packs, r.Missing, r.Wrong); err != nil {
 		return r, err

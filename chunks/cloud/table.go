@@ -56,6 +56,23 @@ type table struct {
 	numbers map[format.ID]uint32 // also of packs that are gone: a number is never used twice
 	next    uint32
 	gen     uint64
+	sure    bool // the bucket was ours when it was last asked, after the root that names all this
+}
+
+// trust notes whether a root that names the packs is known to count.
+func (t *table) trust(sure bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sure && !sure {
+		t.gen++ // copies on the disk are what is relied on again
+	}
+	t.sure = sure
+}
+
+func (t *table) trusted() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.sure
 }
 
 func (t *table) close() error {

@@ -104,6 +104,28 @@ func Orphans(found map[string]bucket.Info, named func(key string) bool, grace ti
 	return keys
 }
 
+// Due returns the keys of dead packs that may be deleted, and notes in dead that they
+// are: the grace is over, and so is what holds them.
+func Due(dead []layout.Tombstone, grace time.Duration, now time.Time) (keys []string) {
+	for i, t := range dead {
+		if !t.Deleted && now.Sub(t.Since) >= grace && !now.Before(t.Held) {
+			keys = append(keys, layout.PackKey(t.Pack))
+			dead[i].Deleted, dead[i].Since = true, time.Time{}
+		}
+	}
+	return keys
+}
+
+// Newer reports whether there are roots behind seq.
+func Newer(found map[string]bucket.Info, seq layout.Seq) bool {
+	for key := range found {
+		if is, ok := layout.ParseSeq(strings.TrimPrefix(key, layout.RootDir)); ok && seq.Less(is) {
+			return true
+		}
+	}
+	return false
+}
+
 // Compare compares objects with packs. It fails if so much would be gone that the
 // listing is not to be believed: more than one pack, and more than one in a hundred.
 func Compare(found map[string]bucket.Info, packs []Pack) (r Report, err error) {

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -23,7 +24,7 @@ import (
 // The ways in which a bucket is not what was hoped for.
 var (
 	ErrNoStore error = &Problem{"there is no store in this bucket", "check bucket and prefix; a new store is made by datastore create"}
-	ErrDamaged error = &Problem{"what the bucket says of its owner is damaged", "if no other node owns it: holdfast datastore take-over NAME --force"}
+	ErrDamaged error = &Problem{"what the bucket says of its owner is damaged", "if no other node owns the bucket: holdfast datastore take-over NAME --force, which writes it anew"}
 	ErrTaken   error = &Problem{"the bucket holds a store already", "attach it with --reuse, or use another prefix"}
 )
 
@@ -177,13 +178,34 @@ func ReadOwner(ctx context.Context, part *bucket.Bucket, id format.ID) (o layout
 	if errors.Is(err, bucket.ErrNotFound) {
 		return layout.Owner{}, "", nil
 	}
+	if errors.Is(err, bucket.ErrShort) { // the provider sees the damage, and does not give it away
+		return layout.Owner{}, "", fmt.Errorf("%s in %s: %w: %w", layout.OwnerKey, part, ErrDamaged, err)
+	}
 	if err != nil {
 		return o, "", err
 	}
-	if o, err = layout.DecodeOwner(b); err != nil || o.Store != id {
-		return layout.Owner{}, info.ETag, errors.Join(fmt.Errorf("%s in %s: %w", layout.OwnerKey, part, ErrDamaged), err)
+	if o, err = layout.DecodeOwner(b); err == nil && o.Store != id {
+		err = fmt.Errorf("it is that of store %s", o.Store)
+	}
+	if err != nil {
+		return layout.Owner{}, info.ETag, fmt.Errorf("%s in %s: %w: %w", layout.OwnerKey, part, ErrDamaged, err)
 	}
 	return o, info.ETag, nil
+}
+
+// MendOwner writes an owner's object anew that was read and is damaged, if it still is
+// what o's owner wrote last, which has that ETag: then nobody else came meanwhile. Else
+// it returns why, which is what reading it returned.
+func MendOwner(ctx context.Context, part *bucket.Bucket, o layout.Owner, etag string, why error) (string, error) {
+	info, err := part.Head(ctx, layout.OwnerKey)
+	if err != nil || etag == "" || info.ETag != etag {
+		return etag, why
+	}
+	now, err := WriteOwner(ctx, part, o, etag)
+	if err != nil {
+		return etag, errors.Join(why, err)
+	}
+	return now, nil
 }
 
 // Previous is ReadOwner for whoever is about to own the store. By force an owner's
@@ -194,10 +216,11 @@ func Previous(ctx context.Context, part *bucket.Bucket, id format.ID, owned, for
 	o, etag, err = ReadOwner(ctx, part, id)
 	switch {
 	case force && errors.Is(err, ErrDamaged):
+		if etag == "" { // what it gave was not all
+			info, err := part.Head(ctx, layout.OwnerKey)
+			return layout.Owner{}, info.ETag, err
+		}
 		return layout.Owner{}, etag, nil
-	case force && errors.Is(err, bucket.ErrShort): // the provider sees the damage, and does not give it away
-		info, err := part.Head(ctx, layout.OwnerKey)
-		return layout.Owner{}, info.ETag, err
 	case err == nil && etag == "" && owned && !force:
 		_, err = ReadFormat(ctx, part, id)
 	}
@@ -217,6 +240,30 @@ func WriteOwner(ctx context.Context, part *bucket.Bucket, o layout.Owner, etag s
 	}
 	info, err := part.PutBytes(ctx, layout.OwnerKey, body, opt)
 	return info.ETag, err
+}
+
+// Hold keeps a lease: it calls renew so often until ctx is done, while held says that
+// there is one. It fails with what renew failed with when that is lost.
+func Hold(ctx context.Context, every time.Duration, held func() bool, renew func(context.Context) error, lost error, log *slog.Logger) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !held() {
+			continue
+		}
+		err := renew(ctx)
+		if errors.Is(err, lost) {
+			return err
+		}
+		if err != nil && ctx.Err() == nil {
+			log.Warn("lease was not renewed", "err", err, "retry_in", every)
+		}
+	}
 }
 
 // Secret returns what tells this directory from another one of a node of the

@@ -1,6 +1,9 @@
 package logs
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/jobs"
@@ -9,13 +12,22 @@ import (
 // Offloaded writes what an offload did, or how far it got.
 func Offloaded(t *jobs.Task, r tier.OffloadReport, err error) {
 	if err != nil {
-		t.Logf("%d chunks (%s) were to be sent, and %d left the disk: what the bucket has not confirmed is still here, and goes with the next offload",
-			r.Chunks, Human(r.Bytes), r.Evicted)
+		t.Logf("%s", unfinished(r, err))
 		return
 	}
 	t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, Human(r.Bytes), r.Packs, r.Evicted)
 	t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
 		r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+}
+
+// unfinished says how far an offload got, and what comes of the rest.
+func unfinished(r tier.OffloadReport, err error) string {
+	rest := "goes with the next offload"
+	if errors.Is(err, cloud.ErrFenced) || errors.Is(err, cloud.ErrOwned) || errors.Is(err, cloud.ErrReadOnly) {
+		rest = "stays until this node owns the bucket again"
+	}
+	return fmt.Sprintf("%d chunks (%s) were to be sent, and %d left the disk: what the bucket has not confirmed is still here, and %s",
+		r.Chunks, Human(r.Bytes), r.Evicted, rest)
 }
 
 // Audited writes what an audit of a bucket found and did.
