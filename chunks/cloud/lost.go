@@ -184,10 +184,8 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 
 // remains returns what this machine has of a chunk, nil if that is nothing whole.
 func (s *Store) remains(ctx context.Context, d chunks.Digest) (b chunks.Blob) {
-	if s.cache != nil {
-		if b, _ = s.cache.Get(d, nil); b != nil && b.Verify(d, nil) == nil {
-			return b
-		}
+	if b, _ = s.cache.Get(d, nil); b != nil && b.Verify(d, nil) == nil {
+		return b
 	}
 	if b, err := s.local.Get(ctx, d, nil); err == nil && b.Verify(d, nil) == nil {
 		return b
