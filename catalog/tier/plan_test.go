@@ -116,7 +116,7 @@ func TestARandomReaderPaysForWhatItReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	jumps := []int{0, n - 1, 1, 77, 50, 51, 150, 20, 199, 0}
-	for mount, want := range []int{9, 0} {
+	for mount, want := range []int{8, 0} {
 		s.proxy.Reset()
 		before := tr.Stats().Requests.BytesIn
 		p := r.Chunks().(chunks.Planner).Plan(x)
