@@ -56,6 +56,9 @@ const (
 	proof  = 3
 	recent = 8
 
+	// busy is how many requests at the same time, in order, are those of a restore.
+	busy = 5
+
 	maxStrays = 2 // requests far away in a row that are no new beginning
 
 	// spread is how much of the index is searched for chunks of a pack, as a
@@ -108,6 +111,7 @@ type Plan struct {
 	next     int          // the chunk that is expected
 	last     []int        // the last ones that were asked for, while no order is proven
 	strays   int          // requests in a row that were not in order
+	under    int          // requests under way
 	run      int64        // bytes that were asked for in order
 	window   int64        // bytes to have ahead; 0: no order is proven
 	frontier int          // chunks before this one were seen to
@@ -152,6 +156,8 @@ func (p *Plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) 
 	}
 	d := p.x.Digest(i)
 	p.mu.Lock()
+	p.under++
+	defer p.leave()
 	p.follow(i, d)
 	got := p.held[d]
 	if got == nil && p.strays == 0 && p.worth() {
@@ -176,6 +182,12 @@ func (p *Plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) 
 		}
 	}
 	return read(ctx, d, buf)
+}
+
+func (p *Plan) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.under--
 }
 
 // note counts what is asked for.
@@ -204,6 +216,9 @@ func (p *Plan) widen() {
 		most = firstWindow
 	}
 	p.window = min(max(growth*p.run, leastWindow), most)
+	if p.under >= busy {
+		p.window = fullWindow
+	}
 }
 
 // size is what reading a chunk brings.
@@ -299,7 +314,7 @@ func (p *Plan) worth() bool {
 // more reads ahead as far as the window goes.
 func (p *Plan) more() {
 	depth := p.window / 4
-	if p.run >= fullWindow {
+	if p.run >= firstWindow || p.under >= busy {
 		depth = windows * p.window
 	}
 	for p.worth() && p.ahead < depth && p.frontier < p.x.Len() && p.next >= p.pause {
