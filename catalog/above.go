@@ -22,8 +22,9 @@ type Store interface {
 	LookupKind(d chunks.Digest) (ref pack.Ref, kind chunks.Kind, ok bool, err error)
 
 	// Quarantine denies a chunk that was found damaged, so that whoever has it
-	// stores it again. Quarantined returns those that are denied so.
+	// stores it again; Absolve ends that. Quarantined returns those that are denied so.
 	Quarantine(ref pack.Ref) error
+	Absolve(ref pack.Ref) error
 	Quarantined() *pack.Set
 
 	Packs() []pack.Info

@@ -85,7 +85,7 @@ type Tier struct {
 	cfg   Config
 	d     *catalog.Datastore
 	store *cloud.Store
-	cache *cache.Cache
+	cache *cache.Live
 
 	taken chan struct{} // the bucket was taken over
 
@@ -155,17 +155,9 @@ func (t *Tier) unowned() error {
 
 // Over implements [catalog.Above].
 func (t *Tier) Over(ctx context.Context, local *pack.Store) (catalog.Store, error) {
-	if t.cfg.CacheBytes == 0 {
-		if err := cache.Remove(t.cfg.FS, t.cfg.CacheDir); err != nil {
-			t.cfg.Log.Warn("what is left of the cache was not removed", "dir", t.cfg.CacheDir, "err", err)
-		}
-	} else {
-		c, err := cache.Open(cache.Config{FS: t.cfg.FS, Dir: t.cfg.CacheDir, Bound: t.cfg.CacheBytes, Log: t.cfg.Log})
-		if err != nil {
-			t.cfg.Log.Error("there is no cache", "err", err) // its disk may be dead; nothing is lost with it
-		} else {
-			t.cache = c
-		}
+	t.cache = cache.NewLive(cache.Config{FS: t.cfg.FS, Dir: t.cfg.CacheDir, Log: t.cfg.Log})
+	if err := t.cache.Resize(t.cfg.CacheBytes); err != nil {
+		t.cfg.Log.Error("there is no cache", "err", err) // its disk may be dead; nothing is lost with it
 	}
 	var keys []age.Identity
 	if t.cfg.Key != nil {
@@ -176,10 +168,10 @@ func (t *Tier) Over(ctx context.Context, local *pack.Store) (catalog.Store, erro
 		Node: t.cfg.Node, Keys: keys, Wrapped: t.state.Wrapped, Lease: t.cfg.Lease, Grace: t.cfg.Grace, Prices: t.cfg.Provider.Prices(), Log: t.cfg.Log,
 	}, t.state.Store)
 	if err != nil {
-		return nil, errors.Join(err, t.closeCache())
+		return nil, errors.Join(err, t.cache.Close())
 	}
 	t.store = store
-	return closing{store, t.closeCache}, nil
+	return closing{store, t.cache.Close}, nil
 }
 
 // closing is a store that takes its cache with it.
@@ -189,13 +181,6 @@ type closing struct {
 }
 
 func (c closing) Close() error { return errors.Join(c.Store.Close(), c.cache()) }
-
-func (t *Tier) closeCache() error {
-	if t.cache == nil {
-		return nil
-	}
-	return t.cache.Close()
-}
 
 // Writable implements [catalog.Above].
 func (t *Tier) Writable() error {
@@ -414,10 +399,5 @@ func (t *Tier) ended(err error) {
 	}
 }
 
-// Resize changes the bound of the cache.
-func (t *Tier) Resize(bytes int64) error {
-	if t.cache == nil {
-		return errors.New("there is no cache")
-	}
-	return t.cache.Resize(bytes)
-}
+// Resize changes the bound of the cache, while it is used; with 0 there is none.
+func (t *Tier) Resize(bytes int64) error { return t.cache.Resize(bytes) }

@@ -29,6 +29,7 @@ func (v *Verifier) enqueue(d chunks.Digest, ref pack.Ref, deep bool) {
 // read reads the chunks that are queued, and notes what they are.
 func (v *Verifier) read(ctx context.Context) error {
 	want := slices.Collect(maps.Keys(v.queue))
+	v.denied = v.store.Quarantined()
 	err := v.bulk.GetMany(chunks.WithReaders(ctx, v.opt.Readers), want, func(d chunks.Digest, b chunks.Blob, err error) error {
 		return v.got(ctx, d, b, err)
 	})
@@ -57,6 +58,19 @@ func (v *Verifier) got(ctx context.Context, d chunks.Digest, b chunks.Blob, err 
 	}
 	v.notes.set(q.ref, n)
 	v.count(n, len(b), q.deep)
+	return v.absolve(d, q, n)
+}
+
+// absolve ends the quarantine of a chunk that was read and is whole: somebody has
+// mended it. Of an encrypted one the sum alone does not say that.
+func (v *Verifier) absolve(d chunks.Digest, q request, n note) error {
+	if n.verdict() != good || n&encrypted != 0 && !q.deep || !v.denied.Has(q.ref) {
+		return nil
+	}
+	if err := v.store.Absolve(q.ref); err != nil {
+		return fmt.Errorf("end the quarantine of chunk %s: %w", d.Short(), err)
+	}
+	v.opt.Log.Info("chunk was in quarantine, and is whole", "chunk", d.String())
 	return nil
 }
 

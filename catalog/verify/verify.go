@@ -31,6 +31,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/upid"
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
 // Options say what is verified, and how. The zero value verifies all of the
@@ -151,6 +152,7 @@ type Verifier struct {
 
 	pending []*pending                // snapshots whose chunks are being read
 	queue   map[chunks.Digest]request // chunks to be read next
+	denied  *pack.Set                 // what was in quarantine before these are read
 	held    int64                     // bytes of the indexes of pending
 	again   bool                      // verify also what was verified not long ago
 	round   int                       // chunks that are read before states are stored

@@ -380,3 +380,46 @@ func TestProgressGrows(t *testing.T) {
 		t.Errorf("progress ended with %+v, want 3 of 3 snapshots and 3 chunks", last)
 	}
 }
+
+// A chunk that was found damaged, and is whole when it is read again, is in
+// quarantine no more, also after the next start. An encrypted one stays there as
+// long as only its sum speaks for it.
+func TestAMendedChunkLeavesTheQuarantine(t *testing.T) {
+	key := chunktest.Key(1)
+	for _, tt := range []struct {
+		name        string
+		chunk       chunktest.Chunk
+		key, opened *chunks.Key
+		left        int
+	}{
+		{"plain", chunk(2), nil, nil, 0},
+		{"encrypted, with the key", sealed(2, key), key, key, 0},
+		{"encrypted, without the key", sealed(2, key), key, nil, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t)
+			a := dynamic("a.pxar.didx", tt.chunk)
+			if tt.key != nil {
+				a.mode = manifest.Encrypt
+			}
+			w.backup(snap(t, "vm/100", 0), tt.key, a)
+			w.damage(tt.chunk)
+			w.verify(Options{Key: tt.opened})
+			if n := w.Chunks().Quarantined().Len(); n != 1 {
+				t.Fatalf("%d chunks are in quarantine, want the damaged one", n)
+			}
+			w.shut()
+			w.edit(chunktest.Chunk{Digest: tt.chunk.Digest, Blob: tt.chunk.Blob[:len(tt.chunk.Blob)/2]}, func(b []byte, at int) { b[at+len(tt.chunk.Blob)/2] ^= 1 })
+			w.open()
+			if r := w.verify(Options{Key: tt.opened}); r.Failed != 0 || r.OK != 1 {
+				t.Errorf("after mending: %+v", r)
+			}
+			for range 2 {
+				if n := w.Chunks().Quarantined().Len(); n != tt.left || w.Chunks().Known(tt.chunk.Digest) != (tt.left == 0) {
+					t.Errorf("%d chunks are left in quarantine, want %d", n, tt.left)
+				}
+				w.reopen()
+			}
+		})
+	}
+}

@@ -106,13 +106,27 @@ func (s *Store) Quarantine(r pack.Ref) error {
 	if r.Pack%2 == 0 {
 		return s.local.Quarantine(pack.Ref{Pack: r.Pack / 2, Entry: r.Entry})
 	}
+	return s.deny(r, func(bad []uint64) []uint64 { bitmap.Add(&bad, r.Entry); return bad })
+}
+
+// Absolve ends the quarantine of a chunk that was found whole.
+func (s *Store) Absolve(r pack.Ref) error {
+	if r.Pack%2 == 0 {
+		return s.local.Absolve(pack.Ref{Pack: r.Pack / 2, Entry: r.Entry})
+	}
+	var one []uint64
+	bitmap.Add(&one, r.Entry)
+	return s.deny(r, func(bad []uint64) []uint64 { return bitmap.Without(bad, one) })
+}
+
+func (s *Store) deny(r pack.Ref, change func(bad []uint64) []uint64) error {
 	s.table.mu.Lock()
 	p := s.table.packs[r.Pack/2]
 	if p == nil || int(r.Entry) >= len(p.offs) {
 		s.table.mu.Unlock()
 		return fmt.Errorf("quarantine: there is no entry %d of pack %d in %s", r.Entry, r.Pack/2, s)
 	}
-	bitmap.Add(&p.bad, r.Entry)
+	p.bad = change(p.bad)
 	s.note(notes.Note{Kind: notes.Bad, Pack: p.id, Bits: p.bad})
 	s.table.mu.Unlock()
 	return s.journal.Sync()

@@ -25,10 +25,8 @@ func (s *Store) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Bl
 		}
 		return b, err
 	}
-	if s.cache != nil {
-		if b, ok := s.cache.Get(d, buf); ok {
-			return b, nil
-		}
+	if b, ok := s.cache.Get(d, buf); ok {
+		return b, nil
 	}
 	if b, ok := s.ahead.Get(d, buf); ok {
 		return b, nil
@@ -64,7 +62,7 @@ func (s *Store) getAhead(ctx context.Context, p *remote, entry uint32, d chunks.
 		} else if err == nil {
 			s.ahead.Put(got, b)
 		}
-		if err == nil && s.cache != nil {
+		if err == nil {
 			s.cache.Put(got, b)
 		}
 		return nil
@@ -81,25 +79,10 @@ func (s *Store) reader() ahead.Reader {
 }
 
 // Plan returns a reader of the chunks of x, which will be asked for about in
-// order: packs are read in as large parts as the room in memory allows. See
-// [chunks.Planner].
+// order: packs are read in as large parts as the room in memory allows. Who jumps
+// gets each chunk by itself, through the cache. See [chunks.Planner].
 func (s *Store) Plan(x chunks.Index) chunks.Plan {
-	fill := s.cache != nil && x.Size() <= s.cache.Bound()/10
-	return ahead.NewPlan(planned{s, fill}, x, &s.room, s.cfg.Gap)
-}
-
-// planned is the store as a plan sees it.
-type planned struct {
-	*Store
-	fill bool // the cache
-}
-
-// Find implements [ahead.Source].
-func (s planned) Find(d chunks.Digest) (w ahead.Want, ok bool) {
-	if s.cache != nil && s.cache.Has(d) {
-		return w, false
-	}
-	return s.Store.Find(d)
+	return ahead.NewPlan(ahead.Cached{Store: s, Reader: s.reader(), Cache: s.cache, Size: x.Size()}, x, &s.room, s.cfg.Gap)
 }
 
 // Find tells where a chunk is read in the bucket; false: it is on the disk.
@@ -111,16 +94,6 @@ func (s *Store) Find(d chunks.Digest) (w ahead.Want, ok bool) {
 	w = p.want(entry)
 	w.Digest = d
 	return w, true
-}
-
-// Fetch implements [ahead.Source].
-func (s planned) Fetch(ctx context.Context, wants []ahead.Want, fn func(ahead.Want, chunks.Digest, chunks.Blob, error) error) error {
-	return s.reader().Read(ctx, wants, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {
-		if err == nil && s.fill {
-			s.cache.Put(d, b)
-		}
-		return fn(w, d, b, err)
-	})
 }
 
 // GetMany reads many chunks: those on the disk from there, the others in
@@ -161,7 +134,7 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 			here = append(here, d)
 			continue
 		}
-		if cached && s.cache != nil {
+		if cached {
 			if b, ok := s.cache.Get(d, buf); ok {
 				if err := fn(d, b, nil); err != nil {
 					return err
@@ -179,7 +152,7 @@ func (s *Store) getMany(ctx context.Context, digests []chunks.Digest, fn func(ch
 	if len(here) > 0 {
 		g.Go(func() error { return s.local.GetMany(gctx, here, s.renamed(fn)) })
 	}
-	fill := cached && s.cache != nil && ahead.Sum(wants) <= s.cache.Bound()/10
+	fill := cached && ahead.Sum(wants) <= s.cache.Bound()/10
 	for _, stretch := range ahead.Stretches(wants, s.cfg.Gap) {
 		g.Go(func() error {
 			return s.reader().Each(gctx, stretch, func(w ahead.Want, d chunks.Digest, b chunks.Blob, err error) error {

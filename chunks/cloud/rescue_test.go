@@ -93,8 +93,8 @@ func TestRemainsOfLostPacks(t *testing.T) {
 		dir := t.TempDir()
 		var with []func(*Config)
 		if cached {
-			c, err := cache.Open(cache.Config{FS: hasty{}, Dir: filepath.Join(dir, "cache"), Bound: 32 << 20})
-			if err != nil {
+			c := cache.NewLive(cache.Config{FS: hasty{}, Dir: filepath.Join(dir, "cache")})
+			if err := c.Resize(32 << 20); err != nil {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { _ = c.Close() })

@@ -57,7 +57,7 @@ type Config struct {
 	Bucket *bucket.Bucket // required
 	FS     disk.FS        // default: the machine's
 	Dir    string         // required: a directory of the store's own, made if absent
-	Cache  *cache.Cache   // default: none
+	Cache  *cache.Live    // default: none
 
 	Node    string         // required: our name, for the owner's object
 	Keys    []age.Identity // open the store's key; needed to write, and to read what is encrypted
@@ -115,7 +115,7 @@ type Store struct {
 	key    *seal.Key // nil: not opened
 	open   *layout.Opener
 	local  *pack.Store
-	cache  *cache.Cache
+	cache  *cache.Live
 	ahead  *ahead.Buffer
 	room   ahead.Room
 	meta   *meta.Objects
@@ -218,8 +218,6 @@ func (s *Store) Stats() Stats {
 	queue, _ := s.queue.Waiting()
 	st.Waiting = len(queue)
 	st.Requests = s.b.Account().Stats()
-	if s.cache != nil {
-		st.Cache = s.cache.Stats()
-	}
+	st.Cache = s.cache.Stats()
 	return st
 }

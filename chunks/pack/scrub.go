@@ -320,20 +320,23 @@ func (s *Store) rowsOf(ctx context.Context, f disk.File, p *state.Pack, h *forma
 	return rows, footer
 }
 
-// Quarantine denies a chunk that was found damaged: whoever has it may store
-// it again, and then the new copy counts. Its bytes stay for as long as a
-// snapshot names it.
-func (s *Store) Quarantine(r Ref) error {
+// Quarantine denies a chunk that was found damaged: whoever has it may store it
+// again, and then the new copy counts. Its bytes stay while a snapshot names it.
+func (s *Store) Quarantine(r Ref) error { return s.deny(r, s.packs.Quarantine) }
+
+// Absolve ends the quarantine of a chunk that was found whole.
+func (s *Store) Absolve(r Ref) error { return s.deny(r, s.packs.Absolve) }
+
+func (s *Store) deny(r Ref, note func(*state.Pack, []uint64)) error {
 	p := s.packs.At(r.Pack)
 	if p == nil || r.Entry >= p.Entries.Load() {
 		return fmt.Errorf("quarantine: there is no entry %d of pack %d", r.Entry, r.Pack)
 	}
-	s.packs.Quarantine(p, state.One(r.Entry))
+	note(p, state.One(r.Entry))
 	return s.syncJournal()
 }
 
-// Quarantined returns the entries that are denied because they are damaged, and
-// were not condemned since.
+// Quarantined returns the entries that are denied and were not condemned since.
 func (s *Store) Quarantined() *Set {
 	set := &Set{}
 	for _, p := range s.packs.All() {

@@ -122,6 +122,10 @@ func (p *Pulls) heal(ctx context.Context, t *jobs.Task, store string, full bool)
 		}
 	}()
 	if len(sources) == 0 {
+		if hurt, err := p.hurt(ctx, store); err == nil && !hurt && !full {
+			t.Logf("nothing of it is known to be damaged or missing")
+			return replication.HealReport{}, nil
+		}
 		return replication.HealReport{}, &hinted{errors.New("there is nobody to ask for chunks"), "a copy at another site heals: see docs/replication.md; or back up the guests again, which brings what is missing"}
 	}
 	c := replication.HealConfig{Local: d, Full: full, UPID: t.UPID().String(), Printf: t.Logf, Log: p.cfg.Log.With("store", store)}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -154,6 +155,12 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 	if next.Settings != all[i].Settings && all[i].Err != nil {
 		return all[i].Err // they lie in the datastore
 	}
+	grown := all[i].Backend.CacheSize == 0 && next.Backend.CacheSize != 0
+	if grown { // the only change of a cache that its disk can refuse: before it is kept
+		if err := s.resize([]settings.Datastore{next.Datastore}); err != nil {
+			return err
+		}
+	}
 	err := s.cfg.Settings.Update(ctx, func(state *settings.State) error {
 		for i := range state.Datastores {
 			if state.Datastores[i].Name == name {
@@ -163,6 +170,9 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 		}
 		return upgrade.Errorf(http.StatusBadRequest, "no such datastore '%s'", name)
 	})
+	if err != nil && grown {
+		return errors.Join(err, s.resize([]settings.Datastore{all[i].Datastore}))
+	}
 	if err != nil {
 		return err
 	}
@@ -175,7 +185,10 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 			return err
 		}
 	}
-	return s.sync(ctx)
+	if err := s.sync(ctx); err != nil { // what is kept is followed when it can be
+		s.cfg.Log.Warn("datastores do not follow the settings yet", "changed", name, "err", err)
+	}
+	return nil
 }
 
 // Remove says what datastore is removed.
@@ -295,7 +308,7 @@ func (s *Set) destroy(ctx context.Context, dir string) error {
 		if i < 0 {
 			continue
 		}
-		if err := s.removeTree(ctx, path.Join(dir, n), entries[i]); err != nil {
+		if err := disk.RemoveTree(ctx, s.cfg.FS, path.Join(dir, n), entries[i]); err != nil {
 			return fmt.Errorf("remove the data: %w", err)
 		}
 	}
@@ -303,28 +316,5 @@ func (s *Set) destroy(ctx context.Context, dir string) error {
 		return err
 	}
 	s.cfg.FS.Remove(dir) // something else may lie in it, or be mounted on it
-	return nil
-}
-
-// removeTree removes a file, or a directory with what is in it. It follows no
-// link.
-func (s *Set) removeTree(ctx context.Context, name string, e fs.DirEntry) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if e.IsDir() {
-		entries, err := s.cfg.FS.ReadDir(name)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if err := s.removeTree(ctx, path.Join(name, e.Name()), e); err != nil {
-				return err
-			}
-		}
-	}
-	if err := s.cfg.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/storestest"
+	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
 
 func create(w *storestest.World, name, dir string, reuse bool) func() (jobs.UPID, error) {
@@ -167,6 +169,30 @@ func TestRemoveWaits(t *testing.T) {
 	r.Close()
 	if i := ended(t, w, u, nil); i.Status() != "OK" {
 		t.Errorf("it ended: %s", i.Status())
+	}
+}
+
+// A datastore that has to be opened anew, and is in use, says so; the change is
+// kept and no failure, and it is followed when the use has ended.
+func TestOpenedAgain(t *testing.T) {
+	w := storestest.New(t, "store1")
+	backup(t, w, "store1", "", "vm/100/2024-01-02T03:04:05Z")
+	d, err := w.Get("store1")
+	must(t, err)
+	r, err := d.OpenSnapshot(t.Context(), "", snapshot(t, "vm/100/2024-01-02T03:04:05Z"))
+	must(t, err)
+	_, err = identity.Init(w.FS, storestest.Dir+"other", 0)
+	must(t, err)
+	must(t, w.Update(t.Context(), "store1", "", func(d *stores.Described) error { d.Path = storestest.Dir + "other"; return nil }))
+	_, err = w.Get("store1")
+	says(t, "while it is in use", err, "datastore 'store1' is being opened again, try again")
+	if e := (*upgrade.Error)(nil); !errors.As(err, &e) || e.Status != http.StatusServiceUnavailable {
+		t.Errorf("the status of %v", err)
+	}
+	r.Close()
+	must(t, w.Sync(t.Context()))
+	if _, err = w.Get("store1"); err != nil {
+		t.Error(err)
 	}
 }
 

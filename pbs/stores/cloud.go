@@ -63,9 +63,7 @@ func (s *Set) version(d settings.Datastore) string {
 	}
 	b := d.Backend
 	b.After, b.Schedule, b.Audit = 0, "", "" // tasks look at them each time
-	if b.CacheSize > 0 {
-		b.CacheSize = 1 // resize sees to it
-	}
+	b.CacheSize = 0                          // resize sees to it
 	return settings.Digest([]any{b, s.cfg.Clouds.Version(b.Client)})
 }
 
@@ -167,19 +165,16 @@ func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
 
 // resize gives caches the bounds that the settings say, while they are used. One
 // that cannot have its bound is reported, and stops none of the others.
-func (s *Set) resize(state *settings.State) error {
+func (s *Set) resize(list []settings.Datastore) error {
 	var errs []error
-	for _, d := range state.Datastores {
-		if d.Backend.CacheSize == 0 {
-			continue
-		}
+	for _, d := range list {
 		s.mu.Lock()
 		var r *running
 		if st := s.stores[d.Name]; st != nil && st.d != nil {
 			r = st.cloud
 		}
 		s.mu.Unlock()
-		if r == nil || r.Stats().Cache.Bound == 0 || r.Stats().Cache.Bound == d.Backend.CacheSize {
+		if r == nil || r.Stats().Cache.Bound == d.Backend.CacheSize {
 			continue
 		}
 		if err := r.Resize(d.Backend.CacheSize); err != nil {

@@ -107,6 +107,7 @@ type store struct {
 	err       error              // why it is not
 	opening   bool               // it is being opened, which takes its place
 	leaving   bool               // it is being removed or closed; nothing begins
+	again     bool               // it is leaving to be opened anew
 	released  bool               // it is leaving, and will come back
 	reads     int                // of Use
 	writes    int
@@ -162,7 +163,7 @@ func (s *Set) Run(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		if s.changed() || time.Since(last) >= retryEvery {
+		if s.changed() || s.free() || time.Since(last) >= retryEvery {
 			last = time.Now()
 			if err := s.Sync(ctx); err != nil && ctx.Err() == nil {
 				s.cfg.Log.Warn("datastores do not follow the settings", "err", err)
@@ -177,6 +178,17 @@ func (s *Set) changed() bool {
 	return s.seen != s.cfg.Settings.State()
 }
 
+// free reports whether a datastore is to be opened anew, and nobody uses it any more.
+func (s *Set) free() bool {
+	return slices.ContainsFunc(s.all(), func(st *store) bool {
+		s.mu.Lock()
+		again := st.leaving && st.again
+		s.mu.Unlock()
+		r, w := s.at(st)
+		return again && r+w == 0
+	})
+}
+
 // Sync makes the set what the settings say, at once.
 func (s *Set) Sync(ctx context.Context) error {
 	s.changing.Lock()
@@ -188,8 +200,9 @@ func (s *Set) sync(ctx context.Context) error {
 	state := s.cfg.Settings.State()
 	var errs []error
 	for _, st := range s.surplus(state) {
+		_, again := state.Datastore(st.name)
 		short, cancel := context.WithTimeout(ctx, 2*settle)
-		errs = append(errs, s.retire(short, st, settle))
+		errs = append(errs, s.retire(short, st, settle, again))
 		cancel()
 	}
 	var begun []<-chan struct{}
@@ -198,7 +211,7 @@ func (s *Set) sync(ctx context.Context) error {
 			begun = append(begun, s.begin(want))
 		}
 	}
-	errs = append(errs, s.await(ctx, begun), s.resize(state), s.putSchedules(state))
+	errs = append(errs, s.await(ctx, begun), s.resize(state.Datastores), s.putSchedules(state))
 	s.seen = state
 	return errors.Join(errs...)
 }
@@ -223,10 +236,13 @@ func (s *Set) lacks(want settings.Datastore) bool {
 	return st == nil || st.d == nil && !st.leaving && !st.opening
 }
 
-// retire closes a datastore that is not in the settings any more. While
+// retire closes a datastore that is not as in the settings any more. While
 // somebody works on it, it only lets nobody else begin, and fails.
-func (s *Set) retire(ctx context.Context, st *store, quiet time.Duration) error {
+func (s *Set) retire(ctx context.Context, st *store, quiet time.Duration, again bool) error {
 	s.leave(st, true)
+	s.mu.Lock()
+	st.again = again
+	s.mu.Unlock()
 	if err := s.idle(ctx, st, quiet, func(string) {}); err != nil {
 		return err
 	}
@@ -333,7 +349,7 @@ func (s *Set) Close() error {
 	var mu sync.Mutex
 	for _, st := range s.all() {
 		work.Go(func() error {
-			err := s.retire(ctx, st, settle/50) // nobody comes any more
+			err := s.retire(ctx, st, settle/50, true) // nobody comes any more
 			mu.Lock()
 			defer mu.Unlock()
 			errs = append(errs, err)
@@ -382,6 +398,8 @@ func (s *Set) find(name string) (*store, error) {
 		return nil, upgrade.Errorf(http.StatusBadRequest, "no such datastore '%s'", name)
 	case st.leaving && st.released:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' is being taken out", name)
+	case st.leaving && st.again:
+		return nil, upgrade.Errorf(http.StatusServiceUnavailable, "datastore '%s' is being opened again, try again", name)
 	case st.leaving:
 		return nil, upgrade.Errorf(http.StatusBadRequest, "datastore '%s' is being deleted", name)
 	case st.opening && st.err == errOpening:

@@ -10,14 +10,17 @@ import (
 
 // A Source is the store that a [Plan] reads.
 type Source interface {
-	// Get reads a chunk by itself.
+	// Get reads a chunk for a reader that goes on in order.
 	Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error)
+
+	// Alone reads a chunk and nothing else, and keeps it where it is near.
+	Alone(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error)
 
 	// Find tells where in the bucket a chunk lies, if it is nowhere nearer.
 	Find(d chunks.Digest) (Want, bool)
 
-	// Fetch is [Reader.Read].
-	Fetch(ctx context.Context, wants []Want, fn func(Want, chunks.Digest, chunks.Blob, error) error) error
+	// Fetch is [Reader.Read]. With keep, what comes is kept where it is near.
+	Fetch(ctx context.Context, wants []Want, keep bool, fn func(Want, chunks.Digest, chunks.Blob, error) error) error
 }
 
 const (
@@ -26,9 +29,15 @@ const (
 	// a little over its size.
 	fullWindow = 72 << 20
 
-	// firstWindow is where it begins: who only looks at the beginning does not
-	// pay for a pack.
+	// growth is how much is read ahead at first, for each byte that was asked for
+	// in order, up to firstWindow, until so much was asked for: who reads some
+	// files of a mounted archive does not pay for packs.
+	growth      = 6
 	firstWindow = 16 << 20
+	leastWindow = 2 << 20
+
+	// spare is what may be read in vain beside as much as was asked for.
+	spare = 16 << 20
 
 	// planBytes bounds what a plan holds: what is being read, and windows that
 	// arrive at the same time, since one transfer seldom fills a line. roomBytes
@@ -39,10 +48,18 @@ const (
 
 	// nearby is how far from the expected chunk a request may be and still
 	// count as reading in order: clients have some under way, which overtake
-	// each other, and skip what they have. After proof of these in a row
-	// something is read ahead.
+	// each other, and skip what they have.
 	nearby = 64
+
+	// Something is read ahead when proof chunks side by side are among the last
+	// that were asked for: before that each is read by itself.
 	proof  = 3
+	recent = 8
+
+	// busy is how many requests at the same time, in order, are those of a restore.
+	busy = 5
+
+	maxStrays = 2 // requests far away in a row that are no new beginning
 
 	// spread is how much of the index is searched for chunks of a pack, as a
 	// multiple of the window: content shrinks when it is compressed.
@@ -92,9 +109,11 @@ type Plan struct {
 
 	mu       sync.Mutex
 	next     int          // the chunk that is expected
-	inOrder  int          // requests in a row that were
-	strays   int          // requests in a row that were not
-	window   int64        // bytes to have ahead
+	last     []int        // the last ones that were asked for, while no order is proven
+	strays   int          // requests in a row that were not in order
+	under    int          // requests under way
+	run      int64        // bytes that were asked for in order
+	window   int64        // bytes to have ahead; 0: no order is proven
 	frontier int          // chunks before this one were seen to
 	early    map[int]bool // those from it on that were asked for
 	pause    int          // no more is tried before this one is asked for: there was no room
@@ -137,22 +156,20 @@ func (p *Plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) 
 	}
 	d := p.x.Digest(i)
 	p.mu.Lock()
+	p.under++
+	defer p.leave()
 	p.follow(i, d)
 	got := p.held[d]
 	if got == nil && p.strays == 0 && p.worth() {
 		p.fetch(i, true)
 		got = p.held[d]
 	}
-	switch {
-	case got == nil:
-		start, end := p.x.Range(i)
-		p.used += end - start
-	case !got.taken:
-		got.taken = true
-		p.ahead -= got.n
-		p.used += got.n
-	}
+	p.note(i, got)
 	p.more()
+	read := p.src.Get
+	if p.window == 0 || p.strays > 0 {
+		read = p.src.Alone
+	}
 	p.mu.Unlock()
 	if got != nil {
 		select {
@@ -164,7 +181,53 @@ func (p *Plan) Get(ctx context.Context, i int, buf []byte) (chunks.Blob, error) 
 			return append(buf[:0], got.blob...), nil
 		}
 	}
-	return p.src.Get(ctx, d, buf)
+	return read(ctx, d, buf)
+}
+
+func (p *Plan) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.under--
+}
+
+// note counts what is asked for.
+func (p *Plan) note(i int, got *piece) {
+	n := p.size(i)
+	switch {
+	case got == nil:
+	case got.taken:
+		n = 0
+	default:
+		got.taken = true
+		p.ahead -= got.n
+		n = got.n
+	}
+	p.used += n
+	if p.window > 0 && p.strays == 0 {
+		p.run += n
+		p.widen()
+	}
+}
+
+// widen lets more be read ahead the more was asked for in order.
+func (p *Plan) widen() {
+	most := int64(fullWindow)
+	if p.run < firstWindow {
+		most = firstWindow
+	}
+	p.window = min(max(growth*p.run, leastWindow), most)
+	if p.under >= busy {
+		p.window = fullWindow
+	}
+}
+
+// size is what reading a chunk brings.
+func (p *Plan) size(i int) int64 {
+	if w, ok := p.src.Find(p.x.Digest(i)); ok {
+		return w.N
+	}
+	start, end := p.x.Range(i)
+	return end - start
 }
 
 // follow notes a request. A chunk that the index has at several places is
@@ -176,27 +239,61 @@ func (p *Plan) follow(at int, d chunks.Digest) {
 			break
 		}
 	}
-	switch far := at < p.next-nearby || at >= p.next+nearby; {
-	case far && p.strays < proof-1 && p.inOrder > 0: // one that came late is no new beginning
-		p.strays++
-		return
-	case far:
-		p.inOrder, p.window, p.next, p.frontier, p.pause = 0, 0, at, at, 0
-		clear(p.early)
+	far := at < p.next-nearby || at >= p.next+nearby
+	if p.window > 0 && far {
+		if p.strays < maxStrays { // one that came late is no new beginning
+			p.strays++
+			return
+		}
+		p.window, p.last, p.pause = 0, nil, 0
 		for _, h := range p.held {
 			p.unwanted(h)
 		}
-	case p.next == 0: // a reader that begins at the beginning
-		p.inOrder = proof
 	}
 	p.strays = 0
-	if p.inOrder++; p.inOrder >= proof {
-		p.window = max(p.window, firstWindow)
+	if p.window == 0 {
+		p.prove(at)
+		return
 	}
 	p.next = max(p.next, at+1)
 	if at >= p.frontier {
 		p.early[at] = true
 	}
+}
+
+// prove notes a request of a reader that may jump, and lets reading ahead begin
+// if the last ones were in order.
+func (p *Plan) prove(at int) {
+	p.next = at + 1
+	if slices.Contains(p.last, at) {
+		return
+	}
+	if len(p.last) == recent {
+		p.last = slices.Delete(p.last, 0, 1)
+	}
+	p.last = append(p.last, at)
+	first, end := at, at+1
+	for slices.Contains(p.last, first-1) {
+		first--
+	}
+	for slices.Contains(p.last, end) {
+		end++
+	}
+	if end-first < proof {
+		return
+	}
+	p.next, p.frontier, p.run = end, max(first-recent, 0), 0
+	if !slices.ContainsFunc(p.last, func(i int) bool { return i >= p.frontier && i < first }) {
+		p.frontier = first // nothing before the run is under way
+	}
+	clear(p.early)
+	for _, i := range p.last {
+		p.early[i] = i >= p.frontier
+	}
+	for i := first; i < end; i++ {
+		p.run += p.size(i)
+	}
+	p.widen()
 }
 
 // unwanted lets a piece go that nobody asked for.
@@ -211,12 +308,16 @@ func (p *Plan) unwanted(h *piece) {
 // worth reports whether to read more than is asked for: not at random, and not
 // for a reader that passes over most of it.
 func (p *Plan) worth() bool {
-	return p.window > 0 && p.wasted <= p.used+firstWindow && p.ctx.Err() == nil
+	return p.window > 0 && p.wasted <= p.used+spare && p.ctx.Err() == nil
 }
 
 // more reads ahead as far as the window goes.
 func (p *Plan) more() {
-	for p.worth() && p.ahead < windows*p.window && p.frontier < p.x.Len() && p.next >= p.pause {
+	depth := p.window / 4
+	if p.run >= firstWindow || p.under >= busy {
+		depth = windows * p.window
+	}
+	for p.worth() && p.ahead < depth && p.frontier < p.x.Len() && p.next >= p.pause {
 		if p.held[p.x.Digest(p.frontier)] == nil && !p.early[p.frontier] && !p.fetch(p.frontier, false) {
 			return
 		}
@@ -247,7 +348,7 @@ func (p *Plan) fetch(at int, now bool) bool {
 		return false
 	}
 	wants, places = wants[:got], places[:got]
-	p.window = fullWindow
+	keep := p.window < fullWindow
 	for i, w := range wants {
 		p.held[w.Digest] = &piece{at: places[i], n: w.N, done: make(chan struct{})}
 		p.ahead += w.N
@@ -257,7 +358,7 @@ func (p *Plan) fetch(at int, now bool) bool {
 		for i, w := range stretch {
 			pieces[i] = p.held[w.Digest]
 		}
-		p.reads.Go(func() { p.read(stretch, pieces) })
+		p.reads.Go(func() { p.read(stretch, pieces, keep) })
 	}
 	return true
 }
@@ -333,14 +434,14 @@ func (p *Plan) drop(old func(*piece) bool) {
 
 // read reads a stretch. What cannot be read is let go of at once: the request
 // for it reads it by itself, and fails with the reason.
-func (p *Plan) read(wants []Want, pieces []*piece) {
+func (p *Plan) read(wants []Want, pieces []*piece, keep bool) {
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
 	case <-p.ctx.Done():
 	}
 	i := 0
-	_ = p.src.Fetch(p.ctx, wants, func(_ Want, _ chunks.Digest, b chunks.Blob, err error) error {
+	_ = p.src.Fetch(p.ctx, wants, keep, func(_ Want, _ chunks.Digest, b chunks.Blob, err error) error {
 		if err == nil {
 			pieces[i].blob = slices.Clone(b)
 			close(pieces[i].done)

@@ -50,12 +50,16 @@ func (s *packed) Get(ctx context.Context, d chunks.Digest, buf []byte) (chunks.B
 	return append(buf[:0], s.blobs[d]...), nil
 }
 
+func (s *packed) Alone(ctx context.Context, d chunks.Digest, buf []byte) (chunks.Blob, error) {
+	return s.Get(ctx, d, buf)
+}
+
 func (s *packed) Find(d chunks.Digest) (Want, bool) {
 	w, ok := s.places[d]
 	return w, ok && !s.near[d]
 }
 
-func (s *packed) Fetch(ctx context.Context, wants []Want, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
+func (s *packed) Fetch(ctx context.Context, wants []Want, _ bool, fn func(Want, chunks.Digest, chunks.Blob, error) error) error {
 	select {
 	case <-time.After(30 * time.Millisecond):
 	case <-ctx.Done():
@@ -221,7 +225,7 @@ func TestASparseReaderIsNotReadAheadForLong(t *testing.T) {
 			s.want(t, p, i)
 			asked++
 		}
-		if s.read > 6000/4 {
+		if s.read > 0 {
 			t.Errorf("%d chunks were asked for, %d were read ahead", asked, s.read)
 		}
 	})
@@ -291,7 +295,7 @@ func TestDamageAndWhatIsNear(t *testing.T) {
 			}
 			s.want(t, p, i)
 		}
-		if s.singles != 2 {
+		if s.singles != 2+proof-1 {
 			t.Errorf("%d chunks were read by themselves", s.singles)
 		}
 	})

@@ -81,12 +81,17 @@ type item struct {
 	freq atomic.Uint32
 }
 
+func (c Config) withDefaults() Config {
+	if c.FS == nil {
+		c.FS = disk.OS{}
+	}
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	return c
+}
+
 // Open opens the cache in cfg.Dir with what is left of it.
 func Open(cfg Config) (*Cache, error) {
-	if cfg.FS == nil {
-		cfg.FS = disk.OS{}
-	}
-	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	cfg = cfg.withDefaults()
 	switch {
 	case cfg.Dir == "":
 		return nil, errors.New("cache: no directory")

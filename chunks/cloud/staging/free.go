@@ -46,13 +46,11 @@ func Free(ctx context.Context, local *pack.Store) error {
 	return nil
 }
 
-// Remains returns what this machine has of a chunk, in the cache, which may be nil, or
+// Remains returns what this machine has of a chunk, in the cache or
 // on the disk; nil if that is nothing whole.
-func Remains(ctx context.Context, c *cache.Cache, local *pack.Store, d chunks.Digest) (b chunks.Blob) {
-	if c != nil {
-		if b, _ = c.Get(d, nil); b != nil && b.Verify(d, nil) == nil {
-			return b
-		}
+func Remains(ctx context.Context, c *cache.Live, local *pack.Store, d chunks.Digest) (b chunks.Blob) {
+	if b, _ = c.Get(d, nil); b != nil && b.Verify(d, nil) == nil {
+		return b
 	}
 	if b, err := local.Get(ctx, d, nil); err == nil && b.Verify(d, nil) == nil {
 		return b

@@ -242,6 +242,16 @@ func (s *State) Quarantine(p *Pack, words []uint64) {
 	}
 }
 
+// Absolve ends the quarantine of entries of p.
+func (s *State) Absolve(p *Pack, words []uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for r := range RowEntries(p.Number, words) {
+		p.bad.Store(p.bad.Load().without(r.Entry))
+		s.journal.Append(record(recGood, uint64(p.Number), uint64(r.Entry)))
+	}
+}
+
 // Rewrite writes the journal anew from what is known in memory.
 func (s *State) Rewrite() error {
 	s.mu.Lock()
