@@ -91,11 +91,15 @@ func (c *Collector) load() error {
 	if err := disk.MkdirAll(c.cfg.FS, c.cache.dir, 0o750); err != nil {
 		return fmt.Errorf("make directory %s: %w", c.cache.dir, err)
 	}
-	c.anew.fs, c.anew.name = c.cfg.FS, path.Join(c.cfg.Dir, "anew")
+	c.anew = anew{fs: c.cfg.FS, name: path.Join(c.cfg.Dir, "anew")}
 	if err := c.anew.load(); err != nil {
 		return fmt.Errorf("open the list of chunks that were stored anew: %w", err)
 	}
-	return c.recover()
+	err := c.recover()
+	if err != nil {
+		err = errors.Join(err, c.anew.close())
+	}
+	return err
 }
 
 // openLeases replays the journal. One that is damaged is set aside and a new one

@@ -74,6 +74,7 @@ type Cluster struct {
 	drafts   *drafts.Drafts
 	votes    *votes
 
+	others    sync.Map     // of *Settings, by node: see SettingsOf
 	inherited func() error // see OnInherit
 
 	mu       sync.Mutex
@@ -319,7 +320,11 @@ func (c *Cluster) SettingsOf(node string) settings.Store {
 	if node == c.Self() {
 		return c.settings
 	}
-	return newSettings(c.client, node)
+	s, known := c.others.Load(node)
+	if !known { // it reads the ledger once for each change, which is worth keeping
+		s, _ = c.others.LoadOrStore(node, newSettings(c.client, node))
+	}
+	return s.(*Settings)
 }
 
 // View is the state of the ledger as far as it is known here.

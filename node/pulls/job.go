@@ -158,7 +158,8 @@ func (p *Pulls) work(ctx context.Context, t *jobs.Task, id string) error {
 	return err
 }
 
-// count notes what a run did; what is nothing but seldom anything is left out then.
+// count notes what a run did. What most runs have none of is left out where there is
+// none.
 func count(t *jobs.Task, r replication.Report) {
 	for what, n := range map[string]int64{"snapshots": int64(r.Pulled), "chunks": r.Swarm.Fetched, "bytes": r.Swarm.Bytes} {
 		t.Count(what, n)
