@@ -147,6 +147,27 @@ func TestChangesAtOnce(t *testing.T) {
 
 // A founding that was cut short anywhere is completed, with all that the node
 // had, and more than fits into one command.
+// What is known of another node's settings is kept, and follows each change of them.
+func TestSettingsOfAnotherNode(t *testing.T) {
+	c := opened(t, made(t, Founding{}))
+	defer running(t, c)()
+	const other = "another-node"
+	store := c.SettingsOf(other)
+	if n := len(store.State().Datastores); n != 0 {
+		t.Fatalf("it has %d datastores", n)
+	}
+	err := newSettings(c.client, other).Update(t.Context(), func(s *settings.State) error {
+		s.Datastores = append(s.Datastores, settings.Datastore{Name: "main", Path: "/srv/main"})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now := store.State(); len(now.Datastores) != 1 || c.SettingsOf(other).State() != now {
+		t.Errorf("it has %d datastores, want one, read once", len(now.Datastores))
+	}
+}
+
 func TestFoundingIsRepeated(t *testing.T) {
 	accounts := &access.State{Users: []access.User{{ID: access.Root}, {ID: "op@pbs", Comment: "x"}}}
 	setUp := &settings.State{}
