@@ -143,6 +143,7 @@ var insideConsensus = []rule{
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
 	{"consensus/early", ""},
+	{"consensus/raftlog", ""},
 	{"consensus/ballot", "consensus/early"},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
@@ -150,7 +151,7 @@ var insideConsensus = []rule{
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement"},
+	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
 }
 
 // insideReplication is the same for the packages of that folder.

@@ -92,7 +92,7 @@ func found(ctx context.Context, cfg Config, f Founding) error {
 	if err := foundChain(cfg, f); err != nil {
 		return err
 	}
-	c, err := open(cfg, true)
+	c, err := open(cfg, founding)
 	if err != nil {
 		return err
 	}
@@ -169,9 +169,9 @@ func Enter(cfg Config, chain *authority.Chain) error {
 	if err != nil {
 		return fmt.Errorf("enter the cluster: %w", err)
 	}
-	c, err := Open(cfg)
+	c, err := open(cfg, entering)
 	if err != nil {
-		return err
+		return fmt.Errorf("enter the cluster: %w", err)
 	}
 	return c.Close()
 }
