@@ -59,7 +59,7 @@ func (n *Node) openCluster() error {
 	if cluster.Lost(c.at(clusterDir)) {
 		return &hinted{
 			fmt.Errorf("this node belongs to a cluster, and what it knew of it is gone from %s", c.at(clusterDir)),
-			"restore the whole directory of the node from one backup; or join again: keep " + c.at(ConfigFile) + " elsewhere, and see \"A node has lost its disk\" in docs/cluster.md",
+			"restore the whole directory of the node from one backup; or see \"The directory of the cluster is lost or damaged\" in docs/cluster.md",
 		}
 	}
 	if _, complete := cluster.IsMember(c.at(clusterDir)); !complete {
