@@ -30,6 +30,7 @@ func (t *Tier) Counting() func() Requests {
 // OffloadOptions say what goes to the bucket.
 type OffloadOptions struct {
 	After    time.Duration // only what has been on the disk for so long; 0: everything
+	relieve  bool          // the disk is full: chunks of backups in the making leave it too
 	Progress func(cloud.OffloadReport)
 }
 
@@ -41,7 +42,8 @@ type OffloadReport struct {
 }
 
 // Offload moves chunks that are old enough to the bucket, and then the files of
-// snapshots whose chunks are all there. It may be cut off at any moment.
+// snapshots whose chunks are all there. Only when the bucket has confirmed these do
+// their chunks leave the disk: see settle.go. It may be cut off at any moment.
 func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
@@ -65,7 +67,9 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 		return r, err
 	}
 	r.Mirror.Added, r.Mirror.Written, r.Mirror.Removed = r.Mirror.Added+before.Added, r.Mirror.Written+before.Written, r.Mirror.Removed+before.Removed
-	err = t.store.Flush(ctx, t.d.Collector().Relocate)
+	if err = t.store.Flush(ctx, t.d.Collector().Relocate); err == nil {
+		r.Evicted, err = t.settle(ctx, opt.relieve)
+	}
 	r.Root = t.store.Stats().Root
 	return r, err
 }

@@ -208,6 +208,9 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		}
 		t.gen++
 		t.mu.Unlock()
+		if s.cfg.Stay {
+			gone = &pack.Set{}
+		}
 		s.local.Condemn(gone)
 	})
 	return gone.Len()

@@ -34,6 +34,13 @@ func (s *Store) Waits(name string) bool {
 	return s.pending[name]
 }
 
+// waits reports whether any file does.
+func (s *Store) waits() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) > 0
+}
+
 func (s *Store) pend(name string, keep bool) error {
 	s.mu.Lock()
 	s.pending[name] = keep

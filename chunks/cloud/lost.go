@@ -134,6 +134,11 @@ func (s *Store) prove(ctx context.Context, entries []pack.Entry) error {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
+	return s.sighted(ctx, entries)
+}
+
+// sighted asks for the packs of chunks that the bucket has not shown since the start.
+func (s *Store) sighted(ctx context.Context, entries []pack.Entry) error {
 	unproved := map[*remote]bool{}
 	for _, e := range entries {
 		if p, _ := s.table.find(e.Digest); p != nil && s.Confirmed(e.Digest) && !s.table.proved(e.Digest) {

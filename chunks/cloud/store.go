@@ -69,6 +69,7 @@ type Config struct {
 	Parallel  int         // packs uploaded at the same time, 1 to 16; default 4
 	Gap       int64       // bytes read in vain rather than with another request; default 512 KiB
 	Prices    prices.List // what the provider charges; default: storage only
+	Stay      bool        // chunks leave the disk by [Store.Settle] only; default: with the root that names their packs
 	Log       *slog.Logger
 }
 
