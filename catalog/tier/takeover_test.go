@@ -1,6 +1,7 @@
 package tier
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
@@ -181,4 +184,50 @@ func damageLocal(t *testing.T, dir string) (back func()) {
 	}
 	flip()
 	return flip
+}
+
+// What a backup in the making had sent left a full disk before there was a snapshot. A
+// new owner deleted it, and the backup ended well. Now the bucket is told of the
+// snapshot before anybody is told that the backup is done, and who has lost the bucket
+// says so and has no such snapshot.
+func TestABackupLargerThanTheDisk(t *testing.T) {
+	for _, taken := range []bool{false, true} {
+		s := newSite(t)
+		cfg := s.config("home")
+		recovery := s.create(cfg, false)
+		var tr *Tier
+		content := image(1, 6*chunkSize)
+		first := chunks.Sum(content[:chunkSize])
+		full := true
+		cfg.FS = tight{free: func() int64 {
+			if full && tr != nil && tr.store.Local().Known(first) {
+				return 1 << 20
+			}
+			return 1 << 40
+		}}
+		tr, _ = s.open(cfg)
+		other := s.taking(recovery)
+		err := backupIn(t, tr.Datastore(), day1, content, func() {
+			if err := tr.Datastore().AwaitRoom(t.Context()); err != nil {
+				t.Fatalf("room: %v", err)
+			}
+			if full = false; taken {
+				other.take(s)
+			}
+		})
+		if !taken {
+			if err != nil {
+				t.Fatal(err)
+			}
+			other.take(s)
+			if got := names(t, other.tr); got != day1 {
+				t.Fatalf("the bucket was told of %q when the backup was done", got)
+			}
+			wantWhole(t, "after a take-over", other.tr)
+			continue
+		}
+		if got := names(t, tr); !errors.Is(err, cloud.ErrFenced) || got != "" {
+			t.Errorf("a backup of which the bucket has nothing any more ended with %v, and there is %q", err, got)
+		}
+	}
 }
