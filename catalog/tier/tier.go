@@ -267,7 +267,7 @@ func (t *Tier) TakeOver(ctx context.Context, force bool) error {
 	}
 	_, err := t.refresh(ctx, true) // what the other one did since
 	if err == nil && told {
-		err = t.store.GoOn(ctx)
+		err = t.store.GoOn(ctx, false)
 	}
 	return err
 }

@@ -115,6 +115,9 @@ func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, e
 	if err := t.own(ctx); err != nil {
 		return r, nil, err
 	}
+	if err := t.store.GoOn(ctx, true); err != nil { // index objects are written anew, if packs have said all
+		return r, nil, err
+	}
 	r, err = t.store.Audit(ctx, cloud.AuditOptions{DeleteOrphans: true})
 	return r, nil, err
 }

@@ -31,13 +31,7 @@ type OffloadOptions struct {
 }
 
 // An OffloadReport says what an offload did.
-type OffloadReport struct {
-	Chunks  int    `json:"chunks"` // to upload when it began
-	Bytes   int64  `json:"bytes"`
-	Packs   int    `json:"packs"`   // uploaded
-	Evicted int    `json:"evicted"` // chunks taken off the disk
-	Root    string `json:"root"`
-}
+type OffloadReport = staging.Report
 
 // An offloadPlan is what an offload is about to do.
 type offloadPlan struct {
@@ -214,7 +208,7 @@ func (s *Store) Settle(ctx context.Context, may func(context.Context, []pack.Ent
 	defer s.work.Unlock()
 	entries, err := s.local.Entries(ctx, func(pack.Info) bool { return true })
 	entries = slices.DeleteFunc(entries, func(e pack.Entry) bool { return !s.Confirmed(e.Digest) })
-	if err != nil || len(entries) == 0 || s.waits() || s.meta.Doubtful() {
+	if err != nil || len(entries) == 0 || len(s.files.All()) > 0 || s.meta.Doubtful() {
 		return 0, err
 	}
 	if entries, err = may(ctx, entries); err == nil && !s.table.trusted() {

@@ -46,3 +46,12 @@ func (b *Builder) Upload(ctx context.Context, from Source, entries []pack.Entry,
 	}
 	return nil
 }
+
+// A Report says what an offload did.
+type Report struct {
+	Chunks  int    `json:"chunks"` // to upload when it began
+	Bytes   int64  `json:"bytes"`
+	Packs   int    `json:"packs"`   // uploaded
+	Evicted int    `json:"evicted"` // chunks taken off the disk
+	Root    string `json:"root"`
+}
