@@ -15,20 +15,7 @@ import (
 )
 
 // OffloadOptions say what goes to the bucket.
-type OffloadOptions struct {
-	After time.Duration // only what has been on the disk for so long; 0: everything
-
-	// Order sorts what is about to be uploaded, so that what is read together
-	// lies together. Default: as it is on the disk.
-	Order func(context.Context, []pack.Entry) error
-
-	// Switchover lets chunks have another place, so that pins move with them;
-	// it is the collector's. Default: nothing is pinned.
-	Switchover func(moves []pack.Move, apply func())
-
-	// Progress, if given, is called after each pack.
-	Progress func(OffloadReport)
-}
+type OffloadOptions = staging.Options
 
 // An OffloadReport says what an offload did.
 type OffloadReport = staging.Report

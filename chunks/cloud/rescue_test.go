@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
@@ -273,5 +275,51 @@ func TestNewestRootIsDamaged(t *testing.T) {
 		stop(other)
 		other = s.owner(dir, func(c *Config) { c.Node = "other" })
 		wantAll(t, other, cs)
+	}
+}
+
+// A compaction wrote chunks into another pack, and that was lost; the one they came from
+// is dead, and in the bucket for a grace. Nobody looked there, and the chunks were said to
+// be lost.
+func TestDeadPacksHeal(t *testing.T) {
+	for name, merged := range map[string]bool{"an index object names it": false, "none does any more": true} {
+		s := newSite(t, merged)
+		dir := t.TempDir()
+		held := func(c *Config) { c.Grace = time.Hour }
+		st := s.owner(dir, held)
+		cs := put(t, st, 90_000, 1, 12)
+		offload(t, st)
+		roots := snapshots{}
+		for _, c := range cs[:6] {
+			roots["one"] = append(roots["one"], c.Digest)
+		}
+		collect(t, collector(t, st, roots))
+		offload(t, st)
+		offload(t, st) // names the old one as dead
+		h := st.Newest()
+		if len(h.Dead) != 1 || st.Stats().Packs != 1 {
+			t.Fatalf("%s: %d packs are dead after a compaction, and there is %+v", name, len(h.Dead), st.Stats())
+		}
+		for i := 0; merged && i < 16; i++ {
+			put(t, st, 3000, uint64(1000+i), 1)
+			offload(t, st)
+		}
+		h = st.Newest()
+		packs, err := st.meta.Packs(t.Context(), &h)
+		if is := slices.ContainsFunc(packs, func(p layout.Pack) bool { return h.Buried()[p.ID] }); err != nil || is == merged {
+			t.Fatalf("%s: that is %v, %v", name, is, err)
+		}
+		lost := st.table.byID(st.table.all()[0].id)
+		stop(st)
+		st = s.without(dir, "", held)
+		if err := os.Remove(s.object(st, layout.PackKey(lost.id))); err != nil {
+			t.Fatal(err)
+		}
+		r, err := st.Audit(t.Context(), AuditOptions{})
+		if err != nil || len(r.Missing) != 1 || r.Rescued != 6 || st.Stats().Lost != 0 {
+			t.Fatalf("%s: audit: %+v, %v, %d lost", name, r, err, st.Stats().Lost)
+		}
+		offload(t, st)
+		wantAll(t, s.node(t.TempDir()), cs[:6])
 	}
 }
