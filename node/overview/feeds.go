@@ -1,6 +1,7 @@
 package overview
 
 import (
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
@@ -15,7 +16,7 @@ func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 		m.LastSaid = v.Newest.UTC().Truncate(time.Second)
 	}
 	for _, r := range v.Last {
-		if !r.OK {
+		if !r.OK && !over(r, v, stores) {
 			m.Failed = append(m.Failed, Run{r.Of, r.Job, r.ID, r.Ended.UTC().Truncate(time.Second), r.Text})
 		}
 	}
@@ -25,6 +26,14 @@ func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 			Snapshots: s.Snapshots, Damaged: s.Damaged, AsOf: s.Said.UTC().Truncate(time.Second),
 		})
 	}
+}
+
+// over reports whether nothing is left of a failure: of a healing, if nothing is known to
+// be damaged there any more. It is not run again then, so that it never ends well.
+func over(r facts.Run, v facts.NodeView, stores []facts.StoreView) bool {
+	return r.Of == "heal" && v.Bad == 0 && slices.ContainsFunc(stores, func(s facts.StoreView) bool {
+		return s.Store == r.Job && s.Damaged == 0 && s.State == "" && s.Said.After(r.Ended)
+	})
 }
 
 // Groups are those of views, with the nodes by their names in all.
