@@ -28,12 +28,19 @@ func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 	}
 }
 
-// over reports whether nothing is left of a failure: of a healing, if nothing is known to
-// be damaged there any more. It is not run again then, so that it never ends well.
+// over reports whether nothing is left of a failure of work that is not done again, and
+// so never ends well. A healing is over if nothing is known to be damaged there any more;
+// an attempt to make a datastore after the next one, whatever its name, and in a day.
 func over(r facts.Run, v facts.NodeView, stores []facts.StoreView) bool {
-	return r.Of == "heal" && v.Bad == 0 && slices.ContainsFunc(stores, func(s facts.StoreView) bool {
-		return s.Store == r.Job && s.Damaged == 0 && s.State == "" && s.Said.After(r.Ended)
-	})
+	switch r.Of {
+	case "heal":
+		return v.Bad == 0 && slices.ContainsFunc(stores, func(s facts.StoreView) bool {
+			return s.Store == r.Job && s.Damaged == 0 && s.State == "" && s.Said.After(r.Ended)
+		})
+	case "create-datastore":
+		return time.Since(r.Ended) > 24*time.Hour || slices.ContainsFunc(v.Last, func(l facts.Run) bool { return l.Of == r.Of && l.Ended.After(r.Ended) })
+	}
+	return false
 }
 
 // Groups are those of views, with the nodes by their names in all.

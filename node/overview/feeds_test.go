@@ -7,6 +7,31 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
 )
 
+// An attempt to make a datastore that failed stood in the status for ever, if the next
+// one had another name.
+func TestAFailedCreateIsOver(t *testing.T) {
+	now := time.Now()
+	run := func(store string, ok bool, ago time.Duration) facts.Run {
+		return facts.Run{Of: "create-datastore", Job: store, OK: ok, Ended: now.Add(-ago)}
+	}
+	for name, c := range map[string]struct {
+		last []facts.Run
+		want int
+	}{
+		"just now":                {[]facts.Run{run("a", false, time.Minute)}, 1},
+		"then one that went well": {[]facts.Run{run("b", true, time.Minute), run("a", false, time.Hour)}, 0},
+		"then another failure":    {[]facts.Run{run("b", false, time.Minute), run("a", false, time.Hour)}, 1},
+		"after one that was well": {[]facts.Run{run("a", false, time.Minute), run("b", true, time.Hour)}, 1},
+		"two days ago":            {[]facts.Run{run("a", false, 48*time.Hour)}, 0},
+	} {
+		var m Member
+		m.Said(facts.NodeView{Last: c.last}, nil)
+		if len(m.Failed) != c.want {
+			t.Errorf("%s: %d failures are shown, want %d", name, len(m.Failed), c.want)
+		}
+	}
+}
+
 // A healing failed while a pack of the bucket was lost. The pack was found again, nothing
 // was left to heal, and so the failure stood in the status for ever.
 func TestAHealingThatNobodyNeedsIsOver(t *testing.T) {
