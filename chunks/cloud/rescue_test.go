@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -45,6 +46,15 @@ func (s *site) without(dir, local string, change ...func(*Config)) *Store {
 	return s.owner(dir, change...)
 }
 
+// naming is a snapshot of that name, of chunks.
+func naming(name string, cs []chunktest.Chunk) snapshots {
+	roots := snapshots{}
+	for _, c := range cs {
+		roots[name] = append(roots[name], c.Digest)
+	}
+	return roots
+}
+
 func collect(t *testing.T, c *gc.Collector) {
 	t.Helper()
 	if _, err := c.Run(t.Context(), gc.Options{}); err != nil {
@@ -62,10 +72,7 @@ func TestCopyOfALostChunkStays(t *testing.T) {
 	offload(t, st)
 	stop(st)
 	st = s.without(dir, "")
-	roots := snapshots{}
-	for _, c := range cs {
-		roots["old"] = append(roots["old"], c.Digest)
-	}
+	roots := naming("old", cs)
 	c := collector(t, st, roots)
 	collect(t, c)
 	s.losePacks(st)
@@ -142,11 +149,7 @@ func TestCopiesStayUntilThePackIsSeen(t *testing.T) {
 		offload(t, st)
 		stop(st)
 		st = s.without(dir, before) // as after a crash that came before the copies were condemned
-		roots := snapshots{}
-		for _, c := range cs {
-			roots["one"] = append(roots["one"], c.Digest)
-		}
-		c := collector(t, st, roots)
+		c := collector(t, st, naming("one", cs))
 		if lost {
 			s.losePacks(st)
 		}
@@ -221,15 +224,10 @@ func TestMissedPacks(t *testing.T) {
 // wrote it mends it.
 func TestNewestRootIsDamaged(t *testing.T) {
 	for _, forced := range []bool{false, true} {
-		s := newSite(t, true)
-		st := s.owner(t.TempDir())
-		cs := put(t, st, 9000, 1, 6)
-		offload(t, st)
-		before := st.Stats().Root
-		more := put(t, st, 9000, 100, 6)
-		offload(t, st)
-		newest := st.Stats().Root
-		name := s.object(st, layout.RootDir+newest)
+		s, st, cs, more, objects := steps(t)
+		h := st.Newest()
+		newest, before := h.Seq.String(), layout.Seq{Epoch: h.Seq.Epoch, N: h.Seq.N - 1}.String()
+		name := objects["root"]
 		whole, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -289,11 +287,7 @@ func TestDeadPacksHeal(t *testing.T) {
 		st := s.owner(dir, held)
 		cs := put(t, st, 90_000, 1, 12)
 		offload(t, st)
-		roots := snapshots{}
-		for _, c := range cs[:6] {
-			roots["one"] = append(roots["one"], c.Digest)
-		}
-		collect(t, collector(t, st, roots))
+		collect(t, collector(t, st, naming("one", cs[:6])))
 		offload(t, st)
 		offload(t, st) // names the old one as dead
 		h := st.Newest()
