@@ -104,6 +104,15 @@ func (t *Tier) each(ns catalog.Namespace, s catalog.Snapshot, fn func(chunks.Dig
 // of. Snapshots that it was told of just now come first, and mostly that is all. What
 // was in none of them before is looked for in those that are new only.
 func (t *Tier) named(ctx context.Context, entries []pack.Entry) (named []pack.Entry, err error) {
+	both := &pack.Set{}
+	defer func() {
+		t.mu.Lock()
+		t.both = both
+		t.mu.Unlock()
+	}()
+	if len(entries) == 0 {
+		return nil, nil
+	}
 	told, err := t.readTold(ctx)
 	if err != nil {
 		return nil, err
@@ -156,6 +165,7 @@ func (t *Tier) named(ctx context.Context, entries []pack.Entry) (named []pack.En
 	for _, e := range entries {
 		if want[e.Digest] {
 			t.unnamed[e.Digest] = true
+			both.Add(e.Ref)
 		} else {
 			named = append(named, e)
 		}

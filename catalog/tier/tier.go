@@ -23,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"path"
 	"strings"
 	"sync"
@@ -102,7 +101,8 @@ type Tier struct {
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
 
-	trouble  string // how the last work on the bucket failed; "": it did not
+	both     *pack.Set // on the disk and in the bucket, as the last offload left it; nil: not known
+	trouble  string    // how the last work on the bucket failed; "": it did not
 	troubled time.Time
 }
 
@@ -365,17 +365,18 @@ func (t *Tier) Stats() Stats {
 	return s
 }
 
-// queued is what is only on this disk, but for packs in which nothing lives.
+// queued is what is only on this disk, but for packs in which nothing lives that the
+// bucket has not.
 func (t *Tier) queued() (bytes int64, since time.Time) {
 	local := t.store.Local()
-	dead := map[uint32]int{}
-	for n, words := range local.Condemned().Rows() {
-		for _, w := range words {
-			dead[n] += bits.OnesCount64(w)
-		}
+	sent := local.Condemned().Clone()
+	t.mu.Lock()
+	if t.both != nil {
+		sent.Or(t.both)
 	}
+	t.mu.Unlock()
 	for _, p := range local.Packs() {
-		if dead[p.Number] >= int(p.Entries) {
+		if sent.CountRow(p.Number) >= int(p.Entries) {
 			continue
 		}
 		bytes += p.Bytes

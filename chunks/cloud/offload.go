@@ -195,10 +195,13 @@ func (s *Store) Settle(ctx context.Context, may func(context.Context, []pack.Ent
 	defer s.work.Unlock()
 	entries, err := s.local.Entries(ctx, func(pack.Info) bool { return true })
 	entries = slices.DeleteFunc(entries, func(e pack.Entry) bool { return !s.Confirmed(e.Digest) })
-	if err != nil || len(entries) == 0 || len(s.files.All()) > 0 || s.meta.Doubtful() {
+	if err != nil || len(s.files.All()) > 0 || s.meta.Doubtful() {
 		return 0, err
 	}
-	if entries, err = may(ctx, entries); err == nil && !s.table.trusted() {
+	if entries, err = may(ctx, entries); err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	if !s.table.trusted() {
 		err = s.check(ctx)
 	}
 	if err == nil {
