@@ -51,6 +51,20 @@ func TestWhatIsNoStore(t *testing.T) {
 	}
 }
 
+// A server that says yes to everything has an object only if it returns it.
+func TestYesToAllIsNoStore(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"ok":true}`))
+	}))
+	defer srv.Close()
+	_, err := cloudtest.Open(t, srv.URL).Probe(t.Context())
+	var hinted interface{ Hint() string }
+	if !errors.Is(err, bucket.ErrNoStore) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "--endpoint") {
+		t.Errorf("probe: %v", err)
+	}
+}
+
 // A store that takes connections and says nothing was waited for without a word, for
 // minutes. Who waits is told within ten seconds, whether a command or a task.
 func TestASilentStoreIsSaid(t *testing.T) {
