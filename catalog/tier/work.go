@@ -105,6 +105,21 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 	return r, err
 }
 
+// Rescue stores anew what this machine still has of packs that are lost, or dead packs of
+// the bucket have. It asks nothing if none is known to be.
+func (t *Tier) Rescue(ctx context.Context) (err error) {
+	if t.Stats().Lost == 0 || t.Writable() != nil {
+		return nil
+	}
+	t.work.Lock()
+	defer t.work.Unlock()
+	defer func() { t.disown(err) }()
+	if err := t.own(ctx); err != nil {
+		return err
+	}
+	return t.store.Secure(ctx)
+}
+
 // Audit compares the bucket with what should be in it, and removes what nothing
 // names. See [cloud.Store.Audit].
 func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, err error) {
