@@ -52,7 +52,8 @@ var insideChunks = []rule{
 	{"chunks/pack", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state chunks/pack/identity chunks/pack/writer"},
 	{"chunks/gc", "chunks chunks/disk chunks/pack"},
 	{"chunks/cloud/lock", ""},
-	{"chunks/cloud/bucket", "chunks/cloud/lock"},
+	{"chunks/cloud/limit", ""},
+	{"chunks/cloud/bucket", "chunks/cloud/lock chunks/cloud/limit"},
 	{"chunks/cloud/seal", ""},
 	{"chunks/cloud/layout", "chunks chunks/disk chunks/pack/format chunks/cloud/seal"},
 	{"chunks/cloud/cache", "chunks chunks/disk"},
@@ -66,11 +67,14 @@ var insideChunks = []rule{
 	{"chunks/cloud/thaw", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
 	{"chunks/cloud/migrate", "chunks chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
 	{"chunks/cloud/usage", "chunks/disk chunks/cloud/bucket chunks/cloud/prices"},
-	{"chunks/cloud/meta", "chunks/disk chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/stats", "chunks/cloud/bucket chunks/cloud/cache"},
+	{"chunks/cloud/footers", "chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
+	{"chunks/cloud/exhume", "chunks chunks/pack/format chunks/cloud/ahead chunks/cloud/footers chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/meta", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/footers"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
 	{"chunks/cloud/staging", "chunks chunks/disk chunks/cloud/bitmap chunks/cloud/cache chunks/pack chunks/pack/format chunks/pack/identity chunks/cloud/layout chunks/cloud/queue chunks/cloud/seal"},
 	{"chunks/cloud/audit", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
-	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/audit chunks/cloud/bucket chunks/cloud/lock chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/meta chunks/cloud/queue chunks/cloud/staging"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/audit chunks/cloud/bucket chunks/cloud/lock chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/stats chunks/cloud/footers chunks/cloud/exhume chunks/cloud/meta chunks/cloud/queue chunks/cloud/staging"},
 }
 
 // insideCatalog is the same for the packages of that folder.

@@ -41,7 +41,8 @@ type Above interface {
 	// Writable says why nothing may be changed at present.
 	Writable() error
 
-	// Relieve makes room on a disk that is full. It may take long.
+	// Relieve makes room on a disk that is full, which may take long. With a method
+	// Finished, a tier is asked before a snapshot that is whole is acknowledged.
 	Relieve(ctx context.Context) error
 }
 

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
@@ -101,7 +102,7 @@ func parsePath(rel string) (Namespace, Snapshot, error) {
 		}
 		ns, parts = child, parts[2:]
 	}
-	s, err := parseSnapshot(strings.Join(parts, "/"))
+	s, err := naming.ParseSnapshot(strings.Join(parts, "/"))
 	return ns, s, err
 }
 

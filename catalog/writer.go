@@ -17,9 +17,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
 
-// parseSnapshot reads type/id/time.
-func parseSnapshot(s string) (Snapshot, error) { return naming.ParseSnapshot(s) }
-
 // A Writer makes one snapshot. It holds the group, and the group's last
 // snapshot, until Finish or Abort; one of them must be called. Its methods may
 // be called concurrently, except those two, which come last.
@@ -291,11 +288,8 @@ func (w *Writer) write(archive string, data []byte) error {
 // makes all of it durable, and writes the manifest last. After an error nothing of it counts; it may be called again,
 // or Abort.
 func (w *Writer) Finish(ctx context.Context, m *Manifest) error {
-	if err := w.check(m); err != nil {
-		return fmt.Errorf("finish snapshot %s: %w", name(w.ns, w.snap), err)
-	}
 	blob, err := m.Blob()
-	if err != nil {
+	if err = errors.Join(w.check(m), err); err != nil {
 		return fmt.Errorf("finish snapshot %s: %w", name(w.ns, w.snap), err)
 	}
 	dir := w.d.snapDir(w.ns, w.snap)
@@ -311,6 +305,9 @@ func (w *Writer) Finish(ctx context.Context, m *Manifest) error {
 		}
 		return w.d.replace(w.ns, w.snap, manifestName, blob)
 	})
+	if a, ok := w.d.above.(interface{ Finished(context.Context) error }); ok && err == nil {
+		err = a.Finished(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("finish snapshot %s: %w", name(w.ns, w.snap), chunks.NoSpace(err))
 	}

@@ -81,10 +81,13 @@ func (n *Node) statusOfSelf(m *overview.Member, now time.Time, c *rest.Call) {
 		if c.MayBelow(access.PrivDatastoreAudit|access.PrivDatastoreBackup, "datastore", name) {
 			s := n.storeStatus(name)
 			s.AsOf = now
-			for _, k := range said {
-				if k.Store == name {
-					s.Snapshots, s.Damaged = k.Snapshots, k.Damaged
-				}
+			i := slices.IndexFunc(said, func(k overview.Store) bool { return k.Store == name })
+			if i >= 0 {
+				s.Snapshots, s.Damaged = said[i].Snapshots, said[i].Damaged
+			}
+			if d, err := n.stores.Get(name); err == nil && s.Snapshots == 0 { // the feed has not said it yet
+				s.Snapshots, _ = overview.Held(context.Background(), d.Tree)
+				m.Snapshots += s.Snapshots
 			}
 			m.Stores = append(m.Stores, s)
 		}

@@ -65,6 +65,9 @@ func oneObjectIsDamaged(t *testing.T, what, want string) {
 		t.Errorf("the snapshots are %s", got)
 	}
 	wantImage(t, nt, day1, first)
+	if what == "index" {
+		wantImage(t, nt, day2, second)
+	}
 	if what == "format" {
 		wantImage(t, nt, day2, second)
 		if r, _, err := nt.Audit(t.Context()); err != nil || !slices.Equal(r.Restored, []string{key}) {
@@ -91,7 +94,68 @@ func oneObjectIsDamaged(t *testing.T, what, want string) {
 			t.Fatal(err)
 		}
 	}
-	if nt.Stats().Packs+nt.Stats().Buried == 0 || nt.Stats().Packs > 1 {
+	if nt.Stats().Packs+nt.Stats().Buried == 0 || nt.Stats().Packs > len(strings.Fields(want)) {
 		t.Errorf("garbage is collected again: %+v", nt.Stats())
+	}
+}
+
+// With nothing but the bucket left and an index object damaged, nobody found the chunks of
+// its packs, and their snapshots were lost though every pack was whole. The packs say
+// themselves what is in them; the next audit of the owner writes it down again.
+func TestIndexIsReadFromPacks(t *testing.T) {
+	for _, encrypt := range []bool{false, true} {
+		s := newSite(t)
+		cfg := s.config("home")
+		recovery := s.create(cfg, encrypt)
+		tr, done := s.open(cfg)
+		images := map[string][]byte{day1: image(1, 4*chunkSize), day2: image(2, 40*chunkSize), day3: image(3, 4*chunkSize)}
+		for _, day := range []string{day1, day2, day3} {
+			mustBackup(t, tr, day, images[day])
+			offload(t, tr, OffloadOptions{})
+		}
+		h := tr.store.Newest()
+		done()
+		for _, o := range h.Index {
+			if err := os.Remove(filepath.Join(s.server.Dir, layout.Root+tr.store.ID(), o.Key)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again := s.config("new")
+		if err := Attach(t.Context(), again, recovery, true); err != nil {
+			t.Fatal(err)
+		}
+		nt, done := s.open(again)
+		whole := func(nt *Tier) {
+			t.Helper()
+			if got := names(t, nt); got != day3+" "+day2+" "+day1 {
+				t.Fatalf("the snapshots are %s", got)
+			}
+			for day, content := range images {
+				wantImage(t, nt, day, content)
+			}
+		}
+		whole(nt)
+		if said := nt.Stats().Doubt; !strings.Contains(said, "3 packs say of themselves was read instead, with 4 requests") {
+			t.Errorf("it is said %q", said)
+		}
+		done()
+		s.proxy.Reset()
+		if nt, done = s.open(again); s.proxy.Total() > 0 {
+			t.Errorf("the next start took %v", s.proxy.Counts())
+		}
+		whole(nt)
+		if _, _, err := nt.Audit(t.Context()); err != nil || nt.Stats().Doubt != "" {
+			t.Errorf("audit: %v, %q", err, nt.Stats().Doubt)
+		}
+		whole(nt)
+		done()
+		third := s.config("third")
+		if err := Attach(t.Context(), third, recovery, true); err != nil {
+			t.Fatal(err)
+		}
+		if nt, _ = s.open(third); nt.Stats().Doubt != "" {
+			t.Errorf("after that a new machine says %q", nt.Stats().Doubt)
+		}
+		whole(nt)
 	}
 }

@@ -154,9 +154,12 @@ func (t *Tier) ForecastOffload(ctx context.Context, opt OffloadOptions) (prices.
 	if err != nil {
 		return f.done(), err
 	}
-	packs, rows, bytes, err := t.leaving(ctx, opt.After)
+	packs, rows, bytes, twice, err := t.leaving(ctx, opt.After)
 	if err != nil {
 		return f.done(), err
+	}
+	if twice { // who owns the bucket is asked before one of the two may go
+		f.check()
 	}
 	waiting, size, err := t.waiting()
 	if err != nil {
@@ -179,11 +182,12 @@ func (t *Tier) ForecastOffload(ctx context.Context, opt OffloadOptions) (prices.
 // commitEvery is after how many packs an offload writes a root; see package cloud.
 const commitEvery = 1024
 
-// leaving is what an offload builds packs of: how many, of how many chunks.
-func (t *Tier) leaving(ctx context.Context, after time.Duration) (packs, rows, bytes int64, err error) {
+// leaving is what an offload builds packs of: how many, of how many chunks; and whether
+// some of what is old enough is in the bucket already.
+func (t *Tier) leaving(ctx context.Context, after time.Duration) (packs, rows, bytes int64, twice bool, err error) {
 	f, err := t.format()
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, 0, false, err
 	}
 	now := time.Now()
 	entries, err := t.store.Local().Entries(ctx, func(i pack.Info) bool {
@@ -192,11 +196,13 @@ func (t *Tier) leaving(ctx context.Context, after time.Duration) (packs, rows, b
 	})
 	w := layout.Filling{Sealed: f.KeyID != "", Limit: f.PackBytes}
 	for _, e := range entries {
-		if !t.store.Confirmed(e.Digest) {
+		if t.store.Confirmed(e.Digest) {
+			twice = true
+		} else {
 			w.Add(int(e.Bytes))
 		}
 	}
-	return w.Packs, w.Chunks, w.Bytes(), err
+	return w.Packs, w.Chunks, w.Bytes(), twice, err
 }
 
 // format is what the store was made with, as the disk has it.

@@ -103,6 +103,13 @@ func TestForecasts(t *testing.T) {
 			forget(t, tr, day2, day3)
 			s.compareCollect("gc of all", tr)
 			s.compareCollect("gc of nothing", tr)
+
+			mustBackup(t, tr, day1, image(4, 8*chunkSize))
+			if err := tr.Datastore().Forget(t.Context(), "", snapshot(t, day1)); err != nil {
+				t.Fatal(err)
+			}
+			s.compareOffload("what no snapshot needs", tr, OffloadOptions{}) // it stays on the disk as well
+			s.compareOffload("again", tr, OffloadOptions{})
 		})
 	}
 }

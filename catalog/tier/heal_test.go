@@ -109,3 +109,27 @@ func TestNoCacheLeavesNothing(t *testing.T) {
 		t.Errorf("the directory of the cache has come back: %v", err)
 	}
 }
+
+// Who heals looks first for what is here: a pack that is lost and whose chunks the cache has
+// needs no other site.
+func TestRescueNeedsNobody(t *testing.T) {
+	s, tr := verified(t)
+	s.proxy.Reset()
+	if err := tr.Rescue(t.Context()); err != nil || s.proxy.Total() > 0 {
+		t.Errorf("nothing is lost: %v, with %v", err, s.proxy.Counts())
+	}
+	for _, name := range s.packs() {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := verifyAll(t, tr); err != nil || r.Failed != 1 || tr.Stats().Lost != 1 {
+		t.Fatalf("verify: %+v, %v", r, err)
+	}
+	if err := tr.Rescue(t.Context()); err != nil || tr.Stats().Lost != 0 {
+		t.Errorf("rescue: %v, %d packs are lost", err, tr.Stats().Lost)
+	}
+	if r, err := verifyAll(t, tr); err != nil || r.OK != 1 {
+		t.Errorf("after it: %+v, %v", r, err)
+	}
+}

@@ -46,6 +46,7 @@ type mirror struct {
 	seen   map[string]bool
 	result Mirrored
 	dirty  bool
+	added  []string // manifests
 
 	put     func(name string, content []byte) error // tells the bucket, with the next root
 	remove  func(name string) error
@@ -67,10 +68,11 @@ func (t *Tier) mirror(ctx context.Context) (Mirrored, error) {
 	if err != nil {
 		return m.result, err
 	}
-	if err := m.run(ctx); err != nil {
-		return m.result, errors.Join(err, m.save())
+	err = m.run(ctx)
+	for _, name := range m.added {
+		t.fresh[name] = true
 	}
-	return m.result, m.save()
+	return m.result, errors.Join(err, m.save())
 }
 
 func (m *mirror) save() error {
@@ -155,6 +157,7 @@ func (m *mirror) snapshot(ctx context.Context, ns catalog.Namespace, s catalog.S
 			return err
 		}
 		m.result.Added++
+		m.added = append(m.added, path.Join(dir, manifestName))
 	}
 	for _, name := range append(names, ".protected") {
 		if name != manifestName {

@@ -30,8 +30,8 @@ type Refreshed struct {
 // yet stays; what it has no more goes, unless the bucket is ours or not all of it can be read. Meanwhile the
 // datastore is in maintenance, and readers and writers are waited for.
 func (t *Tier) Refresh(ctx context.Context) (r Refreshed, err error) {
-	t.work.Lock()
-	defer t.work.Unlock()
+	t.closing.Lock()
+	defer t.closing.Unlock()
 	made := t.Counting()
 	defer func() { r.Requests = made() }()
 	was := t.d.Settings()
@@ -52,6 +52,8 @@ func (t *Tier) Refresh(ctx context.Context) (r Refreshed, err error) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	t.work.Lock() // not before: a writer that ends may need it
+	defer t.work.Unlock()
 	return t.refresh(ctx, t.Writable() != nil)
 }
 
@@ -76,6 +78,7 @@ func (t *Tier) refresh(ctx context.Context, drop bool) (r Refreshed, err error) 
 	if err != nil {
 		return r, err
 	}
+	t.unnamed = nil
 	now := map[string]told{}
 	manifests := map[string][]byte{} // last: with it, a snapshot is there
 	err = t.store.EachFile(ctx, func(name string, content []byte) error {
@@ -179,22 +182,38 @@ func belongs(name string) bool {
 	if name == "settings.json" {
 		return true
 	}
-	parts := strings.Split(name, "/")
-	var ns catalog.Namespace
-	for len(parts) > 1 && parts[0] == "ns" {
-		child, err := ns.Child(parts[1])
-		if err != nil {
-			return false
-		}
-		ns, parts = child, parts[2:]
-	}
+	ns, rest := spaceOf(name)
+	parts := strings.Split(rest, "/")
 	switch len(parts) {
 	case 3:
 		_, err := naming.ParseGroup(parts[0] + "/" + parts[1])
-		return err == nil && (parts[2] == "owner" || parts[2] == "notes")
+		return err == nil && path.Join(ns.Path(), rest) == name && (parts[2] == "owner" || parts[2] == "notes")
 	case 4:
-		s, err := naming.ParseSnapshot(strings.Join(parts[:3], "/"))
-		return err == nil && s.Path() == strings.Join(parts[:3], "/") && (parts[3] == ".protected" || naming.CheckArchive(parts[3]) == nil)
+		_, file, ok := snapshotOf(rest)
+		return ok && path.Join(ns.Path(), rest) == name && (file == ".protected" || naming.CheckArchive(file) == nil)
 	}
 	return false
+}
+
+// spaceOf splits the namespace off a name.
+func spaceOf(name string) (ns catalog.Namespace, rest string) {
+	rest = name
+	for {
+		parts := strings.SplitN(rest, "/", 3)
+		if len(parts) < 3 || parts[0] != "ns" {
+			return ns, rest
+		}
+		child, err := ns.Child(parts[1])
+		if err != nil {
+			return ns, rest
+		}
+		ns, rest = child, parts[2]
+	}
+}
+
+// snapshotOf splits the name of a file of a snapshot, below its namespace.
+func snapshotOf(rest string) (s catalog.Snapshot, file string, ok bool) {
+	dir, file := path.Split(rest)
+	s, err := naming.ParseSnapshot(strings.TrimSuffix(dir, "/"))
+	return s, file, err == nil && s.Path()+"/" == dir
 }

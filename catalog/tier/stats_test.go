@@ -43,4 +43,14 @@ func TestWhatWaitsIsTold(t *testing.T) {
 	if st = tr.Stats(); st.Queued != 0 || !st.Oldest.IsZero() || st.Bytes < n {
 		t.Errorf("when all is in the bucket: %d bytes wait since %s, %d are there", st.Queued, st.Oldest, st.Bytes)
 	}
+	mustBackup(t, tr, day1, image(2, n)) // of what no snapshot needs a copy stays, and waits for nothing
+	if err := tr.Datastore().Forget(t.Context(), "", snapshot(t, day1)); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := tr.Offload(t.Context(), OffloadOptions{}); err != nil || r.Chunks != 8 || r.Evicted != 0 {
+		t.Fatalf("offload: %+v, %v", r, err)
+	}
+	if st = tr.Stats(); st.Queued != 0 || !st.Oldest.IsZero() {
+		t.Errorf("when it is in both places: %d bytes wait since %s", st.Queued, st.Oldest)
+	}
 }

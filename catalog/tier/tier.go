@@ -9,6 +9,7 @@
 //	tier.go    open, own, run         mirror.go   the files of snapshots, to the bucket
 //	create.go  a new one, a known one refresh.go  and back
 //	work.go    offload, collect, audit order.go   how chunks lie in the bucket
+//	settle.go  what may leave the disk
 //
 // Beside the files of a datastore, the directory has cloud/: tier.json (which
 // store, and the key of it, wrapped to this node), mirror.json (what the bucket
@@ -22,7 +23,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"path"
 	"strings"
 	"sync"
@@ -31,6 +31,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
@@ -68,8 +69,9 @@ type Config struct {
 type state struct {
 	Store   format.ID           `json:"store"`
 	Can     bucket.Capabilities `json:"can"`
-	Wrapped []byte              `json:"key,omitempty"` // the store's, for this node
-	Own     bool                `json:"own"`           // the bucket was ours when it was last asked
+	Wrapped []byte              `json:"key,omitempty"`   // the store's, for this node
+	Own     bool                `json:"own"`             // the bucket was ours when it was last asked
+	Ahead   bool                `json:"ahead,omitempty"` // chunks of backups in the making have left the disk
 	Moved   *moved              `json:"moved,omitempty"`
 }
 
@@ -89,14 +91,18 @@ type Tier struct {
 
 	taken chan struct{} // the bucket was taken over
 
-	work sync.Mutex // one of offload, collection, refresh, audit
+	closing sync.Mutex             // one refresh
+	work    sync.Mutex             // one of offload, collection, refresh, audit
+	fresh   map[string]bool        // manifests that the bucket was told of since they were looked through; of who holds work
+	unnamed map[chunks.Digest]bool // chunks that no manifest before these needs
 
 	mu    sync.Mutex
 	state state
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
 
-	trouble  string // how the last work on the bucket failed; "": it did not
+	both     *pack.Set // on the disk and in the bucket, as the last offload left it; nil: not known
+	trouble  string    // how the last work on the bucket failed; "": it did not
 	troubled time.Time
 }
 
@@ -124,7 +130,7 @@ func Open(ctx context.Context, cfg Config) (*Tier, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Tier{cfg: cfg, taken: make(chan struct{}, 1)}
+	t := &Tier{cfg: cfg, taken: make(chan struct{}, 1), fresh: map[string]bool{}}
 	if t.state, err = readState(cfg); err != nil {
 		return nil, err
 	}
@@ -165,7 +171,7 @@ func (t *Tier) Over(ctx context.Context, local *pack.Store) (catalog.Store, erro
 	}
 	store, err := cloud.Open(ctx, cloud.Config{
 		Local: local, Bucket: t.cfg.Bucket.With(t.state.Can), FS: t.cfg.FS, Dir: path.Join(t.cfg.Dir, tierDir), Cache: t.cache,
-		Node: t.cfg.Node, Keys: keys, Wrapped: t.state.Wrapped, Lease: t.cfg.Lease, Grace: t.cfg.Grace, Prices: t.cfg.Provider.Prices(), Log: t.cfg.Log,
+		Node: t.cfg.Node, Keys: keys, Wrapped: t.state.Wrapped, Lease: t.cfg.Lease, Grace: t.cfg.Grace, Prices: t.cfg.Provider.Prices(), Stay: true, Log: t.cfg.Log,
 	}, t.state.Store)
 	if err != nil {
 		return nil, errors.Join(err, t.cache.Close())
@@ -187,12 +193,6 @@ func (t *Tier) Writable() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.why
-}
-
-// Relieve implements [catalog.Above]: everything goes to the bucket.
-func (t *Tier) Relieve(ctx context.Context) error {
-	_, err := t.Offload(ctx, OffloadOptions{})
-	return err
 }
 
 // Datastore returns the datastore. It is closed by Close.
@@ -267,7 +267,7 @@ func (t *Tier) TakeOver(ctx context.Context, force bool) error {
 	}
 	_, err := t.refresh(ctx, true) // what the other one did since
 	if err == nil && told {
-		err = t.store.GoOn(ctx)
+		err = t.store.GoOn(ctx, false)
 	}
 	return err
 }
@@ -365,17 +365,18 @@ func (t *Tier) Stats() Stats {
 	return s
 }
 
-// queued is what is only on this disk, but for packs in which nothing lives.
+// queued is what is only on this disk, but for packs in which nothing lives that the
+// bucket has not.
 func (t *Tier) queued() (bytes int64, since time.Time) {
 	local := t.store.Local()
-	dead := map[uint32]int{}
-	for n, words := range local.Condemned().Rows() {
-		for _, w := range words {
-			dead[n] += bits.OnesCount64(w)
-		}
+	sent := local.Condemned().Clone()
+	t.mu.Lock()
+	if t.both != nil {
+		sent.Or(t.both)
 	}
+	t.mu.Unlock()
 	for _, p := range local.Packs() {
-		if dead[p.Number] >= int(p.Entries) {
+		if sent.CountRow(p.Number) >= int(p.Entries) {
 			continue
 		}
 		bytes += p.Bytes

@@ -124,6 +124,12 @@ func snapshot(t *testing.T, text string) catalog.Snapshot {
 // backup backs up one image as text, a snapshot.
 func backup(t *testing.T, d *catalog.Datastore, text string, content []byte) error {
 	t.Helper()
+	return backupIn(t, d, text, content, func() {})
+}
+
+// backupIn is backup that calls then when all chunks were sent.
+func backupIn(t *testing.T, d *catalog.Datastore, text string, content []byte, then func()) error {
+	t.Helper()
 	ctx, s := context.Background(), snapshot(t, text)
 	w, err := d.Begin(ctx, "", s, "root@pam")
 	if err != nil {
@@ -146,6 +152,7 @@ func backup(t *testing.T, d *catalog.Datastore, text string, content []byte) err
 			t.Fatal(err)
 		}
 	}
+	then()
 	x, err := b.Finish(chunks.NewUUID(), time.Unix(1, 0))
 	if err != nil {
 		t.Fatal(err)

@@ -1,8 +1,10 @@
 package tier
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,5 +128,32 @@ func TestVerifyWithoutABucket(t *testing.T) {
 		if err != nil || len(list) != 1 || list[0].Verification != nil {
 			t.Errorf("%s: a state was stored: %+v, %v", name, list, err)
 		}
+	}
+}
+
+// In a bucket that is only read no state can be stored: the log had a WARN for each
+// snapshot, every night. It is said of the first.
+func TestVerifyOfWhatIsOnlyReadIsSaidOnce(t *testing.T) {
+	s := newSite(t)
+	cfg := s.config("home")
+	recovery := s.create(cfg, false)
+	tr, _ := s.open(cfg)
+	for i, day := range []string{day1, day2, day3} {
+		mustBackup(t, tr, day, image(uint64(i), 2*chunkSize))
+	}
+	offload(t, tr, OffloadOptions{})
+	ro := s.config("reader")
+	ro.ReadOnly = true
+	if err := Attach(t.Context(), ro, recovery, false); err != nil {
+		t.Fatal(err)
+	}
+	reader, _ := s.open(ro)
+	var log bytes.Buffer
+	r, err := verify.Run(t.Context(), reader.Datastore(), verify.Options{Depth: -1, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil || r.OK != 3 || r.Unstored != 3 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if n := strings.Count(log.String(), "could not be stored"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, &log)
 	}
 }

@@ -30,6 +30,7 @@ func (t *Tier) Counting() func() Requests {
 // OffloadOptions say what goes to the bucket.
 type OffloadOptions struct {
 	After    time.Duration // only what has been on the disk for so long; 0: everything
+	relieve  bool          // the disk is full: chunks of backups in the making leave it too
 	Progress func(cloud.OffloadReport)
 }
 
@@ -41,7 +42,8 @@ type OffloadReport struct {
 }
 
 // Offload moves chunks that are old enough to the bucket, and then the files of
-// snapshots whose chunks are all there. It may be cut off at any moment.
+// snapshots whose chunks are all there. Only when the bucket has confirmed these do
+// their chunks leave the disk: see settle.go. It may be cut off at any moment.
 func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
@@ -65,7 +67,9 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 		return r, err
 	}
 	r.Mirror.Added, r.Mirror.Written, r.Mirror.Removed = r.Mirror.Added+before.Added, r.Mirror.Written+before.Written, r.Mirror.Removed+before.Removed
-	err = t.store.Flush(ctx, t.d.Collector().Relocate)
+	if err = t.store.Flush(ctx, t.d.Collector().Relocate); err == nil {
+		r.Evicted, err = t.settle(ctx, opt.relieve)
+	}
 	r.Root = t.store.Stats().Root
 	return r, err
 }
@@ -101,6 +105,21 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 	return r, err
 }
 
+// Rescue stores anew what this machine still has of packs that are lost, or dead packs of
+// the bucket have. It asks nothing if none is known to be.
+func (t *Tier) Rescue(ctx context.Context) (err error) {
+	if t.Stats().Lost == 0 || t.Writable() != nil {
+		return nil
+	}
+	t.work.Lock()
+	defer t.work.Unlock()
+	defer func() { t.disown(err) }()
+	if err := t.own(ctx); err != nil {
+		return err
+	}
+	return t.store.Secure(ctx)
+}
+
 // Audit compares the bucket with what should be in it, and removes what nothing
 // names. See [cloud.Store.Audit].
 func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, err error) {
@@ -109,6 +128,9 @@ func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, e
 	count := t.Counting()
 	defer func() { made = count(); t.ended(err) }()
 	if err := t.own(ctx); err != nil {
+		return r, nil, err
+	}
+	if err := t.store.GoOn(ctx, true); err != nil { // index objects are written anew, if packs have said all
 		return r, nil, err
 	}
 	r, err = t.store.Audit(ctx, cloud.AuditOptions{DeleteOrphans: true})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
@@ -151,7 +152,12 @@ func (v *Verifier) finish(p *pending) {
 	err := v.d.UpdateManifest(p.ns, p.snap, func(m *catalog.Manifest) error { return m.SetVerifyState(state) })
 	if err != nil {
 		p.result.Unstored = err.Error()
-		v.opt.Log.Warn("state of verification could not be stored", "snapshot", p.String(), "err", err)
+		level := slog.LevelWarn
+		if v.unstored { // of a bucket that is only read, it is so of each
+			level = slog.LevelDebug
+		}
+		v.unstored = true
+		v.opt.Log.Log(context.Background(), level, "state of verification could not be stored; of others it is said at level debug", "snapshot", p.String(), "err", err)
 	}
 	v.add(p.result)
 }

@@ -150,12 +150,13 @@ type Verifier struct {
 	pace  pace
 	cpu   chan struct{} // one token for each chunk that is being decoded
 
-	pending []*pending                // snapshots whose chunks are being read
-	queue   map[chunks.Digest]request // chunks to be read next
-	denied  *pack.Set                 // what was in quarantine before these are read
-	held    int64                     // bytes of the indexes of pending
-	again   bool                      // verify also what was verified not long ago
-	round   int                       // chunks that are read before states are stored
+	pending  []*pending                // snapshots whose chunks are being read
+	queue    map[chunks.Digest]request // chunks to be read next
+	denied   *pack.Set                 // what was in quarantine before these are read
+	held     int64                     // bytes of the indexes of pending
+	again    bool                      // verify also what was verified not long ago
+	unstored bool                      // a state could not be stored, and that was said
+	round    int                       // chunks that are read before states are stored
 
 	mu sync.Mutex // guards what readers report
 

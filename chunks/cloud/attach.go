@@ -32,7 +32,7 @@ func Open(ctx context.Context, cfg Config, id format.ID) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, b: cfg.Bucket.Sub(layout.Root + id.String()), local: cfg.Local, cache: cfg.Cache, ahead: ahead.New(),
-		seen: map[uint32]time.Time{}, pending: map[string]bool{}, onlyRead: true,
+		seen: map[uint32]time.Time{}, onlyRead: true,
 	}
 	for _, dir := range []string{"upload", "meta", "files", "index"} {
 		if err := disk.MkdirAll(cfg.FS, s.path(dir), 0o750); err != nil {
@@ -73,7 +73,7 @@ func (s *Store) load(ctx context.Context, id format.ID) error {
 		s.open = layout.NewOpener(nil)
 	}
 	s.meta = &meta.Objects{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("meta"), Format: s.format, Key: s.key, Node: s.cfg.Node, Log: s.cfg.Log}
-	s.files = files.Dir{FS: s.cfg.FS, Path: s.path("files")}
+	s.files = files.Pending{Dir: files.Dir{FS: s.cfg.FS, Path: s.path("files")}, Note: s.noteFile, Sync: func() error { return s.journal.Sync() }}
 	s.queue = &queue.Queue{Bucket: s.b, FS: s.cfg.FS, Dir: s.path("upload"), Parallel: s.cfg.Parallel, There: s.there}
 	var m *notes.Memory
 	if s.journal, m, err = notes.Open(s.cfg.FS, s.path("notes"), s.cfg.Log); err != nil {
@@ -132,6 +132,7 @@ func (s *Store) fill(ctx context.Context, m *notes.Memory) error {
 	if err != nil {
 		return err
 	}
-	s.head, s.seen, s.pending = *head, m.Seen, m.Files
+	s.head, s.seen = *head, m.Seen
+	s.files.Load(m.Files)
 	return errors.Join(s.meta.Sweep(head), s.queue.Clean())
 }

@@ -223,6 +223,12 @@ func (s *Store) Condemned() *pack.Set {
 // Condemn denies entries from now on. It is durable after SyncState.
 func (s *Store) Condemn(set *pack.Set) (condemned int) {
 	local, cloud := split(set)
+	if s.cfg.Stay { // nothing points to a copy on the disk, and it is no garbage for that
+		staging.Spare(s.local, local, func(d chunks.Digest) bool {
+			number, entry, ok := s.table.lookup(d)
+			return ok && !bitmap.Has(cloud[number], entry)
+		})
+	}
 	condemned = s.local.Condemn(local)
 	doubtful := s.meta.Doubtful()
 	s.table.mu.Lock()

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -72,7 +71,7 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &change{packs: packs, files: map[string]bool{}}
+	c := &change{packs: packs, files: s.files.All()}
 	s.mu.Lock()
 	c.head = s.head
 	c.head.Index, c.head.Bundles = slices.Clone(s.head.Index), slices.Clone(s.head.Bundles)
@@ -83,7 +82,6 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 			c.head.Dead, stones = append(c.head.Dead, g.Tombstone), stones+1
 		}
 	}
-	maps.Copy(c.files, s.pending)
 	c.head.Seq = layout.Seq{Epoch: s.owner.Epoch, N: s.head.Seq.N + 1}
 	dirty := s.dirty
 	s.mu.Unlock()
@@ -146,7 +144,7 @@ func (s *Store) evict(ctx context.Context, c *change, switchover func([]pack.Mov
 			return evicted, err
 		}
 	}
-	if err := s.forgetFiles(c.files); err != nil {
+	if err := s.files.Done(c.files); err != nil {
 		return evicted, err
 	}
 	if s.table.idx.NeedsFlush() {
@@ -208,6 +206,9 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		}
 		t.gen++
 		t.mu.Unlock()
+		if s.cfg.Stay {
+			gone = &pack.Set{}
+		}
 		s.local.Condemn(gone)
 	})
 	return gone.Len()

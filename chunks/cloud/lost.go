@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/audit"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bitmap"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/exhume"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
@@ -78,7 +79,11 @@ func (s *Store) judged(ctx context.Context, packs []*remote, gone map[format.ID]
 		if p.lost != gone[p.id] {
 			p.lost, turned = gone[p.id], true
 			s.note(notes.Note{Kind: notes.Lost, Pack: p.id, On: p.lost})
-			s.cfg.Log.Error("pack in the bucket", "pack", p.id.String(), "lost", p.lost)
+			if p.lost {
+				s.cfg.Log.Error("a pack is not in the bucket any more", "pack", p.id.String())
+			} else {
+				s.cfg.Log.Info("a pack that was lost is in the bucket again", "pack", p.id.String())
+			}
 		}
 		if p.seen = !p.lost; p.doubt {
 			p.doubt, turned = false, true
@@ -134,6 +139,11 @@ func (s *Store) prove(ctx context.Context, entries []pack.Entry) error {
 	if err := s.check(ctx); err != nil {
 		return err
 	}
+	return s.sighted(ctx, entries)
+}
+
+// sighted asks for the packs of chunks that the bucket has not shown since the start.
+func (s *Store) sighted(ctx context.Context, entries []pack.Entry) error {
 	unproved := map[*remote]bool{}
 	for _, e := range entries {
 		if p, _ := s.table.find(e.Digest); p != nil && s.Confirmed(e.Digest) && !s.table.proved(e.Digest) {
@@ -148,8 +158,9 @@ func (s *Store) prove(ctx context.Context, entries []pack.Entry) error {
 	return s.judged(ctx, ask, gone)
 }
 
-// rescue stores anew, on the disk, what is still here of packs that are lost: in
-// the cache, or condemned and not yet reclaimed.
+// rescue stores anew, on the disk, what there is still of packs that are lost: here, in
+// the cache, or condemned and not yet reclaimed; or in packs of the bucket that are
+// dead, and were not deleted yet.
 func (s *Store) rescue(ctx context.Context) (n int, err error) {
 	if s.table.stats().Lost == 0 {
 		return 0, nil
@@ -159,7 +170,14 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	saved := &pack.Set{}
+	saved, wanted, places := &pack.Set{}, map[chunks.Digest]bool{}, map[chunks.Digest]pack.Ref{}
+	save := func(d chunks.Digest, b chunks.Blob) error {
+		_, _, err := s.Append(ctx, d, b, nil)
+		if err == nil && saved.Add(places[d]) {
+			n++
+		}
+		return err
+	}
 	for _, p := range packs {
 		r := s.table.byID(p.ID)
 		if r == nil || !s.table.lost(r) {
@@ -170,26 +188,38 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 			if !held || ref != cloudRef(r.number, uint32(i)) {
 				continue // it is elsewhere, or nothing needs it
 			}
-			b := staging.Remains(ctx, s.cache, s.local, row.Digest)
-			if b == nil {
-				continue
-			}
-			if _, _, err := s.Append(ctx, row.Digest, b, nil); err != nil {
+			places[row.Digest] = ref
+			if b := staging.Remains(ctx, s.cache, s.local, row.Digest); b == nil {
+				wanted[row.Digest] = true
+			} else if err := save(row.Digest, b); err != nil {
 				return n, err
 			}
-			saved.Add(ref)
-			n++
 		}
+	}
+	dead := exhume.Place{Reader: s.reader(), Gap: s.cfg.Gap, Dead: s.dead(), Known: packs, Want: wanted}
+	if err := dead.Each(ctx, save); err != nil {
+		return n, err
 	}
 	if n == 0 {
 		return 0, nil
 	}
-	s.cfg.Log.Warn("chunks of packs that are lost were still on this machine, and are kept", "chunks", n)
+	s.cfg.Log.Warn("chunks of packs that are lost were still on this machine, or in dead packs of the bucket, and are kept", "chunks", n)
 	if err := s.local.Commit(ctx); err != nil {
 		return n, err
 	}
 	s.Condemn(saved)
 	return n, s.journal.Sync()
+}
+
+// dead returns the packs that nothing needs and that are in the bucket still.
+func (s *Store) dead() map[format.ID]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dead := s.head.Resting()
+	for _, g := range s.doomed {
+		dead[g.Pack] = true
+	}
+	return dead
 }
 
 // proved reports whether d lives in a pack that the bucket has shown, and that a root

@@ -9,7 +9,7 @@ func (s *Store) note(n notes.Note) { s.journal.Append(n.Encode()) }
 // the table's mu.
 func (s *Store) memory() *notes.Memory {
 	m := notes.New()
-	m.Seen, m.Files = s.seen, s.pending
+	m.Seen, m.Files = s.seen, s.files.All()
 	for id, n := range s.table.numbers {
 		if s.table.packs[n] != nil || n+1 == s.table.next {
 			m.Numbers[id] = n

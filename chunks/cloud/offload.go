@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
@@ -14,29 +15,10 @@ import (
 )
 
 // OffloadOptions say what goes to the bucket.
-type OffloadOptions struct {
-	After time.Duration // only what has been on the disk for so long; 0: everything
-
-	// Order sorts what is about to be uploaded, so that what is read together
-	// lies together. Default: as it is on the disk.
-	Order func(context.Context, []pack.Entry) error
-
-	// Switchover lets chunks have another place, so that pins move with them;
-	// it is the collector's. Default: nothing is pinned.
-	Switchover func(moves []pack.Move, apply func())
-
-	// Progress, if given, is called after each pack.
-	Progress func(OffloadReport)
-}
+type OffloadOptions = staging.Options
 
 // An OffloadReport says what an offload did.
-type OffloadReport struct {
-	Chunks  int    `json:"chunks"` // to upload when it began
-	Bytes   int64  `json:"bytes"`
-	Packs   int    `json:"packs"`   // uploaded
-	Evicted int    `json:"evicted"` // chunks taken off the disk
-	Root    string `json:"root"`
-}
+type OffloadReport = staging.Report
 
 // An offloadPlan is what an offload is about to do.
 type offloadPlan struct {
@@ -77,6 +59,9 @@ func (s *Store) offload(ctx context.Context, opt OffloadOptions, r *OffloadRepor
 		}
 	}
 	r.Chunks, r.Bytes = r.Chunks+len(plan.upload), r.Bytes+plan.bytes
+	if s.cfg.Stay {
+		plan.settled = nil
+	}
 	settled, err := s.settle(ctx, plan.settled, opt.Switchover)
 	if r.Evicted += settled; err != nil {
 		return err
@@ -200,6 +185,32 @@ func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover fun
 		s.local.Condemn(gone)
 	})
 	return gone.Len(), s.local.SyncState(ctx)
+}
+
+// Settle takes off the disk what the bucket has confirmed: of the chunks that are in
+// both, those that may leaves over. A root that names all files that were put is known
+// to count by then.
+func (s *Store) Settle(ctx context.Context, may func(context.Context, []pack.Entry) ([]pack.Entry, error), switchover func([]pack.Move, func())) (n int, err error) {
+	s.work.Lock()
+	defer s.work.Unlock()
+	entries, err := s.local.Entries(ctx, func(pack.Info) bool { return true })
+	entries = slices.DeleteFunc(entries, func(e pack.Entry) bool { return !s.Confirmed(e.Digest) })
+	if err != nil || len(s.files.All()) > 0 || s.meta.Doubtful() {
+		return 0, err
+	}
+	if entries, err = may(ctx, entries); err != nil || len(entries) == 0 {
+		return 0, err
+	}
+	if !s.table.trusted() {
+		err = s.check(ctx)
+	}
+	if err == nil {
+		err = s.sighted(ctx, entries)
+	}
+	if err == nil {
+		n, err = s.settle(ctx, entries, switchover)
+	}
+	return n, errors.Join(err, s.tidy(), staging.Free(ctx, s.local))
 }
 
 // plainSwitch is a switchover where nothing is pinned.

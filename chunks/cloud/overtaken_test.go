@@ -51,11 +51,7 @@ func newLate(t *testing.T) *late {
 	if err := l.st.PutFile("vm/1", []byte("b")); err != nil {
 		t.Fatal(err)
 	}
-	roots := snapshots{}
-	for _, c := range slices.Concat(old, l.more) {
-		roots["all"] = append(roots["all"], c.Digest)
-	}
-	l.gc = collector(t, l.st, roots)
+	l.gc = collector(t, l.st, naming("all", slices.Concat(old, l.more)))
 	return l
 }
 
@@ -114,11 +110,7 @@ var seconds = map[string]func(ctx context.Context, t *testing.T, l *late) error{
 		_ = l.st.Refresh(ctx)
 		stop(l.st)
 		l.st = l.node(l.dir, func(c *Config) { c.Node = "n" })
-		roots := snapshots{}
-		for _, c := range l.more {
-			roots["all"] = append(roots["all"], c.Digest)
-		}
-		l.gc = collector(t, l.st, roots)
+		l.gc = collector(t, l.st, naming("all", l.more))
 		err := l.st.Acquire(ctx, AcquireOptions{})
 		l.collect(t)
 		_, again := l.st.Offload(ctx, OffloadOptions{})

@@ -39,6 +39,9 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 	}
 	epoch := s.Newest().Seq.Epoch
 	was, etag, err := identity.Previous(ctx, s.b, s.format.Store, epoch > 0, opt.Force)
+	if errors.Is(err, identity.ErrDamaged) {
+		was, etag, err = identity.RecoverOwner(ctx, s.cfg.FS, s.path("owner"), s.b, s.format.Store, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -95,6 +98,9 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 	s.mu.Lock()
 	s.owner, s.etag = o, etag
 	s.mu.Unlock()
+	if err := identity.KeepOwner(s.cfg.FS, s.path("owner"), o, etag); err != nil {
+		s.cfg.Log.Warn("what was written of the bucket's owner was not kept: if it is damaged there, and this node starts anew, a take-over by force is needed", "err", err)
+	}
 	return nil
 }
 
@@ -129,7 +135,7 @@ func (s *Store) mendOwner(ctx context.Context, why error) (is layout.Owner, err 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.etag = etag
-	return is, nil
+	return is, identity.KeepOwner(s.cfg.FS, s.path("owner"), is, etag)
 }
 
 // judge says what an answer of the bucket means.

@@ -49,18 +49,27 @@ func (s *Store) take(ctx context.Context, h *layout.Head) error {
 }
 
 // GoOn settles what is in doubt: a root is written that does not name what cannot be
-// read, and from then on garbage is collected in the bucket again.
-func (s *Store) GoOn(ctx context.Context) error {
+// read, but in its place what packs have said, and from then on garbage is collected in
+// the bucket again. With whole that is done only if nothing is missing then.
+func (s *Store) GoOn(ctx context.Context, whole bool) error {
 	s.work.Lock()
 	defer s.work.Unlock()
-	if err := s.writable(); err != nil || !s.meta.Doubtful() {
+	if err := s.writable(); err != nil || !s.meta.Doubtful() || whole && !s.meta.Doubt().Instead() {
+		return err
+	}
+	h := s.Newest()
+	packs, err := s.meta.Footers(ctx, &h)
+	if err != nil {
+		return err
+	}
+	h.Index, h.Bundles = s.meta.Without(h.Index), s.meta.Without(h.Bundles)
+	if err := s.meta.PutIndex(ctx, &h, packs); err != nil {
 		return err
 	}
 	s.mu.Lock()
-	s.head.Index, s.head.Bundles, s.dirty = s.meta.Without(s.head.Index), s.meta.Without(s.head.Bundles), true
+	s.head.Index, s.head.Bundles, s.head.Dead, s.dirty = h.Index, h.Bundles, h.Dead, true
 	s.mu.Unlock()
-	_, err := s.commit(ctx, plainSwitch)
-	if err == nil {
+	if _, err = s.commit(ctx, plainSwitch); err == nil {
 		s.meta.Settle()
 	}
 	return err

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/chunktest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -43,6 +46,15 @@ func (s *site) without(dir, local string, change ...func(*Config)) *Store {
 	return s.owner(dir, change...)
 }
 
+// naming is a snapshot of that name, of chunks.
+func naming(name string, cs []chunktest.Chunk) snapshots {
+	roots := snapshots{}
+	for _, c := range cs {
+		roots[name] = append(roots[name], c.Digest)
+	}
+	return roots
+}
+
 func collect(t *testing.T, c *gc.Collector) {
 	t.Helper()
 	if _, err := c.Run(t.Context(), gc.Options{}); err != nil {
@@ -60,10 +72,7 @@ func TestCopyOfALostChunkStays(t *testing.T) {
 	offload(t, st)
 	stop(st)
 	st = s.without(dir, "")
-	roots := snapshots{}
-	for _, c := range cs {
-		roots["old"] = append(roots["old"], c.Digest)
-	}
+	roots := naming("old", cs)
 	c := collector(t, st, roots)
 	collect(t, c)
 	s.losePacks(st)
@@ -140,11 +149,7 @@ func TestCopiesStayUntilThePackIsSeen(t *testing.T) {
 		offload(t, st)
 		stop(st)
 		st = s.without(dir, before) // as after a crash that came before the copies were condemned
-		roots := snapshots{}
-		for _, c := range cs {
-			roots["one"] = append(roots["one"], c.Digest)
-		}
-		c := collector(t, st, roots)
+		c := collector(t, st, naming("one", cs))
 		if lost {
 			s.losePacks(st)
 		}
@@ -219,15 +224,10 @@ func TestMissedPacks(t *testing.T) {
 // wrote it mends it.
 func TestNewestRootIsDamaged(t *testing.T) {
 	for _, forced := range []bool{false, true} {
-		s := newSite(t, true)
-		st := s.owner(t.TempDir())
-		cs := put(t, st, 9000, 1, 6)
-		offload(t, st)
-		before := st.Stats().Root
-		more := put(t, st, 9000, 100, 6)
-		offload(t, st)
-		newest := st.Stats().Root
-		name := s.object(st, layout.RootDir+newest)
+		s, st, cs, more, objects := steps(t)
+		h := st.Newest()
+		newest, before := h.Seq.String(), layout.Seq{Epoch: h.Seq.Epoch, N: h.Seq.N - 1}.String()
+		name := objects["root"]
 		whole, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -273,5 +273,47 @@ func TestNewestRootIsDamaged(t *testing.T) {
 		stop(other)
 		other = s.owner(dir, func(c *Config) { c.Node = "other" })
 		wantAll(t, other, cs)
+	}
+}
+
+// A compaction wrote chunks into another pack, and that was lost; the one they came from
+// is dead, and in the bucket for a grace. Nobody looked there, and the chunks were said to
+// be lost.
+func TestDeadPacksHeal(t *testing.T) {
+	for name, merged := range map[string]bool{"an index object names it": false, "none does any more": true} {
+		s := newSite(t, merged)
+		dir := t.TempDir()
+		held := func(c *Config) { c.Grace = time.Hour }
+		st := s.owner(dir, held)
+		cs := put(t, st, 90_000, 1, 12)
+		offload(t, st)
+		collect(t, collector(t, st, naming("one", cs[:6])))
+		offload(t, st)
+		offload(t, st) // names the old one as dead
+		h := st.Newest()
+		if len(h.Dead) != 1 || st.Stats().Packs != 1 {
+			t.Fatalf("%s: %d packs are dead after a compaction, and there is %+v", name, len(h.Dead), st.Stats())
+		}
+		for i := 0; merged && i < 16; i++ {
+			put(t, st, 3000, uint64(1000+i), 1)
+			offload(t, st)
+		}
+		h = st.Newest()
+		packs, err := st.meta.Packs(t.Context(), &h)
+		if is := slices.ContainsFunc(packs, func(p layout.Pack) bool { return h.Buried()[p.ID] }); err != nil || is == merged {
+			t.Fatalf("%s: that is %v, %v", name, is, err)
+		}
+		lost := st.table.byID(st.table.all()[0].id)
+		stop(st)
+		st = s.without(dir, "", held)
+		if err := os.Remove(s.object(st, layout.PackKey(lost.id))); err != nil {
+			t.Fatal(err)
+		}
+		r, err := st.Audit(t.Context(), AuditOptions{})
+		if err != nil || len(r.Missing) != 1 || r.Rescued != 6 || st.Stats().Lost != 0 {
+			t.Fatalf("%s: audit: %+v, %v, %d lost", name, r, err, st.Stats().Lost)
+		}
+		offload(t, st)
+		wantAll(t, s.node(t.TempDir()), cs[:6])
 	}
 }

@@ -45,6 +45,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/stats"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -69,6 +70,7 @@ type Config struct {
 	Parallel  int         // packs uploaded at the same time, 1 to 16; default 4
 	Gap       int64       // bytes read in vain rather than with another request; default 512 KiB
 	Prices    prices.List // what the provider charges; default: storage only
+	Stay      bool        // chunks leave the disk by [Store.Settle] only; default: with the root that names their packs
 	Log       *slog.Logger
 }
 
@@ -120,7 +122,7 @@ type Store struct {
 	room   ahead.Room
 	meta   *meta.Objects
 	queue  *queue.Queue
-	files  files.Dir // that wait
+	files  files.Pending
 
 	table   table
 	journal *disk.Journal
@@ -136,7 +138,6 @@ type Store struct {
 	fenced   bool
 	seen     map[uint32]time.Time // when local packs were first seen
 	doomed   []grave              // packs that the next root buries
-	pending  map[string]bool      // files that no root names: true to keep, false to remove
 	onlyRead bool
 	dirty    bool // packs were deleted since the last root
 	stale    bool // the bucket was not asked yet what there is
@@ -187,23 +188,7 @@ func (s *Store) Missing(ctx context.Context, want []chunks.Digest) ([]chunks.Dig
 }
 
 // Stats describes a store for people and metrics.
-type Stats struct {
-	Packs    int          `json:"packs"` // in the bucket
-	Chunks   int64        `json:"chunks"`
-	Bytes    int64        `json:"bytes"`
-	Dead     int64        `json:"dead-bytes"` // of these, of chunks that nothing needs
-	Waiting  int          `json:"waiting"`    // packs that are ready and not confirmed
-	Lost     int          `json:"lost-packs"` // packs that the bucket should have and has not, and that are needed
-	Buried   int          `json:"buried-packs"`
-	Held     time.Time    `json:"held-until,omitzero"` // the last of these is locked until then
-	Owner    string       `json:"owner"`
-	Epoch    uint64       `json:"epoch"`
-	Root     string       `json:"root"`
-	Behind   string       `json:"damaged-root,omitempty"` // a newer root, which cannot be read
-	Doubt    string       `json:"doubt,omitempty"`        // what cannot be seen; nothing is deleted meanwhile
-	Requests bucket.Stats `json:"requests"`
-	Cache    cache.Stats  `json:"cache"`
-}
+type Stats = stats.Stats
 
 // Stats returns what is known without asking the bucket.
 func (s *Store) Stats() Stats {

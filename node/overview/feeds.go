@@ -1,6 +1,7 @@
 package overview
 
 import (
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
@@ -15,7 +16,7 @@ func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 		m.LastSaid = v.Newest.UTC().Truncate(time.Second)
 	}
 	for _, r := range v.Last {
-		if !r.OK {
+		if !r.OK && !over(r, v, stores) {
 			m.Failed = append(m.Failed, Run{r.Of, r.Job, r.ID, r.Ended.UTC().Truncate(time.Second), r.Text})
 		}
 	}
@@ -25,6 +26,21 @@ func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 			Snapshots: s.Snapshots, Damaged: s.Damaged, AsOf: s.Said.UTC().Truncate(time.Second),
 		})
 	}
+}
+
+// over reports whether nothing is left of a failure of work that is not done again, and
+// so never ends well. A healing is over if nothing is known to be damaged there any more;
+// an attempt to make a datastore after the next one, whatever its name, and in a day.
+func over(r facts.Run, v facts.NodeView, stores []facts.StoreView) bool {
+	switch r.Of {
+	case "heal":
+		return v.Bad == 0 && slices.ContainsFunc(stores, func(s facts.StoreView) bool {
+			return s.Store == r.Job && s.Damaged == 0 && s.State == "" && s.Said.After(r.Ended)
+		})
+	case "create-datastore":
+		return time.Since(r.Ended) > 24*time.Hour || slices.ContainsFunc(v.Last, func(l facts.Run) bool { return l.Of == r.Of && l.Ended.After(r.Ended) })
+	}
+	return false
 }
 
 // Groups are those of views, with the nodes by their names in all.

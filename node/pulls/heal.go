@@ -115,6 +115,12 @@ func (p *Pulls) heal(ctx context.Context, t *jobs.Task, store string, full bool)
 	}
 	defer done()
 	t.Logf("heal datastore %s", store)
+	if ti, away, err := p.cfg.Stores.UseTier(store); err == nil { // first what is nearest
+		if err := ti.Rescue(ctx); err != nil {
+			t.Warnf("what this machine or the bucket still has of packs that are lost was not looked for: %v", err)
+		}
+		away()
+	}
 	sources := p.everywhere(ctx, store, t.Logf)
 	defer func() {
 		for _, s := range sources {

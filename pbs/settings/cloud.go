@@ -211,6 +211,49 @@ func (b Backend) CheckCache() error {
 	return nil
 }
 
+// maxPrefix bounds a prefix in bytes: with a key of ours behind it, it has to fit into
+// the 1,024 that S3 allows, and often into the path of a file at the other side.
+const maxPrefix = 200
+
+// CheckPrefix fails for a prefix that stores, or what stands before them, take for
+// another one: they resolve a path with dots or empty parts in it, or refuse it.
+func CheckPrefix(prefix string) error {
+	prefix = strings.Trim(prefix, "/")
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("a prefix of %d bytes: at most %d", len(prefix), maxPrefix)
+	}
+	for part := range strings.SplitSeq(prefix, "/") {
+		switch {
+		case prefix == "":
+		case part == "":
+			return fmt.Errorf("prefix %q has an empty part: write a/b, with one slash", prefix)
+		case part == "." || part == "..":
+			return fmt.Errorf("prefix %q has a part %q, which many stores resolve as a path: it would be another place", prefix, part)
+		case strings.ContainsFunc(part, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' }):
+			return fmt.Errorf("prefix %q has a control character or a backslash in it", prefix)
+		}
+	}
+	return nil
+}
+
+// CheckEndpoint fails for what is not the address of an S3 store.
+func CheckEndpoint(text string) error {
+	scheme, rest, found := strings.Cut(text, "://")
+	if !found {
+		scheme, rest = "https", text
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	switch {
+	case scheme != "http" && scheme != "https":
+		return fmt.Errorf("endpoint %q: %s:// is not spoken by S3 stores: write https://HOST, or HOST alone", text, scheme)
+	case host == "" || strings.HasPrefix(host, ":"):
+		return fmt.Errorf("endpoint %q has no host: write https://HOST", text)
+	case strings.ContainsAny(rest, "?#@"):
+		return fmt.Errorf("endpoint %q: keys and settings do not belong in it: write https://HOST[:PORT]", text)
+	}
+	return nil
+}
+
 // ParseAge reads "0", "7d" or "36h".
 func ParseAge(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {

@@ -71,3 +71,29 @@ func FuzzBackend(f *testing.F) {
 		}
 	})
 }
+
+// Addresses and places that somebody mistyped are refused when they are set up, with what
+// is wrong: htp:// was taken for a host, and a prefix ../x led out of the bucket at stores
+// that keep files.
+func TestMistypedPlaces(t *testing.T) {
+	for text, good := range map[string]bool{
+		"https://s3.example.com": true, "s3.example.com": true, "http://127.0.0.1:9000": true, "https://{{bucket}}.s3.{{region}}.amazonaws.com": true,
+		"https://host/path": true, "s3.example.com:9000": true,
+		"htp://s3.example.com": false, "s3://bucket": false, "ftp://x": false, "https://": false, "https:///x": false, "http://:9000": false,
+		"https://key:secret@host": false, "https://host?x=1": false,
+	} {
+		if err := CheckEndpoint(text); (err == nil) != good {
+			t.Errorf("endpoint %q: %v", text, err)
+		} else if err != nil && !strings.Contains(err.Error(), "write https://") {
+			t.Errorf("endpoint %q: %v does not say what to write", text, err)
+		}
+	}
+	for text, good := range map[string]bool{
+		"": true, "a": true, "/a/b/": true, "a.b/..c": true, strings.Repeat("x", 200): true,
+		".": false, "..": false, "../x": false, "a/../b": false, "a/./b": false, "a//b": false, strings.Repeat("x", 201): false, "a\nb": false, `a\b`: false,
+	} {
+		if err := CheckPrefix(text); (err == nil) != good {
+			t.Errorf("prefix %q: %v", text, err)
+		}
+	}
+}

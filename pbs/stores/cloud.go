@@ -118,6 +118,7 @@ func (s *Set) tierConfig(ctx context.Context, d settings.Datastore) (cfg tier.Co
 // prepareCloud makes a store in the bucket, or finds the one that is there, and
 // a directory for it.
 func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
+	ctx = meter.Notify(ctx, t)
 	cfg, err := s.tierConfig(ctx, c.Datastore)
 	if err != nil {
 		return err

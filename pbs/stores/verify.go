@@ -134,6 +134,7 @@ func (s *Set) verifyAll(ctx context.Context, t *jobs.Task, name string, v Verify
 	p := logs.Verify{Task: t, Store: name}
 	opt.Each, opt.Progress = p.Each, p.Tell
 	report, err := verify.Run(ctx, d, opt)
+	p.Done()
 	t.Logf("verified %d snapshots: %d ok, %d failed, %d busy, %d skipped; read %s in %d chunks",
 		report.OK+report.Failed, report.OK, report.Failed, report.Busy, report.Skipped, logs.Human(report.Bytes), report.Chunks)
 	t.Count("snapshots", int64(report.OK+report.Failed))

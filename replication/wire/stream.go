@@ -2,7 +2,6 @@ package wire
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -213,7 +212,7 @@ func (l *lender) batch(ctx context.Context, qs []question) error {
 		case errors.Is(err, chunks.ErrMissing):
 			return l.answer(ctx, d, nil, stateMissing)
 		}
-		return l.answer(ctx, d, []byte(err.Error()), stateFailed)
+		return l.answer(ctx, d, failure(err), stateFailed)
 	})
 }
 
@@ -337,11 +336,7 @@ func (s *stream) next(get func(int) ([]byte, error)) (a swarm.Answer, err error)
 		if _, err := io.CopyN(io.Discard, s.in, int64(n-len(text))); err != nil {
 			return a, noEOF(err)
 		}
-		why := chunks.ErrCorrupt
-		if bytes.Contains(text, []byte(chunks.ErrAway.Error())) {
-			why = chunks.ErrAway
-		}
-		a.Err = fmt.Errorf("%w there: %q", why, text)
+		a.Err = failed(text)
 		s.letGo(d)
 		return a, nil
 	}

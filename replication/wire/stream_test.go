@@ -234,6 +234,28 @@ func (f failing) GetMany(_ context.Context, ds []chunks.Digest, fn func(chunks.D
 	return fn(ds[0], nil, &chunks.Error{Op: "read", Digest: ds[0], Place: "there", Err: f.why})
 }
 
+// Why a peer cannot read a chunk was told apart by words in a text, so that a message that
+// quotes them was taken for it. A code says it; a peer of before sends none.
+func TestWhyAChunkFailed(t *testing.T) {
+	quotes := fmt.Errorf("%w: its log says %q", chunks.ErrCorrupt, chunks.ErrAway)
+	for name, c := range map[string]struct {
+		text []byte
+		want error
+	}{
+		"away":             {failure(fmt.Errorf("%w: it rains", chunks.ErrAway)), chunks.ErrAway},
+		"damaged":          {failure(quotes), chunks.ErrCorrupt},
+		"away, before":     {[]byte(chunks.ErrAway.Error() + ": it rains"), chunks.ErrAway},
+		"damaged, before":  {[]byte("it is damaged"), chunks.ErrCorrupt},
+		"nothing is said":  {nil, chunks.ErrCorrupt},
+		"nothing but away": {[]byte{codeAway}, chunks.ErrAway},
+	} {
+		err := failed(c.text)
+		if other := map[error]error{chunks.ErrAway: chunks.ErrCorrupt, chunks.ErrCorrupt: chunks.ErrAway}[c.want]; !errors.Is(err, c.want) || errors.Is(err, other) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // What a peer cannot read because its bucket is away is not damaged there.
 func TestPeerWhoseBucketIsAway(t *testing.T) {
 	for why, want := range map[error]error{

@@ -15,6 +15,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -136,6 +137,36 @@ func appendAnswer(b []byte, d chunks.Digest, n int, state uint8) []byte {
 	b = append(b, d[:]...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(n))
 	return append(b, state)
+}
+
+// The first byte of the text of what failed says why; then comes the text. A peer of
+// before there were codes sends none, and text has no such bytes.
+const (
+	codeAway    = 1 // the home of the chunk cannot be reached: nothing is wrong with it
+	codeDamaged = 2
+)
+
+// failure returns what a peer is told of a chunk that cannot be read.
+func failure(err error) []byte {
+	code := byte(codeDamaged)
+	if errors.Is(err, chunks.ErrAway) {
+		code = codeAway
+	}
+	return append([]byte{code}, err.Error()...)
+}
+
+// failed is the other end of failure.
+func failed(text []byte) error {
+	why := chunks.ErrCorrupt
+	switch {
+	case len(text) > 0 && text[0] == codeAway:
+		why, text = chunks.ErrAway, text[1:]
+	case len(text) > 0 && text[0] == codeDamaged:
+		text = text[1:]
+	case bytes.Contains(text, []byte(chunks.ErrAway.Error())):
+		why = chunks.ErrAway
+	}
+	return fmt.Errorf("%w there: %q", why, text)
 }
 
 func parseAnswer(b []byte) (d chunks.Digest, n int, state uint8, err error) {

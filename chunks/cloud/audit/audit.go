@@ -26,7 +26,7 @@ type Report struct {
 	Classes map[string]int `json:"classes"`           // objects by storage class
 	Orphans []string       `json:"orphans,omitempty"` // objects that no root names, older than the grace
 	Deleted int            `json:"deleted"`
-	Rescued int            `json:"rescued"` // chunks of packs that are gone which this machine had still
+	Rescued int            `json:"rescued"` // chunks of packs that are gone which this machine had still, or dead packs of the bucket
 
 	Restored []string `json:"restored,omitempty"` // small objects that were gone or damaged, and were written anew
 	Gone     []string `json:"gone,omitempty"`     // those that could not be

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/limit"
 )
 
 // AccountConfig says who pays, and what the store allows. The zero value of an
@@ -24,6 +26,9 @@ type AccountConfig struct {
 	// DeniedMeansSlow takes 403 for "too many requests", as some providers
 	// send it.
 	DeniedMeansSlow bool
+
+	Quiet  time.Duration     // how long a store may be silent before somebody is told; default 8 seconds
+	Notice func(text string) // is told of a store that does not answer, unless a context says who is; see [Notify]
 }
 
 // An Account is a set of credentials with one limiter and one set of counters,
@@ -31,8 +36,8 @@ type AccountConfig struct {
 type Account struct {
 	cfg     AccountConfig
 	http    *http.Client
-	limit   *limiter // requests
-	in, out *limiter // bytes
+	limit   *limit.Limiter // requests
+	in, out *limit.Limiter // bytes
 	stats   counters
 	skew    atomic.Int64
 }
@@ -41,6 +46,10 @@ type Account struct {
 func NewAccount(cfg AccountConfig) (*Account, error) {
 	cfg.Conns = cmp.Or(cfg.Conns, 16)
 	cfg.Answer = cmp.Or(cfg.Answer, 60*time.Second)
+	cfg.Quiet = cmp.Or(cfg.Quiet, 8*time.Second)
+	if cfg.Notice != nil {
+		cfg.Notice = sparingly(cfg.Notice)
+	}
 	switch {
 	case cfg.Key == "" || cfg.Secret == "":
 		return nil, errors.New("account: no credentials")
@@ -49,7 +58,7 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	case cfg.Requests < 0 || cfg.BytesIn < 0 || cfg.BytesOut < 0:
 		return nil, errors.New("account: a limit is negative")
 	}
-	a := &Account{cfg: cfg, limit: newRequestLimiter(cfg.Requests), in: newLimiter(cfg.BytesIn), out: newLimiter(cfg.BytesOut)}
+	a := &Account{cfg: cfg, limit: limit.NewRequests(cfg.Requests), in: limit.New(cfg.BytesIn), out: limit.New(cfg.BytesOut)}
 	a.http = &http.Client{
 		Transport: newTransport(cfg.Conns, cfg.Answer),
 		// A redirect means another region: to follow it would hide that.
@@ -71,7 +80,7 @@ func (a *Account) Conns() int { return a.cfg.Conns }
 // each learns.
 func (a *Account) Share(part float64) {
 	if a.cfg.Requests > 0 {
-		a.limit.limit(max(a.cfg.Requests*part, leastRate/4))
+		a.limit.SetCeiling(max(a.cfg.Requests*part, limit.Least/4))
 	}
 }
 
@@ -136,11 +145,11 @@ func (c *counters) add(class Class, sent int64) {
 
 func (c *counters) failed(class Class) { c.errors[class].Add(1) }
 
-func (c *counters) snapshot(l *limiter) Stats {
+func (c *counters) snapshot(l *limit.Limiter) Stats {
 	s := Stats{
 		Requests: map[string]int64{}, Failed: map[string]int64{},
 		Retries: c.retries.Load(), Throttled: c.throttled.Load(), Stalls: c.stalls.Load(),
-		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Rate: l.now(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Rate: l.Now(),
 	}
 	for i := range classes {
 		s.Requests[i.String()] = c.requests[i].Load()

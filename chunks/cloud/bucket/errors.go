@@ -29,6 +29,7 @@ var (
 	ErrListing   = errors.New("the listing cannot be trusted")
 	ErrClock     = errors.New("the store refuses our clock")
 	ErrRegion    = errors.New("the bucket is in another region")
+	ErrNoStore   = errors.New("what answers at the endpoint is no S3 store")
 	ErrIgnores   = errors.New("the store ignores conditions on writes")
 
 	// ErrLength is an [ErrShort] that no other attempt makes longer.
@@ -73,6 +74,7 @@ var hints = []struct {
 	{ErrSilent, "look at the line, at the endpoint, and at the provider's status page; uploads wait, nothing is lost"},
 	{ErrClock, "set the clock of this machine (NTP); S3 refuses requests that are 15 minutes off"},
 	{ErrRegion, "set the region and the endpoint that the bucket is in"},
+	{ErrNoStore, "correct the endpoint, its scheme and its port: it is the address of the store's API, not of its web console or of a proxy: holdfast s3 endpoint update ID --endpoint https://HOST:PORT"},
 	{ErrListing, "nothing was changed; try again, and tell the provider if it stays so"},
 	{ErrIgnores, "two writers could destroy each other's data in this store; use it from one node only, or choose another provider"},
 }
@@ -124,7 +126,7 @@ func (b *Bucket) judge(ctx context.Context, err error) verdict {
 	var netErr net.Error
 	var dial *net.OpError
 	switch {
-	case errors.Is(err, ErrLength):
+	case errors.Is(err, ErrLength), errors.Is(err, ErrNoStore):
 		return verdict{err: err}
 	case errors.Is(err, ErrStalled), errors.Is(err, ErrShort), errors.Is(err, ErrListing):
 		return verdict{err: err, again: true}

@@ -112,11 +112,15 @@ func (p *probe) basics(ctx context.Context) error {
 	if _, err := p.b.PutBytes(ctx, key, []byte(body), PutOption{}); err != nil {
 		return err
 	}
-	if ok, err := p.holds(ctx, key, body); err != nil || !ok {
+	ok, err := p.holds(ctx, key, body)
+	switch {
+	case err != nil:
 		return errors.Join(fmt.Errorf("what was written to %s does not come back", p.b), err)
+	case !ok:
+		return &Error{Op: "read back", Key: key, Place: p.b.String(), Err: fmt.Errorf("%w: it says that an object was written, and does not return it", ErrNoStore)}
 	}
 	part := make([]byte, 16)
-	err := p.b.GetRange(ctx, key, part, 1000, int64(len(body)))
+	err = p.b.GetRange(ctx, key, part, 1000, int64(len(body)))
 	p.can.Ranges = err == nil && string(part) == body[1000:1016]
 	shown, err := p.listed(ctx, key)
 	if err != nil && !errors.Is(err, ErrListing) {

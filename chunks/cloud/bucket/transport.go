@@ -15,6 +15,8 @@ import (
 	smithyauth "github.com/aws/smithy-go/auth"
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/limit"
 )
 
 // newTransport makes connections that notice when nobody is there: a dead peer
@@ -50,13 +52,20 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	if err := paced(r.Context()); err != nil {
 		return nil, err
 	}
-	if err := c.acc.limit.wait(r.Context()); err != nil {
+	if err := c.acc.limit.Wait(r.Context()); err != nil {
 		return nil, err
 	}
 	began, meter := time.Now(), meterOf(r.Context())
 	c.acc.stats.add(class, r.ContentLength)
 	meter.add(class, r.ContentLength)
+	answered := c.acc.noticed(r)
 	resp, err := c.acc.http.Do(r)
+	answered()
+	if err == nil {
+		if err = foreign(resp); err != nil {
+			resp.Body.Close()
+		}
+	}
 	if err != nil {
 		c.acc.stats.failed(class)
 		return nil, err
@@ -77,7 +86,7 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 type meteredBody struct {
 	io.ReadCloser
 	n     *atomic.Int64
-	limit *limiter
+	limit *limit.Limiter
 	ctx   context.Context
 	meter *Meter
 	class Class
@@ -87,7 +96,7 @@ func (m *meteredBody) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
 	m.n.Add(int64(n))
 	m.meter.read(m.class, n)
-	if werr := m.limit.waitN(m.ctx, n); werr != nil && err == nil {
+	if werr := m.limit.WaitN(m.ctx, n); werr != nil && err == nil {
 		err = werr
 	}
 	return n, err

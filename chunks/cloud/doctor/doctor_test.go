@@ -219,6 +219,9 @@ func TestEveryCheck(t *testing.T) {
 		{"healthy", "endpoint", scene{}, 0, "", true},
 		{"no such bucket", "endpoint", scene{bucket: func(c *bucket.Config) { c.Bucket = "other" }}, Critical, "create-bucket --bucket other", false},
 		{"nobody there", "endpoint", scene{bucket: func(c *bucket.Config) { c.Endpoint = "http://127.0.0.1:1" }}, Critical, "curl -v", false},
+		{"a web server", "endpoint", scene{fault: func(cloudtest.Request) *cloudtest.Fault {
+			return &cloudtest.Fault{Status: http.StatusFound, Header: map[string]string{"Location": "https://console.example.com/"}}
+		}}, Critical, "--endpoint https://HOST", false},
 		{"same region", "region", scene{}, 0, "", true},
 		{"another region", "region", scene{region: "eu-west-1"}, Warning, "--region eu-west-1", false},
 		{"another region, refused", "region", scene{region: "eu-west-1", fault: func(r cloudtest.Request) *cloudtest.Fault {

@@ -36,6 +36,11 @@ func endpoint(ctx context.Context, x *exam) {
 		x.policy = &bucket.Policies{Failed: map[string]error{}}
 	}
 	switch {
+	case errors.Is(err, bucket.ErrNoStore):
+		x.stop = "what answers at the endpoint is no S3 store"
+		x.find(Critical, fmt.Sprintf("%s answers, and is no S3 store: %v", x.endpoint, err), "Nothing can be uploaded or restored.",
+			"correct the endpoint, its scheme and its port: holdfast s3 endpoint update ID --endpoint https://HOST:PORT")
+		return
 	case conn.Status == 0:
 		x.stop = "the endpoint cannot be reached"
 		x.find(Critical, fmt.Sprintf("%s cannot be reached: %v", x.endpoint, err), "Nothing can be uploaded or restored.",

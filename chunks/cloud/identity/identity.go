@@ -208,6 +208,34 @@ func MendOwner(ctx context.Context, part *bucket.Bucket, o layout.Owner, etag st
 	return now, nil
 }
 
+// A written is the last object of an owner that was written from this disk.
+type written struct {
+	Owner layout.Owner `json:"owner"`
+	ETag  string       `json:"etag"`
+}
+
+// KeepOwner keeps, in a file, what was written last, and the ETag that it has.
+func KeepOwner(fsys disk.FS, name string, o layout.Owner, etag string) error {
+	b, err := json.Marshal(written{o, etag})
+	if err != nil {
+		return err
+	}
+	return disk.WriteFileAtomic(fsys, name, b, 0o600)
+}
+
+// RecoverOwner is MendOwner with what a file has kept. An object that still has the ETag
+// of what was written from here was not written by anybody since: whoever came after has
+// another content, and so another ETag. What is written anew is what that object said.
+func RecoverOwner(ctx context.Context, fsys disk.FS, name string, part *bucket.Bucket, id format.ID, why error) (layout.Owner, string, error) {
+	var last written
+	b, err := disk.ReadFile(fsys, name, maxSmall)
+	if err != nil || json.Unmarshal(b, &last) != nil || last.Owner.Store != id {
+		return layout.Owner{}, "", why
+	}
+	etag, err := MendOwner(ctx, part, last.Owner, last.ETag, why)
+	return last.Owner, etag, err
+}
+
 // Previous is ReadOwner for whoever is about to own the store. By force an owner's
 // object that is damaged is as good as none. If there is none though the store was
 // owned before, the bucket is looked at: one that was made anew, or is another one,

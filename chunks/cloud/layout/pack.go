@@ -263,9 +263,21 @@ func (o *Opener) Frame(id format.ID, sealed bool, off int64, frame []byte) (chun
 	return d, blob, format.CheckRead(frame[:format.EntrySize], d, blob)
 }
 
+// kindOf tells the kind of a blob from what the footer of a pack that is not sealed
+// says: only encrypted ones have a sum of their content.
+func kindOf(row format.Row) (k chunks.Kind) {
+	if row.Content != [32]byte{} {
+		k = chunks.Encrypted
+	}
+	if int(row.Stored) != k.HeaderSize()+int(row.Plain) {
+		k |= chunks.Zstd
+	}
+	return k
+}
+
 // ReadPack reads what a pack says of itself, from its end; r is the object and
 // size its length. It needs no index: with the packs alone a store can be
-// rebuilt. A pack that is not sealed does not say of what kind its blobs are.
+// rebuilt.
 func (o *Opener) ReadPack(r io.ReaderAt, id format.ID, size int64) (Pack, error) {
 	p := Pack{ID: id, Size: size}
 	tail := make([]byte, sealedTrailer)
@@ -281,7 +293,7 @@ func (o *Opener) ReadPack(r io.ReaderAt, id format.ID, size int64) (Pack, error)
 			return p, err
 		}
 		for _, row := range rows {
-			p.Rows = append(p.Rows, Row{Digest: row.Digest, Off: row.Off, Stored: row.Stored})
+			p.Rows = append(p.Rows, Row{row.Digest, row.Off, row.Stored, kindOf(row)})
 		}
 		sortRows(p.Rows)
 		return p, nil

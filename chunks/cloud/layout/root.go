@@ -104,6 +104,17 @@ func (h *Head) Buried() map[format.ID]bool {
 	return dead
 }
 
+// Resting returns those of them that were not deleted yet.
+func (h *Head) Resting() map[format.ID]bool {
+	dead := map[format.ID]bool{}
+	for _, t := range h.Dead {
+		if !t.Deleted {
+			dead[t.Pack] = true
+		}
+	}
+	return dead
+}
+
 // signedRoot is a root as it is stored: the bytes that were signed, the key
 // and the signature.
 type signedRoot struct {

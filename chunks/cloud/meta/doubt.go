@@ -29,6 +29,32 @@ type Doubt struct {
 	Step layout.Seq `json:"step,omitzero"`
 	// Unread are the objects that the root names and that cannot be read.
 	Unread map[string]int `json:"unread,omitempty"` // how many packs or files are in each
+	// Footers are what packs themselves said instead of index objects that cannot be read.
+	Footers Footers `json:"footers,omitzero"`
+}
+
+// Footers say how much was read of packs in the place of index objects.
+type Footers struct {
+	Keys     []string `json:"keys"`     // of the index objects, sorted
+	Packs    int      `json:"packs"`    // that no index object names which can be read
+	Unread   int      `json:"unread"`   // of which the footer cannot be read either
+	Requests int      `json:"requests"` // that it took
+}
+
+// Instead reports whether packs have said all that the index objects did which cannot
+// be read, and nothing else is in doubt.
+func (d Doubt) Instead() bool {
+	return len(d.Unread) > 0 && d.Step.N == 0 && slices.Equal(d.Footers.Keys, slices.Sorted(maps.Keys(d.Unread))) && d.whole()
+}
+
+// whole reports whether as many packs were found as the index objects named, and each
+// could be read.
+func (d Doubt) whole() bool {
+	named := 0
+	for _, key := range d.Footers.Keys {
+		named += d.Unread[key]
+	}
+	return d.Footers.Unread == 0 && d.Footers.Packs >= named
 }
 
 func (d Doubt) zero() bool { return d.Step.N == 0 && len(d.Unread) == 0 }
@@ -44,10 +70,19 @@ func (d Doubt) String() string {
 	}
 	for _, key := range slices.Sorted(maps.Keys(d.Unread)) {
 		what := "the places of the chunks of %d packs are unknown, and snapshots that need them cannot be restored"
+		if slices.Contains(d.Footers.Keys, key) {
+			what = "it named %d packs"
+		}
 		if strings.HasPrefix(key, layout.BundleDir) {
 			what = "up to %d files of snapshots are missing, and these snapshots with them"
 		}
 		said = append(said, fmt.Sprintf("%s is gone or damaged: "+what, key, d.Unread[key]))
+	}
+	if f := d.Footers; f.Keys != nil {
+		said = append(said, fmt.Sprintf("what %d packs say of themselves was read instead, with %d requests", f.Packs, f.Requests))
+	}
+	if d.Instead() {
+		return strings.Join(said, "; ") + ". All snapshots can be restored. Nothing is deleted in the bucket meanwhile. An audit by the owner writes anew what is gone: holdfast datastore audit NAME"
 	}
 	return strings.Join(said, "; ") + ". Nothing is deleted in the bucket meanwhile. Let the node that wrote it audit it, or bring the objects and roots back from " +
 		"the provider's versions or another copy of the bucket, then: holdfast datastore refresh NAME; to go on without them: holdfast datastore take-over NAME --force"
@@ -71,7 +106,7 @@ func (m *Objects) doubted() Doubt {
 			m.doubt = Doubt{}
 		}
 	}
-	return Doubt{m.doubt.Step, maps.Clone(m.doubt.Unread)}
+	return Doubt{m.doubt.Step, maps.Clone(m.doubt.Unread), m.doubt.Footers}
 }
 
 // change changes the doubt. What is new is logged, once.
@@ -108,6 +143,10 @@ func (m *Objects) read(o layout.Object, err error) (ok bool, other error) {
 	m.change(func(d *Doubt) {
 		if err == nil {
 			delete(d.Unread, o.Key)
+			d.Footers.Keys = slices.DeleteFunc(slices.Clone(d.Footers.Keys), func(key string) bool { return key == o.Key })
+			if len(d.Footers.Keys) == 0 {
+				d.Footers = Footers{}
+			}
 		} else if d.Unread == nil {
 			d.Unread = map[string]int{o.Key: o.Items}
 		} else {
@@ -123,6 +162,9 @@ func (m *Objects) forget(h *layout.Head) {
 		maps.DeleteFunc(d.Unread, func(key string, _ int) bool {
 			return !slices.ContainsFunc(slices.Concat(h.Index, h.Bundles), func(o layout.Object) bool { return o.Key == key })
 		})
+		if len(d.Unread) == 0 {
+			d.Footers = Footers{}
+		}
 	})
 }
 

@@ -47,6 +47,7 @@ type Objects struct {
 	audits int                        // how many there were
 	turn   int                        // of the objects that PutBack reads next
 	behind atomic.Pointer[layout.Seq] // see Behind
+	asked  atomic.Bool                // the packs were, since Newest
 }
 
 func (m *Objects) log() *slog.Logger {
@@ -72,6 +73,9 @@ func (m *Objects) Known(ctx context.Context) (*layout.Head, []layout.Pack, error
 		}
 	}
 	packs, err := m.Indexes(ctx, &layout.Head{Index: there})
+	if len(there) < len(h.Index) {
+		packs = append(packs, m.kept(h, packs)...)
+	}
 	return h, packs, err
 }
 
@@ -157,18 +161,27 @@ func (m *Objects) Indexes(ctx context.Context, h *layout.Head) ([]layout.Pack, e
 	return packs, nil
 }
 
-// Packs is [Objects.Indexes] that leaves out what cannot be read: see [Objects.Doubt].
+// Packs is [Objects.Indexes] that asks the packs themselves in the place of what cannot
+// be read: see [Objects.Doubt].
 func (m *Objects) Packs(ctx context.Context, h *layout.Head) ([]layout.Pack, error) {
 	m.forget(h)
 	var packs []layout.Pack
+	var unread []string
 	for _, o := range h.Index {
 		some, err := m.index(ctx, o)
-		if _, err = m.read(o, err); err != nil {
+		ok, err := m.read(o, err)
+		if err != nil {
 			return nil, err
 		}
-		packs = append(packs, some...)
+		if packs = append(packs, some...); !ok {
+			unread = append(unread, o.Key)
+		}
 	}
-	return packs, nil
+	if len(unread) == 0 {
+		return packs, nil
+	}
+	more, err := m.footers(ctx, h, packs, unread)
+	return append(packs, more...), err
 }
 
 func (m *Objects) index(ctx context.Context, o layout.Object) ([]layout.Pack, error) {

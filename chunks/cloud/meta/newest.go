@@ -21,6 +21,7 @@ var ErrRoot = errors.New("the root is damaged")
 // one before the root that is known on this disk. Unless we wrote that one, objects of
 // later steps are looked for, of which the roots may be gone: see [Objects.Doubt].
 func (m *Objects) Newest(ctx context.Context) (*layout.Head, error) {
+	m.asked.Store(false)
 	known := m.known()
 	h, err := m.newest(ctx)
 	if err != nil || known != nil && (known.Seq.N == 0 || known.Node == m.Node) {

@@ -46,6 +46,25 @@ func Free(ctx context.Context, local *pack.Store) error {
 	return nil
 }
 
+// Spare takes out of a set of entries of a local store those whose chunks live
+// elsewhere too: they stay until somebody has made sure that they may go.
+func Spare(local *pack.Store, set *pack.Set, elsewhere func(chunks.Digest) bool) {
+	if set.Len() == 0 {
+		return
+	}
+	spared := &pack.Set{}
+	entries, err := local.Entries(context.Background(), func(i pack.Info) bool { return set.Row(i.Number) != nil })
+	for _, e := range entries {
+		if elsewhere(e.Digest) {
+			spared.Add(e.Ref)
+		}
+	}
+	if err != nil { // nothing is known: all stays
+		spared = set.Clone()
+	}
+	set.AndNot(spared)
+}
+
 // Remains returns what this machine has of a chunk, in the cache or
 // on the disk; nil if that is nothing whole.
 func Remains(ctx context.Context, c *cache.Live, local *pack.Store, d chunks.Digest) (b chunks.Blob) {

@@ -3,6 +3,7 @@ package staging
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -45,4 +46,29 @@ func (b *Builder) Upload(ctx context.Context, from Source, entries []pack.Entry,
 		}
 	}
 	return nil
+}
+
+// Options say what goes to the bucket.
+type Options struct {
+	After time.Duration // only what has been on the disk for so long; 0: everything
+
+	// Order sorts what is about to be uploaded, so that what is read together
+	// lies together. Default: as it is on the disk.
+	Order func(context.Context, []pack.Entry) error
+
+	// Switchover lets chunks have another place, so that pins move with them;
+	// it is the collector's. Default: nothing is pinned.
+	Switchover func(moves []pack.Move, apply func())
+
+	// Progress, if given, is called after each pack.
+	Progress func(Report)
+}
+
+// A Report says what an offload did.
+type Report struct {
+	Chunks  int    `json:"chunks"` // to upload when it began
+	Bytes   int64  `json:"bytes"`
+	Packs   int    `json:"packs"`   // uploaded
+	Evicted int    `json:"evicted"` // chunks taken off the disk
+	Root    string `json:"root"`
 }

@@ -56,7 +56,7 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 	if key == "" || secret == "" {
 		return nil, hinted{fmt.Errorf("open %s: no credentials", o.Repository), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"}
 	}
-	account, err := bucket.NewAccount(bucket.AccountConfig{Key: key, Secret: secret, Session: o.Getenv("AWS_SESSION_TOKEN")})
+	account, err := bucket.NewAccount(bucket.AccountConfig{Key: key, Secret: secret, Session: o.Getenv("AWS_SESSION_TOKEN"), Notice: o.notice})
 	if err != nil {
 		return nil, err
 	}
@@ -76,6 +76,9 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 	}
 	return &bucketStore{&dirStore{o: o, dir: dir, d: t.Datastore()}, t, account}, nil
 }
+
+// notice tells who waits that a store does not answer.
+func (o *Options) notice(text string) { fmt.Fprintln(o.Err, "holdfast: "+text) }
 
 // parseFlag reads what is on or off in a repository; a name alone is on.
 func parseFlag(text string) (bool, error) {

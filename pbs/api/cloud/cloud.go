@@ -5,8 +5,10 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -104,12 +106,25 @@ func size(text string) (string, error) {
 	return text, err
 }
 
+func endpoint(text string) (string, error) {
+	text, err := line(text)
+	return text, cmp.Or(err, settings.CheckEndpoint(text))
+}
+
 // optional reads a text that need not be there.
 func optional(p *upgrade.Params, name string) string {
 	if !p.Has(name) {
 		return ""
 	}
 	return p.Text(name)
+}
+
+// place reads a prefix that need not be there.
+func place(p *upgrade.Params, name string) string {
+	if !p.Has(name) {
+		return ""
+	}
+	return upgrade.Parsed(p, name, func(text string) (string, error) { return text, settings.CheckPrefix(text) })
 }
 
 // set sets what came, and takes back what is to be deleted.
@@ -119,7 +134,10 @@ func set(p *upgrade.Params, c *settings.S3Client) {
 			p.Fail("delete", "value '%s' is not defined in the enumeration.", name)
 		}
 	}
-	for name, field := range map[string]*string{"endpoint": &c.Endpoint, "region": &c.Region, "access-key": &c.AccessKey} {
+	if p.Has("endpoint") {
+		c.Endpoint = upgrade.Parsed(p, "endpoint", endpoint)
+	}
+	for name, field := range map[string]*string{"region": &c.Region, "access-key": &c.AccessKey} {
 		if p.Has(name) {
 			*field = upgrade.Parsed(p, name, line)
 		}
@@ -273,7 +291,7 @@ type checked struct {
 
 // check tries out a bucket, and asks the doctor about it.
 func (a *api) check(ctx context.Context, c *rest.Call) (any, error) {
-	id, name, prefix := clientID(c), upgrade.Parsed(c.Params, "bucket", line), optional(c.Params, "store-prefix")
+	id, name, prefix := clientID(c), upgrade.Parsed(c.Params, "bucket", line), place(c.Params, "store-prefix")
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
@@ -281,6 +299,9 @@ func (a *api) check(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	ctx = bucket.Notify(ctx, func(text string) { cancel(fmt.Errorf("%w: %s", bucket.ErrSilent, text)) }) // somebody waits for us
 	report, err := doctor.Examine(ctx, doctor.Config{Bucket: b})
 	if err != nil {
 		return nil, err

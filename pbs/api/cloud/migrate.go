@@ -16,7 +16,7 @@ import (
 func migration(c *rest.Call) stores.Migration {
 	return stores.Migration{
 		Client: upgrade.Parsed(c.Params, "client", upgrade.ParseStore), Bucket: upgrade.Parsed(c.Params, "bucket", line),
-		Prefix: optional(c.Params, "prefix"), Home: c.Bool("home"), Override: c.Texts("override"),
+		Prefix: place(c.Params, "prefix"), Home: c.Bool("home"), Override: c.Texts("override"),
 	}
 }
 

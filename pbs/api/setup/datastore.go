@@ -128,7 +128,7 @@ func (a *api) newCloud(c *rest.Call, create *stores.Create) {
 func backend(p *upgrade.Params, d *stores.Described) {
 	d.Backend = upgrade.Parsed(p, "backend", func(text string) (b settings.Backend, err error) {
 		err = b.UnmarshalText([]byte(text))
-		return b, cmp.Or(err, b.CheckCache())
+		return b, cmp.Or(err, b.CheckCache(), settings.CheckPrefix(b.Prefix))
 	})
 }
 

@@ -35,7 +35,7 @@ func Audited(t *jobs.Task, r cloud.AuditReport) {
 	t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
 		r.Objects, Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
 	if r.Rescued > 0 {
-		t.Logf("%d chunks of packs that are gone were still on this machine: they are kept, and go to the bucket with the next offload", r.Rescued)
+		t.Logf("%d chunks of packs that are gone were still on this machine, or in dead packs of the bucket: they are kept, and go to the bucket with the next offload", r.Rescued)
 	}
 	for _, key := range r.Restored {
 		t.Logf("%s was gone or damaged, and was written anew from the copy here", key)

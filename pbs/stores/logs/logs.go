@@ -89,6 +89,8 @@ type Verify struct {
 	Task    *jobs.Task
 	Store   string
 	percent int
+
+	unstored int // snapshots whose state could not be stored
 }
 
 // Each takes what has become of a snapshot.
@@ -111,8 +113,18 @@ func (p *Verify) Each(r verify.Result) {
 	if more := r.ErrorCount - len(r.Errors); more > 0 {
 		p.Task.Logf("  and %d errors more", more)
 	}
-	if r.Unstored != "" {
+	if r.Unstored == "" {
+		return
+	}
+	if p.unstored++; p.unstored == 1 { // in what is only read it is so of each
 		p.Task.Warnf("  the state could not be stored: %s", r.Unstored)
+	}
+}
+
+// Done sums up what was said of the first only.
+func (p *Verify) Done() {
+	if p.unstored > 1 {
+		p.Task.Logf("of %d snapshots the state could not be stored", p.unstored)
 	}
 }
 

@@ -32,9 +32,14 @@ type Run struct {
 // Begin returns a context whose requests are counted until End, which hands the run
 // to keep.
 func Begin(ctx context.Context, t *jobs.Task, ti *tier.Tier, store string, keep func(usage.Run)) (context.Context, *Run) {
-	ctx, m := bucket.Metered(ctx)
+	ctx, m := bucket.Metered(Notify(ctx, t))
 	run := usage.Run{Task: t.UPID().String(), Type: t.UPID().Type, Store: store, Began: time.Now().UTC()}
 	return ctx, &Run{task: t, tier: ti, meter: m, run: run, keep: keep}
+}
+
+// Notify has the log of a task say that the store does not answer, while it waits.
+func Notify(ctx context.Context, t *jobs.Task) context.Context {
+	return bucket.Notify(ctx, func(text string) { t.Logf("%s", text) })
 }
 
 // Says notes what the work is going to take. That this is not known is no reason not
