@@ -52,7 +52,9 @@ var insideChunks = []rule{
 	{"chunks/pack", "chunks chunks/disk chunks/pack/index chunks/pack/format chunks/pack/state chunks/pack/identity chunks/pack/writer"},
 	{"chunks/gc", "chunks chunks/disk chunks/pack"},
 	{"chunks/cloud/lock", ""},
-	{"chunks/cloud/bucket", "chunks/cloud/lock"},
+	{"chunks/cloud/bucket/limit", ""},
+	{"chunks/cloud/bucket/reply", ""},
+	{"chunks/cloud/bucket", "chunks/cloud/bucket/limit chunks/cloud/bucket/reply chunks/cloud/lock"},
 	{"chunks/cloud/seal", ""},
 	{"chunks/cloud/layout", "chunks chunks/disk chunks/pack/format chunks/cloud/seal"},
 	{"chunks/cloud/cache", "chunks chunks/disk"},
@@ -114,9 +116,10 @@ var insidePBS = []rule{
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
 	{"pbs/stores/bills", ""},
+	{"pbs/stores/fit", ""},
 	{"pbs/stores/logs", ""},
 	{"pbs/stores/meter", "pbs/stores/logs"},
-	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/fit pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},

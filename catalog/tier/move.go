@@ -28,7 +28,38 @@ func part(b *bucket.Bucket, id format.ID) *bucket.Bucket { return b.Sub(layout.R
 
 // Migration says what of the store another bucket lacks.
 func (t *Tier) Migration(ctx context.Context, to *bucket.Bucket) (*migrate.State, error) {
+	if err := t.elsewhere(ctx, to); err != nil {
+		return nil, err
+	}
 	return migrate.Look(ctx, part(t.cfg.Bucket, t.state.Store), part(to, t.state.Store))
+}
+
+// elsewhere fails if to is the bucket that the store is in, whatever it is called:
+// hosts have several names. Only there its owner's object is the very one, which a
+// copy has not, or has of its own. It may be renewed while we look.
+func (t *Tier) elsewhere(ctx context.Context, to *bucket.Bucket) error {
+	id := t.state.Store
+	var seen [3]layout.Owner
+	for i, b := range []*bucket.Bucket{t.cfg.Bucket, to, t.cfg.Bucket} {
+		o, etag, err := identity.ReadOwner(ctx, part(b, id), id)
+		if err != nil {
+			return err
+		}
+		if etag == "" && b == to {
+			return nil
+		}
+		seen[i] = o
+	}
+	same := func(a, b layout.Owner) bool {
+		return a.Epoch > 0 && a.Secret == b.Secret && a.Epoch == b.Epoch && a.Until.Equal(b.Until)
+	}
+	if same(seen[1], seen[0]) || same(seen[1], seen[2]) {
+		return &identity.Problem{
+			Text: fmt.Sprintf("%s is the bucket in which the store is, by another name", to),
+			Cure: "name another bucket, or another prefix; to reach the same bucket by another name, change the endpoint: holdfast s3 endpoint update ID --endpoint URL",
+		}
+	}
+	return nil
 }
 
 // CopyTo copies what another bucket lacks, while the store is used.

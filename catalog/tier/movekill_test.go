@@ -169,3 +169,31 @@ func TestAMoveFails(t *testing.T) {
 		t.Errorf("the old bucket is owned by %q, %v", o.Node, err)
 	}
 }
+
+// A store that was moved to its own bucket, which is called otherwise there, left it
+// for good and arrived nowhere.
+func TestAMoveToTheSameBucket(t *testing.T) {
+	s, far := newSite(t), newSite(t)
+	cfg := s.config("home")
+	s.create(cfg, true)
+	tr, _ := s.open(cfg)
+	mustBackup(t, tr, "vm/100/2024-01-02T03:04:05Z", image(1, 2*chunkSize))
+	offload(t, tr, OffloadOptions{})
+	for _, url := range []string{cloudtest.Front(t, s.server).URL, strings.Replace(s.proxy.URL, "127.0.0.1", "localhost", 1)} {
+		own := cloudtest.Open(t, url)
+		_, look := tr.Migration(t.Context(), own)
+		_, copying := tr.CopyTo(t.Context(), own, nil)
+		_, moving := tr.MoveTo(t.Context(), own, nil)
+		for what, err := range map[string]error{"a plan": look, "a copy": copying, "a move": moving} {
+			if err == nil || !strings.Contains(err.Error(), "by another name") {
+				t.Errorf("%s to %s: %v", what, url, err)
+			}
+		}
+	}
+	offload(t, tr, OffloadOptions{}) // it is ours still
+	for range 2 {
+		if _, err := tr.CopyTo(t.Context(), far.b, nil); err != nil {
+			t.Errorf("a copy to another bucket: %v", err)
+		}
+	}
+}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
 )
 
 // AccountConfig says who pays, and what the store allows. The zero value of an
@@ -31,8 +33,8 @@ type AccountConfig struct {
 type Account struct {
 	cfg     AccountConfig
 	http    *http.Client
-	limit   *limiter // requests
-	in, out *limiter // bytes
+	limit   *limit.Limiter // requests
+	in, out *limit.Limiter // bytes
 	stats   counters
 	skew    atomic.Int64
 }
@@ -49,7 +51,7 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	case cfg.Requests < 0 || cfg.BytesIn < 0 || cfg.BytesOut < 0:
 		return nil, errors.New("account: a limit is negative")
 	}
-	a := &Account{cfg: cfg, limit: newRequestLimiter(cfg.Requests), in: newLimiter(cfg.BytesIn), out: newLimiter(cfg.BytesOut)}
+	a := &Account{cfg: cfg, limit: limit.NewRequests(cfg.Requests), in: limit.New(cfg.BytesIn), out: limit.New(cfg.BytesOut)}
 	a.http = &http.Client{
 		Transport: newTransport(cfg.Conns, cfg.Answer),
 		// A redirect means another region: to follow it would hide that.
@@ -71,7 +73,7 @@ func (a *Account) Conns() int { return a.cfg.Conns }
 // each learns.
 func (a *Account) Share(part float64) {
 	if a.cfg.Requests > 0 {
-		a.limit.limit(max(a.cfg.Requests*part, leastRate/4))
+		a.limit.Limit(max(a.cfg.Requests*part, limit.Least/4))
 	}
 }
 
@@ -136,11 +138,11 @@ func (c *counters) add(class Class, sent int64) {
 
 func (c *counters) failed(class Class) { c.errors[class].Add(1) }
 
-func (c *counters) snapshot(l *limiter) Stats {
+func (c *counters) snapshot(l *limit.Limiter) Stats {
 	s := Stats{
 		Requests: map[string]int64{}, Failed: map[string]int64{},
 		Retries: c.retries.Load(), Throttled: c.throttled.Load(), Stalls: c.stalls.Load(),
-		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Rate: l.now(),
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Rate: l.Now(),
 	}
 	for i := range classes {
 		s.Requests[i.String()] = c.requests[i].Load()

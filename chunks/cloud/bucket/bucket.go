@@ -7,7 +7,7 @@
 // and is counted there by [Class].
 //
 //	account.go  credentials, limits, counters    errors.go  what went wrong
-//	bucket.go   the configuration                limiter.go how fast we may be
+//	bucket.go   the configuration                limit/     how fast we may be
 //	object.go   put, get, head, delete           list.go    listings
 //	retry.go    one attempt, and the next        probe.go   what the store can do
 //	policy.go   what the provider does by itself

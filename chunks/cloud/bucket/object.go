@@ -225,7 +225,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	if at, _ := u.r.Seek(0, io.SeekCurrent); at == u.r.Size() {
 		u.w.armed(false) // now it is the reply that we wait for
 	}
-	if werr := u.acc.out.waitN(u.ctx, n); werr != nil && err == nil {
+	if werr := u.acc.out.WaitN(u.ctx, n); werr != nil && err == nil {
 		err = werr
 	}
 	return n, err

@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 )
 
 // A Rule is a lifecycle rule of a bucket: what the provider does to objects by
@@ -50,7 +52,8 @@ type Upload struct {
 }
 
 // Policies are what the owner of a bucket told the provider to do with it.
-// What could not be found out is in Failed, by the name of the field.
+// What could not be found out is in Failed, by the name of the field; so is what the
+// store answered with something else.
 type Policies struct {
 	Region     string // where the bucket says it is; "" if the store does not tell
 	Rules      []Rule
@@ -80,20 +83,21 @@ func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
 	b = &twice
 	for _, q := range []struct {
 		field  string
+		root   string // what the answer begins with
 		absent string // the code by which a store says that there is none
 		ask    func(context.Context, *Policies) error
 	}{
-		{"region", "", b.askRegion},
-		{"rules", "NoSuchLifecycleConfiguration", b.askRules},
-		{"archives", "NoSuchConfiguration", b.askArchives},
-		{"versioning", "", b.askVersioning},
-		{"lock", "ObjectLockConfigurationNotFoundError", b.askLock},
-		{"public", "NoSuchBucketPolicy", b.askPublic},
-		{"blocked", "NoSuchPublicAccessBlockConfiguration", b.askBlocked},
-		{"encrypted", "ServerSideEncryptionConfigurationNotFoundError", b.askEncryption},
-		{"uploads", "", b.askUploads},
+		{"region", "LocationConstraint", "", b.askRegion},
+		{"rules", "LifecycleConfiguration", "NoSuchLifecycleConfiguration", b.askRules},
+		{"archives", "ListBucketIntelligentTieringConfigurations", "NoSuchConfiguration", b.askArchives},
+		{"versioning", "VersioningConfiguration", "", b.askVersioning},
+		{"lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", b.askLock},
+		{"public", "PolicyStatus", "NoSuchBucketPolicy", b.askPublic},
+		{"blocked", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration", b.askBlocked},
+		{"encrypted", "ServerSideEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError", b.askEncryption},
+		{"uploads", "ListMultipartUploadsResult", "", b.askUploads},
 	} {
-		err := b.try(ctx, "ask for "+q.field, "", func(ctx context.Context, _ *watch) error { return q.ask(ctx, p) })
+		err := b.try(ctx, "ask for "+q.field, "", func(ctx context.Context, _ *watch) error { return q.ask(reply.Expect(ctx, q.root), p) })
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
 		}

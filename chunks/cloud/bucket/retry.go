@@ -35,7 +35,7 @@ func (b *Bucket) try(ctx context.Context, op, key string, do func(context.Contex
 		v := b.judge(ctx, err)
 		if v.throttle {
 			b.cfg.Account.stats.throttled.Add(1)
-			b.cfg.Account.limit.slower()
+			b.cfg.Account.limit.Slower()
 		}
 		if !v.again || tried >= b.cfg.Attempts {
 			return &Error{Op: op, Key: key, Place: b.String(), Attempts: tried, Err: v.err}

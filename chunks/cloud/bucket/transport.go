@@ -15,6 +15,9 @@ import (
 	smithyauth "github.com/aws/smithy-go/auth"
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 )
 
 // newTransport makes connections that notice when nobody is there: a dead peer
@@ -50,7 +53,7 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	if err := paced(r.Context()); err != nil {
 		return nil, err
 	}
-	if err := c.acc.limit.wait(r.Context()); err != nil {
+	if err := c.acc.limit.Wait(r.Context()); err != nil {
 		return nil, err
 	}
 	began, meter := time.Now(), meterOf(r.Context())
@@ -70,14 +73,14 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	}
 	body := answers(r, class, resp.Body)
 	resp.Body = &meteredBody{ReadCloser: body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context(), meter: meter, class: class}
-	return resp, nil
+	return resp, reply.Check(r, resp)
 }
 
 // A meteredBody counts what is read, as fast as the account may read.
 type meteredBody struct {
 	io.ReadCloser
 	n     *atomic.Int64
-	limit *limiter
+	limit *limit.Limiter
 	ctx   context.Context
 	meter *Meter
 	class Class
@@ -87,7 +90,7 @@ func (m *meteredBody) Read(p []byte) (int, error) {
 	n, err := m.ReadCloser.Read(p)
 	m.n.Add(int64(n))
 	m.meter.read(m.class, n)
-	if werr := m.limit.waitN(m.ctx, n); werr != nil && err == nil {
+	if werr := m.limit.WaitN(m.ctx, n); werr != nil && err == nil {
 		err = werr
 	}
 	return n, err

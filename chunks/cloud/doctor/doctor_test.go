@@ -260,7 +260,7 @@ func TestEveryCheck(t *testing.T) {
 			"lifecycle": rule(`<NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays></NoncurrentVersionExpiration>`)["lifecycle"]}}, 0, "", true},
 		{"no lock", "lock", scene{}, 0, "", true},
 		{"no lock where one is wanted", "lock", scene{bucket: wantLock}, Critical, "--object-lock-enabled-for-bucket", false},
-		{"a lock that is wanted", "lock", scene{bucket: wantLock, replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>`}}, 0, "", true},
+		{"a lock that is wanted", "lock", scene{bucket: wantLock, cfg: func(c *Config) { c.Store = "in use" }, replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>`}}, 0, "", true},
 		{"lock", "lock", scene{replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>`}}, Warning, "default retention", false},
 		{"closed", "public", scene{}, 0, "", true},
 		{"open", "public", scene{replies: map[string]string{"policyStatus": `<PolicyStatus><IsPublic>true</IsPublic></PolicyStatus>`}, codes: map[string]string{"publicAccessBlock": "NoSuchPublicAccessBlockConfiguration"}}, Critical, "put-public-access-block", false},
@@ -397,5 +397,35 @@ func TestLeavesNothing(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A page for people, JSON, nothing, or the answer to another question, each with
+// status 200, was taken for a policy in which nothing is said, and passed.
+func TestAnswersOfAnotherKind(t *testing.T) {
+	checks := map[string]string{"lifecycle": "lifecycle", "intelligent-tiering": "tiering", "versioning": "versioning", "policyStatus": "public", "uploads": "uploads", "object-lock": "lock"}
+	for what, body := range map[string]string{
+		"a page": "<html><body><h1>Log in</h1><br></body></html>", "JSON": `{"status":"ok"}`, "nothing": "", "a listing": "<ListBucketResult><Name>b</Name></ListBucketResult>", "half of one": "<LifecycleConfiguration><Rule>",
+	} {
+		t.Run(what, func(t *testing.T) {
+			r, _ := examine(t, scene{fault: func(q cloudtest.Request) *cloudtest.Fault {
+				for name := range healthy {
+					if q.HTTP.Method == http.MethodGet && q.HTTP.URL.Query().Has(name) {
+						return &cloudtest.Fault{Reply: body, Empty: body == ""}
+					}
+				}
+				return nil
+			}})
+			for _, check := range checks {
+				if slices.Contains(r.Passed, check) {
+					t.Errorf("%s passes", check)
+				}
+				if !slices.ContainsFunc(r.Findings, func(f Finding) bool {
+					return f.Check == check && f.Severity >= Warning && strings.Contains(f.Text, "could not be read") && f.Cure != ""
+				}) {
+					t.Errorf("%s says nothing of it: %+v", check, r.Findings)
+				}
+			}
+		})
 	}
 }

@@ -133,22 +133,10 @@ func versioning(_ context.Context, x *exam) {
 	x.find(Warning, "the bucket keeps all versions, and no rule ever removes old ones", "Packs that were deleted stay, hidden, and are billed for ever.", x.safeRules())
 }
 
-// locking looks for a retention that is longer than ours.
-func locking(_ context.Context, x *exam) {
-	if !x.asked("lock", "s3:GetBucketObjectLockConfiguration") {
-		return
-	}
-	if p := x.b.Lock(); !p.IsZero() && x.policy.Lock == nil {
-		x.find(Critical, "objects are to be locked ("+p.String()+"), and the bucket has no Object Lock",
-			"The provider refuses every object that is written.",
-			"make a bucket with it, as most providers cannot add it later: aws s3api create-bucket --bucket NAME --object-lock-enabled-for-bucket")
-	}
-	if x.policy.Lock == nil || x.policy.Lock.Mode == "" {
-		return
-	}
-	days := x.policy.Lock.Days
-	x.find(Warning, fmt.Sprintf("every new object is locked for %d days (%s)", days, x.policy.Lock.Mode),
-		fmt.Sprintf("Garbage collection can free nothing that is younger; the owner's object, which is replaced for every lease, leaves a locked version each time. Garbage stays %d days longer than is set up.", max(0, days-int(x.Grace/(24*time.Hour)))),
+// retained tells of a retention that the bucket gives everything.
+func (x *exam) retained(l *bucket.Lock) {
+	x.find(Warning, fmt.Sprintf("every new object is locked for %d days (%s)", l.Days, l.Mode),
+		fmt.Sprintf("Garbage collection can free nothing that is younger; the owner's object, which is replaced for every lease, leaves a locked version each time. Garbage stays %d days longer than is set up.", max(0, l.Days-int(x.Grace/(24*time.Hour)))),
 		"use a bucket without a default retention")
 }
 

@@ -1,4 +1,5 @@
-package bucket
+// Package limit keeps requests and bytes below what a store allows.
+package limit
 
 import (
 	"context"
@@ -6,11 +7,11 @@ import (
 	"time"
 )
 
-// A limiter is a token bucket that learns: told that it is too fast it halves
+// A Limiter is a token bucket that learns: told that it is too fast it halves
 // its rate, and while nobody complains it goes up again to its ceiling, a twentieth
 // a second, and a hundredth about where it was when it was told. With no ceiling it
 // limits nothing until the first complaint.
-type limiter struct {
+type Limiter struct {
 	mu      sync.Mutex
 	ceiling float64 // per second; 0: none
 	burst   float64 // seconds of events that may come at once
@@ -25,28 +26,31 @@ type limiter struct {
 	faded time.Time
 }
 
+// Bounds of what is learned.
 const (
-	leastRate = 2.0  // never slower: work must end some day
-	firstCut  = 40.0 // where halving begins if nothing is known of the limit, at least
-	cutEvery  = time.Second
+	Least    = 2.0  // per second: never slower: work must end some day
+	firstCut = 40.0 // where halving begins if nothing is known of the limit, at least
+	cutEvery = time.Second
 )
 
-func newLimiter(ceiling float64) *limiter {
-	return &limiter{ceiling: ceiling, rate: ceiling, burst: 1}
+// New returns a limiter of that many events a second; 0: none until somebody complains.
+func New(ceiling float64) *Limiter {
+	return &Limiter{ceiling: ceiling, rate: ceiling, burst: 1}
 }
 
 // requestBurst is the burst of requests: providers count them in windows of some
 // seconds, of which the profiles leave a tenth free.
 const requestBurst = 0.25
 
-func newRequestLimiter(ceiling float64) *limiter {
-	l := newLimiter(ceiling)
+// NewRequests returns a limiter of requests.
+func NewRequests(ceiling float64) *Limiter {
+	l := New(ceiling)
 	l.burst = requestBurst
 	return l
 }
 
-// limit sets another ceiling. What was learned stays, if it is less.
-func (l *limiter) limit(ceiling float64) {
+// Limit sets another ceiling. What was learned stays, if it is less.
+func (l *Limiter) Limit(ceiling float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ceiling == l.ceiling {
@@ -60,17 +64,17 @@ func (l *limiter) limit(ceiling float64) {
 }
 
 // settle reckons the tokens up to now. The caller holds mu.
-func (l *limiter) settle(now time.Time) {
+func (l *Limiter) settle(now time.Time) {
 	l.tokens = min(l.tokens+now.Sub(l.last).Seconds()*l.rate, max(1, l.rate*l.burst))
 	l.last = now
 }
 
-// wait waits for one event.
-func (l *limiter) wait(ctx context.Context) error { return l.waitN(ctx, 1) }
+// Wait waits for one event.
+func (l *Limiter) Wait(ctx context.Context) error { return l.WaitN(ctx, 1) }
 
-// waitN waits until n events may happen. It borrows: n may be more than a
+// WaitN waits until n events may happen. It borrows: n may be more than a
 // second's worth.
-func (l *limiter) waitN(ctx context.Context, n int) error {
+func (l *Limiter) WaitN(ctx context.Context, n int) error {
 	d := l.take(time.Now(), float64(n))
 	if d <= 0 {
 		return ctx.Err()
@@ -86,7 +90,7 @@ func (l *limiter) waitN(ctx context.Context, n int) error {
 }
 
 // take takes n tokens and returns how long to wait for them.
-func (l *limiter) take(now time.Time, n float64) time.Duration {
+func (l *Limiter) take(now time.Time, n float64) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fade(now)
@@ -104,7 +108,7 @@ func (l *limiter) take(now time.Time, n float64) time.Duration {
 }
 
 // fade lets what was seen a second ago count by half.
-func (l *limiter) fade(now time.Time) {
+func (l *Limiter) fade(now time.Time) {
 	for age := now.Sub(l.faded); age >= time.Second; age -= time.Second {
 		if l.seen /= 2; l.seen < 0.01 {
 			l.seen, l.faded = 0, now
@@ -115,7 +119,7 @@ func (l *limiter) fade(now time.Time) {
 }
 
 // raise lets the rate recover.
-func (l *limiter) raise(now time.Time) {
+func (l *Limiter) raise(now time.Time) {
 	if l.cut.IsZero() || l.rate == 0 {
 		return
 	}
@@ -138,8 +142,8 @@ func (l *limiter) raise(now time.Time) {
 	l.raised = from
 }
 
-// slower is called when the store complained.
-func (l *limiter) slower() {
+// Slower is called when the store complained.
+func (l *Limiter) Slower() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -152,10 +156,11 @@ func (l *limiter) slower() {
 		was = max(l.seen/1.5, firstCut)
 		l.last, l.tokens = now, 0
 	}
-	l.rate, l.cut, l.hit, l.raised = max(was/2, leastRate), now, was, now
+	l.rate, l.cut, l.hit, l.raised = max(was/2, Least), now, was, now
 }
 
-func (l *limiter) now() float64 {
+// Now is how many events a second may be now; 0: any.
+func (l *Limiter) Now() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rate

@@ -1,4 +1,4 @@
-package bucket
+package limit
 
 import (
 	"sync"
@@ -32,7 +32,7 @@ func (s *strict) ask() bool {
 }
 
 // work makes requests with a limiter as many workers of one node do.
-func (s *strict) work(t *testing.T, l *limiter, requests int) {
+func (s *strict) work(t *testing.T, l *Limiter, requests int) {
 	var left sync.Mutex
 	var workers sync.WaitGroup
 	for range 16 {
@@ -46,12 +46,12 @@ func (s *strict) work(t *testing.T, l *limiter, requests int) {
 					return
 				}
 				for again := true; again; {
-					if err := l.wait(t.Context()); err != nil {
+					if err := l.Wait(t.Context()); err != nil {
 						t.Error(err)
 					}
 					time.Sleep(30 * time.Millisecond) // on its way
 					if again = !s.ask(); again {
-						l.slower()
+						l.Slower()
 						time.Sleep(250 * time.Millisecond)
 					}
 				}
@@ -67,7 +67,7 @@ func TestTheStoreRefusesNextToNothing(t *testing.T) {
 	const allowed = 30 // of the profile
 	tests := map[string]func(t *testing.T, s *strict){
 		"one node": func(t *testing.T, s *strict) {
-			l := newRequestLimiter(allowed)
+			l := NewRequests(allowed)
 			for range 4 {
 				s.work(t, l, 500)
 				time.Sleep(time.Minute)
@@ -76,23 +76,23 @@ func TestTheStoreRefusesNextToNothing(t *testing.T) {
 		"two nodes, a half each": func(t *testing.T, s *strict) {
 			var nodes sync.WaitGroup
 			for range 2 {
-				nodes.Go(func() { s.work(t, newRequestLimiter(allowed/2), 1000) })
+				nodes.Go(func() { s.work(t, NewRequests(allowed/2), 1000) })
 			}
 			nodes.Wait()
 		},
 		"one has lent its share, and has it again": func(t *testing.T, s *strict) {
-			a, b := newRequestLimiter(allowed*0.95), newRequestLimiter(allowed*0.05)
+			a, b := NewRequests(allowed*0.95), NewRequests(allowed*0.05)
 			var nodes sync.WaitGroup
 			nodes.Go(func() { s.work(t, a, 1000) })
 			time.Sleep(10 * time.Second)
 			nodes.Go(func() { s.work(t, b, 700) })
 			time.Sleep(2 * time.Second)
-			a.limit(allowed / 2)
+			a.Limit(allowed / 2)
 			time.Sleep(5 * time.Second)
-			b.limit(allowed / 2)
+			b.Limit(allowed / 2)
 			nodes.Wait()
 		},
-		"nobody knows what it allows": func(t *testing.T, s *strict) { s.work(t, newRequestLimiter(0), 5000) },
+		"nobody knows what it allows": func(t *testing.T, s *strict) { s.work(t, NewRequests(0), 5000) },
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -112,24 +112,24 @@ func TestTheStoreRefusesNextToNothing(t *testing.T) {
 // A share that grows and shrinks keeps what the store taught.
 func TestWhatWasLearnedStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newRequestLimiter(100)
-		l.limit(50)
-		if l.now() != 50 {
-			t.Errorf("a half is %f", l.now())
+		l := NewRequests(100)
+		l.Limit(50)
+		if l.Now() != 50 {
+			t.Errorf("a half is %f", l.Now())
 		}
-		l.slower()
-		l.limit(100)
-		if l.now() > 50 {
-			t.Errorf("after a complaint it is %f", l.now())
+		l.Slower()
+		l.Limit(100)
+		if l.Now() > 50 {
+			t.Errorf("after a complaint it is %f", l.Now())
 		}
 		time.Sleep(5 * time.Minute)
 		l.take(time.Now(), 1)
-		if l.now() != 100 {
-			t.Errorf("after a while it is %f", l.now())
+		if l.Now() != 100 {
+			t.Errorf("after a while it is %f", l.Now())
 		}
-		l.limit(10)
-		if l.now() != 10 {
-			t.Errorf("a tenth is %f", l.now())
+		l.Limit(10)
+		if l.Now() != 10 {
+			t.Errorf("a tenth is %f", l.Now())
 		}
 	})
 }
