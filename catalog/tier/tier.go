@@ -407,6 +407,20 @@ func (t *Tier) queued() (bytes int64, since time.Time) {
 	return bytes, since
 }
 
+// GivenUp returns how many chunks of a pack on the disk were given up already: most
+// of them are in the bucket by now. The packs have the numbers of a [gc.Plan].
+func (t *Tier) GivenUp() map[uint32]uint32 {
+	given := map[uint32]uint32{}
+	for n, words := range t.store.Condemned().Rows() {
+		for _, w := range words {
+			if n%2 == 0 { // the others are in the bucket
+				given[n] += uint32(bits.OnesCount64(w))
+			}
+		}
+	}
+	return given
+}
+
 // ended notes how work on the bucket ended, for people who ask.
 func (t *Tier) ended(err error) {
 	t.disown(err)
