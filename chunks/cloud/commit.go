@@ -61,6 +61,16 @@ type grave struct {
 	home []chunks.Digest
 }
 
+// Graves returns what was brought home from each pack that is to be buried.
+func (s *Store) Graves() (homes [][]chunks.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.doomed {
+		homes = append(homes, g.home)
+	}
+	return homes
+}
+
 // onlyHere reports whether a chunk lives on the disk and not in the bucket.
 func (s *Store) onlyHere(d chunks.Digest) bool { return !s.Confirmed(d) && s.local.Known(d) }
 
@@ -72,9 +82,8 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &change{packs: packs, files: map[string]bool{}}
 	s.mu.Lock()
-	c.head = s.head
+	c := &change{head: s.head, packs: packs, files: map[string]bool{}}
 	c.head.Index, c.head.Bundles = slices.Clone(s.head.Index), slices.Clone(s.head.Bundles)
 	c.head.Dead, c.head.Removed = slices.Clone(s.head.Dead), slices.Clone(s.head.Removed)
 	stones := 0
@@ -89,6 +98,11 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 	s.mu.Unlock()
 	if len(c.packs)+len(c.files)+stones == 0 && !dirty {
 		return nil, nil
+	}
+	if c.head.Seq.N == 1 && !s.b.Lock().IsZero() { // what comes first says whether all was locked when it was written
+		if at, err := s.b.Retention(ctx, layout.FormatKey); err == nil && !at.IsZero() {
+			c.head.Locked = s.format.Created
+		}
 	}
 	return c, nil
 }
