@@ -436,7 +436,8 @@ func (t *Tier) Garbage(each func(bytes int64, age time.Duration)) error {
 
 // relock adds the locks that are renewed, which the next root says.
 func (f *forecast) relock(now time.Time) bool {
-	if !f.t.cfg.Bucket.Lock().Due(now, f.head.Locked) {
+	p := f.t.cfg.Bucket.Lock()
+	if !p.Due(now, p.Last(f.head.Locked, f.head.LockDays)) {
 		return false
 	}
 	keys := len(f.head.Keys())
@@ -444,7 +445,7 @@ func (f *forecast) relock(now time.Time) bool {
 		keys++
 	}
 	f.put(int64(keys+f.t.store.Stats().Packs), 0)
-	f.head.Locked = now.UTC().Truncate(time.Second)
+	f.head.Locked, f.head.LockDays = now.UTC().Truncate(time.Second), p.Days
 	return true
 }
 

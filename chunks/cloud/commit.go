@@ -99,9 +99,9 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 	if len(c.packs)+len(c.files)+stones == 0 && !dirty {
 		return nil, nil
 	}
-	if c.head.Seq.N == 1 && !s.b.Lock().IsZero() { // what comes first says whether all was locked when it was written
-		if at, err := s.b.Retention(ctx, layout.FormatKey); err == nil && !at.IsZero() {
-			c.head.Locked = s.format.Created
+	if p := s.b.Lock(); c.head.Seq.N == 1 && !p.IsZero() { // what comes first says whether all was locked when it was written
+		if at, err := s.b.Retention(ctx, layout.FormatKey); err == nil && !at.Before(p.Until(s.format.Created)) {
+			c.head.Locked, c.head.LockDays = s.format.Created, p.Days
 		}
 	}
 	return c, nil

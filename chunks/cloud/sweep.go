@@ -172,10 +172,12 @@ func (s *Store) Newest() layout.Head {
 
 // renewLocks locks anew all that the store needs, if half of the time is over.
 func (s *Store) renewLocks(ctx context.Context) error {
-	h := s.Newest()
-	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string { return s.needs(h) })
+	h, p := s.Newest(), s.b.Lock()
+	at, err := p.Keep(ctx, s.b, p.Last(h.Locked, h.LockDays), func() []string { return s.needs(h) })
 	s.mu.Lock()
-	s.head.Locked, s.dirty = at, s.dirty || !at.Equal(h.Locked)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	if err == nil && !at.Equal(h.Locked) {
+		s.head.Locked, s.head.LockDays, s.dirty = at, p.Days, true
+	}
 	return err
 }

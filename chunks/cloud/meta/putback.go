@@ -156,7 +156,7 @@ func (m *Objects) turns(named int, on bool) (from, n int, twin bool) {
 		n, twin = n-1, true
 	}
 	if m.turn == 0 { // after a start, anywhere
-		m.turn = rand.IntN(max(named, 1))
+		m.turn = max(named, 1) + rand.IntN(max(named, 1)) // never 0 again
 	}
 	from = m.turn
 	if on {
