@@ -118,7 +118,7 @@ var insidePBS = []rule{
 	{"pbs/stores/bills", ""},
 	{"pbs/stores/fit", ""},
 	{"pbs/stores/logs", ""},
-	{"pbs/stores/meter", "pbs/stores/logs"},
+	{"pbs/stores/meter", "pbs/settings pbs/stores/logs"},
 	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/fit pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},

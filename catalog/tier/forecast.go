@@ -553,5 +553,20 @@ func (t *Tier) ForecastRead(ctx context.Context, snapshots iter.Seq2[catalog.Nam
 	return f.done(), nil
 }
 
+// Cost is what it takes to read chunks of the bucket together, past the cache.
+func (t *Tier) Cost(ds []chunks.Digest) (requests, bytes int64) {
+	var wants []ahead.Want
+	for _, d := range ds {
+		if w, in := t.store.Find(d); in {
+			wants = append(wants, w)
+		}
+	}
+	for _, run := range ahead.Stretches(wants, readGap) {
+		last := run[len(run)-1]
+		requests, bytes = requests+1, bytes+last.Off+last.N-run[0].Off
+	}
+	return requests, bytes
+}
+
 // readRound is how many chunks a verification reads together; see package verify.
 const readRound = 8192

@@ -142,8 +142,13 @@ func (c Config) verify(ctx context.Context, id string, to *Plan) error {
 		return err
 	}
 	return c.ask(all[i].Store, to, func(ti *tier.Tier) (prices.Use, error) {
-		if n := all[i].Sample; n > 0 {
-			return prices.Use{Requests: map[string]int64{"get": int64(n)}}, nil
+		if j := all[i]; j.Sample > 0 || j.MaxBytes > 0 {
+			depth := naming.MaxDepth
+			if j.MaxDepth != nil {
+				depth = *j.MaxDepth
+			}
+			_, u, err := meter.Sample(ctx, ti, j, depth) // another choice than the run's
+			return u, err
 		}
 		return meter.Verify(ctx, ti, d, stores.VerifyOf(all[i]).Options())
 	})

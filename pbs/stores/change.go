@@ -155,7 +155,7 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 	if next.Settings != all[i].Settings && all[i].Err != nil {
 		return all[i].Err // they lie in the datastore
 	}
-	if next.Backend.Lock != all[i].Backend.Lock {
+	if next.Backend.Lock != all[i].Backend.Lock && !next.Backend.Lock.IsZero() {
 		if err := s.canLock(ctx, next.Datastore); err != nil {
 			return err
 		}

@@ -132,9 +132,6 @@ func (s *Set) Doctor(name string) (*doctor.Report, error) {
 // canLock tries whether the bucket takes the locks that a datastore is to have: else
 // the provider would refuse every object from then on.
 func (s *Set) canLock(ctx context.Context, d settings.Datastore) error {
-	if d.Backend.Lock.IsZero() {
-		return nil
-	}
 	cfg, err := s.tierConfig(ctx, d)
 	if err != nil {
 		return err
