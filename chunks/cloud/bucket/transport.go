@@ -71,6 +71,7 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 400 {
 		c.acc.stats.failed(class)
 	}
+	meter.waited(time.Since(began))
 	body := answers(r, class, resp.Body)
 	resp.Body = &meteredBody{ReadCloser: body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context(), meter: meter, class: class}
 	return resp, reply.Check(r, resp)

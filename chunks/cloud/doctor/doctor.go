@@ -99,6 +99,7 @@ var checks = []check{
 	{"region", region},
 	{"clock", clock},
 	{"keys", keys},
+	{"rights", rights},
 	{"latency", latency},
 	{"keepalive", keepalive},
 	{"owner", owner},

@@ -22,7 +22,7 @@ var ErrOther = errors.New("the answer is not what was asked for")
 type key struct{}
 
 // Expect returns a context in which [Check] wants the name of the first element of
-// the answer to begin so.
+// the answer to begin so; "": nothing.
 func Expect(ctx context.Context, root string) context.Context {
 	return context.WithValue(ctx, key{}, root)
 }
@@ -34,7 +34,7 @@ const maxReply = 8 << 20
 // what it has read.
 func Check(r *http.Request, resp *http.Response) error {
 	want, is := r.Context().Value(key{}).(string)
-	if !is || resp.StatusCode != http.StatusOK || r.Method != http.MethodGet {
+	if !is || want == "" || resp.StatusCode != http.StatusOK || r.Method != http.MethodGet {
 		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply))
