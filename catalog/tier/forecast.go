@@ -328,19 +328,29 @@ func (t *Tier) format() (f layout.Format, err error) {
 	return f, err
 }
 
-// ForecastRoots says what so many roots take, each with one object that it names, of
-// which some name so many chunks, packs and files together.
-func (t *Tier) ForecastRoots(n, chunks int64) prices.Use {
+// ForecastRoots says what so many roots take, each with one object that it names: index
+// objects of so many chunks, and bundles with so many bytes of files, in turns. Before
+// them comes the root of what the bucket was not told of yet.
+func (t *Tier) ForecastRoots(ctx context.Context, n, chunks, files int64) (prices.Use, error) {
 	f := t.forecast()
+	told, err := t.tells(ctx, func(catalog.Snapshot) bool { return false })
+	ready, _ := t.graves(nobody)
+	f.removes(told.gone)
+	f.buries(ready)
+	if told.any() || ready > 0 {
+		f.commit(0, told.nowBytes)
+	}
 	for i := range n {
-		if i%2 == 0 { // an index object now, a bundle later
+		if i%2 == 0 && chunks > 0 {
 			f.commit(max(1, 2*chunks*indexRow/(n+1)), 0)
 		} else {
-			f.commit(0, max(1, 2*chunks*bundleRow/n))
+			f.commit(0, max(1, 2*files/(n+1)))
 		}
 	}
-	return f.done()
+	return f.done(), err
 }
+
+func nobody(chunks.Digest) bool { return false }
 
 // A line is what is on its way.
 type line struct {
@@ -402,7 +412,7 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 			f.home(&plan, p, info.Bytes) // it is buried when what lives is in the bucket again
 		}
 	}
-	ready, _ := t.graves(func(chunks.Digest) bool { return false })
+	ready, _ := t.graves(nobody)
 	old := f.head.Dead
 	f.removes(told.gone)
 	f.buries(stones + ready)
