@@ -146,6 +146,7 @@ var insideConsensus = []rule{
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
 	{"consensus/early", ""},
+	{"consensus/raftlog", ""},
 	{"consensus/ballot", "consensus/early"},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
@@ -153,7 +154,7 @@ var insideConsensus = []rule{
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement"},
+	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
 }
 
 // insideReplication is the same for the packages of that folder.

@@ -39,6 +39,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
+	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 )
 
 // The services that a group listens on.
@@ -115,6 +116,7 @@ type Config struct {
 	Now     func() time.Time                                                        // the clock that stamps commands; default time.Now
 	Answer  func(ctx context.Context, node string, question []byte) ([]byte, error) // of members, see [Group.Ask]; default: refuses
 	Votes   func(term uint64) error                                                 // whether this node may give votes in a term, and ask for them; default: nil, always
+	Lost    func() error                                                            // is asked when there is no log, before one is made: an error keeps Raft from running; default: nil, there never was one
 	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
 
@@ -206,6 +208,6 @@ func (c Config) raft() *raft.Config {
 	r.NoSnapshotRestoreOnStart = true // load has done it
 	r.RestoreCommittedLogs = true     // makes raft tell the log what is committed
 	r.NoLegacyTelemetry = true
-	r.Logger = newLogger(c.Log)
+	r.Logger = raftlog.New(c.Log)
 	return r
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
+	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 )
 
 // A Group is this node's part of the Raft group. Its methods may be called
@@ -49,11 +50,11 @@ func New(cfg Config) (*Group, error) {
 // Load brings the machine to everything that is known here to be committed,
 // without taking part in the group: so that who opens a node finds its settings
 // before [Group.Run], which may not run meanwhile. The error says why Run will
-// stay stopped.
+// stay stopped; where the log cannot be read, the newest snapshot is loaded.
 func (g *Group) Load() error {
 	stores, closeStores, err := openStores(g.cfg)
 	if err != nil {
-		return fmt.Errorf("consensus: %w", err)
+		return errors.Join(fmt.Errorf("consensus: %w", err), loadSnapshot(g.cfg))
 	}
 	if err := errors.Join(load(stores, newFSM(g.cfg.Machine), encoder{}), closeStores()); err != nil {
 		return fmt.Errorf("consensus: load the state: %w", err)
@@ -217,7 +218,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}
 	return l, newFilter(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: l.stream, MaxPool: raftConnsPerNode, Timeout: g.cfg.Profile.RPC, Logger: newLogger(g.cfg.Log),
+		Stream: l.stream, MaxPool: raftConnsPerNode, Timeout: g.cfg.Profile.RPC, Logger: raftlog.New(g.cfg.Log),
 	}), g.cfg), nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
+	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 )
 
 // openStores opens the files of a group in dir:
@@ -24,11 +25,17 @@ func openStores(cfg Config) (*Stores, func() error, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
-	log, err := logstore.Open(logstore.Config{Path: filepath.Join(dir, "log.db")})
+	path := filepath.Join(dir, "log.db")
+	if info, err := os.Stat(path); cfg.Lost != nil && (errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0) {
+		if err := cfg.Lost(); err != nil {
+			return nil, nil, err
+		}
+	}
+	log, err := logstore.Open(logstore.Config{Path: path})
 	if err != nil {
 		return nil, nil, err
 	}
-	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, newLogger(cfg.Log))
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, raftlog.New(cfg.Log))
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close())
 	}
@@ -69,6 +76,15 @@ func restore(s *Stores, m Machine) (h history, err error) {
 		bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", meta.ID, err))
 	}
 	return history{fresh: true}, bad
+}
+
+// loadSnapshot brings the machine to the newest snapshot, where there is no log.
+func loadSnapshot(cfg Config) error {
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(filepath.Join(cfg.Dir, "raft"), snapshotsKept, raftlog.New(cfg.Log))
+	if err == nil {
+		_, err = restore(&Stores{Snapshots: snaps}, cfg.Machine)
+	}
+	return err
 }
 
 func restoreOne(s *Stores, m Machine, id string) error {

@@ -56,6 +56,12 @@ func there(path string) bool {
 // anybody, and its files stay, under another name.
 func (n *Node) openCluster() error {
 	c := &n.cfg
+	if cluster.Lost(c.at(clusterDir)) {
+		return &hinted{
+			fmt.Errorf("this node belongs to a cluster, and what it knew of it is gone from %s", c.at(clusterDir)),
+			"restore the whole directory of the node from one backup; or join again: keep " + c.at(ConfigFile) + " elsewhere, and see \"A node has lost its disk\" in docs/cluster.md",
+		}
+	}
 	if _, complete := cluster.IsMember(c.at(clusterDir)); !complete {
 		fresh := !there(c.at(OperatorFile))
 		if err := found(context.Background(), *c); err != nil {

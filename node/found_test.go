@@ -2,19 +2,24 @@ package node
 
 import (
 	"context"
+	"errors"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores"
 )
 
 // A node from before there were clusters starts as a cluster of its own, with
 // all that it had, whenever that is cut short; its files stay.
 func TestMigration(t *testing.T) {
 	c := initialised(t)
-	for _, later := range []string{clusterDir, OperatorFile} {
+	for _, later := range []string{clusterDir, guard.HeadOf(clusterDir), OperatorFile} {
 		if err := os.RemoveAll(c.at(later)); err != nil {
 			t.Fatal(err)
 		}
@@ -62,6 +67,61 @@ func TestMigration(t *testing.T) {
 	for _, file := range []string{accountsFile, settingsFile} {
 		if there(c.at(file)) || !there(c.at(file+migrated)) {
 			t.Errorf("%s is where it was, or gone", file)
+		}
+	}
+}
+
+// A node whose directory of the cluster was lost does not found another in its
+// place. (It did, without a word, and its log of before hung behind a chain that
+// it did not belong to.)
+func TestLostCluster(t *testing.T) {
+	for _, gone := range [][]string{{clusterDir}, {clusterDir + "/authority"}, {clusterDir + "/authority", clusterDir + "/guard.1", clusterDir + "/guard.2"}, {clusterDir + "/authority", guard.HeadOf(clusterDir)}} {
+		c := initialised(t)
+		for _, file := range gone {
+			if err := os.RemoveAll(c.at(file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n, err := New(c)
+		var hint interface{ Hint() string }
+		if !errors.As(err, &hint) || there(c.at(clusterDir+"/authority")) || there(c.at(clusterDir+"/founding")) {
+			t.Errorf("without %v it starts: %v", gone, err)
+		}
+		if err == nil {
+			n.Close()
+		}
+	}
+}
+
+// A datastore with a floor stays in the settings. (Taken out and put back under
+// another name it had no floor, and all of it could be destroyed.)
+func TestDatastoreWithAFloorStays(t *testing.T) {
+	n, err := New(initialised(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- n.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := n.cluster.Guard().Raise("op", guard.Floor{Scope: "main/ns", MinAge: 1}); err != nil {
+		t.Fatal(err)
+	}
+	st := settings.Datastore{Name: "main", Path: filepath.Join(n.cfg.Dir, "main")}
+	if err := n.settings.Update(t.Context(), func(s *settings.State) error {
+		s.Datastores = append(s.Datastores, st)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, destroy := range []bool{false, true} {
+		if _, err := n.stores.StartRemove(t.Context(), "root@pam", stores.Remove{Name: "main", Destroy: destroy}); !errors.Is(err, catalog.ErrGuarded) {
+			t.Errorf("removed: %v", err)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/dirlock"
@@ -106,7 +107,7 @@ func mayInit(dir string) error {
 	if err != nil {
 		return err
 	}
-	ours := []string{"lost+found", settingsFile, cloudFile, secretsFile, noticesFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, filepath.Dir(certFile), tasksDir, historyDir, dirlock.File}
+	ours := []string{"lost+found", settingsFile, cloudFile, secretsFile, noticesFile, accountsFile, ticketKeyFile, identityFile, OperatorFile, clusterDir, guard.HeadOf(clusterDir), filepath.Dir(certFile), tasksDir, historyDir, dirlock.File}
 	for _, e := range entries {
 		switch {
 		case e.Name() == ConfigFile:

@@ -6,7 +6,8 @@
 //
 // idle has a few daemons on this machine become one cluster and rest, and prints
 // the share of one core of each, how often a second its threads woke up, which a
-// busy machine changes little, and its memory. With -profile, each leaves a profile
+// busy machine changes little, its memory, and, where we may see packets, what it
+// sends and receives. With -profile, each leaves a profile
 // of its processor in DIR. crowd has many nodes in this one process, over a network
 // in memory, and prints how long they take to be one after they have started, and
 // after a partition. eject prints how long it takes until all others have cut off a
@@ -22,6 +23,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -100,6 +102,15 @@ func idle(ctx context.Context, nodes int, settle, long time.Duration, profile st
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", bin, "./cmd/holdfast").CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w: %s", err, out)
 	}
+	seen, err := listen()
+	if err != nil {
+		fmt.Println("traffic is not measured:", err)
+	} else {
+		counts, stop := context.WithCancel(ctx)
+		seen.done.Go(func() { seen.run(counts) })
+		defer seen.done.Wait()
+		defer stop()
+	}
 	var pids []int
 	for i := range nodes {
 		at := filepath.Join(dir, strconv.Itoa(i))
@@ -121,12 +132,12 @@ func idle(ctx context.Context, nodes int, settle, long time.Duration, profile st
 	if err := sleep(ctx, settle); err != nil {
 		return err
 	}
-	return measure(ctx, pids, long)
+	return measure(ctx, pids, seen, long)
 }
 
 // admit makes a node: the first founds the cluster, and the others join it.
 func admit(ctx context.Context, bin, dir, at string, i int) error {
-	flags := []string{"--name", "n" + strconv.Itoa(i), "--site", "s" + strconv.Itoa(i), "--listen", "127.0.0.1:0", "--mesh-listen", freePort()}
+	flags := []string{"--name", "n" + strconv.Itoa(i), "--site", "s" + strconv.Itoa(i), "--listen", "127.0.0.1:0", "--mesh-listen", freePort(loopback(i))}
 	call := func(stdin string, args ...string) (string, error) {
 		cmd := exec.CommandContext(ctx, bin, args...)
 		cmd.Stdin = strings.NewReader(stdin)
@@ -156,10 +167,10 @@ func admit(ctx context.Context, bin, dir, at string, i int) error {
 	return err
 }
 
-// freePort is an address with a port that is free for TCP and UDP just now.
-func freePort() string {
+// freePort is a port of an address that is free for TCP and UDP just now.
+func freePort(on netip.Addr) string {
 	for {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := net.Listen("tcp", netip.AddrPortFrom(on, 0).String())
 		if err != nil {
 			continue
 		}
@@ -173,7 +184,8 @@ func freePort() string {
 	}
 }
 
-func measure(ctx context.Context, pids []int, long time.Duration) error {
+func measure(ctx context.Context, pids []int, seen *traffic, long time.Duration) error {
+	sent := make([]int64, len(pids))
 	before, began := make([]time.Duration, len(pids)), time.Now()
 	woken := make([]int, len(pids))
 	for i, pid := range pids {
@@ -181,6 +193,9 @@ func measure(ctx context.Context, pids []int, long time.Duration) error {
 		var err error
 		if before[i], err = used(pid); err != nil {
 			return err
+		}
+		if seen != nil {
+			sent[i] = seen.of(loopback(i))
 		}
 	}
 	if err := sleep(ctx, long); err != nil {
@@ -195,7 +210,11 @@ func measure(ctx context.Context, pids []int, long time.Duration) error {
 		share := 100 * float64(now-before[i]) / float64(time.Since(began))
 		shares = append(shares, share)
 		often := float64(wakeups(pid)-woken[i]) / time.Since(began).Seconds()
-		fmt.Printf("node %d: %.2f %% of a core, %.0f wake-ups a second, %d MiB resident\n", i, share, often, resident(pid)>>10)
+		fmt.Printf("node %d: %.2f %% of a core, %.0f wake-ups a second, %d MiB resident", i, share, often, resident(pid)>>10)
+		if seen != nil {
+			fmt.Printf(", %.2f KiB/s sent and received", float64(seen.of(loopback(i))-sent[i])/1024/time.Since(began).Seconds())
+		}
+		fmt.Println()
 	}
 	slices.Sort(shares)
 	fmt.Printf("median %.2f %%, most %.2f %% of a core; at most 1 %% is promised\n", shares[len(shares)/2], shares[len(shares)-1])

@@ -33,26 +33,24 @@ func (g *Guard) load(paths ...string) ([][]byte, error) {
 	var best [][]byte
 	var all [2][][]byte
 	var problems error
-	good := 0
 	for i, path := range paths {
 		entries, err := readFile(path)
 		if err != nil {
 			problems = errors.Join(problems, err)
 			continue
 		}
-		good++
 		all[i] = entries
 		if len(entries) > len(best) {
 			best = entries
 		}
 	}
-	if good == 0 {
-		return nil, problems
+	if len(best) == 0 && problems != nil { // a copy that is not there is no better
+		return nil, &Error{problems, cure}
 	}
 	for _, entries := range all {
 		for i, e := range entries {
 			if !bytes.Equal(e, best[i]) {
-				return nil, &Error{fmt.Errorf("%w: its two copies differ at entry %d", ErrDamaged, i+1), "restore both files from a backup of this machine, or ask the operators"}
+				return nil, &Error{fmt.Errorf("%w: its two copies differ at entry %d", ErrDamaged, i+1), cure}
 			}
 		}
 	}

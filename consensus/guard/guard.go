@@ -10,7 +10,9 @@
 // It is a file of entries, each with the hash of the one before, synced before
 // it counts, in two copies. A copy that was damaged or cut off is made again
 // from the other. Both cannot be repaired if both are damaged: then this node
-// does not start, rather than promise less.
+// does not start, rather than promise less. How far the guard was stands in a
+// third file, beside the directory and not in it: files that are gone, were cut
+// off, or are another node's are found out by it.
 //
 // The guard has a clock of its own, which goes on while the node runs, and by
 // at most a day while it does not: to set the machine's clock ahead ends no
@@ -135,6 +137,7 @@ type Guard struct {
 	opened time.Time // with its monotonic part
 
 	mu     sync.Mutex
+	head   string // path
 	copies [2]*file
 	broken error
 	s      state
@@ -167,12 +170,15 @@ func Open(cfg Config) (*Guard, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Guard{now: cfg.Now, opened: cfg.Now()}
+	g := &Guard{now: cfg.Now, opened: cfg.Now(), head: HeadOf(cfg.Dir)}
 	entries, err := g.load(filepath.Join(cfg.Dir, "guard.1"), filepath.Join(cfg.Dir, "guard.2"))
 	if err != nil {
 		return nil, fmt.Errorf("open the guard in %s: %w", cfg.Dir, err)
 	}
 	g.s = newState()
+	if err := g.whole(entries); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the guard in %s: %w", cfg.Dir, err), g.Close())
+	}
 	for _, e := range entries {
 		if err := g.s.replay(e); err != nil {
 			return nil, errors.Join(fmt.Errorf("open the guard in %s: %w: %w", cfg.Dir, ErrDamaged, err), g.Close())
@@ -235,8 +241,13 @@ func (g *Guard) write(actor string, kind uint8, body any) error {
 			return g.broken
 		}
 	}
-	g.s = next
-	return nil
+	if g.s = next; kind == kindClock {
+		return nil // every hour: nothing that was promised
+	}
+	if g.broken = writeHead(g.head, next); g.broken != nil {
+		g.broken = fmt.Errorf("write the guard: %w", g.broken)
+	}
+	return g.broken
 }
 
 func (s state) clone() state {

@@ -202,12 +202,12 @@ func TestGuardSurvivesCrashes(t *testing.T) {
 	g := open(t, dir)
 	must(t, g.Block("op", Block{What: "one"}), g.Close())
 	one, two := filepath.Join(dir, "guard.1"), filepath.Join(dir, "guard.2")
-	before := read(t, one)
+	before, was := read(t, one), read(t, HeadOf(dir))
 	g = open(t, dir)
 	must(t, g.Block("op", Block{What: "two"}), g.Close())
 	after := read(t, one)
 	for n := len(before); n <= len(after); n++ {
-		must(t, os.WriteFile(one, after[:n], 0o600), os.WriteFile(two, before, 0o600))
+		must(t, os.WriteFile(one, after[:n], 0o600), os.WriteFile(two, before, 0o600), os.WriteFile(HeadOf(dir), was, 0o600))
 		g := open(t, dir)
 		if !g.Blocked("one") || g.Blocked("two") != (n == len(after)) {
 			t.Fatalf("with %d of %d bytes of the entry", n-len(before), len(after)-len(before))
@@ -240,6 +240,56 @@ func TestGuardSurvivesCrashes(t *testing.T) {
 		t.Error("an empty copy wins")
 	}
 	must(t, g.Close())
+}
+
+// A guard that was lost, cut off or taken from another node is no guard that
+// promised less. (A node whose two files were removed, emptied, cut at half or
+// copied from elsewhere started without its floors and without a word.)
+func TestGuardThatIsLostIsMissed(t *testing.T) {
+	other := t.TempDir()
+	g := open(t, other)
+	must(t, g.Block("op", Block{What: "x"}), g.Block("op", Block{What: "y"}), g.Block("op", Block{What: "z"}), g.Close())
+	dir := t.TempDir()
+	g = open(t, dir)
+	must(t, g.Block("op", Block{What: "one"}), g.Tick(), g.Raise("op", Floor{Scope: "main", MinAge: 1}), g.Tick(), g.Close())
+	one, two := filepath.Join(dir, "guard.1"), filepath.Join(dir, "guard.2")
+	whole, head := read(t, one), read(t, HeadOf(dir))
+	bad := bytes.Clone(whole)
+	bad[60] ^= 1
+	foreign := read(t, filepath.Join(other, "guard.1"))
+	gone := []byte(nil)
+	for name, files := range map[string][2][]byte{
+		"both removed": {gone, gone}, "both empty": {{}, {}}, "one removed, one damaged": {gone, bad}, "one damaged, one empty": {bad, {}},
+		"both cut at half": {whole[:len(whole)/2], whole[:len(whole)/2]}, "another node's": {foreign, foreign},
+	} {
+		for i, path := range []string{one, two} {
+			if os.Remove(path); files[i] != nil {
+				must(t, os.WriteFile(path, files[i], 0o600))
+			}
+		}
+		g, err := Open(Config{Dir: dir})
+		if err == nil {
+			must(t, g.Close())
+		}
+		var hint interface{ Hint() string }
+		if !errors.Is(err, ErrDamaged) || !errors.As(err, &hint) || hint.Hint() == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, b := range map[string][]byte{"as it was": head, "from before there was one": gone, "damaged": bad[:20], "empty": {}} {
+		must(t, os.WriteFile(one, whole, 0o600), os.WriteFile(two, whole, 0o600))
+		if os.Remove(HeadOf(dir)); b != nil {
+			must(t, os.WriteFile(HeadOf(dir), b, 0o600))
+		}
+		g := open(t, dir)
+		if !g.Blocked("one") || g.Floor("main").MinAge != 1 {
+			t.Errorf("head %s: promises are gone", name)
+		}
+		must(t, g.Close())
+		if h, err := readHead(HeadOf(dir)); err != nil || h.Seq == 0 {
+			t.Errorf("head %s: then %+v, %v", name, h, err)
+		}
+	}
 }
 
 func read(t *testing.T, path string) []byte {

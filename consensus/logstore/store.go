@@ -21,9 +21,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,17 +92,15 @@ func open(cfg Config) (s *Store, err error) {
 			s, err = nil, damaged(fmt.Errorf("%v", p))
 		}
 	}()
-	_, err = os.Stat(cfg.Path)
+	info, err := os.Stat(cfg.Path)
 	isNew := errors.Is(err, os.ErrNotExist)
-	db, err := bolt.Open(cfg.Path, 0o600, &bolt.Options{
-		Timeout: time.Second, NoSync: cfg.NoSync, NoFreelistSync: true, FreelistType: bolt.FreelistMapType,
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, &Error{errors.New("another process has it open"), "only one daemon may run on a data directory: stop the other one"}
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, damaged(err)
-	case err != nil:
+	if err == nil && info.Size() > 0 {
+		if err := probe(cfg.Path); err != nil {
+			return nil, err
+		}
+	}
+	db, err := openFile(cfg.Path, &bolt.Options{NoSync: cfg.NoSync, NoFreelistSync: true, FreelistType: bolt.FreelistMapType})
+	if err != nil {
 		return nil, err
 	}
 	s = &Store{db: db, path: cfg.Path}
@@ -114,6 +114,49 @@ func open(cfg Config) (s *Store, err error) {
 		return nil, errors.Join(err, db.Close())
 	}
 	return s, nil
+}
+
+func openFile(path string, o *bolt.Options) (*bolt.DB, error) {
+	o.Timeout = time.Second
+	db, err := bolt.Open(path, 0o600, o)
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, &Error{errors.New("another process has it open"), "only one daemon may run on a data directory: stop the other one"}
+	case err != nil && !errors.As(err, new(*fs.PathError)): // not what the system says of the file
+		return nil, damaged(err)
+	}
+	return db, err
+}
+
+// probe walks over all that is in the file, in this goroutine: what is wrong with
+// a page panics here, and what was cut off faults here, where both are caught.
+// bbolt walks over all pages as well when it opens a file for writing, but in a
+// goroutine of its own, and a panic there is the end of the whole node.
+func probe(path string) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = damaged(fmt.Errorf("%v", p))
+		}
+	}()
+	db, err := openFile(path, &bolt.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	sum := byte(0)
+	return db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
+			return b.ForEach(func(k, v []byte) error {
+				for _, some := range [][]byte{k, v} {
+					for i := 0; i < len(some); i += 512 { // a sector
+						sum += some[i]
+					}
+				}
+				return nil
+			})
+		})
+	})
 }
 
 // setUp makes the buckets and checks the format.

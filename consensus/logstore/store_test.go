@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +25,13 @@ func openTest(t interface {
 		t.Fatal(err)
 	}
 	return s
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func entry(index, term uint64) *raft.Log {
@@ -179,6 +188,56 @@ func TestFlippedBitsAreNoticed(t *testing.T) {
 	}
 	if noticed == 0 {
 		t.Error("no flipped bit was noticed")
+	}
+}
+
+// A file that was cut off, or has pages from somewhere else, is an error, whichever
+// it is. (bbolt looked at such pages in a goroutine of its own, whose panic ended
+// the node: no backups at that site.)
+func TestDamagedPagesAreNoticed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "raft.db")
+	s := openTest(t, path)
+	must(t, s.SetUint64([]byte("CurrentTerm"), 7))
+	for from := uint64(1); from < 400; from += 40 {
+		must(t, s.StoreLogs(many(from, 40)))
+	}
+	want := describe(t, s)
+	s.Close()
+	good := readFile(t, path)
+	page := os.Getpagesize()
+	rng := rand.New(rand.NewPCG(1, 2))
+	images := map[string][]byte{}
+	for at := 0; at < len(good); at += page {
+		images[fmt.Sprint("cut off at ", at)] = good[:at]
+		for _, pages := range []int{1, 6} {
+			noise, zero, moved := bytes.Clone(good), bytes.Clone(good), bytes.Clone(good)
+			for i := at; i < min(at+pages*page, len(good)); i++ {
+				noise[i], zero[i] = byte(rng.Uint32()), 0
+				moved[i] = good[(i+3*page)%len(good)]
+			}
+			images[fmt.Sprintf("noise in %d pages at %d", pages, at)] = noise
+			images[fmt.Sprintf("no bits in %d pages at %d", pages, at)] = zero
+			images[fmt.Sprintf("other pages in %d at %d", pages, at)] = moved
+		}
+	}
+	noticed := 0
+	for what, image := range images {
+		must(t, os.WriteFile(path, image, 0o600))
+		s, err := Open(Config{Path: path, NoSync: true})
+		if err != nil {
+			if noticed++; !errors.Is(err, ErrDamaged) {
+				t.Errorf("%s: %v", what, err)
+			}
+			continue
+		}
+		if got := describe(t, s); got != want && len(image) > 0 && !strings.Contains(what, "at 0") && !strings.Contains(what, fmt.Sprint("at ", page)) {
+			t.Errorf("%s: there is %.200s", what, got)
+		}
+		s.Close()
+	}
+	t.Logf("%d of %d noticed", noticed, len(images))
+	if noticed < len(images)/3 { // the other pages are free
+		t.Errorf("%d of %d noticed", noticed, len(images))
 	}
 }
 

@@ -168,6 +168,9 @@ func (g *Gossip) Run(ctx context.Context) error {
 	life, end := context.WithCancel(context.Background()) // outlives ctx, for the farewell
 	defer end()
 	t, err := newTransport(life, g)
+	if err != nil && ctx.Err() != nil {
+		return nil // it ends as it begins, and its network has ended already
+	}
 	if err != nil {
 		return fmt.Errorf("start gossip: %w", err)
 	}

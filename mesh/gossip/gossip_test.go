@@ -1,9 +1,15 @@
 package gossip
 
 import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/mesh/network"
 )
 
 func TestFiftyNodes(t *testing.T) {
@@ -181,4 +187,29 @@ func TestIdleTraffic(t *testing.T) {
 			t.Errorf("an idle node of five costs %.0f bytes/s", rate)
 		}
 	})
+}
+
+// nowhere is the network of a node that ends.
+type nowhere struct{ network.Network }
+
+var errNowhere = errors.New("bad local address")
+
+func (nowhere) ListenPacket(uint16) (network.PacketConn, error) { return nil, errNowhere }
+func (nowhere) Listen(uint16) (net.Listener, error)             { return nil, errNowhere }
+
+// A node that is stopped as it starts ends well. (Its tunnel had ended before its
+// gossip began, and the daemon told to stop ended with an error.)
+func TestStoppedAsItStarts(t *testing.T) {
+	g, err := New(Config{Self: "x", Key: ed25519.NewKeyFromSeed(make([]byte, 32)), Network: nowhere{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := g.Run(ctx); !errors.Is(err, errNowhere) {
+		t.Errorf("while it should run: %v", err)
+	}
+	cancel()
+	if err := g.Run(ctx); err != nil {
+		t.Errorf("when it should end: %v", err)
+	}
 }

@@ -89,14 +89,23 @@ var ErrNone = errors.New("this node belongs to no cluster")
 // Open reads what this node knows of its cluster; it takes part in it while
 // [Cluster.Run] runs. A Cluster that is not used any more has to be closed.
 func Open(cfg Config) (*Cluster, error) {
-	c, err := open(cfg, false)
+	c, err := open(cfg, again)
 	if err != nil {
 		return nil, fmt.Errorf("open the cluster in %s: %w", cfg.Dir, err)
 	}
 	return c, nil
 }
 
-func open(cfg Config, founding bool) (c *Cluster, err error) {
+// The ways to open a cluster.
+type way int
+
+const (
+	again    way = iota // that this node belongs to
+	entering            // for the first time
+	founding            // which this node makes
+)
+
+func open(cfg Config, how way) (c *Cluster, err error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	if cfg.Network == nil {
 		cfg.Network = alone{}
@@ -124,11 +133,14 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited})
-	c.group, err = consensus.New(consensus.Config{
+	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: founding, Answer: c.answer, Votes: c.votes.may,
-	})
-	if err != nil {
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may,
+	}
+	if how == again {
+		group.Lost = c.lost
+	}
+	if c.group, err = consensus.New(group); err != nil {
 		return nil, err
 	}
 	c.client = &ledger.Client{Key: cfg.Key, Ledger: c.ledger, Submit: c.submit}
@@ -146,7 +158,7 @@ func open(cfg Config, founding bool) (c *Cluster, err error) {
 	if err := c.group.Load(); err != nil {
 		// The site stands alone: what the ledger said last is gone, what is in
 		// the datastores is not, and Run tries again.
-		cfg.Log.Error("the ledger cannot be read; accounts and settings are missing until it can", "err", err)
+		cfg.Log.Error("the ledger cannot be read; accounts and settings are those of its last snapshot until it can", "err", err)
 	}
 	return c, nil
 }

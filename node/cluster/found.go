@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -57,7 +58,28 @@ func Abandon(dir string) error {
 	if is, complete := IsMember(dir); is && complete {
 		return nil
 	}
-	return os.RemoveAll(dir)
+	return errors.Join(os.RemoveAll(dir), forgetHead(dir))
+}
+
+// forgetHead removes what says how far the guard of a node was, whose cluster it
+// begins anew or leaves behind.
+func forgetHead(dir string) error {
+	if err := os.Remove(guard.HeadOf(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Lost tells whether a node belonged to a cluster, and who belongs to that is gone
+// from its directory: not a node that was in none yet, nor one that was founding.
+func Lost(dir string) bool {
+	is, _ := IsMember(dir)
+	if _, founding := os.Stat(filepath.Join(dir, foundingFile)); is || founding == nil {
+		return false
+	}
+	_, guarded := os.Stat(guard.HeadOf(dir))
+	_, logged := os.Stat(filepath.Join(dir, "raft"))
+	return guarded == nil || logged == nil
 }
 
 func found(ctx context.Context, cfg Config, f Founding) error {
@@ -70,7 +92,7 @@ func found(ctx context.Context, cfg Config, f Founding) error {
 	if err := foundChain(cfg, f); err != nil {
 		return err
 	}
-	c, err := open(cfg, true)
+	c, err := open(cfg, founding)
 	if err != nil {
 		return err
 	}
@@ -138,15 +160,18 @@ func Enter(cfg Config, chain *authority.Chain) error {
 		return &Error{errors.New("this node belongs to a cluster already"), "to put it into another, begin with an empty data directory"}
 	}
 	err := os.MkdirAll(cfg.Dir, 0o700)
+	if Lost(cfg.Dir) {
+		err = errors.Join(err, forgetHead(cfg.Dir))
+	}
 	if err == nil {
 		err = writeChain(filepath.Join(cfg.Dir, authorityFile), chain)
 	}
 	if err != nil {
 		return fmt.Errorf("enter the cluster: %w", err)
 	}
-	c, err := Open(cfg)
+	c, err := open(cfg, entering)
 	if err != nil {
-		return err
+		return fmt.Errorf("enter the cluster: %w", err)
 	}
 	return c.Close()
 }

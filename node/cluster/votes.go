@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
 )
 
 // restoredFile is there when the disk of this node went back once.
@@ -78,6 +81,30 @@ func (v *votes) write(r restored) error {
 	}
 	v.wanted = r
 	return nil
+}
+
+// lost is asked when this node has no log of the ledger, which it had. With the log
+// its vote and its entries are gone, so that it is as one whose disk went back. A
+// snapshot that is still there would let it begin with the voters of then, perhaps
+// with itself alone: then it does not begin at all. If no other node votes, all that
+// was agreed on is here, and it goes on.
+func (c *Cluster) lost() error {
+	others := func(n authority.Node) bool { return n.Votes && !n.Removed && n.Key != c.self }
+	if !slices.ContainsFunc(c.keeper.Chain().Nodes(), others) {
+		return nil
+	}
+	dir := filepath.Join(c.cfg.Dir, "raft")
+	snapshots, err := os.ReadDir(filepath.Join(dir, "snapshots"))
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case len(snapshots) > 0:
+		return &Error{
+			fmt.Errorf("the raft log %s is gone, and snapshots are there", filepath.Join(dir, "log.db")),
+			"if the others are well: stop the daemon, move " + dir + " away and start it, and it fetches everything again; see docs/consensus.md",
+		}
+	}
+	return c.votes.note(true)
 }
 
 // note notes whether the disk went back. What cannot be written counts all the

@@ -198,13 +198,21 @@ func count(ctx context.Context, t catalog.Tree, since map[place]time.Time) (map[
 // whole datastore.
 const lookedFor = time.Hour
 
-// MayDestroy returns nil if all of a datastore may be removed at once.
-func (w *Warden) MayDestroy(ctx context.Context, t catalog.Tree) error {
+// MayLeave returns nil if the datastore may be taken out of the settings, with its
+// data or without. A floor has the name of its datastore: under another name the
+// data would have none.
+func (w *Warden) MayLeave() error {
 	for _, f := range w.Guard.Floors() {
 		if f.Scope == w.store || strings.HasPrefix(f.Scope, w.store+"/") {
-			return fmt.Errorf("%w: there is a floor of %s", catalog.ErrGuarded, f.Scope)
+			err := fmt.Errorf("%w: there is a floor of %s, which would go with its name", catalog.ErrGuarded, f.Scope)
+			return &guard.Error{Err: err, Cure: "release it first, which takes the operators and 14 days: `holdfast guard release " + f.Scope + " --reason …`"}
 		}
 	}
+	return nil
+}
+
+// MayDestroy returns nil if all of a datastore may be removed at once.
+func (w *Warden) MayDestroy(ctx context.Context, t catalog.Tree) error {
 	if why := w.Guard.Tripped(); why != "" {
 		return fmt.Errorf("%w: the breaker is open: %s", catalog.ErrGuarded, why)
 	}

@@ -210,6 +210,11 @@ func (s *Set) StartRemove(ctx context.Context, auth string, r Remove) (jobs.UPID
 	if !ok {
 		return jobs.UPID{}, upgrade.Errorf(http.StatusNotFound, "datastore '%s' does not exist.", r.Name)
 	}
+	if s.cfg.Warden != nil {
+		if err := s.cfg.Warden(r.Name).MayLeave(); err != nil {
+			return jobs.UPID{}, upgrade.Errorf(http.StatusForbidden, "datastore '%s' stays: %w", r.Name, err)
+		}
+	}
 	return s.cfg.Tasks.Start(ctx, "delete-datastore", r.Name, auth, func(ctx context.Context, t *jobs.Task) error {
 		return s.remove(ctx, t, r, st.Path)
 	})
@@ -269,25 +274,22 @@ func (s *Set) forget(ctx context.Context, r Remove) error {
 	})
 }
 
-// mayDestroy fails if the directory is no datastore of ours, or if its guard,
-// which only the operator of this machine changes, keeps anything in it, or if
-// the warden keeps it.
+// mayDestroy fails if the directory is no datastore of ours, or if its guard or
+// the warden keeps anything in it.
 func (s *Set) mayDestroy(ctx context.Context, name, dir string) error {
-	if _, err := identity.Read(s.cfg.FS, dir); err != nil {
-		return fmt.Errorf("the data of '%s' are not destroyed: %w", name, err)
-	}
+	_, err := identity.Read(s.cfg.FS, dir)
 	tree := catalog.Tree{FS: s.cfg.FS, Dir: dir}
-	g, err := tree.Guard()
+	var g catalog.Guard
+	if err == nil {
+		g, err = tree.Guard()
+	}
+	if err == nil && (g.MinRetention != 0 || g.DeletionDelay != 0 || len(g.Frozen) > 0) {
+		err = catalog.ErrGuarded
+	}
+	if err == nil && s.cfg.Warden != nil {
+		err = s.cfg.Warden(name).MayDestroy(ctx, tree)
+	}
 	if err != nil {
-		return err
-	}
-	if g.MinRetention != 0 || g.DeletionDelay != 0 || len(g.Frozen) > 0 {
-		return fmt.Errorf("the data of '%s' are not destroyed: %w", name, catalog.ErrGuarded)
-	}
-	if s.cfg.Warden == nil {
-		return nil
-	}
-	if err := s.cfg.Warden(name).MayDestroy(ctx, tree); err != nil {
 		return fmt.Errorf("the data of '%s' are not destroyed: %w", name, err)
 	}
 	return nil

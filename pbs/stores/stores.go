@@ -80,6 +80,7 @@ type Config struct {
 type Warden interface {
 	catalog.Warden
 	MayDestroy(ctx context.Context, t catalog.Tree) error // all of it
+	MayLeave() error                                      // the node, with its data or without
 }
 
 // A Set is the datastores of a node. Its methods may be called concurrently.

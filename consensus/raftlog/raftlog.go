@@ -1,4 +1,5 @@
-package consensus
+// Package raftlog gives raft a logger that writes to ours.
+package raftlog
 
 import (
 	"context"
@@ -9,8 +10,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// newLogger gives raft a logger that writes to ours.
-func newLogger(log *slog.Logger) hclog.Logger {
+// New gives raft a logger that writes to log.
+func New(log *slog.Logger) hclog.Logger {
 	l := hclog.NewInterceptLogger(&hclog.LoggerOptions{Level: hclog.Off, Output: io.Discard})
 	l.RegisterSink(sink{log})
 	return l
