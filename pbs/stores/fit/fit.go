@@ -2,10 +2,13 @@
 package fit
 
 import (
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 )
 
@@ -37,4 +40,21 @@ func Own(p prices.Provider, b *bucket.Bucket) []prices.Provider {
 	host, _, _ = strings.Cut(host, ":")
 	p.Hosts, p.Class = []string{host}, b.StorageClass()
 	return []prices.Provider{p}
+}
+
+// Unkept says that the bucket of a datastore is owned by a node that has not been heard of.
+func Unkept(name string, is layout.Owner) error { return &unkept{name, is} }
+
+type unkept struct {
+	name string
+	is   layout.Owner
+}
+
+func (u *unkept) Error() string {
+	return fmt.Sprintf("the bucket of datastore '%s' belongs to node %s, which has not renewed its lease since %s", u.name, u.is.Node, u.is.Until.Format(time.RFC3339))
+}
+
+// Hint is printed on its own line below the error.
+func (u *unkept) Hint() string {
+	return "if it is gone for good: holdfast datastore take-over " + u.name
 }
