@@ -173,10 +173,15 @@ func (d *Datastore) Collect(ctx context.Context, opt gc.Options) (gc.Report, err
 		return gc.Report{}, err
 	}
 	var stuck error // in the trash, with its chunks; what else is garbage can go all the same
-	if !opt.DryRun {
-		if _, err := d.EmptyTrash(ctx, false); err != nil {
-			stuck = fmt.Errorf("empty the trash: %w", err)
+	if opt.DryRun { // as if it were empty already
+		due, _ := d.due(false) // the collection says what cannot be read
+		dirs := map[string]bool{}
+		for _, t := range due {
+			dirs[path.Join(trashDir, t.id)] = true
 		}
+		ctx = roots.Without(ctx, dirs)
+	} else if _, err := d.EmptyTrash(ctx, false); err != nil {
+		stuck = fmt.Errorf("empty the trash: %w", err)
 	}
 	report, err := d.collector.Run(ctx, opt)
 	return report, errors.Join(stuck, err)

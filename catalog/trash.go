@@ -288,17 +288,10 @@ func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err 
 	if err := d.may(writing, "empty the trash"); err != nil {
 		return 0, err
 	}
-	list, failed := d.Trash() // what cannot be read must not keep all the others
-	keeps := func(Trashed) string { return "" }
-	if d.warden != nil {
-		keeps = d.warden.Keeps(d, list, all)
-	}
+	list, failed := d.due(all) // what cannot be read must not keep all the others
 	for _, t := range list {
 		if err := ctx.Err(); err != nil {
 			return removed, err
-		}
-		if !all && d.now().Before(t.Until) || keeps(t) != "" {
-			continue
 		}
 		free, err := d.locks.exclusive(name(t.Namespace, t.Snapshot)) // not while it is taken back
 		if err != nil {
@@ -313,6 +306,16 @@ func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err 
 		removed++
 	}
 	return removed, failed
+}
+
+// due returns what [Datastore.EmptyTrash] removes.
+func (d *Datastore) due(all bool) ([]Trashed, error) {
+	list, err := d.Trash()
+	keeps := func(Trashed) string { return "" }
+	if d.warden != nil {
+		keeps = d.warden.Keeps(d, list, all)
+	}
+	return slices.DeleteFunc(list, func(t Trashed) bool { return !all && d.now().Before(t.Until) || keeps(t) != "" }), err
 }
 
 // dropTrashed removes an entry of the trash. Its origin goes first, durably:

@@ -55,7 +55,7 @@ func (r Roots) Each(ctx context.Context, fn func(gc.Root) error) error {
 			return err
 		}
 		if !gone(last, next) {
-			return r.each(next, fn)
+			return r.each(ctx, next, fn)
 		}
 		if err := wait(ctx, pause); err != nil {
 			return err
@@ -88,13 +88,35 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (r Roots) each(names []string, fn func(gc.Root) error) error {
+type without struct{}
+
+// Without returns a context in which nothing below these directories of the datastore
+// is a root: for asking what would be garbage without it, and for nothing else.
+func Without(ctx context.Context, dirs map[string]bool) context.Context {
+	return context.WithValue(ctx, without{}, dirs)
+}
+
+func (r Roots) each(ctx context.Context, names []string, fn func(gc.Root) error) error {
+	left, _ := ctx.Value(without{}).(map[string]bool)
 	for _, name := range names {
-		if err := fn(&root{fs: r.FS, name: name, rel: strings.TrimPrefix(name, r.Dir+"/")}); err != nil {
+		rel := strings.TrimPrefix(name, r.Dir+"/")
+		if below(left, rel) {
+			continue
+		}
+		if err := fn(&root{fs: r.FS, name: name, rel: rel}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func below(dirs map[string]bool, name string) bool {
+	for dir := name; len(dirs) > 0 && dir != "."; {
+		if dir = path.Dir(dir); dirs[dir] {
+			return true
+		}
+	}
+	return false
 }
 
 // list returns the names of all index files, in order of the walk.

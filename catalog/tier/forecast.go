@@ -3,11 +3,14 @@ package tier
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,8 +18,10 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/meta"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/queue"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
@@ -30,16 +35,13 @@ type forecast struct {
 	t     *Tier
 	head  layout.Head
 	owner int64 // bytes of the owner's object
-	roots uint64
 }
 
 // Bytes that a chunk takes beside itself: in an index object, and in an index file
-// of a bundle; and what a root says of an object that it names.
+// of a bundle.
 const (
 	indexRow  = 42
 	bundleRow = 33
-	rootRow   = 180
-	rootHead  = 620
 )
 
 func (t *Tier) forecast() *forecast {
@@ -67,15 +69,81 @@ func (f *forecast) put(n, bytes int64) { f.Requests["put"] += n; f.Out += bytes 
 // check is the question whether the bucket is ours still.
 func (f *forecast) check() { f.get(1, f.owner) }
 
-// commit is a root, with so many objects that it names first.
-func (f *forecast) commit(objects, bytes int64) {
-	f.roots++
-	named := objects + int64(len(f.head.Index)+len(f.head.Bundles)+len(f.head.Dead))
-	f.put(objects+1, bytes+rootHead+named*rootRow)
+// commit is a root, which names an index object and a bundle of so many bytes first, if
+// they are not 0. Small ones are written again with them when there are too many.
+func (f *forecast) commit(index, bundle int64) {
+	f.head.Seq.N++
+	f.head.Node, f.head.Created = f.t.cfg.Node, time.Now().UTC()
+	f.names(&f.head.Index, layout.IndexKey(f.head.Seq, emptyTag), index, true)
+	f.names(&f.head.Bundles, layout.BundleKey(f.head.Seq, emptyTag), bundle, false)
+	f.put(1, f.rootSize())
+	if f.head.Seq.N == 1 && !f.t.cfg.Bucket.Lock().IsZero() {
+		f.Requests["head"]++ // whether what came first was locked
+	}
 	f.check()
-	if f.head.Seq.N+f.roots > 30 && f.t.cfg.Bucket.Lock().IsZero() {
+	if f.head.Seq.N > 30 && f.t.cfg.Bucket.Lock().IsZero() {
 		f.Requests["delete"]++ // that of an old one
 	}
+}
+
+// emptyTag is as long as what tells names of objects apart.
+var emptyTag = strings.Repeat("A", 26)
+
+// names adds an object to those that a root names; always: also for the sake of those
+// that are too many.
+func (f *forecast) names(list *[]layout.Object, key string, size int64, always bool) {
+	k := meta.Mergeable(*list)
+	if size == 0 && (k == 0 || !always) {
+		return
+	}
+	at := len(*list) - k
+	if k > 0 && !always {
+		size = f.together((*list)[at:], size)
+	} else {
+		for _, o := range (*list)[at:] {
+			size += o.Size
+		}
+	}
+	*list = append((*list)[:at:at], layout.Object{Key: key, Size: size, Sum: layout.SumOf(nil), Items: 100})
+	f.put(1, size)
+}
+
+// together is about what bundles and one more take as one. Files of one archive lie side
+// by side in it, and what is the same in them packs to nothing: what remains of
+// all but the longest are the digests of chunks that were new, as the index objects of
+// that time tell.
+func (f *forecast) together(bundles []layout.Object, size int64) int64 {
+	since := strings.TrimPrefix(bundles[0].Key, layout.BundleDir)
+	more := int64(0)
+	for _, o := range f.head.Index {
+		if strings.TrimPrefix(o.Key, layout.IndexDir) >= since {
+			more += o.Size * (bundleRow - 1) / indexRow
+		}
+	}
+	for _, o := range bundles {
+		size, more = max(size, o.Size), more+100
+	}
+	return size + more
+}
+
+// buries has the next root name so many dead packs.
+func (f *forecast) buries(n int) {
+	f.head.Dead = slices.Clip(f.head.Dead)
+	for range n {
+		f.head.Dead = append(f.head.Dead, layout.Tombstone{Since: time.Now().UTC().Truncate(time.Second)})
+	}
+}
+
+// rootSize is how long the root is by now.
+func (f *forecast) rootSize() int64 {
+	body, err := layout.SignRoot(&f.head, make(ed25519.PrivateKey, ed25519.PrivateKeySize))
+	if err != nil {
+		return 0
+	}
+	if f.t.Encrypted() {
+		body = seal.NewKey().Seal("", body)
+	}
+	return int64(len(body))
 }
 
 // done is what was added up, without what is nothing.
@@ -91,15 +159,20 @@ func (f *forecast) done() prices.Use {
 // tells is what the bucket is to be told of files: at once, and when chunks that
 // leave the disk by then have arrived.
 type tells struct {
-	now, gone, later     int // files
+	now, later           int // files
 	nowBytes, laterBytes int64
+	gone                 []string
 }
 
 // any tells whether the next root says something of files.
-func (n tells) any() bool { return n.now+n.gone > 0 }
+func (n tells) any() bool { return n.now+len(n.gone) > 0 }
 
-// bundles is how many objects that takes.
-func (n tells) bundles() int64 { return min(1, int64(n.now)) }
+// removes has the next root name files that are no more.
+func (f *forecast) removes(names []string) {
+	if len(f.head.Bundles) > 0 {
+		f.head.Removed = append(slices.Clip(f.head.Removed), names...)
+	}
+}
 
 // tells looks at the files of snapshots as [Tier.mirror] does, and changes nothing.
 // leaves tells of a snapshot whose chunks are not all in the bucket whether they will be.
@@ -112,7 +185,7 @@ func (t *Tier) tells(ctx context.Context, leaves func(catalog.Snapshot) bool) (n
 		n.now, n.nowBytes = n.now+1, n.nowBytes+packed(name, int64(len(content)))
 		return nil
 	}
-	m.remove = func(string) error { n.gone++; return nil }
+	m.remove = func(name string) error { n.gone = append(n.gone, name); return nil }
 	m.arrived = func(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
 		there, err := t.arrived(ctx, ns, s, names)
 		if err != nil || there || !leaves(s) {
@@ -154,40 +227,74 @@ func (t *Tier) ForecastOffload(ctx context.Context, opt OffloadOptions) (prices.
 	if err != nil {
 		return f.done(), err
 	}
-	packs, rows, bytes, twice, err := t.leaving(ctx, opt.After)
+	line, err := t.waiting()
 	if err != nil {
 		return f.done(), err
 	}
-	if twice { // who owns the bucket is asked before one of the two may go
+	l, err := t.leaving(ctx, opt.After, line.chunks)
+	if err != nil {
+		return f.done(), err
+	}
+	if l.proved { // before copies go because the bucket has them
 		f.check()
 	}
-	waiting, size, err := t.waiting()
-	if err != nil {
-		return f.done(), err
+	f.put(line.ready+l.packs, line.bytes+l.bytes)
+	f.Requests["head"] += line.done // whether they are there still
+	ready, later := t.graves(func(d chunks.Digest) bool { return l.goes[d] || line.chunks[d] })
+	for n := l.packs; n > commitEvery; n -= commitEvery { // roots on the way
+		f.commit(commitEvery*indexRow*l.rows/max(l.packs, 1), 0)
+		l.rows -= commitEvery * l.rows / max(l.packs, 1)
 	}
-	f.put(int64(waiting.ready)+packs, size+bytes)
-	fresh := min(1, packs+int64(waiting.ready+waiting.done))
-	for n := packs; n > commitEvery; n -= commitEvery { // roots on the way
-		f.commit(1, commitEvery*indexRow*rows/max(packs, 1))
+	rows := l.rows + int64(len(line.chunks))
+	f.removes(told.gone)
+	f.buries(ready)
+	if rows > 0 || told.any() || ready > 0 {
+		f.commit(rows*indexRow, told.nowBytes)
 	}
-	if fresh > 0 || told.any() {
-		f.commit(fresh+told.bundles(), rows*indexRow+told.nowBytes)
-	}
-	if told.later > 0 && packs > 0 {
-		f.commit(1, told.laterBytes)
+	f.buries(later)
+	if told.later > 0 && rows > 0 || later > 0 {
+		f.commit(0, told.laterBytes)
 	}
 	return f.done(), nil
+}
+
+// graves counts packs that the next root buries, and those that the one behind it
+// does, when what was brought home from them has arrived in the bucket again.
+func (t *Tier) graves(arrives func(chunks.Digest) bool) (ready, later int) {
+	local := t.store.Local()
+	for _, home := range t.store.Graves() {
+		here, goes := 0, 0
+		for _, d := range home {
+			if !t.store.Confirmed(d) && local.Known(d) {
+				if here++; arrives(d) {
+					goes++
+				}
+			}
+		}
+		switch {
+		case here == 0:
+			ready++
+		case here == goes:
+			later++
+		}
+	}
+	return ready, later
 }
 
 // commitEvery is after how many packs an offload writes a root; see package cloud.
 const commitEvery = 1024
 
-// leaving is what an offload builds packs of: how many, of how many chunks; and whether
-// some of what is old enough is in the bucket already.
-func (t *Tier) leaving(ctx context.Context, after time.Duration) (packs, rows, bytes int64, twice bool, err error) {
+// A leaving is what an offload builds packs of.
+type leaving struct {
+	packs, rows, bytes int64
+	goes               map[chunks.Digest]bool
+	proved             bool // some of what is on the disk is in the bucket as well
+}
+
+func (t *Tier) leaving(ctx context.Context, after time.Duration, busy map[chunks.Digest]bool) (l leaving, err error) {
 	f, err := t.format()
 	if err != nil {
-		return 0, 0, 0, false, err
+		return l, err
 	}
 	now := time.Now()
 	entries, err := t.store.Local().Entries(ctx, func(i pack.Info) bool {
@@ -195,14 +302,18 @@ func (t *Tier) leaving(ctx context.Context, after time.Duration) (packs, rows, b
 		return after <= 0 || !seen.IsZero() && now.Sub(seen) >= after
 	})
 	w := layout.Filling{Sealed: f.KeyID != "", Limit: f.PackBytes}
+	l.goes = map[chunks.Digest]bool{}
 	for _, e := range entries {
-		if t.store.Confirmed(e.Digest) {
-			twice = true
-		} else {
+		switch {
+		case t.store.Confirmed(e.Digest):
+			l.proved = true
+		case !busy[e.Digest]: // else a pack that waits has it
 			w.Add(int(e.Bytes))
+			l.goes[e.Digest] = true
 		}
 	}
-	return w.Packs, w.Chunks, w.Bytes(), twice, err
+	l.packs, l.rows, l.bytes = w.Packs, w.Chunks, w.Bytes()
+	return l, err
 }
 
 // format is what the store was made with, as the disk has it.
@@ -217,37 +328,59 @@ func (t *Tier) format() (f layout.Format, err error) {
 	return f, err
 }
 
-// ForecastRoots says what so many roots take, each with one object that it names, of
-// which some name so many chunks, packs and files together.
-func (t *Tier) ForecastRoots(n, chunks int64) prices.Use {
+// ForecastRoots says what so many roots take, each with one object that it names: index
+// objects of so many chunks, and bundles with so many bytes of files, in turns. Before
+// them comes the root of what the bucket was not told of yet.
+func (t *Tier) ForecastRoots(ctx context.Context, n, chunks, files int64) (prices.Use, error) {
 	f := t.forecast()
+	told, err := t.tells(ctx, func(catalog.Snapshot) bool { return false })
+	ready, _ := t.graves(nobody)
+	f.removes(told.gone)
+	f.buries(ready)
+	if told.any() || ready > 0 {
+		f.commit(0, told.nowBytes)
+	}
 	for i := range n {
-		f.commit(1, 0)
-		if i%2 == 0 { // an index object now, a bundle later
-			f.head.Index = append(f.head.Index[:len(f.head.Index):len(f.head.Index)], layout.Object{})
+		if i%2 == 0 && chunks > 0 {
+			f.commit(max(1, 2*chunks*indexRow/(n+1)), 0)
+		} else {
+			f.commit(0, max(1, 2*files/(n+1)))
 		}
 	}
-	f.Out += chunks * (indexRow + bundleRow)
-	return f.done()
+	return f.done(), err
 }
 
-// A line is how many packs are on their way.
-type line struct{ ready, done int }
+func nobody(chunks.Digest) bool { return false }
 
-func (t *Tier) waiting() (n line, bytes int64, err error) {
-	files, err := t.cfg.FS.ReadDir(t.cfg.at("upload"))
-	for _, file := range files {
-		switch name := file.Name(); {
-		case strings.HasSuffix(name, queue.Done):
-			n.done++
-		case strings.HasSuffix(name, queue.Ready):
-			n.ready++
-			if info, err := t.cfg.FS.Stat(t.cfg.at(path.Join("upload", strings.TrimSuffix(name, queue.Ready)+".pack"))); err == nil {
-				bytes += info.Size()
-			}
-		}
+// A line is what is on its way.
+type line struct {
+	ready, done int64 // packs
+	bytes       int64 // of those that have to be sent
+	chunks      map[chunks.Digest]bool
+}
+
+func (t *Tier) waiting() (n line, err error) {
+	n.chunks = map[chunks.Digest]bool{}
+	q := queue.Queue{FS: t.cfg.FS, Dir: t.cfg.at("upload")}
+	packs, err := q.Waiting()
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
 	}
-	return n, bytes, err
+	for id, state := range packs {
+		p, err := q.Rows(id, state)
+		if err != nil {
+			continue // it is packed anew
+		}
+		for _, row := range p.Rows {
+			n.chunks[row.Digest] = true
+		}
+		if state == queue.Done {
+			n.done++
+			continue
+		}
+		n.ready, n.bytes = n.ready+1, n.bytes+p.Size
+	}
+	return n, err
 }
 
 // ForecastCollect says what [Tier.Collect] is going to take after that plan.
@@ -262,7 +395,7 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 		infos[i.Number] = i
 	}
 	now, grace := time.Now(), cmp.Or(t.cfg.Grace, 7*24*time.Hour)
-	due, stones, list := int64(0), false, t.cfg.Provider.Prices()
+	due, stones, list := int64(0), 0, t.cfg.Provider.Prices()
 	for _, p := range plan.Packs {
 		info, remote := infos[p.Pack]
 		if !remote || p.Pack%2 == 0 || p.Method == pack.Keep {
@@ -271,7 +404,7 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 		held := list.Held(t.cfg.Bucket.Lock().Held(info.Created, f.head.Locked), info.Created)
 		switch {
 		case p.Live == 0:
-			stones = true
+			stones++
 			if grace < time.Second && !now.Before(held) {
 				due++
 			}
@@ -279,11 +412,14 @@ func (t *Tier) ForecastCollect(ctx context.Context, plan gc.Plan) (prices.Use, e
 			f.home(&plan, p, info.Bytes) // it is buried when what lives is in the bucket again
 		}
 	}
-	f.relock(now)
-	if told.any() || stones {
-		f.commit(told.bundles(), told.nowBytes)
+	ready, _ := t.graves(nobody)
+	old := f.head.Dead
+	f.removes(told.gone)
+	f.buries(stones + ready)
+	if f.relock(now) || told.any() || stones+ready > 0 {
+		f.commit(0, told.nowBytes)
 	}
-	for _, g := range f.head.Dead {
+	for _, g := range old {
 		if !g.Deleted && now.Sub(g.Since) >= grace && !now.Before(g.Held) {
 			due++
 		}
@@ -308,12 +444,19 @@ func (t *Tier) Garbage(each func(bytes int64, age time.Duration)) error {
 	return err
 }
 
-// relock adds the locks that are renewed.
-func (f *forecast) relock(now time.Time) {
-	if f.t.cfg.Bucket.Lock().Due(now, f.head.Locked) {
-		f.put(int64(len(f.head.Keys())+f.t.store.Stats().Packs), 0)
-		f.commit(0, 0)
+// relock adds the locks that are renewed, which the next root says.
+func (f *forecast) relock(now time.Time) bool {
+	p := f.t.cfg.Bucket.Lock()
+	if !p.Due(now, p.Last(f.head.Locked, f.head.LockDays)) {
+		return false
 	}
+	keys := len(f.head.Keys())
+	if _, err := f.t.cfg.FS.Stat(f.t.cfg.at("meta/" + layout.FormatCopyKey)); err == nil {
+		keys++
+	}
+	f.put(int64(keys+f.t.store.Stats().Packs), 0)
+	f.head.Locked, f.head.LockDays = now.UTC().Truncate(time.Second), p.Days
+	return true
 }
 
 // readGap is what is read in vain rather than with another request; see package cloud.
@@ -353,12 +496,11 @@ func (t *Tier) ForecastAudit() prices.Use {
 	if h.Seq.N > 0 {
 		f.get(1, max(t.size("meta/head")-34, 0))
 	}
-	named, bytes := append(append([]layout.Object{}, h.Index...), h.Bundles...), int64(0)
-	for _, o := range named {
-		bytes += o.Size
-	}
-	if n := int64(len(named)); n > 0 { // three of them, which take turns
-		f.get(min(3, n), bytes*min(3, n)/n)
+	for _, o := range t.store.Looks() { // some small ones, which take turns
+		if o.Key == layout.FormatCopyKey {
+			o.Size = t.size("format.json")
+		}
+		f.get(1, o.Size)
 	}
 	return f.done()
 }
@@ -419,6 +561,21 @@ func (t *Tier) ForecastRead(ctx context.Context, snapshots iter.Seq2[catalog.Nam
 	}
 	read()
 	return f.done(), nil
+}
+
+// Cost is what it takes to read chunks of the bucket together, past the cache.
+func (t *Tier) Cost(ds []chunks.Digest) (requests, bytes int64) {
+	var wants []ahead.Want
+	for _, d := range ds {
+		if w, in := t.store.Find(d); in {
+			wants = append(wants, w)
+		}
+	}
+	for _, run := range ahead.Stretches(wants, readGap) {
+		last := run[len(run)-1]
+		requests, bytes = requests+1, bytes+last.Off+last.N-run[0].Off
+	}
+	return requests, bytes
 }
 
 // readRound is how many chunks a verification reads together; see package verify.

@@ -47,7 +47,7 @@ func (s *site) compare(what string, said prices.Use, work func(context.Context) 
 			t.Errorf("%s: %d %s were said, %d made", what, said.Requests[class], class, made[class])
 		}
 	}
-	if !near(said.In, in, 4<<10) || !near(said.Out, out, 4<<10) {
+	if !near(said.In, in, 512) || !near(said.Out, out, 512) {
 		t.Errorf("%s: said were %d bytes in and %d out, counted %d and %d", what, said.In, said.Out, in, out)
 	}
 }

@@ -3,6 +3,7 @@ package tier
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -27,7 +28,38 @@ func part(b *bucket.Bucket, id format.ID) *bucket.Bucket { return b.Sub(layout.R
 
 // Migration says what of the store another bucket lacks.
 func (t *Tier) Migration(ctx context.Context, to *bucket.Bucket) (*migrate.State, error) {
+	if err := t.elsewhere(ctx, to); err != nil {
+		return nil, err
+	}
 	return migrate.Look(ctx, part(t.cfg.Bucket, t.state.Store), part(to, t.state.Store))
+}
+
+// elsewhere fails if to is the bucket that the store is in, whatever it is called:
+// hosts have several names. Only there its owner's object is the very one, which a
+// copy has not, or has of its own. It may be renewed while we look.
+func (t *Tier) elsewhere(ctx context.Context, to *bucket.Bucket) error {
+	id := t.state.Store
+	var seen [3]layout.Owner
+	for i, b := range []*bucket.Bucket{t.cfg.Bucket, to, t.cfg.Bucket} {
+		o, etag, err := identity.ReadOwner(ctx, part(b, id), id)
+		if err != nil {
+			return err
+		}
+		if etag == "" && b == to {
+			return nil
+		}
+		seen[i] = o
+	}
+	same := func(a, b layout.Owner) bool {
+		return a.Epoch > 0 && a.Secret == b.Secret && a.Epoch == b.Epoch && a.Until.Equal(b.Until)
+	}
+	if same(seen[1], seen[0]) || same(seen[1], seen[2]) {
+		return &identity.Problem{
+			Text: fmt.Sprintf("%s is the bucket in which the store is, by another name", to),
+			Cure: "name another bucket, or another prefix; to reach the same bucket by another name, change the endpoint: holdfast s3 endpoint update ID --endpoint URL",
+		}
+	}
+	return nil
 }
 
 // CopyTo copies what another bucket lacks, while the store is used.
@@ -74,23 +106,11 @@ func (t *Tier) sealKey(ctx context.Context) (*seal.Key, layout.Format, error) {
 // MoveTo copies what another bucket lacks, checks that it has all, and makes it the
 // home of the store: from then on nobody writes to the old one, which keeps what it
 // has. The tier has to be opened anew with the other bucket. It may be cut off
-// anywhere, and called again.
+// anywhere, and called again: until the tier is opened with the other bucket, the old
+// one is its home, and is taken back.
 func (t *Tier) MoveTo(ctx context.Context, to *bucket.Bucket, done func(migrate.Sum)) (copied migrate.Sum, err error) {
 	t.work.Lock()
 	defer t.work.Unlock()
-	old, id := part(t.cfg.Bucket, t.state.Store), t.state.Store
-	secret, err := identity.Secret(t.cfg.FS, t.cfg.at("secret"))
-	if err != nil {
-		return copied, err
-	}
-	owner, etag, err := identity.ReadOwner(ctx, old, id)
-	if err != nil {
-		return copied, err
-	}
-	left := owner.Node == movedTo(to) && owner.Secret == secret
-	if !left && (owner.Secret != secret || owner.Node != t.cfg.Node) {
-		return copied, fmt.Errorf("move %s: %w: node %s has it", t.cfg.Bucket, cloud.ErrOwned, owner.Node)
-	}
 	key, f, err := t.sealKey(ctx)
 	if err != nil {
 		return copied, err
@@ -99,25 +119,34 @@ func (t *Tier) MoveTo(ctx context.Context, to *bucket.Bucket, done func(migrate.
 	if err != nil {
 		return copied, err
 	}
-	if !left { // from here on no root is written there, by whomever
-		leaves := layout.Owner{Store: id, Node: movedTo(to), Epoch: owner.Epoch + 1, Until: time.Now().UTC().Add(forGood), Secret: secret}
-		if err := t.putOwner(ctx, t.cfg.Bucket.With(t.state.Can), leaves, etag); err != nil {
-			return copied, err
-		}
-		owner = leaves
-	}
 	to = to.With(can)
-	if copied, err = t.copyTo(ctx, to, key, done); err != nil {
+	if copied, err = t.copyTo(ctx, to, key, done); err != nil { // most of it, before the old one is left
+		return copied, err
+	}
+	t.away(true)
+	defer func() {
+		if err != nil {
+			t.away(false)
+			t.stay(ctx)
+		}
+	}()
+	owner, err := t.leave(ctx, to)
+	if err != nil {
+		return copied, err
+	}
+	rest, err := t.copyTo(ctx, to, key, done)
+	copied.Objects, copied.Bytes = copied.Objects+rest.Objects, copied.Bytes+rest.Bytes
+	if err != nil {
 		return copied, err
 	}
 	if err := t.checkCopy(ctx, to, key, f); err != nil {
 		return copied, err
 	}
-	is, etag, err := identity.ReadOwner(ctx, part(to, id), id)
+	is, etag, err := identity.ReadOwner(ctx, part(to, owner.Store), owner.Store)
 	if err != nil {
 		return copied, err
 	}
-	next := layout.Owner{Store: id, Node: t.cfg.Node, Epoch: max(owner.Epoch, is.Epoch), Until: time.Now().UTC().Add(cmp.Or(t.cfg.Lease, 6*time.Hour)), Secret: secret}
+	next := layout.Owner{Store: owner.Store, Node: t.cfg.Node, Epoch: max(owner.Epoch, is.Epoch), Until: time.Now().UTC().Add(cmp.Or(t.cfg.Lease, 6*time.Hour)), Secret: owner.Secret}
 	if err := t.putOwner(ctx, to, next, etag); err != nil {
 		return copied, err
 	}
@@ -127,7 +156,104 @@ func (t *Tier) MoveTo(ctx context.Context, to *bucket.Bucket, done func(migrate.
 	return copied, t.saveState()
 }
 
-func movedTo(to *bucket.Bucket) string { return "moved to " + to.String() }
+// leave says in the bucket that the store moves: from then on no root is written
+// there, by whomever. That we do so is noted first, so that we take it back if we
+// are cut off.
+func (t *Tier) leave(ctx context.Context, to *bucket.Bucket) (layout.Owner, error) {
+	id := t.state.Store
+	secret, err := identity.Secret(t.cfg.FS, t.cfg.at("secret"))
+	if err != nil {
+		return layout.Owner{}, err
+	}
+	owner, etag, err := identity.ReadOwner(ctx, part(t.cfg.Bucket, id), id)
+	if err != nil {
+		return owner, err
+	}
+	left := strings.HasPrefix(owner.Node, movedWord)
+	if owner.Secret != secret || owner.Node != t.cfg.Node && !left {
+		return owner, fmt.Errorf("move %s: %w: node %s has it", t.cfg.Bucket, cloud.ErrOwned, owner.Node)
+	}
+	t.mu.Lock()
+	t.state.Leaving = true
+	t.mu.Unlock()
+	if err := t.saveState(); err != nil {
+		return owner, err
+	}
+	leaves := layout.Owner{Store: id, Node: movedWord + to.String(), Epoch: owner.Epoch, Until: time.Now().UTC().Add(forGood), Secret: secret}
+	if !left {
+		leaves.Epoch++
+	}
+	return leaves, t.putOwner(ctx, t.cfg.Bucket.With(t.state.Can), leaves, etag)
+}
+
+// movedWord begins what stands instead of a node's name in a bucket that was left.
+const movedWord = "moved to "
+
+// away says whether the store is between two buckets: nothing goes to either.
+func (t *Tier) away(is bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.between, t.sure = is, false
+}
+
+// stay takes back what a move that failed has left, if it can; else [Tier.Run] does,
+// or the next start.
+func (t *Tier) stay(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if err := t.own(ctx); err != nil {
+		t.cfg.Log.Warn("the move failed, and its old bucket cannot be taken back yet", "err", err)
+	}
+}
+
+// takeBack makes the bucket ours again if we left it for one that the store never
+// arrived in. Nobody else had it meanwhile: our secret is in it.
+func (t *Tier) takeBack(ctx context.Context) error {
+	id := t.state.Store
+	secret, err := identity.Secret(t.cfg.FS, t.cfg.at("secret"))
+	if err != nil {
+		return err
+	}
+	o, etag, err := identity.ReadOwner(ctx, part(t.cfg.Bucket, id), id)
+	if err != nil || o.Secret != secret || !strings.HasPrefix(o.Node, movedWord) {
+		return err // what else it says is for whoever wants to own it
+	}
+	o.Node, o.Until = t.cfg.Node, time.Now().UTC().Add(cmp.Or(t.cfg.Lease, 6*time.Hour))
+	return t.putOwner(ctx, t.cfg.Bucket.With(t.state.Can), o, etag)
+}
+
+// errBetween says why nothing goes to the bucket while the store moves.
+var errBetween error = &identity.Problem{
+	Text: "the store moves to another bucket now",
+	Cure: "wait until the task ends; backups are taken meanwhile. If none runs: holdfast datastore migrate NAME --home once more",
+}
+
+// left explains a bucket that its owner has left, as it says itself.
+func (t *Tier) left(ctx context.Context, err error) error {
+	if !errors.Is(err, cloud.ErrOwned) {
+		return err
+	}
+	o, rerr := t.store.Owner(ctx)
+	if rerr != nil || !strings.HasPrefix(o.Node, movedWord) {
+		return err
+	}
+	return &gone{err, o.Node}
+}
+
+// A gone is why a bucket is nobody's any more.
+type gone struct {
+	error
+	where string
+}
+
+func (g *gone) Unwrap() error { return g.error }
+
+func (g *gone) Error() string { return "the store has left this bucket: it " + g.where }
+
+// Hint is printed on its own line below the error.
+func (g *gone) Hint() string {
+	return "use it where it is: holdfast datastore create NAME --reuse-datastore with that bucket; if it never got there: holdfast datastore take-over NAME --force"
+}
 
 // A moved is where a store moves to, and what is known of it.
 type moved struct {
@@ -153,7 +279,7 @@ func (t *Tier) arrive() error {
 			}
 		}
 	}
-	t.state.Can, t.state.Own, t.state.Moved = t.state.Moved.Can, true, nil
+	t.state.Can, t.state.Own, t.state.Leaving, t.state.Moved = t.state.Moved.Can, true, false, nil
 	return t.saveState()
 }
 

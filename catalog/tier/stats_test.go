@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
 
 // The stats tell what is only on the disk and since when, and how the last work on
@@ -52,5 +53,30 @@ func TestWhatWaitsIsTold(t *testing.T) {
 	}
 	if st = tr.Stats(); st.Queued != 0 || !st.Oldest.IsZero() {
 		t.Errorf("when it is in both places: %d bytes wait since %s", st.Queued, st.Oldest)
+	}
+}
+
+// The plan of a collection said of packs that had been moved to the bucket, and wait
+// for their grace on the disk, that no snapshot names their chunks.
+func TestWhatWasMovedIsNoGarbage(t *testing.T) {
+	s := newSite(t)
+	cfg := s.config("home")
+	s.create(cfg, false)
+	tr, _ := s.open(cfg)
+	mustBackup(t, tr, "vm/100/2024-01-02T03:04:05Z", image(1, 4*chunkSize))
+	offload(t, tr, OffloadOptions{})
+	mustBackup(t, tr, "vm/100/2024-01-03T03:04:05Z", image(2, 2*chunkSize))
+	r, err := tr.Datastore().Collect(t.Context(), gc.Options{DryRun: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, dead := tr.GivenUp(), uint32(0)
+	for _, p := range r.Plan.Packs {
+		if dead += p.Dead; given[p.Pack] != p.Dead {
+			t.Errorf("%+v: %d were given up", p, given[p.Pack])
+		}
+	}
+	if dead == 0 {
+		t.Error("nothing of what was moved is on the disk: this shows nothing")
 	}
 }

@@ -69,9 +69,10 @@ type Config struct {
 type state struct {
 	Store   format.ID           `json:"store"`
 	Can     bucket.Capabilities `json:"can"`
-	Wrapped []byte              `json:"key,omitempty"`   // the store's, for this node
-	Own     bool                `json:"own"`             // the bucket was ours when it was last asked
-	Ahead   bool                `json:"ahead,omitempty"` // chunks of backups in the making have left the disk
+	Wrapped []byte              `json:"key,omitempty"`     // the store's, for this node
+	Own     bool                `json:"own"`               // the bucket was ours when it was last asked
+	Ahead   bool                `json:"ahead,omitempty"`   // chunks of backups in the making have left the disk
+	Leaving bool                `json:"leaving,omitempty"` // a move began: what stands in the bucket instead of our name is by us
 	Moved   *moved              `json:"moved,omitempty"`
 }
 
@@ -101,8 +102,10 @@ type Tier struct {
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
 
-	both     *pack.Set // on the disk and in the bucket, as the last offload left it; nil: not known
-	trouble  string    // how the last work on the bucket failed; "": it did not
+	both    *pack.Set // on the disk and in the bucket, as the last offload left it; nil: not known
+	between bool      // the store moves, or has moved, and this is its old bucket
+
+	trouble  string // how the last work on the bucket failed; "": it did not
 	troubled time.Time
 }
 
@@ -227,7 +230,7 @@ func (t *Tier) Run(ctx context.Context) error {
 			}
 		}
 		t.ended(err)
-		t.cfg.Log.Warn("the bucket cannot be reached", "err", err, "retry_in", wait)
+		t.cfg.Log.Warn("the bucket is not kept", "err", err, "retry_in", wait)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -240,10 +243,19 @@ func (t *Tier) Run(ctx context.Context) error {
 // since the start.
 func (t *Tier) own(ctx context.Context) error {
 	t.mu.Lock()
-	why, sure := t.why, t.sure
+	why, sure, between, leaving := t.why, t.sure, t.between, t.state.Leaving
 	t.mu.Unlock()
-	if why != nil || sure {
+	switch {
+	case why != nil:
 		return why
+	case between:
+		return errBetween
+	case sure:
+		return nil
+	case leaving:
+		if err := t.takeBack(ctx); err != nil {
+			return err
+		}
 	}
 	return t.acquire(ctx, cloud.AcquireOptions{SingleWriter: t.cfg.SingleWriter})
 }
@@ -278,13 +290,17 @@ func (t *Tier) Owner(ctx context.Context) (cloud.Owner, error) { return t.store.
 func (t *Tier) acquire(ctx context.Context, opt cloud.AcquireOptions) error {
 	err := t.store.Acquire(ctx, opt)
 	if err != nil {
+		err = t.left(ctx, err)
 		t.disown(err)
 		return err
 	}
 	t.mu.Lock()
 	t.why, t.sure, t.trouble = nil, true, ""
-	before := t.state.Own
-	t.state.Own = true
+	before := t.state.Own && !t.state.Leaving
+	if t.state.Leaving { // the move has come to nothing
+		t.state.Moved = nil
+	}
+	t.state.Own, t.state.Leaving, t.between = true, false, false
 	t.mu.Unlock()
 	if before {
 		return nil
@@ -298,6 +314,11 @@ func (t *Tier) disown(err error) {
 		return
 	}
 	t.mu.Lock()
+	if t.between || t.state.Leaving && errors.Is(err, cloud.ErrFenced) { // by ourselves: see MoveTo
+		t.sure = false
+		t.mu.Unlock()
+		return
+	}
 	t.why, t.sure, t.state.Own = err, false, false
 	t.mu.Unlock()
 	if err := t.saveState(); err != nil {
@@ -385,6 +406,19 @@ func (t *Tier) queued() (bytes int64, since time.Time) {
 		}
 	}
 	return bytes, since
+}
+
+// GivenUp returns how many chunks of a pack on the disk were given up already: most
+// of them are in the bucket by now. The packs have the numbers of a [gc.Plan].
+func (t *Tier) GivenUp() map[uint32]uint32 {
+	given := map[uint32]uint32{}
+	condemned := t.store.Condemned()
+	for n := range condemned.Rows() {
+		if n%2 == 0 { // the others are in the bucket
+			given[n] = uint32(condemned.CountRow(n))
+		}
+	}
+	return given
 }
 
 // ended notes how work on the bucket ended, for people who ask.

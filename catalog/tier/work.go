@@ -5,8 +5,10 @@ import (
 	"context"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/tier/order"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
+	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
 
 // Requests are those that a piece of work made, by class, as far as nothing else
@@ -57,8 +59,9 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 	if err != nil {
 		return r, err
 	}
+	sorted := func(ctx context.Context, all []pack.Entry) error { return order.Sort(ctx, t.d.Tree, all) }
 	r.OffloadReport, err = t.store.Offload(ctx, cloud.OffloadOptions{
-		After: opt.After, Order: t.order, Switchover: t.d.Collector().Relocate, Progress: opt.Progress,
+		After: opt.After, Order: sorted, Switchover: t.d.Collector().Relocate, Progress: opt.Progress,
 	})
 	if err != nil {
 		return r, err

@@ -304,7 +304,7 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m pack.Method, switc
 	s.table.mu.RLock()
 	p := s.table.packs[number/2]
 	s.table.mu.RUnlock()
-	if p == nil || m == pack.Keep || s.readOnly() || s.meta.Doubtful() {
+	if p == nil || m == pack.Keep || s.writable() != nil || s.meta.Doubtful() {
 		return pack.Reclaimed{}, nil
 	}
 	return s.reclaimRemote(ctx, p, switchover)

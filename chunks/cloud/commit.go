@@ -60,6 +60,16 @@ type grave struct {
 	home []chunks.Digest
 }
 
+// Graves returns what was brought home from each pack that is to be buried.
+func (s *Store) Graves() (homes [][]chunks.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.doomed {
+		homes = append(homes, g.home)
+	}
+	return homes
+}
+
 // onlyHere reports whether a chunk lives on the disk and not in the bucket.
 func (s *Store) onlyHere(d chunks.Digest) bool { return !s.Confirmed(d) && s.local.Known(d) }
 
@@ -71,9 +81,9 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &change{packs: packs, files: s.files.All()}
+	files := s.files.All()
 	s.mu.Lock()
-	c.head = s.head
+	c := &change{head: s.head, packs: packs, files: files}
 	c.head.Index, c.head.Bundles = slices.Clone(s.head.Index), slices.Clone(s.head.Bundles)
 	c.head.Dead, c.head.Removed = slices.Clone(s.head.Dead), slices.Clone(s.head.Removed)
 	stones := 0
@@ -87,6 +97,11 @@ func (s *Store) prepare(ctx context.Context) (*change, error) {
 	s.mu.Unlock()
 	if len(c.packs)+len(c.files)+stones == 0 && !dirty {
 		return nil, nil
+	}
+	if p := s.b.Lock(); c.head.Seq.N == 1 && !p.IsZero() { // what comes first says whether all was locked when it was written
+		if at, err := s.b.Retention(ctx, layout.FormatKey); err == nil && !at.Before(p.Until(s.format.Created)) {
+			c.head.Locked, c.head.LockDays = s.format.Created, p.Days
+		}
 	}
 	return c, nil
 }
@@ -212,4 +227,38 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		s.local.Condemn(gone)
 	})
 	return gone.Len()
+}
+
+// note appends a record. It is durable after the journal's next Sync.
+func (s *Store) note(n notes.Note) { s.journal.Append(n.Encode()) }
+
+// memory returns what the journal must say now. The caller holds mu, work, and
+// the table's mu.
+func (s *Store) memory() *notes.Memory {
+	m := notes.New()
+	m.Seen, m.Files = s.seen, s.files.All()
+	for id, n := range s.table.numbers {
+		if s.table.packs[n] != nil || n+1 == s.table.next {
+			m.Numbers[id] = n
+		}
+	}
+	for _, p := range s.table.packs {
+		m.Dead[p.id], m.Bad[p.id], m.Lost[p.id] = p.dead, p.bad, p.lost
+	}
+	for _, d := range s.doomed {
+		m.Doomed[d.Pack] = d.Since
+	}
+	return m
+}
+
+// tidy keeps the journal small.
+func (s *Store) tidy() error {
+	if s.journal.Size() < notes.RewriteFrom {
+		return s.journal.Sync()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.mu.RLock()
+	defer s.table.mu.RUnlock()
+	return s.journal.Rewrite(s.memory().Records())
 }

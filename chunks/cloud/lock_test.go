@@ -132,6 +132,11 @@ func TestLocksAreRenewed(t *testing.T) {
 	var cs []chunktest.Chunk
 	cs = append(cs, put(t, st, 300_000, 1, 30)...)
 	offload(t, st)
+	// The first collection renewed all locks, seconds after they were set.
+	s.proxy.Reset()
+	if _, err := st.Sweep(t.Context()); err != nil || s.proxy.Total() > 0 {
+		t.Errorf("the first sweep took %v, %v", s.proxy.Counts(), err)
+	}
 	st.b = st.b.Locked(lock.Policy{Mode: lock.Governance, Days: 90})
 	if _, err := st.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
@@ -150,6 +155,11 @@ func TestLocksAreRenewed(t *testing.T) {
 	}
 	if fresh < 4 {
 		t.Errorf("%d objects are locked anew", fresh)
+	}
+	// Locks that had been renewed for a shorter time lapsed before the next renewal.
+	st.b = st.b.Locked(lock.Policy{Mode: lock.Governance, Days: 120})
+	if _, err := st.Sweep(t.Context()); err != nil || s.proxy.Counts()["put"] < 4 {
+		t.Errorf("a longer policy took %v, %v", s.proxy.Counts(), err)
 	}
 	st.b = st.b.Locked(lock.Policy{Mode: lock.Governance, Days: 30}) // a shorter one is no reason to fail
 	st.mu.Lock()

@@ -174,8 +174,6 @@ func (s *Store) writable() error {
 	return nil
 }
 
-func (s *Store) readOnly() bool { return s.writable() != nil }
-
 // An Owner is who may write to a bucket, and until when without asking again.
 type Owner = layout.Owner
 
@@ -188,7 +186,7 @@ func (s *Store) Owner(ctx context.Context) (Owner, error) {
 // Run renews the lease until ctx is done. Nothing else is asked of the bucket
 // while nothing happens. It fails when somebody else has taken the bucket.
 func (s *Store) Run(ctx context.Context) error {
-	held := func() bool { return !s.readOnly() }
+	held := func() bool { return s.writable() == nil }
 	return identity.Hold(ctx, s.cfg.Lease/3, held, s.renew, ErrFenced, s.cfg.Log.With("store", s.String()))
 }
 

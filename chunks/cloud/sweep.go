@@ -105,6 +105,9 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 	return r, errors.Join(err, s.orphans(ctx, found, opt, &r))
 }
 
+// Looks returns the small objects that the next audit reads because it is their turn.
+func (s *Store) Looks() []layout.Object { return s.meta.Looks(s.Newest()) }
+
 func (t *table) byID(id format.ID) *remote {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -169,12 +172,12 @@ func (s *Store) Newest() layout.Head {
 
 // renewLocks locks anew all that the store needs, if half of the time is over.
 func (s *Store) renewLocks(ctx context.Context) error {
-	h := s.Newest()
-	at, err := s.b.Lock().Keep(ctx, s.b, h.Locked, func() []string { return s.needs(h) })
+	h, p := s.Newest(), s.b.Lock()
+	at, err := p.Keep(ctx, s.b, p.Last(h.Locked, h.LockDays), func() []string { return s.needs(h) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !at.Equal(h.Locked) {
-		s.head.Locked, s.dirty = at, true
+	if err == nil && !at.Equal(h.Locked) {
+		s.head.Locked, s.head.LockDays, s.dirty = at, p.Days, true
 	}
 	return err
 }

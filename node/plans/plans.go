@@ -142,8 +142,13 @@ func (c Config) verify(ctx context.Context, id string, to *Plan) error {
 		return err
 	}
 	return c.ask(all[i].Store, to, func(ti *tier.Tier) (prices.Use, error) {
-		if n := all[i].Sample; n > 0 {
-			return prices.Use{Requests: map[string]int64{"get": int64(n)}}, nil
+		if j := all[i]; j.Sample > 0 || j.MaxBytes > 0 {
+			depth := naming.MaxDepth
+			if j.MaxDepth != nil {
+				depth = *j.MaxDepth
+			}
+			_, u, err := meter.Sample(ctx, ti, j, depth) // another choice than the run's
+			return u, err
 		}
 		return meter.Verify(ctx, ti, d, stores.VerifyOf(all[i]).Options())
 	})
@@ -156,13 +161,32 @@ func (c Config) collect(ctx context.Context, store string, to *Plan) error {
 	}
 	defer done()
 	r, err := d.Collect(ctx, gc.Options{DryRun: true})
+	var given map[uint32]uint32
+	if ti, done, err := c.Stores.UseTier(store); err == nil {
+		given = ti.GivenUp()
+		done()
+	}
 	for _, p := range r.Plan.Packs {
-		to.Steps = append(to.Steps, Step{p.Method.String(), fmt.Sprintf("pack %d", p.Pack), fmt.Sprintf("no snapshot names %d of its %d chunks", p.Dead, p.Live+p.Dead), p.DeadBytes})
+		to.Steps = append(to.Steps, Step{p.Method.String(), fmt.Sprintf("pack %d", p.Pack), dead(p, given[p.Pack]), p.DeadBytes})
 	}
 	if err != nil {
 		return err
 	}
 	return c.ask(store, to, func(ti *tier.Tier) (prices.Use, error) { return ti.ForecastCollect(ctx, r.Plan) })
+}
+
+// dead says why chunks of a pack go, of which some were given up before: when they
+// were moved to the bucket, or by a collection.
+func dead(p gc.PackPlan, given uint32) string {
+	given = min(given, p.Dead)
+	var why []string
+	if n := p.Dead - given; n > 0 || given == 0 {
+		why = append(why, fmt.Sprintf("no snapshot names %d of its %d chunks", n, p.Live+p.Dead))
+	}
+	if given > 0 {
+		why = append(why, fmt.Sprintf("%d of its %d chunks were moved to the bucket, or given up by a collection", given, p.Live+p.Dead))
+	}
+	return strings.Join(why, "; ")
 }
 
 // place names a snapshot.

@@ -83,7 +83,8 @@ type VerifyJob struct {
 	OutdatedAfter  *int             `json:"outdated-after,omitempty"`  // days
 	ReadThreads    int              `json:"read-threads,omitempty"`
 	VerifyThreads  int              `json:"verify-threads,omitempty"`
-	Sample         int              `json:"sample,omitempty"` // ours: only so many stretches of what is in a bucket; 0: all
+	Sample         int              `json:"sample,omitempty"`    // ours: only so many stretches of what is in a bucket; 0: all
+	MaxBytes       int64            `json:"max-bytes,omitempty"` // ours: only stretches, of so many bytes together; 0: no bound
 }
 
 // A TrafficRule limits the rate of connections from some networks. Rates and

@@ -51,6 +51,8 @@ func (s *Set) bill(client settings.S3Client, now time.Time) Bill {
 	if known {
 		b.Provider, b.PricesOf, b.Currency = p.Name, p.Date, p.Unit()
 		b.Cost, b.WillCost = p.Monthly(b.Stored, b.Objects, b.SoFar.Use), p.Monthly(b.Stored, b.Objects, b.Forecast.Use)
+	} else if budget.Money > 0 && b.Error == "" {
+		b.Error = "the budget of money bounds nothing, as the provider's prices are not known: give --provider or --prices"
 	}
 	b.Action, b.Budget = budget.Action, budget.Lines(b.SoFar.Use, b.Forecast.Use, b.Cost, b.WillCost)
 	return b

@@ -129,6 +129,39 @@ func TestABudgetEndsWork(t *testing.T) {
 	})
 }
 
+// What is used up in one month is there again in the next: work that was refused on the
+// last day begins on the first, and what the month before took stays on record.
+func TestABudgetBeginsAnewWithTheMonth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := &changing{client: settings.S3Client{ID: "near", Endpoint: "192.0.2.1", Budget: "requests=1000,egress-gb=50,action=stop"}}
+		s := billed(t, state)
+		now := time.Now().UTC()
+		month, next := now.Format("2006-01"), time.Date(now.Year(), now.Month()+1, 1, 0, 0, 0, 0, time.UTC)
+		began := func() (yes bool) {
+			err := s.afford(t.Context(), nil, "cloud", func(context.Context) error { yes = true; return nil })
+			if yes != (err == nil) {
+				t.Errorf("it began: %t, %v", yes, err)
+			}
+			return yes
+		}
+		time.Sleep(time.Until(next.Add(-time.Second)))
+		if began() {
+			t.Error("it began in a month of which the budget is used up")
+		}
+		time.Sleep(time.Second)
+		if !began() {
+			t.Error("the month is over, and its budget still stops work")
+		}
+		b := s.Bills(time.Now())[0]
+		if b.Month != next.Format("2006-01") || b.SoFar.Requests["get"] != 0 || b.SoFar.In != 0 || b.Over() != "" {
+			t.Errorf("the new month begins with %+v", b)
+		}
+		if b.Months[month].Requests["get"] != 1000 {
+			t.Errorf("of the month before is known %+v", b.Months)
+		}
+	})
+}
+
 func TestABudgetSlowsWork(t *testing.T) {
 	s := billed(t, &changing{client: settings.S3Client{ID: "near", Endpoint: "192.0.2.1", Budget: "egress-gb=1,action=slow"}})
 	m, err := jobs.New(jobs.Config{Dir: t.TempDir(), Node: "home"})

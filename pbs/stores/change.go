@@ -155,6 +155,11 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 	if next.Settings != all[i].Settings && all[i].Err != nil {
 		return all[i].Err // they lie in the datastore
 	}
+	if next.Backend.Lock != all[i].Backend.Lock && !next.Backend.Lock.IsZero() {
+		if err := s.canLock(ctx, next.Datastore); err != nil {
+			return err
+		}
+	}
 	grown := all[i].Backend.CacheSize == 0 && next.Backend.CacheSize != 0
 	if grown { // the only change of a cache that its disk can refuse: before it is kept
 		if err := s.resize([]settings.Datastore{next.Datastore}); err != nil {

@@ -3,11 +3,11 @@ package stores
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/fit"
 )
 
 // A Claim runs work on the bucket of a datastore. If other nodes may own it as
@@ -52,25 +52,10 @@ func leave(ctx context.Context, t *jobs.Task, name string, owner func(context.Co
 	case err != nil:
 		return err
 	case time.Now().After(is.Until):
-		return &unkept{name, is}
+		return fit.Unkept(name, is)
 	}
 	t.Logf("node %s owns this bucket until %s: nothing is done here", is.Node, is.Until.Format(time.RFC3339))
 	return nil
-}
-
-// unkept says that a bucket is owned by a node that has not been heard of.
-type unkept struct {
-	name string
-	is   cloud.Owner
-}
-
-func (u *unkept) Error() string {
-	return fmt.Sprintf("the bucket of datastore '%s' belongs to node %s, which has not renewed its lease since %s", u.name, u.is.Node, u.is.Until.Format(time.RFC3339))
-}
-
-// Hint is printed on its own line below the error.
-func (u *unkept) Hint() string {
-	return "if it is gone for good: holdfast datastore take-over " + u.name
 }
 
 // claimed is [Set.Claimed] for work that a schedule runs.

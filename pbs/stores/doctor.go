@@ -8,15 +8,15 @@ import (
 	"io/fs"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/fit"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -29,7 +29,7 @@ const (
 
 // patient is what the doctor has to know of a datastore.
 func (s *Set) patient(cfg tier.Config) doctor.Config {
-	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Grace: cfg.Grace, GCs: 30, Own: own(cfg)}
+	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Grace: cfg.Grace, GCs: 30, Own: fit.Own(cfg.Provider, cfg.Bucket)}
 	if cfg.CacheBytes == 0 {
 		return p
 	}
@@ -41,34 +41,6 @@ func (s *Set) patient(cfg tier.Config) doctor.Config {
 	return p
 }
 
-// own is what the operator knows of the provider, and nobody else.
-func own(cfg tier.Config) []prices.Provider {
-	p := cfg.Provider
-	if p.ID == "" {
-		return nil
-	}
-	host, _, _, _, _ := cfg.Bucket.Place()
-	host, _, _ = strings.Cut(host, ":")
-	p.Hosts, p.Class = []string{host}, cfg.Bucket.StorageClass()
-	return []prices.Provider{p}
-}
-
-// errSick says which findings a bucket is refused for.
-type errSick struct{ found []doctor.Finding }
-
-func (e *errSick) Error() string {
-	var list []string
-	for _, f := range e.found {
-		list = append(list, f.Check+": "+f.Text)
-	}
-	return "the bucket is not fit for backups: " + strings.Join(list, "; ")
-}
-
-func (e *errSick) Hint() string {
-	cures := e.found[0].Cure
-	return cures + "; or answer for it by name: --override " + e.found[0].Check
-}
-
 // admit examines a bucket before a datastore is made in it.
 func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override []string) error {
 	r, err := doctor.Examine(ctx, s.patient(cfg))
@@ -78,7 +50,7 @@ func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override
 	s3.LogReport(t, r)
 	t.Logf("requests to the store: %s", meter.Requests(r.Requests))
 	if found := r.Blocks(override); len(found) > 0 {
-		return &errSick{found}
+		return fit.Refused(found)
 	}
 	return nil
 }
@@ -128,7 +100,7 @@ func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 			return err
 		}
 		if found := r.Blocks(nil); len(found) > 0 {
-			return &errSick{found}
+			return fit.Refused(found)
 		}
 		return nil
 	}
@@ -155,4 +127,14 @@ func (s *Set) Doctor(name string) (*doctor.Report, error) {
 		return nil, fmt.Errorf("last report of the doctor about '%s': %w", name, err)
 	}
 	return r, nil
+}
+
+// canLock tries whether the bucket takes the locks that a datastore is to have: else
+// the provider would refuse every object from then on.
+func (s *Set) canLock(ctx context.Context, d settings.Datastore) error {
+	cfg, err := s.tierConfig(ctx, d)
+	if err != nil {
+		return err
+	}
+	return doctor.TryLock(ctx, cfg.Bucket)
 }

@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
@@ -49,6 +50,11 @@ func (s *Set) migrate(ctx context.Context, t *jobs.Task, name string, m Migratio
 	d, to, err := s.moved(name, m)
 	if err != nil {
 		return err
+	}
+	if m.Home && s.cfg.Agreed != nil { // else the change of its home waits, and the old one goes on
+		if err := s.cfg.Agreed(ctx); err != nil {
+			return fmt.Errorf("datastore '%s' does not move while the cluster has no quorum: %w", name, err)
+		}
 	}
 	if cfg, err := s.tierConfig(ctx, d); err != nil {
 		return err

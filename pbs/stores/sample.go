@@ -8,6 +8,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 )
 
 // sample is the work of a verification job that reads a little of a bucket. What
@@ -19,8 +20,13 @@ func (s *Set) sample(ctx context.Context, t *jobs.Task, j settings.VerifyJob) er
 	}
 	defer done()
 	ctx, run := s.Metered(ctx, t, ti, j.Store)
-	r, err := sample.Run(ctx, ti.Datastore(), sample.Options{
-		Namespace: j.NS, Depth: depth(j.MaxDepth), Stretches: j.Sample, Bad: func(text string) { t.Warnf("%s", text) },
+	c, u, err := meter.Sample(ctx, ti, j, depth(j.MaxDepth))
+	if run.Says(u, err); err != nil {
+		run.End(err)
+		return err
+	}
+	r, err := c.Run(ctx, ti.Datastore(), sample.Options{
+		Bad:      func(text string) { t.Warnf("%s", text) },
 		Progress: func(n, total int) { t.Progress(float64(n)/float64(total), fmt.Sprintf("%d of %d stretches", n, total)) },
 	})
 	t.Logf("read %s in %d chunks, %d stretches chosen by chance from %d snapshots", logs.Human(r.Bytes), r.Chunks, r.Stretches, r.Snapshots)

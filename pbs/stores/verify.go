@@ -91,7 +91,7 @@ func VerifyOf(j settings.VerifyJob) Verify {
 func (s *Set) verifyJob(j settings.VerifyJob) func(context.Context, *jobs.Task) error {
 	return func(ctx context.Context, t *jobs.Task) error {
 		t.Logf("Starting datastore verify job '%s'", j.ID)
-		if j.Sample > 0 {
+		if j.Sample > 0 || j.MaxBytes > 0 {
 			return s.sample(ctx, t, j)
 		}
 		if j.Schedule != "" {

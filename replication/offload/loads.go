@@ -25,6 +25,7 @@ type freight struct {
 	bytes         int64 // as stored
 	packs, wholes int   // of these, about
 	length        int64 // of the packs
+	files         int64 // bytes of the files of snapshots, about, as they are written
 }
 
 // packBytes is about how long packs are.
@@ -102,12 +103,16 @@ func (o *Offloader) Plan(ctx context.Context, j Job) (*Plan, error) {
 	p := &Plan{Job: j.ID, Plan: pl}
 	p.Snapshots, p.Size = pl.Snapshots()
 	var want pack.Set
-	lacking := map[chunks.Digest]bool{}
+	lacking, longest := map[chunks.Digest]bool{}, int64(0)
 	for _, g := range pl.Groups {
+		archives := map[string]int{} // chunks; of one archive the indexes are much the same, and written once
 		for _, f := range g.Fetch {
-			if err := o.lacks(ctx, g, f, &want, lacking); err != nil {
+			if err := o.lacks(ctx, g, f, &want, lacking, archives); err != nil {
 				return nil, err
 			}
+		}
+		for _, n := range archives {
+			longest += int64(n)
 		}
 	}
 	f, err := loads(ctx, o.cfg.From, &want, !o.cfg.To.Encrypted())
@@ -115,21 +120,32 @@ func (o *Offloader) Plan(ctx context.Context, j Job) (*Plan, error) {
 		return nil, err
 	}
 	p.Bytes, p.Chunks, p.Packs, p.Whole, p.Lacking = f.bytes, f.chunks, f.packs, f.wholes, len(lacking)
-	u := o.forecast(f, p.Snapshots)
+	f.files = max(longest, int64(f.chunks))*digestBytes + int64(p.Snapshots)*snapshotBytes
+	u, err := o.forecast(ctx, f, p.Snapshots)
+	if err != nil {
+		return nil, err
+	}
 	p.Requests, p.Read, p.Written = u.Requests, u.In, u.Out
 	p.Once, p.Monthly = o.cfg.To.Estimate(u, f.length, int64(p.Packs))
 	return p, nil
 }
 
-// lacks notes which chunks of a snapshot the bucket lacks.
-func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, want *pack.Set, lacking map[chunks.Digest]bool) error {
+// What the files of a snapshot take in a bundle: for each chunk in its indexes, and beside.
+const (
+	digestBytes   = 33
+	snapshotBytes = 600
+)
+
+// lacks notes which chunks of a snapshot the bucket lacks, and how long its archives are.
+func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, want *pack.Set, lacking map[chunks.Digest]bool, archives map[string]int) error {
 	r := &run{Offloader: o}
 	s, err := r.open(ctx, g, catalog.Snapshot{Group: g.Group, Time: f.Time})
 	if err != nil {
 		return nil // it has just gone, or the run says what is wrong with it
 	}
 	defer s.Close()
-	for _, x := range s.index {
+	for name, x := range s.index {
+		archives[name] = max(archives[name], x.Len())
 		ds := make([]chunks.Digest, 0, x.Len())
 		for _, d := range x.All() {
 			ds = append(ds, d)
@@ -152,20 +168,20 @@ func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, w
 // forecast is what a freight takes: each pack a request, each batch a root with what
 // it names and a look at some chunks of it, and each flush a root with the files of
 // its snapshots.
-func (o *Offloader) forecast(f freight, snapshots int) prices.Use {
-	if snapshots == 0 {
-		return prices.Use{Requests: tier.Requests{}}
+func (o *Offloader) forecast(ctx context.Context, f freight, snapshots int) (prices.Use, error) {
+	if snapshots == 0 { // what the bucket was not told of is told all the same
+		return o.cfg.To.ForecastRoots(ctx, 0, 0, 0)
 	}
 	batches := (f.bytes + o.cfg.BatchBytes - 1) / o.cfg.BatchBytes
 	flushes := max(1, batches, int64((snapshots+maxOpen-1)/maxOpen))
-	u := o.cfg.To.ForecastRoots(batches+flushes, int64(f.chunks))
+	u, err := o.cfg.To.ForecastRoots(ctx, batches+flushes, int64(f.chunks), f.files)
 	u.Requests["put"] += int64(f.packs)
 	u.Requests["get"] += batches
 	u.Out += f.length
 	if f.chunks > 0 {
 		u.In += batches * min(readBack, int64(f.chunks)) * (f.bytes/int64(f.chunks) + layout.FrameSize(o.cfg.To.Encrypted(), 0))
 	}
-	return u
+	return u, err
 }
 
 func use(made tier.Requests, in, out int64) prices.Use {

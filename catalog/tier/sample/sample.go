@@ -27,11 +27,29 @@ type Options struct {
 	Depth     int                                         // levels below Namespace; negative: all
 	Only      func(catalog.Namespace, catalog.Group) bool // default: all groups
 
-	Stretches int                   // requests, about; default 16
+	Stretches int                   // requests, about; default 16, or with MaxBytes as many as they allow
+	MaxBytes  int64                 // that are read from the bucket at most; default: no bound
+	Cost      Cost                  // needed for MaxBytes
 	Chunks    int                   // of a stretch; default 4
 	Random    *rand.Rand            // default: another one each time
 	Bad       func(text string)     // told of each chunk that is damaged or missing; default: nobody
 	Progress  func(done, total int) // default: nobody
+}
+
+// A Cost says what it takes to read chunks that lie in the bucket.
+type Cost func([]chunks.Digest) (requests, bytes int64)
+
+// A Stretch is some chunks that lie together.
+type Stretch struct {
+	Snapshot catalog.Snapshot
+	Digests  []chunks.Digest
+}
+
+// A Choice is what a sample is going to read.
+type Choice struct {
+	Snapshots       int // to choose from
+	Stretches       []Stretch
+	Requests, Bytes int64 // by Cost
 }
 
 // A Report says what was read.
@@ -49,10 +67,12 @@ type Report struct {
 // Bad is how many chunks were not as they should be.
 func (r Report) Bad() int { return r.Damaged + r.Missing }
 
-// Run reads stretches of indexes that were chosen by chance, as far as their
-// chunks are in the bucket. It fails when the bucket cannot be read at all; chunks
-// that are damaged are no error but in the report.
-func Run(ctx context.Context, d *catalog.Datastore, opt Options) (r Report, err error) {
+// Choose chooses stretches by chance, as far as their chunks are in the bucket. The
+// bucket is asked nothing.
+func Choose(ctx context.Context, d *catalog.Datastore, opt Options) (c Choice, err error) {
+	if opt.Stretches == 0 && opt.MaxBytes > 0 {
+		opt.Stretches = maxStretches
+	}
 	if opt.Stretches == 0 {
 		opt.Stretches = 16
 	}
@@ -62,9 +82,12 @@ func Run(ctx context.Context, d *catalog.Datastore, opt Options) (r Report, err 
 	if opt.Random == nil {
 		opt.Random = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
+	if opt.Cost == nil {
+		opt.Cost = func([]chunks.Digest) (int64, int64) { return 0, 0 }
+	}
 	list, err := d.List(ctx, catalog.ListOptions{Namespace: opt.Namespace, Depth: opt.Depth})
 	if err != nil {
-		return r, err
+		return c, err
 	}
 	var from []catalog.Info
 	for _, i := range list {
@@ -72,25 +95,51 @@ func Run(ctx context.Context, d *catalog.Datastore, opt Options) (r Report, err 
 			from = append(from, i)
 		}
 	}
-	r.Snapshots = len(from)
+	c.Snapshots = len(from)
 	seen := map[chunks.Digest]bool{}
-	// Some of what is chosen is on the disk still, or was read before: after some
-	// tries more the sample is as large as it gets.
-	for try := 0; len(from) > 0 && r.Stretches < opt.Stretches && try < 8*opt.Stretches; try++ {
+	// Some of what is chosen is on the disk still, or was chosen before, or costs more
+	// than is left: after some tries more the sample is as large as it gets.
+	for vain := 0; len(from) > 0 && len(c.Stretches) < opt.Stretches && vain < 8*min(opt.Stretches, 16) && ctx.Err() == nil; {
 		i := from[opt.Random.IntN(len(from))]
 		ds, err := choose(d, i, opt, seen)
 		if err != nil {
-			return r, fmt.Errorf("sample of %s: %w", i.Snapshot(), err)
+			return c, fmt.Errorf("sample of %s: %w", i.Snapshot(), err)
 		}
-		if len(ds) == 0 {
+		requests, bytes := opt.Cost(ds)
+		if len(ds) == 0 || opt.MaxBytes > 0 && c.Bytes+bytes > opt.MaxBytes {
+			vain++
 			continue
 		}
+		vain = 0
+		c.Stretches = append(c.Stretches, Stretch{i.Snapshot(), ds})
+		c.Requests, c.Bytes = c.Requests+requests, c.Bytes+bytes
+	}
+	return c, ctx.Err()
+}
+
+// maxStretches is as many as anybody reads: with 16 MiB each they are 1.5 TiB.
+const maxStretches = 100_000
+
+// Run reads what [Choose] chooses.
+func Run(ctx context.Context, d *catalog.Datastore, opt Options) (Report, error) {
+	c, err := Choose(ctx, d, opt)
+	if err != nil {
+		return Report{Snapshots: c.Snapshots}, err
+	}
+	return c.Run(ctx, d, opt)
+}
+
+// Run reads what was chosen. It fails when the bucket cannot be read at all; chunks
+// that are damaged are no error but in the report.
+func (c Choice) Run(ctx context.Context, d *catalog.Datastore, opt Options) (r Report, err error) {
+	r.Snapshots = c.Snapshots
+	for _, s := range c.Stretches {
 		r.Stretches++
-		if err := Read(ctx, d, ds, opt.Bad, &r); err != nil {
-			return r, fmt.Errorf("sample of %s: %w", i.Snapshot(), err)
+		if err := Read(ctx, d, s.Digests, opt.Bad, &r); err != nil {
+			return r, fmt.Errorf("sample of %s: %w", s.Snapshot, err)
 		}
 		if opt.Progress != nil {
-			opt.Progress(r.Stretches, opt.Stretches)
+			opt.Progress(r.Stretches, len(c.Stretches))
 		}
 	}
 	return r, ctx.Err()

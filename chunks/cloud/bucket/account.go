@@ -10,7 +10,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
 )
 
 // AccountConfig says who pays, and what the store allows. The zero value of an
@@ -80,7 +80,7 @@ func (a *Account) Conns() int { return a.cfg.Conns }
 // each learns.
 func (a *Account) Share(part float64) {
 	if a.cfg.Requests > 0 {
-		a.limit.SetCeiling(max(a.cfg.Requests*part, limit.Least/4))
+		a.limit.Limit(max(a.cfg.Requests*part, limit.Least/4))
 	}
 }
 

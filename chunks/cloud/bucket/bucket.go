@@ -7,9 +7,10 @@
 // and is counted there by [Class].
 //
 //	account.go  credentials, limits, counters    errors.go  what went wrong
-//	bucket.go   the configuration                list.go    listings
-//	object.go   put, get, head, delete           probe.go   what the store can do
-//	retry.go    one attempt, and the next        policy.go  what the provider does by itself
+//	bucket.go   the configuration                limit/     how fast we may be
+//	object.go   put, get, head, delete           list.go    listings
+//	retry.go    one attempt, and the next        probe.go   what the store can do
+//	policy.go   what the provider does by itself
 package bucket
 
 import (

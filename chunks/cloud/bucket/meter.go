@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"sync/atomic"
+	"time"
 )
 
 // A Meter counts what is asked of stores in one context, whatever else their
@@ -11,6 +12,7 @@ type Meter struct {
 	above    *Meter // counts it as well
 	requests [classes]atomic.Int64
 	in, out  atomic.Int64
+	took     atomic.Int64 // nanoseconds
 }
 
 type meterKey struct{}
@@ -40,6 +42,15 @@ func (m *Meter) read(class Class, n int) {
 		m.in.Add(int64(n))
 	}
 }
+
+func (m *Meter) waited(d time.Duration) {
+	for ; m != nil; m = m.above {
+		m.took.Add(int64(d))
+	}
+}
+
+// Took is how long the requests took, each from when it was sent until its answer began.
+func (m *Meter) Took() time.Duration { return time.Duration(m.took.Load()) }
 
 // Requests are those that were made until now, by class.
 func (m *Meter) Requests() map[string]int64 {

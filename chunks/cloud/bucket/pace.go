@@ -3,7 +3,7 @@ package bucket
 import (
 	"context"
 
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
 )
 
 type paceKey struct{}

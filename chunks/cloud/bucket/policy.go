@@ -15,6 +15,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 )
 
 // A Rule is a lifecycle rule of a bucket: what the provider does to objects by
@@ -25,15 +27,16 @@ type Rule struct {
 	Prefix     string // whole keys, not those below the bucket's own prefix
 	Narrow     bool   // it asks for tags or sizes too, so it may not be about ours
 	Moves      []Move
-	Expires    int  // days until objects are deleted
-	ExpiresOn  bool // at a date
-	OldExpires int  // days until replaced and deleted versions go
-	AbortsMPU  int  // days until unfinished uploads go
+	Expires    int       // days until objects are deleted
+	ExpiresOn  time.Time // or when
+	OldExpires int       // days until replaced and deleted versions go
+	AbortsMPU  int       // days until unfinished uploads go
 }
 
 // A Move takes objects to another storage class.
 type Move struct {
 	Days  int
+	On    time.Time // or when; zero: after Days
 	Class string
 }
 
@@ -50,7 +53,8 @@ type Upload struct {
 }
 
 // Policies are what the owner of a bucket told the provider to do with it.
-// What could not be found out is in Failed, by the name of the field.
+// What could not be found out is in Failed, by the name of the field; so is what the
+// store answered with something else.
 type Policies struct {
 	Region     string // where the bucket says it is; "" if the store does not tell
 	Rules      []Rule
@@ -60,7 +64,8 @@ type Policies struct {
 	Public     bool     // its policy lets anybody in
 	Blocked    bool     // whatever policies say, nobody is let in
 	Encrypted  bool     // the provider encrypts at rest
-	Uploads    []Upload // at most a thousand
+	Uploads    []Upload // of the first pages
+	Wide       bool     // the key reads the bucket's policy and ACL, which no backup needs
 	Failed     map[string]error
 }
 
@@ -71,7 +76,7 @@ func (p *Policies) Unknown(field string) bool { return p.Failed[field] != nil }
 // ErrUnsupported means that a store has no such thing.
 var ErrUnsupported = errors.New("the store does not know this request")
 
-// Policies asks for everything there is to know about the bucket; 9 requests.
+// Policies asks for everything there is to know about the bucket; about 11 requests.
 // It fails only if ctx ends: what a store does not tell is in Failed.
 func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
 	p := &Policies{Failed: map[string]error{}}
@@ -80,20 +85,22 @@ func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
 	b = &twice
 	for _, q := range []struct {
 		field  string
+		root   string // what the answer begins with
 		absent string // the code by which a store says that there is none
 		ask    func(context.Context, *Policies) error
 	}{
-		{"region", "", b.askRegion},
-		{"rules", "NoSuchLifecycleConfiguration", b.askRules},
-		{"archives", "NoSuchConfiguration", b.askArchives},
-		{"versioning", "", b.askVersioning},
-		{"lock", "ObjectLockConfigurationNotFoundError", b.askLock},
-		{"public", "NoSuchBucketPolicy", b.askPublic},
-		{"blocked", "NoSuchPublicAccessBlockConfiguration", b.askBlocked},
-		{"encrypted", "ServerSideEncryptionConfigurationNotFoundError", b.askEncryption},
-		{"uploads", "", b.askUploads},
+		{"region", "LocationConstraint", "", b.askRegion},
+		{"rules", "LifecycleConfiguration", "NoSuchLifecycleConfiguration", b.askRules},
+		{"archives", "ListBucketIntelligentTieringConfigurations", "NoSuchConfiguration", b.askArchives},
+		{"versioning", "VersioningConfiguration", "", b.askVersioning},
+		{"lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", b.askLock},
+		{"public", "PolicyStatus", "NoSuchBucketPolicy", b.askPublic},
+		{"blocked", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration", b.askBlocked},
+		{"encrypted", "ServerSideEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError", b.askEncryption},
+		{"uploads", "ListMultipartUploadsResult", "", b.askUploads},
+		{"wide", "", "", b.askWide},
 	} {
-		err := b.try(ctx, "ask for "+q.field, "", func(ctx context.Context, _ *watch) error { return q.ask(ctx, p) })
+		err := b.try(ctx, "ask for "+q.field, "", func(ctx context.Context, _ *watch) error { return q.ask(reply.Expect(ctx, q.root), p) })
 		if cause := context.Cause(ctx); cause != nil {
 			return nil, cause
 		}
@@ -172,11 +179,11 @@ func ruleOf(r types.LifecycleRule) Rule {
 		}
 	}
 	for _, t := range r.Transitions {
-		rule.Moves = append(rule.Moves, Move{Days: int(aws.ToInt32(t.Days)), Class: string(t.StorageClass)})
+		rule.Moves = append(rule.Moves, Move{Days: int(aws.ToInt32(t.Days)), On: aws.ToTime(t.Date), Class: string(t.StorageClass)})
 	}
 	slices.SortFunc(rule.Moves, func(a, b Move) int { return a.Days - b.Days })
 	if e := r.Expiration; e != nil {
-		rule.Expires, rule.ExpiresOn = int(aws.ToInt32(e.Days)), e.Date != nil
+		rule.Expires, rule.ExpiresOn = int(aws.ToInt32(e.Days)), aws.ToTime(e.Date)
 	}
 	if n := r.NoncurrentVersionExpiration; n != nil {
 		rule.OldExpires = int(aws.ToInt32(n.NoncurrentDays))
@@ -264,15 +271,37 @@ func (b *Bucket) askUploads(ctx context.Context, p *Policies) error {
 	if b.cfg.Prefix != "" {
 		in.Prefix = b.key("")
 	}
-	out, err := b.client.ListMultipartUploads(ctx, in)
-	if err != nil {
-		return err
-	}
 	p.Uploads = nil
-	for _, u := range out.Uploads {
-		p.Uploads = append(p.Uploads, Upload{Key: aws.ToString(u.Key), Began: aws.ToTime(u.Initiated)})
+	for range maxUploadPages {
+		out, err := b.client.ListMultipartUploads(ctx, in)
+		if err != nil {
+			return err
+		}
+		for _, u := range out.Uploads {
+			p.Uploads = append(p.Uploads, Upload{Key: aws.ToString(u.Key), Began: aws.ToTime(u.Initiated)})
+		}
+		if !aws.ToBool(out.IsTruncated) || aws.ToString(out.NextKeyMarker) == "" {
+			return nil
+		}
+		in.KeyMarker, in.UploadIdMarker = out.NextKeyMarker, out.NextUploadIdMarker
 	}
 	return nil
+}
+
+// maxUploadPages bounds how many unfinished uploads are counted: a thousand each.
+const maxUploadPages = 20
+
+// askWide finds out whether the key may do what no backup needs, without doing any
+// harm: to try to delete the bucket, or to change its policy, might work.
+func (b *Bucket) askWide(ctx context.Context, p *Policies) error {
+	_, err := b.client.GetBucketPolicy(reply.Expect(ctx, ""), &s3.GetBucketPolicyInput{Bucket: b.name()})
+	var api smithy.APIError
+	if err != nil && !(errors.As(err, &api) && api.ErrorCode() == "NoSuchBucketPolicy") {
+		return err
+	}
+	_, err = b.client.GetBucketAcl(reply.Expect(ctx, "AccessControlPolicy"), &s3.GetBucketAclInput{Bucket: b.name()})
+	p.Wide = err == nil
+	return err
 }
 
 // mine reports whether something about keys that begin with prefix is about

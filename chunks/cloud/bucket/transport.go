@@ -16,7 +16,8 @@ import (
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
-	"github.com/holdfast-mesh/holdfast/chunks/cloud/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 )
 
 // newTransport makes connections that notice when nobody is there: a dead peer
@@ -77,9 +78,10 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 400 {
 		c.acc.stats.failed(class)
 	}
+	meter.waited(time.Since(began))
 	body := answers(r, class, resp.Body)
 	resp.Body = &meteredBody{ReadCloser: body, n: &c.acc.stats.bytesIn, limit: c.acc.in, ctx: r.Context(), meter: meter, class: class}
-	return resp, nil
+	return resp, reply.Check(r, resp)
 }
 
 // A meteredBody counts what is read, as fast as the account may read.

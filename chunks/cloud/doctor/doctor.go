@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -98,6 +99,7 @@ var checks = []check{
 	{"region", region},
 	{"clock", clock},
 	{"keys", keys},
+	{"rights", rights},
 	{"latency", latency},
 	{"keepalive", keepalive},
 	{"owner", owner},
@@ -159,6 +161,10 @@ func (x *exam) asked(field, permission string) bool {
 		x.skip("the store has no such thing")
 	case errors.Is(err, bucket.ErrDenied):
 		x.skip("the key may not ask; allow it " + permission)
+	case errors.Is(err, reply.ErrOther):
+		x.find(Warning, "what the store says of it could not be read: "+err.Error(), "Whatever is wrong there, nobody sees.",
+			"look at the answer: curl -v "+x.b.URL()+"; if it comes of a proxy or a page to log in at, give the endpoint of the store itself")
+		x.skip("the answer could not be read")
 	default:
 		x.skip(err.Error())
 	}

@@ -46,9 +46,11 @@ var healthy = map[string]string{
 	"encryption":          `<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>`,
 	"uploads":             `<ListMultipartUploadsResult><Bucket>backups</Bucket></ListMultipartUploadsResult>`,
 	"object-lock":         ``,
+	"policy":              ``,
+	"acl":                 ``,
 }
 
-var absent = map[string]string{"object-lock": "ObjectLockConfigurationNotFoundError"}
+var absent = map[string]string{"object-lock": "ObjectLockConfigurationNotFoundError", "policy": "AccessDenied", "acl": "AccessDenied"}
 
 func rule(inner string) map[string]string {
 	return map[string]string{"lifecycle": `<LifecycleConfiguration><Rule><ID>x</ID><Status>Enabled</Status><Filter><Prefix></Prefix></Filter>` + inner + `</Rule></LifecycleConfiguration>`}
@@ -234,6 +236,10 @@ func TestEveryCheck(t *testing.T) {
 		{"key may not write", "keys", scene{fault: deny("put")}, Critical, `"s3:PutObject"`, false},
 		{"another secret", "keys", scene{fault: refuse("put", 403, "SignatureDoesNotMatch")}, Critical, "--secret-key-file", false},
 		{"unknown key", "keys", scene{fault: refuse("put", 403, "InvalidAccessKeyId")}, Critical, "--access-key", false},
+		{"too much to do", "keys", scene{fault: refuse("put", 503, "SlowDown"), bucket: func(c *bucket.Config) { c.Attempts = 1 }}, Critical, "says nothing about the key", false},
+		{"clock refused", "keys", scene{fault: refuse("put", 403, "RequestTimeTooSkewed")}, Critical, "set-ntp", false},
+		{"a key for backups", "rights", scene{}, 0, "", true},
+		{"a key for everything", "rights", scene{replies: map[string]string{"policy": "{}", "acl": "<AccessControlPolicy></AccessControlPolicy>"}}, Note, `"s3:PutObject"`, false},
 		{"bucket gone", "keys", scene{fault: refuse("put", 404, "NoSuchBucket")}, Critical, "make the bucket", false},
 		{"key may not list", "keys", scene{fault: deny("list")}, Critical, `"s3:ListBucket"`, false},
 		{"key may not delete", "keys", scene{fault: deny("delete")}, Critical, `"s3:DeleteObject"`, false},
@@ -244,6 +250,10 @@ func TestEveryCheck(t *testing.T) {
 		{"glacier", "lifecycle", scene{replies: rule(move(14, "GLACIER"))}, Critical, "put-bucket-lifecycle-configuration", false},
 		{"deep archive", "lifecycle", scene{replies: rule(move(194, "DEEP_ARCHIVE"))}, Critical, "put-bucket-lifecycle-configuration", false},
 		{"instant retrieval", "lifecycle", scene{replies: rule(move(14, "GLACIER_IR"))}, Warning, "put-bucket-lifecycle-configuration", false},
+		{"on a date", "lifecycle", scene{replies: rule(`<Transition><Date>2027-03-04T00:00:00.000Z</Date><StorageClass>GLACIER</StorageClass></Transition>`)}, Critical, "put-bucket", false},
+		{"a class that nobody knows", "lifecycle", scene{replies: rule(move(3, "Coldish"))}, Warning, "put-bucket", false},
+		{"in small letters", "lifecycle", scene{replies: rule(move(3, "glacier"))}, Critical, "put-bucket", false},
+		{"no rule at all", "lifecycle", scene{codes: map[string]string{"lifecycle": "NoSuchLifecycleConfiguration"}}, Note, "AbortIncompleteMultipartUpload", false},
 		{"infrequent access", "lifecycle", scene{replies: rule(move(30, "STANDARD_IA"))}, Warning, "put-bucket", false},
 		{"tiering rule", "lifecycle", scene{replies: rule(move(1, "INTELLIGENT_TIERING"))}, Note, "put-bucket", false},
 		{"expiry", "lifecycle", scene{replies: rule(`<Expiration><Days>30</Days></Expiration>`)}, Critical, "put-bucket", false},
@@ -256,6 +266,10 @@ func TestEveryCheck(t *testing.T) {
 		{"no archive tiers", "tiering", scene{}, 0, "", true},
 		{"one class", "classes", scene{put: map[string]string{"a": "1"}}, 0, "", true},
 		{"archived objects", "classes", scene{put: map[string]string{"a": "1", "b": "2"}, classes: map[string]string{"b": "GLACIER"}}, Critical, "restore-object", false},
+		{"archived in small letters", "classes", scene{put: map[string]string{"a": "1", "b": "2"}, classes: map[string]string{"b": "deep_archive"}}, Critical, "restore-object", false},
+		{"restored objects", "classes", scene{put: map[string]string{"a": "1", "b": "2"}, classes: map[string]string{"b": "GLACIER</StorageClass><RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress><RestoreExpiryDate>2037-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus><StorageClass>GLACIER"}}, Warning, "thaw NAME --days", false},
+		{"copies that are gone", "classes", scene{put: map[string]string{"a": "1", "b": "2"}, classes: map[string]string{"b": "GLACIER</StorageClass><RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress><RestoreExpiryDate>2017-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus><StorageClass>GLACIER"}}, Critical, "thaw", false},
+		{"a class of objects that nobody knows", "classes", scene{put: map[string]string{"a": "1", "b": "2"}, classes: map[string]string{"b": "COLDISH"}}, Warning, "manual", false},
 		{"instant objects", "classes", scene{put: map[string]string{"a": "1", "b": "2"}, classes: map[string]string{"b": "GLACIER_IR"}}, Warning, "rule", false},
 		{"no versions", "versioning", scene{}, 0, "", true},
 		{"versions for ever", "versioning", scene{replies: map[string]string{"versioning": `<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`}}, Warning, "NoncurrentVersionExpiration", false},
@@ -263,7 +277,7 @@ func TestEveryCheck(t *testing.T) {
 			"lifecycle": rule(`<NoncurrentVersionExpiration><NoncurrentDays>7</NoncurrentDays></NoncurrentVersionExpiration>`)["lifecycle"]}}, 0, "", true},
 		{"no lock", "lock", scene{}, 0, "", true},
 		{"no lock where one is wanted", "lock", scene{bucket: wantLock}, Critical, "--object-lock-enabled-for-bucket", false},
-		{"a lock that is wanted", "lock", scene{bucket: wantLock, replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>`}}, 0, "", true},
+		{"a lock that is wanted", "lock", scene{bucket: wantLock, cfg: func(c *Config) { c.Store = "in use" }, replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled></ObjectLockConfiguration>`}}, 0, "", true},
 		{"lock", "lock", scene{replies: map[string]string{"object-lock": `<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>30</Days></DefaultRetention></Rule></ObjectLockConfiguration>`}}, Warning, "default retention", false},
 		{"closed", "public", scene{}, 0, "", true},
 		{"open", "public", scene{replies: map[string]string{"policyStatus": `<PolicyStatus><IsPublic>true</IsPublic></PolicyStatus>`}, codes: map[string]string{"publicAccessBlock": "NoSuchPublicAccessBlockConfiguration"}}, Critical, "put-public-access-block", false},
@@ -400,5 +414,82 @@ func TestLeavesNothing(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A page for people, JSON, nothing, or the answer to another question, each with
+// status 200, was taken for a policy in which nothing is said, and passed.
+func TestAnswersOfAnotherKind(t *testing.T) {
+	checks := map[string]string{"lifecycle": "lifecycle", "intelligent-tiering": "tiering", "versioning": "versioning", "policyStatus": "public", "uploads": "uploads", "object-lock": "lock"}
+	for what, body := range map[string]string{
+		"a page": "<html><body><h1>Log in</h1><br></body></html>", "JSON": `{"status":"ok"}`, "nothing": "", "a listing": "<ListBucketResult><Name>b</Name></ListBucketResult>", "half of one": "<LifecycleConfiguration><Rule>",
+	} {
+		t.Run(what, func(t *testing.T) {
+			r, _ := examine(t, scene{fault: func(q cloudtest.Request) *cloudtest.Fault {
+				for name := range healthy {
+					if q.HTTP.Method == http.MethodGet && q.HTTP.URL.Query().Has(name) {
+						return &cloudtest.Fault{Reply: body, Empty: body == ""}
+					}
+				}
+				return nil
+			}})
+			for _, check := range checks {
+				if slices.Contains(r.Passed, check) {
+					t.Errorf("%s passes", check)
+				}
+				if !slices.ContainsFunc(r.Findings, func(f Finding) bool {
+					return f.Check == check && f.Severity >= Warning && strings.Contains(f.Text, "could not be read") && f.Cure != ""
+				}) {
+					t.Errorf("%s says nothing of it: %+v", check, r.Findings)
+				}
+			}
+		})
+	}
+}
+
+// What has a date has no days: "after 0 days" was printed.
+func TestRulesWithADate(t *testing.T) {
+	r, _ := examine(t, scene{replies: rule(`<Transition><Date>2027-03-04T00:00:00.000Z</Date><StorageClass>GLACIER</StorageClass></Transition><Expiration><Date>2028-05-06T00:00:00.000Z</Date></Expiration>`)})
+	for _, want := range []string{"to GLACIER on 2027-03-04", "deletes objects on 2028-05-06"} {
+		if !slices.ContainsFunc(r.Findings, func(f Finding) bool { return strings.Contains(f.Text, want) }) {
+			t.Errorf("nothing says %q: %+v", want, r.Findings)
+		}
+	}
+}
+
+// Of the unfinished uploads only those of the first answer were counted.
+func TestManyUploads(t *testing.T) {
+	page := func(from int, more string) string {
+		text := "<ListMultipartUploadsResult><Bucket>backups</Bucket>" + more
+		for i := range 3 {
+			text += fmt.Sprintf("<Upload><Key>k%d</Key><UploadId>1</UploadId><Initiated>2026-01-0%dT03:04:05.000Z</Initiated></Upload>", from+i, 9-from-i)
+		}
+		return text + "</ListMultipartUploadsResult>"
+	}
+	r, _ := examine(t, scene{fault: func(q cloudtest.Request) *cloudtest.Fault {
+		switch v := q.HTTP.URL.Query(); {
+		case !v.Has("uploads") || q.HTTP.Method != http.MethodGet:
+			return nil
+		case v.Get("key-marker") == "k2":
+			return &cloudtest.Fault{Reply: page(3, "<IsTruncated>false</IsTruncated>")}
+		default:
+			return &cloudtest.Fault{Reply: page(0, "<IsTruncated>true</IsTruncated><NextKeyMarker>k2</NextKeyMarker><NextUploadIdMarker>1</NextUploadIdMarker>")}
+		}
+	}})
+	if !slices.ContainsFunc(r.Findings, func(f Finding) bool {
+		return f.Check == "uploads" && strings.Contains(f.Text, "6 uploads") && strings.Contains(f.Text, "2026-01-04")
+	}) {
+		t.Errorf("%+v", r.Findings)
+	}
+}
+
+// A limit that we set ourselves was measured as the latency of the store, and a site
+// in the same building was told to move nearer.
+func TestOurOwnLimitIsNoLatency(t *testing.T) {
+	r, _ := examine(t, scene{bucket: func(c *bucket.Config) {
+		c.Account = cloudtest.Account(t, bucket.AccountConfig{Requests: 12})
+	}})
+	if r.Typical == 0 || r.Typical > 60*time.Millisecond { // one in 83 ms is what the limit allows
+		t.Errorf("a request takes %s", r.Typical)
 	}
 }

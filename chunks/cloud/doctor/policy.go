@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,6 +16,9 @@ import (
 // unreadable are the classes whose objects cannot be read until they have been
 // restored, which takes hours. Instant retrieval is not one of them.
 var unreadable = []string{"GLACIER", "DEEP_ARCHIVE"}
+
+// readable are the classes of which it is known that they can be read at once.
+var readable = []string{"STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "REDUCED_REDUNDANCY", "GLACIER_IR", "EXPRESS_ONEZONE"}
 
 // safeRules is a configuration that does no harm.
 func (x *exam) safeRules() string {
@@ -39,17 +44,21 @@ func lifecycle(_ context.Context, x *exam) {
 		for _, m := range r.Moves {
 			x.move(r, m)
 		}
-		if r.Expires > 0 || r.ExpiresOn {
-			when := fmt.Sprintf("after %d days", r.Expires)
-			if r.ExpiresOn {
-				when = "on a date"
-			}
-			x.find(Critical, fmt.Sprintf("rule %q deletes objects %s", r.ID, when), "It will delete your backups: packs are needed for as long as any snapshot has a chunk in them.", x.safeRules())
+		if r.Expires > 0 || !r.ExpiresOn.IsZero() {
+			x.find(Critical, fmt.Sprintf("rule %q deletes objects %s", r.ID, when(r.Expires, r.ExpiresOn)), "It will delete your backups: packs are needed for as long as any snapshot has a chunk in them.", x.safeRules())
 		}
 	}
-	if !aborts && len(x.policy.Uploads) > 0 {
-		x.find(Note, "no rule ends uploads that were never finished", "Their parts are billed for ever.", x.safeRules())
+	if !aborts && (len(x.policy.Uploads) > 0 || len(x.policy.Rules) == 0) {
+		x.find(Note, "no rule ends uploads that were never finished", "Their parts are billed for ever. We begin none: other programs with the same bucket may.", x.safeRules())
 	}
+}
+
+// when says after how many days, or on which date.
+func when(days int, on time.Time) string {
+	if !on.IsZero() {
+		return "on " + on.UTC().Format(time.DateOnly)
+	}
+	return fmt.Sprintf("after %d days", days)
 }
 
 func (x *exam) move(r bucket.Rule, m bucket.Move) {
@@ -57,14 +66,16 @@ func (x *exam) move(r bucket.Rule, m bucket.Move) {
 	if r.Narrow {
 		narrow = " that have certain tags or sizes"
 	}
-	what := fmt.Sprintf("rule %q moves objects%s to %s after %d days", r.ID, narrow, m.Class, m.Days)
+	what, class := fmt.Sprintf("rule %q moves objects%s to %s %s", r.ID, narrow, m.Class, when(m.Days, m.On)), strings.ToUpper(m.Class)
 	switch {
-	case slices.Contains(unreadable, m.Class):
+	case slices.Contains(unreadable, class):
 		x.find(Critical, what, "What is in that class cannot be read until it was restored, for hours and for money: restore, verification and garbage collection fail.", x.safeRules())
-	case m.Class == "GLACIER_IR":
+	case class == "GLACIER_IR":
 		x.find(Warning, what, "It can be read at once, but every read is billed by the gigabyte, and every object for at least 90 days.", x.safeRules())
-	case m.Class == "INTELLIGENT_TIERING":
+	case class == "INTELLIGENT_TIERING":
 		x.find(Note, what, "The move is billed per object; what is young is small and lies on the local disk anyway.", x.safeRules())
+	case !slices.Contains(readable, class):
+		x.find(Warning, what, "That class is not known here: whether what is in it can be read at once, and what a read costs, the provider has to tell.", x.safeRules())
 	default:
 		x.find(Warning, what, "Classes for infrequent access bill every read by the gigabyte, and every object for at least 30 days.", x.safeRules())
 	}
@@ -82,14 +93,21 @@ func tiering(_ context.Context, x *exam) {
 
 var errEnough = fmt.Errorf("enough")
 
+// restored marks, in what is counted, archived objects of which there is a copy that can
+// be read.
+const restored = " (restored)"
+
 // classes counts what lies in which class.
 func classes(ctx context.Context, x *exam) {
-	count, pages := map[string]Class{}, 0
-	err := x.b.List(ctx, "", func(page []bucket.Info) error {
+	count, pages, until := map[string]Class{}, 0, map[string]time.Time{}
+	err := x.b.ListRestoring(ctx, "", func(page []bucket.Info) error {
 		for _, o := range page {
-			name := o.Class
-			if name == "" {
-				name = "STANDARD"
+			name := cmp.Or(o.Class, "STANDARD")
+			if o.Restored.After(time.Now()) {
+				name += restored
+				if at := until[name]; at.IsZero() || o.Restored.Before(at) {
+					until[name] = o.Restored
+				}
 			}
 			c := count[name]
 			count[name] = Class{c.Objects + 1, c.Bytes + o.Size}
@@ -110,13 +128,22 @@ func classes(ctx context.Context, x *exam) {
 		if x.report.Partial {
 			at = fmt.Sprintf(" of the first %d", 1000*pages)
 		}
-		what := fmt.Sprintf("%d objects%s (%s) are in %s", c.Objects, at, size(c.Bytes), class)
-		switch {
-		case slices.Contains(unreadable, class):
-			x.find(Critical, what, "They cannot be read: what needs them cannot be restored, verified or compacted.", "remove the rule that moved them, then: holdfast datastore thaw NAME --dry-run; where no datastore is, aws s3api restore-object --bucket "+x.name+" --key KEY --restore-request Days=14,GlacierJobParameters={Tier=Bulk}")
-		case class == "GLACIER_IR":
-			x.find(Warning, what, "Reading them is billed by the gigabyte.", "remove the rule that moved them; compaction brings them back in time")
-		}
+		x.class(fmt.Sprintf("%d objects%s (%s) are in %s", c.Objects, at, size(c.Bytes), class), strings.ToUpper(class), until[class])
+	}
+}
+
+// class judges what lies in a class.
+func (x *exam) class(what, class string, until time.Time) {
+	switch {
+	case !until.IsZero():
+		x.find(Warning, what+", with copies that can be read, the first until "+until.UTC().Format(time.DateOnly), "They cannot be read after that.",
+			"until then: pull the backups into another datastore, or holdfast datastore thaw NAME --days 30 asks for more time; and remove the rule that moved them")
+	case slices.Contains(unreadable, class):
+		x.find(Critical, what, "They cannot be read: what needs them cannot be restored, verified or compacted.", "remove the rule that moved them, then: holdfast datastore thaw NAME --dry-run; where no datastore is, aws s3api restore-object --bucket "+x.name+" --key KEY --restore-request Days=14,GlacierJobParameters={Tier=Bulk}")
+	case class == "GLACIER_IR":
+		x.find(Warning, what, "Reading them is billed by the gigabyte.", "remove the rule that moved them; compaction brings them back in time")
+	case !slices.Contains(readable, class):
+		x.find(Warning, what, "That class is not known here: whether they can be read at once, and what a read costs, the provider has to tell.", "look it up in the provider's manual; try a restore before you rely on it")
 	}
 }
 
@@ -133,22 +160,10 @@ func versioning(_ context.Context, x *exam) {
 	x.find(Warning, "the bucket keeps all versions, and no rule ever removes old ones", "Packs that were deleted stay, hidden, and are billed for ever.", x.safeRules())
 }
 
-// locking looks for a retention that is longer than ours.
-func locking(_ context.Context, x *exam) {
-	if !x.asked("lock", "s3:GetBucketObjectLockConfiguration") {
-		return
-	}
-	if p := x.b.Lock(); !p.IsZero() && x.policy.Lock == nil {
-		x.find(Critical, "objects are to be locked ("+p.String()+"), and the bucket has no Object Lock",
-			"The provider refuses every object that is written.",
-			"make a bucket with it, as most providers cannot add it later: aws s3api create-bucket --bucket NAME --object-lock-enabled-for-bucket")
-	}
-	if x.policy.Lock == nil || x.policy.Lock.Mode == "" {
-		return
-	}
-	days := x.policy.Lock.Days
-	x.find(Warning, fmt.Sprintf("every new object is locked for %d days (%s)", days, x.policy.Lock.Mode),
-		fmt.Sprintf("Garbage collection can free nothing that is younger; the owner's object, which is replaced for every lease, leaves a locked version each time. Garbage stays %d days longer than is set up.", max(0, days-int(x.Grace/(24*time.Hour)))),
+// retained tells of a retention that the bucket gives everything.
+func (x *exam) retained(l *bucket.Lock) {
+	x.find(Warning, fmt.Sprintf("every new object is locked for %d days (%s)", l.Days, l.Mode),
+		fmt.Sprintf("Garbage collection can free nothing that is younger; the owner's object, which is replaced for every lease, leaves a locked version each time. Garbage stays %d days longer than is set up.", max(0, l.Days-int(x.Grace/(24*time.Hour)))),
 		"use a bucket without a default retention")
 }
 
@@ -163,6 +178,19 @@ func public(_ context.Context, x *exam) {
 	}
 	if !x.policy.Encrypted && !x.policy.Unknown("encrypted") && x.Recipients == 0 {
 		x.find(Note, "neither the provider nor this node encrypts what is in the bucket", "Backups that the clients did not encrypt can be read by whoever has the provider's disks.", "create datastores in buckets with --encrypt")
+	}
+}
+
+// rights looks for a key that may do more than backups need. It is not tried whether it
+// can delete the bucket: it might.
+func rights(_ context.Context, x *exam) {
+	err := x.policy.Failed["wide"]
+	switch {
+	case errors.Is(err, bucket.ErrDenied): // as it should be
+	case err != nil:
+		x.asked("wide", "nothing")
+	case x.policy.Wide:
+		x.find(Note, "the key may read the bucket's policy and its access list: it looks like one that may do anything", "Whoever steals it from this machine may delete the bucket, or change its rules.", x.policyCure())
 	}
 }
 

@@ -165,7 +165,7 @@ func keys(ctx context.Context, x *exam) {
 		}},
 	} {
 		if err := step.do(); err != nil {
-			x.find(step.need, fmt.Sprintf("the key fails at %s: %v", step.may, err), "Backups cannot be kept in this bucket.", x.keyCure(err))
+			x.find(step.need, fmt.Sprintf("%s at %s: %v", whose(err), step.may, err), "Backups cannot be kept in this bucket.", x.keyCure(err))
 			break
 		}
 	}
@@ -180,8 +180,19 @@ func keys(ctx context.Context, x *exam) {
 		}
 	}
 	if err != nil {
-		x.find(Critical, fmt.Sprintf("the key fails at s3:DeleteObject: %v", err), "Garbage collection can free nothing, and the bucket grows for ever.", x.keyCure(err))
+		x.find(Critical, fmt.Sprintf("%s at s3:DeleteObject: %v", whose(err), err), "Garbage collection can free nothing, and the bucket grows for ever.", x.keyCure(err))
 	}
+}
+
+// whose says who fails: not every refusal is the key's fault.
+func whose(err error) string {
+	switch {
+	case errors.Is(err, bucket.ErrClock):
+		return "our clock is wrong, and the store refuses us"
+	case errors.Is(err, bucket.ErrThrottled), errors.Is(err, bucket.ErrSilent), errors.Is(err, bucket.ErrStalled), status(err) >= 500:
+		return "the store has a fault, or too much to do, and fails"
+	}
+	return "the key fails"
 }
 
 // keyCure is what helps a key that fails so.
@@ -200,6 +211,10 @@ func (x *exam) keyCure(err error) string {
 		return "the region is another one: holdfast s3 endpoint update ID --region REGION"
 	case errors.Is(err, bucket.ErrNoBucket):
 		return "make the bucket " + x.name + ", or correct its name"
+	case errors.Is(err, bucket.ErrClock):
+		return "timedatectl set-ntp true, and try again; the key may be right"
+	case whose(err) != "the key fails":
+		return "look at the provider's status page, and try again in a while: this says nothing about the key"
 	case errors.Is(err, bucket.ErrDenied):
 		return x.policyCure()
 	}
@@ -221,11 +236,11 @@ func (x *exam) policyCure() string {
 func (x *exam) speed(ctx context.Context, key string) {
 	var small []time.Duration
 	for range 20 {
-		began := time.Now()
+		ctx, meter := bucket.Metered(ctx)
 		if _, err := x.b.Head(ctx, key); err != nil {
 			return
 		}
-		small = append(small, time.Since(began))
+		small = append(small, meter.Took()) // not how long our own limits let it wait
 	}
 	slices.Sort(small)
 	x.report.Typical, x.report.Slow = small[len(small)/2], small[len(small)-1]

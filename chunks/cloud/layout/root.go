@@ -65,7 +65,8 @@ type Head struct {
 	Removed []string    `json:"removed,omitempty"` // files of bundles that are no more
 	Dead    []Tombstone `json:"dead,omitempty"`
 
-	Locked time.Time `json:"locked,omitzero"` // when the locks of all objects were renewed last
+	Locked   time.Time `json:"locked,omitzero"`     // when the locks of all objects were renewed last
+	LockDays int       `json:"lock-days,omitempty"` // and for how many days
 
 	Packs int   `json:"packs"`
 	Bytes int64 `json:"bytes"`

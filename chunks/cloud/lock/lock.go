@@ -89,6 +89,15 @@ func (p Policy) Due(now, since time.Time) bool {
 	return !p.IsZero() && now.Sub(since) >= p.span()/2
 }
 
+// Last is when all locks were renewed that were to last for so many days: never, if p
+// wants more, so that a longer policy holds for everything at once.
+func (p Policy) Last(renewed time.Time, days int) time.Time {
+	if days < p.Days {
+		return time.Time{}
+	}
+	return renewed
+}
+
 // A Retainer sets until when an object is locked.
 type Retainer interface {
 	Retain(ctx context.Context, key string, p Policy, until time.Time) error

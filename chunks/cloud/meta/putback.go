@@ -124,13 +124,9 @@ func (m *Objects) needed(h layout.Head) []small {
 		all = append(all, m.rootObject(h.Seq))
 	}
 	twin := m.formatObject() // which is read now and then only, instead of another
-	m.audits++
-	twin.key, twin.look = layout.FormatCopyKey, m.audits%twinTurns == 0
+	from, looks, isTwin := m.turns(len(h.Index)+len(h.Bundles), true)
+	twin.key, twin.look = layout.FormatCopyKey, isTwin
 	all = append(all, twin)
-	looks := looks
-	if twin.look {
-		looks--
-	}
 	var named []small
 	for _, o := range slices.Concat(h.Index, h.Bundles) {
 		named = append(named, small{
@@ -145,14 +141,46 @@ func (m *Objects) needed(h layout.Head) []small {
 			keep: true,
 		})
 	}
-	if m.turn == 0 { // after a start, anywhere
-		m.turn = rand.IntN(max(len(named), 1))
-	}
 	for i := range named {
-		named[i].look = (i-m.turn%len(named)+len(named))%len(named) < looks
+		named[i].look = turn(i, from, len(named)) < looks
 	}
-	m.turn += looks
 	return append(all, named...)
+}
+
+// turns says of how many objects which ones are read, and whether the copy of the
+// format is; on: and that it is done.
+func (m *Objects) turns(named int, on bool) (from, n int, twin bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n = looks; (m.audits+1)%twinTurns == 0 {
+		n, twin = n-1, true
+	}
+	if m.turn == 0 { // after a start, anywhere
+		m.turn = max(named, 1) + rand.IntN(max(named, 1)) // never 0 again
+	}
+	from = m.turn
+	if on {
+		m.audits, m.turn = m.audits+1, m.turn+n
+	}
+	return from, n, twin
+}
+
+// turn is how many come before an object when it begins somewhere.
+func turn(i, from, all int) int { return (i - from%all + all) % all }
+
+// Looks returns the objects beside format and root that the next PutBack reads.
+func (m *Objects) Looks(h layout.Head) (list []layout.Object) {
+	named := slices.Concat(h.Index, h.Bundles)
+	from, n, twin := m.turns(len(named), false)
+	for i, o := range named {
+		if turn(i, from, len(named)) < n {
+			list = append(list, o)
+		}
+	}
+	if twin {
+		list = append(list, layout.Object{Key: layout.FormatCopyKey})
+	}
+	return list
 }
 
 // copyFormat writes the second copy of the format, unless that was done from here.

@@ -25,6 +25,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 )
@@ -116,8 +117,10 @@ type Plan struct {
 	Hours    float64          `json:"hours"`
 	Rate     int64            `json:"bytes-per-second"` // that Hours is for
 
-	From      prices.Cost `json:"from"` // once: of reading
-	To        prices.Cost `json:"to"`   // once: of writing
+	From      prices.Cost `json:"from"`              // once: of reading
+	To        prices.Cost `json:"to"`                // once: of writing
+	FromKnown bool        `json:"from-prices-known"` // else From and MonthFrom say nothing
+	ToKnown   bool        `json:"to-prices-known"`
 	FromUnit  string      `json:"from-currency"`
 	ToUnit    string      `json:"to-currency"`
 	MonthFrom float64     `json:"month-from"` // what the storage costs a month, there and here; 0: not known
@@ -136,15 +139,29 @@ func (s *State) Plan(rate int64, from, to prices.Provider) Plan {
 		State: s, Rate: rate, Hours: float64(read.In) / float64(max(rate, 1)) / 3600,
 		Requests: map[string]int64{"get": read.Requests["get"], "put": s.Left.Objects, "list": s.Lists},
 		From:     from.Once(read), To: to.Once(write),
-		FromUnit: from.Unit(), ToUnit: to.Unit(),
+		FromKnown: from.ID != "", ToKnown: to.ID != "", FromUnit: from.Unit(), ToUnit: to.Unit(),
 		MonthFrom: from.Monthly(all.Bytes, all.Objects, prices.Use{}).Storage, MonthTo: to.Monthly(all.Bytes, all.Objects, prices.Use{}).Storage,
 	}
 }
 
 // Manifest writes what is left as S3 Batch Operations read it: a line of bucket and
-// key for each object, the key as in a URL. They copy within one provider only.
+// key for each object, the key as in a URL. They copy within one provider only, and to
+// the same key, or to one with something in front of it.
 func (s *State) Manifest(w io.Writer) error {
-	_, _, name, prefix, _ := s.from.Place()
+	host, _, name, prefix, _ := s.from.Place()
+	there, _, _, other, _ := s.to.Place()
+	switch {
+	case !s.Within && !(strings.HasSuffix(host, amazon) && strings.HasSuffix(there, amazon)):
+		return &identity.Problem{
+			Text: fmt.Sprintf("S3 Batch Operations copy within one provider and account, and %s is elsewhere than %s", s.to, s.from),
+			Cure: "copy it through here: the same command without --manifest",
+		}
+	case !strings.HasSuffix(other, prefix):
+		return &identity.Problem{
+			Text: fmt.Sprintf("S3 Batch Operations keep the keys, which begin with %q here and are to begin with %q there", prefix, other),
+			Cure: fmt.Sprintf("give a --prefix that ends in %q, or copy it through here: the same command without --manifest", prefix),
+		}
+	}
 	out := csv.NewWriter(w)
 	for _, o := range s.left {
 		if err := out.Write([]string{name, (&url.URL{Path: prefix + o.Key}).EscapedPath()}); err != nil {
@@ -154,6 +171,8 @@ func (s *State) Manifest(w io.Writer) error {
 	out.Flush()
 	return out.Error()
 }
+
+const amazon = ".amazonaws.com"
 
 // How much is in memory at the same time, and of the longest object.
 const (

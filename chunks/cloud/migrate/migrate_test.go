@@ -254,9 +254,12 @@ func TestThePlanIsWhatIsDone(t *testing.T) {
 	if gets, puts := w.near.Counts()["get"], w.far.Counts()["put"]; int64(gets) != p.Requests["get"] || int64(puts) != p.Requests["put"] {
 		t.Errorf("%d gets and %d puts, planned were %v", gets, puts, p.Requests)
 	}
+	if p.FromUnit != "USD" || !p.FromKnown || s.Plan(1, prices.Provider{}, dear).FromKnown || s.Plan(1, dear, prices.Provider{}).ToKnown {
+		t.Errorf("whose prices are known: %+v", p)
+	}
 	var csv strings.Builder
-	if err := s.Manifest(&csv); err != nil || strings.Count(csv.String(), "\n") != 44 || !strings.Contains(csv.String(), cloudtest.Name+",hf1/x/p/") {
-		t.Errorf("manifest: %v\n%.200s", err, csv.String())
+	if err := s.Manifest(&csv); err == nil || csv.Len() > 0 || !strings.Contains(err.Error(), "within one provider") { // a list that copied nothing there
+		t.Errorf("manifest for another provider: %v\n%.200s", err, csv.String())
 	}
 }
 
@@ -303,6 +306,17 @@ func TestWithinOneStore(t *testing.T) {
 		p := s.Plan(1<<20, prices.Provider{ID: "a", Egress: 100, Put: 5}, prices.Provider{ID: "a", Egress: 100, Put: 5})
 		if !s.Within || p.From.Egress != 0 || p.Requests["get"] != 0 || p.Requests["put"] != 24 || p.Hours != 0 {
 			t.Errorf("plan: %+v, from %+v", p.Requests, p.From)
+		}
+		var csv strings.Builder
+		if err := s.Manifest(&csv); err != nil || strings.Count(csv.String(), "\n") != 24 || !strings.Contains(csv.String(), cloudtest.Name+",hf1/x/p/") {
+			t.Errorf("manifest: %v\n%.200s", err, csv.String())
+		}
+		aside, err := Look(t.Context(), w.from, cloudtest.Open(t, w.near.URL).Sub("elsewhere"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := aside.Manifest(&csv); err == nil || !strings.Contains(err.Error(), "keep the keys") {
+			t.Errorf("manifest for other keys: %v", err)
 		}
 		w.near.Reset()
 		w.near.On(func(r cloudtest.Request) *cloudtest.Fault {

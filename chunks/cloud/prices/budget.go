@@ -49,6 +49,20 @@ func ParseBudget(text string) (b Budget, err error) {
 	return b, err
 }
 
+// CheckBudget says what is wrong with a budget that somebody gives. Zero is one of it:
+// it reads like "nothing may be spent" and has always been no bound at all.
+func CheckBudget(text string) error {
+	if _, err := ParseBudget(text); err != nil || text == "" {
+		return err
+	}
+	return pairs(text, func(name, value string) error {
+		if n, err := amount(value); name != "action" && err == nil && n == 0 {
+			return fmt.Errorf("%s=0 is no budget: leave it out for no bound; for next to nothing say %s=0.01,action=stop, which stops all but backups, restores and garbage collections", name, name)
+		}
+		return nil
+	})
+}
+
 // A Line says how far a budget is used.
 type Line struct {
 	What     string  `json:"what"` // "money", "egress-gb", "requests"

@@ -67,6 +67,17 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// A budget of 0 read like "spend nothing", and bounded nothing.
+func TestABudgetOfNothing(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"": true, "money=20,action=stop": true, "money=0": false, "requests=5,egress-gb=0.0": false, "requests=0,money=3": false, "beer=3": false,
+	} {
+		if err := CheckBudget(text); (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func FuzzOwn(f *testing.F) {
 	f.Add("storage=0.006,currency=EUR")
 	f.Add("money=20,requests=3,action=slow")

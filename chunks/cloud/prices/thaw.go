@@ -1,5 +1,7 @@
 package prices
 
+import "strings"
+
 // A Retrieval is what it costs, and how long it usually takes, until an archived
 // object can be read.
 type Retrieval struct {
@@ -30,7 +32,7 @@ var retrievals = map[string]map[string]Retrieval{
 // RetrievalOf returns what it takes to read an object of a class; false: that
 // tier is not offered for it, or the class is no archive.
 func RetrievalOf(class, tier string) (Retrieval, bool) {
-	r, is := retrievals[class][tier]
+	r, is := retrievals[strings.ToUpper(class)][tier]
 	return r, is
 }
 

@@ -135,6 +135,27 @@ func TestThawAsksOncePerPack(t *testing.T) {
 	}
 }
 
+// 400,000 archived chunks are thawed with a request for each pack that they lie in, of
+// 320 here, and a listing of two pages.
+func TestThawOfManyChunks(t *testing.T) {
+	const packs = 400_000 / 320
+	b, f, p := frozen(t, packs, false)
+	plan := look(t, b, "Bulk")
+	if asked, err := Ask(t.Context(), b, plan, func(int64) {}); err != nil || asked != (Asked{packs, 0}) {
+		t.Errorf("%+v, %v", asked, err)
+	}
+	if n := p.Counts(); n["post"] != packs || n["list"] != 2 || p.Total() != packs+2 {
+		t.Errorf("requests were %v for %d packs", n, packs)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, n := range f.asked {
+		if n != 1 {
+			t.Errorf("%s was asked for %d times", key, n)
+		}
+	}
+}
+
 // What was cut off goes on where it was, whatever the moment.
 func TestThawIsCutOffAndGoesOn(t *testing.T) {
 	b, f, p := frozen(t, 150, false)

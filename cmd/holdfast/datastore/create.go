@@ -124,16 +124,26 @@ func (f *cloudFlags) params(params url.Values, path string) (made string, err er
 	if f.takeOver {
 		params.Set("overwrite-in-use", "1")
 	}
+	if err := knownChecks(f.override); err != nil {
+		return "", err
+	}
 	for _, name := range f.override {
-		if !slices.Contains(doctor.Names(), name) {
-			return "", cli.Usage(fmt.Errorf("--override %s: there is no such check; there are %s", name, strings.Join(doctor.Names(), ", ")))
-		}
 		params.Add("override", name)
 	}
 	if made, err = f.key(params, reuse); err != nil {
 		return "", err
 	}
 	return made, setPath(params, path)
+}
+
+// knownChecks says which of them the doctor does not make.
+func knownChecks(override []string) error {
+	for _, name := range override {
+		if !slices.Contains(doctor.Names(), name) {
+			return cli.Usage(fmt.Errorf("--override %s: there is no such check; there are %s", name, strings.Join(doctor.Names(), ", ")))
+		}
+	}
+	return nil
 }
 
 func setPath(params url.Values, path string) error {

@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,6 +36,12 @@ long that takes, and what it costs.`,
   holdfast datastore migrate cloud --s3 far --bucket backups-2            # as often as you like
   holdfast datastore migrate cloud --s3 far --bucket backups-2 --home     # and stay there`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if manifest != "" && home {
+				return cli.Usage(errors.New("--manifest copies nothing, so the store cannot move with it: run --home when the list was copied"))
+			}
+			if err := knownChecks(override); err != nil {
+				return err
+			}
 			name, _, err := o.Named(cmd.Context(), args)
 			if err != nil {
 				return err
@@ -97,6 +104,20 @@ func printMigrate(w io.Writer, p migrate.Plan) {
 		fmt.Fprintf(w, "takes          %.1f hours at %s a second\n", p.Hours, cli.Size(p.Rate))
 	}
 	fmt.Fprintf(w, "requests       %d get, %d put, %d list\n", p.Requests["get"], p.Requests["put"], p.Requests["list"])
-	fmt.Fprintf(w, "costs once     %.2f %s to read, of which %.2f for what leaves; %.2f %s to write\n", p.From.Total(), p.FromUnit, p.From.Egress, p.To.Total(), p.ToUnit)
-	fmt.Fprintf(w, "storage        %.2f %s a month there now, %.2f %s in the other bucket; both until the old one is emptied\n", p.MonthFrom, p.FromUnit, p.MonthTo, p.ToUnit)
+	read, write, here, there := unpriced, unpriced, unpriced, unpriced
+	if p.FromKnown {
+		read = fmt.Sprintf("%.2f %s to read, of which %.2f for what leaves", p.From.Total(), p.FromUnit, p.From.Egress)
+		here = fmt.Sprintf("%.2f %s a month", p.MonthFrom, p.FromUnit)
+	}
+	if p.ToKnown {
+		write = fmt.Sprintf("%.2f %s to write", p.To.Total(), p.ToUnit)
+		there = fmt.Sprintf("%.2f %s a month", p.MonthTo, p.ToUnit)
+	}
+	fmt.Fprintf(w, "costs once     here: %s; there: %s\n", read, write)
+	fmt.Fprintf(w, "storage        here: %s; there: %s; both until the old one is emptied\n", here, there)
+	if !p.FromKnown || !p.ToKnown {
+		fmt.Fprintln(w, "               say what is not known: holdfast s3 endpoint update ID --provider NAME, or --prices storage=…,put=…,get=…,list=…,egress=…")
+	}
 }
+
+const unpriced = "unknown, as the provider's prices are"

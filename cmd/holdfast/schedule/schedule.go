@@ -96,6 +96,7 @@ var (
 		{Name: "read-threads", Usage: "chunks that are read at the same time", Kind: daemon.Int},
 		{Name: "verify-threads", Usage: "chunks that are checked at the same time", Kind: daemon.Int},
 		{Name: "sample", Usage: "of a datastore with a bucket read only so many stretches by chance, about a request each; 0: all", Kind: daemon.Int},
+		{Name: "max-bytes", Usage: "of a datastore with a bucket read only stretches by chance, and not more than so much: 20GiB; 0: no bound"},
 	})
 	OffloadFlags = flags(scope, []daemon.Flag{
 		{Name: "to", Usage: "the datastore whose home is a bucket"},

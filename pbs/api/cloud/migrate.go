@@ -3,8 +3,10 @@ package cloud
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/migrate"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
@@ -14,10 +16,20 @@ import (
 
 // migration reads where a store is copied to.
 func migration(c *rest.Call) stores.Migration {
-	return stores.Migration{
-		Client: upgrade.Parsed(c.Params, "client", upgrade.ParseStore), Bucket: upgrade.Parsed(c.Params, "bucket", line),
-		Prefix: place(c.Params, "prefix"), Home: c.Bool("home"), Override: c.Texts("override"),
+	override := c.Texts("override")
+	for _, name := range override {
+		if !slices.Contains(doctor.Names(), name) {
+			c.Fail("override", "there is no check '%s'; there are %s", name, strings.Join(doctor.Names(), ", "))
+		}
 	}
+	m := stores.Migration{
+		Client: upgrade.Parsed(c.Params, "client", upgrade.ParseStore), Bucket: upgrade.Parsed(c.Params, "bucket", line),
+		Prefix: place(c.Params, "prefix"), Home: c.Bool("home"), Override: override,
+	}
+	if strings.Contains(m.Bucket+m.Prefix, ",") {
+		c.Fail("prefix", "names of buckets and prefixes must not have a comma")
+	}
+	return m
 }
 
 // A migratePlan is what it takes to copy a store.
@@ -31,6 +43,9 @@ func (a *api) planMigrate(ctx context.Context, c *rest.Call) (any, error) {
 	store, m, all, rate := c.Store(), migration(c), c.Bool("manifest"), int64(20<<20)
 	if c.Has("rate") {
 		rate = c.Int("rate", 1, 1<<40)
+	}
+	if all && m.Home {
+		c.Fail("manifest", "a list copies nothing, so the store cannot move: copy by the list first, and then move without it")
 	}
 	if err := c.Err(); err != nil {
 		return nil, err
@@ -69,5 +84,8 @@ func (a *api) planMigrate(ctx context.Context, c *rest.Call) (any, error) {
 // migrate begins to copy a store into another bucket.
 func (a *api) migrate(_ context.Context, c *rest.Call) (any, error) {
 	m := migration(c)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
 	return a.start(c, func(store, auth string) (any, error) { return a.Stores.StartMigrate(store, auth, m) })
 }

@@ -33,7 +33,7 @@ func checkMoney(name, text string) (err error) {
 	case "prices":
 		_, err = prices.Provider{}.With(text, time.Now())
 	case "budget":
-		_, err = prices.ParseBudget(text)
+		err = prices.CheckBudget(text)
 	}
 	return err
 }

@@ -102,6 +102,9 @@ func setVerify(p *upgrade.Params, j *settings.VerifyJob) {
 	if n := number(p, "sample", 0, 100_000); n != nil {
 		j.Sample = *n
 	}
+	if p.Has("max-bytes") {
+		j.MaxBytes = upgrade.Parsed(p, "max-bytes", settings.ParseSize)
+	}
 	if n := number(p, "read-threads", 1, 32); n != nil {
 		j.ReadThreads = *n
 	}
@@ -128,6 +131,8 @@ func resetVerify(j *settings.VerifyJob, name string) bool {
 		j.OutdatedAfter = nil
 	case "sample":
 		j.Sample = 0
+	case "max-bytes":
+		j.MaxBytes = 0
 	case "read-threads":
 		j.ReadThreads = 0
 	case "verify-threads":

@@ -12,11 +12,13 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/sample"
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 )
 
@@ -115,6 +117,15 @@ func Requests(made map[string]int64) string {
 		parts = append(parts, fmt.Sprintf("%d %s", made[class], class))
 	}
 	return cmp.Or(strings.Join(parts, ", "), "none")
+}
+
+// Sample chooses what a verification job that reads a little is going to read, and
+// says what that takes.
+func Sample(ctx context.Context, ti *tier.Tier, j settings.VerifyJob, depth int) (sample.Choice, prices.Use, error) {
+	c, err := sample.Choose(ctx, ti.Datastore(), sample.Options{
+		Namespace: j.NS, Depth: depth, Stretches: j.Sample, MaxBytes: j.MaxBytes, Cost: ti.Cost,
+	})
+	return c, prices.Use{Requests: map[string]int64{"get": c.Requests}, In: c.Bytes}, err
 }
 
 // Verify says what it takes to read what a verification would.

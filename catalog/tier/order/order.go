@@ -1,4 +1,5 @@
-package tier
+// Package order sorts chunks as restores will ask for them.
+package order
 
 import (
 	"cmp"
@@ -26,20 +27,20 @@ const (
 
 // An order gives chunks the places in which restores will ask for them.
 type order struct {
-	t     *Tier
+	tree  catalog.Tree
 	place map[chunks.Digest]int
 	next  int
 }
 
-// order sorts what goes to the bucket: guests that are backed up at the same
+// Sort sorts chunks of a datastore that go to the bucket: guests that are backed up at the same
 // time come to lie chunk by chunk among each other on the disk, and a restore of
 // one of them would need a request for each. In the bucket the chunks of an
 // archive lie one behind the other, as its newest snapshot has them.
-func (t *Tier) order(ctx context.Context, entries []pack.Entry) error {
+func Sort(ctx context.Context, tree catalog.Tree, entries []pack.Entry) error {
 	if len(entries) < 2 || len(entries) > maxOrdered {
 		return nil
 	}
-	o := order{t: t, place: make(map[chunks.Digest]int, len(entries))}
+	o := order{tree: tree, place: make(map[chunks.Digest]int, len(entries))}
 	for _, e := range entries {
 		o.place[e.Digest] = unplaced
 	}
@@ -58,18 +59,17 @@ func (t *Tier) order(ctx context.Context, entries []pack.Entry) error {
 // groups gives places to the chunks of some snapshots of every group, of which
 // choose gets all, newest first.
 func (o *order) groups(ctx context.Context, choose func([]catalog.Snapshot) []catalog.Snapshot) error {
-	tree := o.t.d.Tree
-	spaces, err := tree.Namespaces(ctx, "", -1)
+	spaces, err := o.tree.Namespaces(ctx, "", -1)
 	if err != nil {
 		return err
 	}
 	for _, ns := range spaces {
-		groups, err := tree.Groups(ctx, ns)
+		groups, err := o.tree.Groups(ctx, ns)
 		if err != nil {
 			return err
 		}
 		for _, g := range groups {
-			snaps, err := tree.Snapshots(ctx, ns, g)
+			snaps, err := o.tree.Snapshots(ctx, ns, g)
 			if err != nil {
 				return err
 			}
@@ -90,7 +90,7 @@ func (o *order) groups(ctx context.Context, choose func([]catalog.Snapshot) []ca
 // snapshot gives the next places to the chunks of a snapshot. One that cannot be
 // read has no say: whoever needs it will complain.
 func (o *order) snapshot(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot) error {
-	names, err := o.t.d.Tree.Files(ns, s)
+	names, err := o.tree.Files(ns, s)
 	if err != nil {
 		return ctx.Err()
 	}
@@ -101,7 +101,7 @@ func (o *order) snapshot(ctx context.Context, ns catalog.Namespace, s catalog.Sn
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		x, err := o.t.d.Tree.ReadIndex(ns, s, name)
+		x, err := o.tree.ReadIndex(ns, s, name)
 		if err != nil {
 			continue
 		}

@@ -1,4 +1,4 @@
-// Package limit has the limiter of requests and bytes of an account.
+// Package limit keeps requests and bytes below what a store allows.
 package limit
 
 import (
@@ -26,13 +26,14 @@ type Limiter struct {
 	faded time.Time
 }
 
+// Bounds of what is learned.
 const (
-	Least    = 2.0  // events a second, never slower: work must end some day
+	Least    = 2.0  // per second: never slower: work must end some day
 	firstCut = 40.0 // where halving begins if nothing is known of the limit, at least
 	cutEvery = time.Second
 )
 
-// New returns a limiter of so many events a second; 0: none.
+// New returns a limiter of that many events a second; 0: none until somebody complains.
 func New(ceiling float64) *Limiter {
 	return &Limiter{ceiling: ceiling, rate: ceiling, burst: 1}
 }
@@ -41,15 +42,15 @@ func New(ceiling float64) *Limiter {
 // seconds, of which the profiles leave a tenth free.
 const requestBurst = 0.25
 
-// NewRequests is New with the burst of requests.
+// NewRequests returns a limiter of requests.
 func NewRequests(ceiling float64) *Limiter {
 	l := New(ceiling)
 	l.burst = requestBurst
 	return l
 }
 
-// SetCeiling sets another ceiling. What was learned stays, if it is less.
-func (l *Limiter) SetCeiling(ceiling float64) {
+// Limit sets another ceiling. What was learned stays, if it is less.
+func (l *Limiter) Limit(ceiling float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if ceiling == l.ceiling {
@@ -158,7 +159,7 @@ func (l *Limiter) Slower() {
 	l.rate, l.cut, l.hit, l.raised = max(was/2, Least), now, was, now
 }
 
-// Now returns the rate, 0 if there is none.
+// Now is how many events a second may be now; 0: any.
 func (l *Limiter) Now() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

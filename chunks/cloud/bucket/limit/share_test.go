@@ -87,9 +87,9 @@ func TestTheStoreRefusesNextToNothing(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			nodes.Go(func() { s.work(t, b, 700) })
 			time.Sleep(2 * time.Second)
-			a.SetCeiling(allowed / 2)
+			a.Limit(allowed / 2)
 			time.Sleep(5 * time.Second)
-			b.SetCeiling(allowed / 2)
+			b.Limit(allowed / 2)
 			nodes.Wait()
 		},
 		"nobody knows what it allows": func(t *testing.T, s *strict) { s.work(t, NewRequests(0), 5000) },
@@ -113,12 +113,12 @@ func TestTheStoreRefusesNextToNothing(t *testing.T) {
 func TestWhatWasLearnedStays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewRequests(100)
-		l.SetCeiling(50)
+		l.Limit(50)
 		if l.Now() != 50 {
 			t.Errorf("a half is %f", l.Now())
 		}
 		l.Slower()
-		l.SetCeiling(100)
+		l.Limit(100)
 		if l.Now() > 50 {
 			t.Errorf("after a complaint it is %f", l.Now())
 		}
@@ -127,7 +127,7 @@ func TestWhatWasLearnedStays(t *testing.T) {
 		if l.Now() != 100 {
 			t.Errorf("after a while it is %f", l.Now())
 		}
-		l.SetCeiling(10)
+		l.Limit(10)
 		if l.Now() != 10 {
 			t.Errorf("a tenth is %f", l.Now())
 		}
