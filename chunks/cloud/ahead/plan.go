@@ -115,6 +115,7 @@ type Plan struct {
 	run      int64        // bytes that were asked for in order
 	window   int64        // bytes to have ahead; 0: no order is proven
 	frontier int          // chunks before this one were seen to
+	begun    int          // where that began: nobody has seen to those before it
 	early    map[int]bool // those from it on that were asked for
 	pause    int          // no more is tried before this one is asked for: there was no room
 	held     map[chunks.Digest]*piece
@@ -279,21 +280,32 @@ func (p *Plan) prove(at int) {
 	for slices.Contains(p.last, end) {
 		end++
 	}
-	if end-first < proof {
+	if end-first < proof && p.together() {
+		first = slices.Min(p.last)
+		end = first + 1
+	} else if end-first < proof {
 		return
 	}
 	p.next, p.frontier, p.run = end, max(first-recent, 0), 0
 	if !slices.ContainsFunc(p.last, func(i int) bool { return i >= p.frontier && i < first }) {
 		p.frontier = first // nothing before the run is under way
 	}
+	p.begun = p.frontier
 	clear(p.early)
 	for _, i := range p.last {
-		p.early[i] = i >= p.frontier
+		p.early[i] = true
 	}
 	for i := first; i < end; i++ {
 		p.run += p.size(i)
 	}
 	p.widen()
+}
+
+// together reports whether many requests near each other are under way at the same
+// time: those of a reader that goes on in order, which overtake each other before
+// three of them lie side by side.
+func (p *Plan) together() bool {
+	return p.under >= busy && len(p.last) >= busy && slices.Max(p.last)-slices.Min(p.last) < nearby
 }
 
 // unwanted lets a piece go that nobody asked for.
@@ -368,7 +380,16 @@ func (p *Plan) gather(at int, first Want) (wants []Want, places []int) {
 	wants, places = []Want{first}, []int{at}
 	chosen := map[chunks.Digest]bool{first.Digest: true}
 	sum, passed := first.N, int64(0)
-	for i := p.frontier; i < p.x.Len() && passed < spread*p.window; i++ {
+	from, begun := p.frontier, p.begun
+	if at < begun { // it came late, and so may some behind it
+		from, p.begun = at, at
+	}
+	for i := from; i < p.x.Len() && passed < spread*p.window; i++ {
+		if from < begun && i == begun {
+			if i = p.frontier; i >= p.x.Len() {
+				break
+			}
+		}
 		start, end := p.x.Range(i)
 		passed += end - start
 		d := p.x.Digest(i)

@@ -189,6 +189,40 @@ func TestARestoreReadsWholePacks(t *testing.T) {
 	}
 }
 
+// Those who come late at the beginning are seen to together, also when all behind
+// them was read already: that there were 45 requests for 17 packs then was the
+// scheduler's luck.
+func TestWhoComesLateAtTheBeginning(t *testing.T) {
+	for _, n := range []int{6, 33, 40, 64, 200} {
+		synctest.Test(t, func(t *testing.T) {
+			s, x := scattered(t, n, 0)
+			p := NewPlan(s, x, &Room{}, 512<<10)
+			defer p.Close()
+			late := min(n, 33) - 5
+			var g errgroup.Group
+			ask := func(from, to int) {
+				for i := from; i < to; i++ {
+					g.Go(func() error { s.want(t, p, i); return nil })
+				}
+				synctest.Wait()
+			}
+			for i := late; i < late+5; i++ { // with a gap between any two
+				g.Go(func() error { s.want(t, p, late+(i-late)*2%5); return nil })
+			}
+			synctest.Wait()
+			ask(late+5, n)
+			ask(0, late)
+			_ = g.Wait()
+			if most := 14 + n/perPack; s.fetches+s.singles > most {
+				t.Errorf("%d chunks: %d requests of packs and %d of chunks, want at most %d", n, s.fetches, s.singles, most)
+			}
+			if s.read > n+8 {
+				t.Errorf("%d chunks: %d were read", n, s.read)
+			}
+		})
+	}
+}
+
 // In order, this is what the mark of one request for 40 chunks is about.
 func TestAThousandChunksTakeTwentyFiveRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
