@@ -381,8 +381,9 @@ func (p *Plan) gather(at int, first Want) (wants []Want, places []int) {
 	chosen := map[chunks.Digest]bool{first.Digest: true}
 	sum, passed := first.N, int64(0)
 	from, begun := p.frontier, p.begun
-	if at < begun { // it came late, and so may some behind it
-		from, p.begun = at, at
+	if at < begun { // it came late, and so may some around it
+		from = max(at-recent, 0)
+		p.begun = from
 	}
 	for i := from; i < p.x.Len() && passed < spread*p.window; i++ {
 		if from < begun && i == begun {

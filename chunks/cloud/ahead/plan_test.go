@@ -193,7 +193,7 @@ func TestARestoreReadsWholePacks(t *testing.T) {
 // them was read already: that there were 45 requests for 17 packs then was the
 // scheduler's luck.
 func TestWhoComesLateAtTheBeginning(t *testing.T) {
-	for _, n := range []int{6, 33, 40, 64, 200} {
+	for _, n := range []int{6, 33, 40, 64, 80} {
 		synctest.Test(t, func(t *testing.T) {
 			s, x := scattered(t, n, 0)
 			p := NewPlan(s, x, &Room{}, 512<<10)
