@@ -58,6 +58,7 @@ const (
 
 	// busy is how many requests at the same time, in order, are those of a restore.
 	busy = 5
+	many = 9 // and the same before an order is proven
 
 	maxStrays = 2 // requests far away in a row that are no new beginning
 
@@ -305,7 +306,7 @@ func (p *Plan) prove(at int) {
 // time: those of a reader that goes on in order, which overtake each other before
 // three of them lie side by side.
 func (p *Plan) together() bool {
-	return p.under >= busy && len(p.last) >= busy && slices.Max(p.last)-slices.Min(p.last) < nearby
+	return p.under >= many && len(p.last) >= busy && slices.Max(p.last)-slices.Min(p.last) < nearby
 }
 
 // unwanted lets a piece go that nobody asked for.

@@ -178,7 +178,8 @@ func TestARestoreReadsWholePacks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s, x := scattered(t, 1000, off)
 				restore(t, s, x, &Room{}, parallel)
-				if n := s.fetches + s.singles; n > 25+off {
+				begin := parallel / 4 // before an order is proven
+				if n := s.fetches + s.singles; n > 25+off+begin {
 					t.Errorf("%d places off, %d at a time: %d requests of packs and %d of chunks, for 17 packs", off, parallel, s.fetches, s.singles)
 				}
 				if s.read > 1000+8 {
@@ -193,12 +194,12 @@ func TestARestoreReadsWholePacks(t *testing.T) {
 // them was read already: that there were 45 requests for 17 packs then was the
 // scheduler's luck.
 func TestWhoComesLateAtTheBeginning(t *testing.T) {
-	for _, n := range []int{6, 33, 40, 64, 80} {
+	for _, n := range []int{10, 33, 40, 64, 80} {
 		synctest.Test(t, func(t *testing.T) {
 			s, x := scattered(t, n, 0)
 			p := NewPlan(s, x, &Room{}, 512<<10)
 			defer p.Close()
-			late := min(n, 33) - 5
+			late := min(n, 37) - 9
 			var g errgroup.Group
 			ask := func(from, to int) {
 				for i := from; i < to; i++ {
@@ -206,14 +207,14 @@ func TestWhoComesLateAtTheBeginning(t *testing.T) {
 				}
 				synctest.Wait()
 			}
-			for i := late; i < late+5; i++ { // with a gap between any two
-				g.Go(func() error { s.want(t, p, late+(i-late)*2%5); return nil })
+			for i := range 9 { // with a gap between any two
+				g.Go(func() error { s.want(t, p, late+i*5%9); return nil })
 			}
 			synctest.Wait()
-			ask(late+5, n)
+			ask(late+9, n)
 			ask(0, late)
 			_ = g.Wait()
-			if most := 14 + n/perPack; s.fetches+s.singles > most {
+			if most := 28 + n/perPack; s.fetches+s.singles > most {
 				t.Errorf("%d chunks: %d requests of packs and %d of chunks, want at most %d", n, s.fetches, s.singles, most)
 			}
 			if s.read > n+8 {
