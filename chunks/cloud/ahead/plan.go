@@ -294,7 +294,7 @@ func (p *Plan) prove(at int) {
 	p.begun = p.frontier
 	clear(p.early)
 	for _, i := range p.last {
-		p.early[i] = true
+		p.early[i] = i >= p.frontier
 	}
 	for i := first; i < end; i++ {
 		p.run += p.size(i)
@@ -383,7 +383,7 @@ func (p *Plan) gather(at int, first Want) (wants []Want, places []int) {
 	sum, passed := first.N, int64(0)
 	from, begun := p.frontier, p.begun
 	if at < begun { // it came late, and so may some around it
-		from = max(at-recent, 0)
+		from = at
 		p.begun = from
 	}
 	for i := from; i < p.x.Len() && passed < spread*p.window; i++ {
