@@ -2,6 +2,7 @@ package tier
 
 import (
 	"context"
+	"errors"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
@@ -18,6 +19,7 @@ func (t *Tier) Adopt(ctx context.Context, loads []staging.Load, pin func() error
 	if err := t.own(ctx); err != nil {
 		return s, err
 	}
+	defer func() { err = errors.Join(err, t.noted()) }()
 	return t.store.Adopt(ctx, loads, pin)
 }
 
@@ -31,6 +33,7 @@ func (t *Tier) Publish(ctx context.Context) (m Mirrored, err error) {
 	if err := t.own(ctx); err != nil {
 		return m, err
 	}
+	defer func() { err = errors.Join(err, t.noted()) }()
 	if m, err = t.mirror(ctx); err != nil {
 		return m, err
 	}

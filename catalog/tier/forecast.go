@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/filename"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/ahead"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
@@ -191,7 +192,7 @@ func (t *Tier) tells(ctx context.Context, leaves func(catalog.Snapshot) bool) (n
 		if err != nil || there || !leaves(s) {
 			return there, err
 		}
-		for _, name := range append(names, manifestName) {
+		for _, name := range append(names, filename.Manifest) {
 			if info, err := t.cfg.FS.Stat(path.Join(t.cfg.Dir, ns.Path(), s.Path(), name)); err == nil {
 				n.later, n.laterBytes = n.later+1, n.laterBytes+packed(name, info.Size())
 			}

@@ -2,7 +2,6 @@ package tier
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/filename"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/told"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
@@ -25,24 +26,14 @@ type Mirrored struct {
 	Removed   int `json:"files-removed"`
 }
 
-// A told is a file that the bucket has been told of. A file with another length
-// or time is read, and compared by its sum.
-type told struct {
-	Size int64  `json:"size"`
-	Time int64  `json:"time"` // Unix nanoseconds; 0: not known
-	Sum  uint64 `json:"sum"`  // xxhash64
-}
-
 const (
-	mirrorFile   = "mirror.json"
-	maxMirror    = 1 << 30
-	manifestName = "index.json.blob"
+	mirrorFile = "mirror.json"
 )
 
 // A mirror is one comparison of the tree with what the bucket was told.
 type mirror struct {
 	t      *Tier
-	told   map[string]told
+	told   map[string]told.File
 	seen   map[string]bool
 	result Mirrored
 	dirty  bool
@@ -138,7 +129,7 @@ func (m *mirror) group(ctx context.Context, ns catalog.Namespace, g catalog.Grou
 // are in the bucket. The manifest comes last.
 func (m *mirror) snapshot(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot) error {
 	dir := path.Join(ns.Path(), s.Path())
-	if _, err := m.t.cfg.FS.Stat(path.Join(m.t.cfg.Dir, dir, manifestName)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := m.t.cfg.FS.Stat(path.Join(m.t.cfg.Dir, dir, filename.Manifest)); errors.Is(err, fs.ErrNotExist) {
 		return nil // in the making, or just removed
 	} else if err != nil {
 		return err
@@ -151,22 +142,22 @@ func (m *mirror) snapshot(ctx context.Context, ns catalog.Namespace, s catalog.S
 	if err != nil {
 		return err
 	}
-	if _, known := m.told[path.Join(dir, manifestName)]; !known {
+	if _, known := m.told[path.Join(dir, filename.Manifest)]; !known {
 		if there, err := m.arrived(ctx, ns, s, names); err != nil || !there {
 			m.result.Waiting++
 			return err
 		}
 		m.result.Added++
-		m.added = append(m.added, path.Join(dir, manifestName))
+		m.added = append(m.added, path.Join(dir, filename.Manifest))
 	}
 	for _, name := range append(names, ".protected") {
-		if name != manifestName {
+		if name != filename.Manifest {
 			if err := m.file(path.Join(dir, name)); err != nil {
 				return err
 			}
 		}
 	}
-	return m.file(path.Join(dir, manifestName))
+	return m.file(path.Join(dir, filename.Manifest))
 }
 
 // arrived reports whether the bucket has every chunk of a snapshot.
@@ -204,7 +195,7 @@ func (m *mirror) file(name string) error {
 		return err
 	}
 	m.seen[name] = true
-	is := told{Size: info.Size(), Time: info.ModTime().UnixNano()}
+	is := told.File{Size: info.Size(), Time: info.ModTime().UnixNano()}
 	was, known := m.told[name]
 	if known && was.Size == is.Size && was.Time == is.Time {
 		return nil
@@ -228,27 +219,19 @@ func (m *mirror) file(name string) error {
 }
 
 // readTold returns what the bucket was told of; if that is lost, what it has.
-func (t *Tier) readTold(ctx context.Context) (map[string]told, error) {
-	all := map[string]told{}
-	b, err := disk.ReadFile(t.cfg.FS, t.cfg.at(mirrorFile), maxMirror)
-	if err == nil && json.Unmarshal(b, &all) == nil && all != nil {
-		return all, nil
+func (t *Tier) readTold(ctx context.Context) (map[string]told.File, error) {
+	all, err := told.Read(t.cfg.FS, t.cfg.at(mirrorFile))
+	if all != nil || err != nil {
+		return all, err
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	all = map[string]told{}
+	all = map[string]told.File{}
 	err = t.store.EachFile(ctx, func(name string, content []byte) error {
-		all[name] = told{Size: int64(len(content)), Sum: xxhash.Sum64(content)}
+		all[name] = told.Of(content)
 		return nil
 	})
 	return all, err
 }
 
-func (t *Tier) saveTold(all map[string]told) error {
-	b, err := json.Marshal(all)
-	if err != nil {
-		return err
-	}
-	return disk.WriteFileAtomic(t.cfg.FS, t.cfg.at(mirrorFile), b, 0o640)
+func (t *Tier) saveTold(all map[string]told.File) error {
+	return told.Save(t.cfg.FS, t.cfg.at(mirrorFile), all)
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
-	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/filename"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/told"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/files"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
@@ -79,18 +80,18 @@ func (t *Tier) refresh(ctx context.Context, drop bool) (r Refreshed, err error) 
 		return r, err
 	}
 	t.unnamed = nil
-	now := map[string]told{}
+	now := map[string]told.File{}
 	manifests := map[string][]byte{} // last: with it, a snapshot is there
 	err = t.store.EachFile(ctx, func(name string, content []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !belongs(name) {
+		if !filename.Belong(name) {
 			t.cfg.Log.Warn("the bucket has a file that is none of a datastore's", "name", name)
 			return nil
 		}
-		now[name] = told{Size: int64(len(content)), Sum: xxhash.Sum64(content)}
-		if path.Base(name) == manifestName {
+		now[name] = told.Of(content)
+		if path.Base(name) == filename.Manifest {
 			manifests[name] = content
 			return nil
 		}
@@ -113,12 +114,15 @@ func (t *Tier) refresh(ctx context.Context, drop bool) (r Refreshed, err error) 
 	if err := t.cfg.FS.Remove(path.Join(t.cfg.Dir, "listing")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return r, err // a cache that cannot know
 	}
-	return r, t.saveTold(now)
+	if err := t.saveTold(now); err != nil {
+		return r, err
+	}
+	return r, t.noted()
 }
 
 // bring writes a file of the bucket, unless it is here. What was changed here
 // since the bucket was told of it stays.
-func (t *Tier) bring(name string, content []byte, before map[string]told, r *Refreshed) error {
+func (t *Tier) bring(name string, content []byte, before map[string]told.File, r *Refreshed) error {
 	full := path.Join(t.cfg.Dir, name)
 	here, err := disk.ReadFile(t.cfg.FS, full, files.Max)
 	switch {
@@ -141,16 +145,16 @@ func (t *Tier) bring(name string, content []byte, before map[string]told, r *Ref
 }
 
 // dropGone removes what the bucket had and has no more: its owner removed it.
-func (t *Tier) dropGone(ctx context.Context, before, now map[string]told, r *Refreshed) error {
+func (t *Tier) dropGone(ctx context.Context, before, now map[string]told.File, r *Refreshed) error {
 	var gone []string
 	for name := range before {
-		if _, ok := now[name]; !ok && belongs(name) && name != "settings.json" && !t.store.Waits(name) {
+		if _, ok := now[name]; !ok && filename.Belong(name) && name != "settings.json" && !t.adds(name) {
 			gone = append(gone, name)
 		}
 	}
 	// Manifests first: what a crash leaves is then no snapshot.
 	slices.SortFunc(gone, func(a, b string) int {
-		am, bm := path.Base(a) == manifestName, path.Base(b) == manifestName
+		am, bm := path.Base(a) == filename.Manifest, path.Base(b) == filename.Manifest
 		switch {
 		case am && !bm:
 			return -1
@@ -174,46 +178,4 @@ func (t *Tier) dropGone(ctx context.Context, before, now map[string]told, r *Ref
 		}
 	}
 	return nil
-}
-
-// belongs reports whether a name is that of a file of a datastore: nothing that
-// a bucket says may be written anywhere else.
-func belongs(name string) bool {
-	if name == "settings.json" {
-		return true
-	}
-	ns, rest := spaceOf(name)
-	parts := strings.Split(rest, "/")
-	switch len(parts) {
-	case 3:
-		_, err := naming.ParseGroup(parts[0] + "/" + parts[1])
-		return err == nil && path.Join(ns.Path(), rest) == name && (parts[2] == "owner" || parts[2] == "notes")
-	case 4:
-		_, file, ok := snapshotOf(rest)
-		return ok && path.Join(ns.Path(), rest) == name && (file == ".protected" || naming.CheckArchive(file) == nil)
-	}
-	return false
-}
-
-// spaceOf splits the namespace off a name.
-func spaceOf(name string) (ns catalog.Namespace, rest string) {
-	rest = name
-	for {
-		parts := strings.SplitN(rest, "/", 3)
-		if len(parts) < 3 || parts[0] != "ns" {
-			return ns, rest
-		}
-		child, err := ns.Child(parts[1])
-		if err != nil {
-			return ns, rest
-		}
-		ns, rest = child, parts[2]
-	}
-}
-
-// snapshotOf splits the name of a file of a snapshot, below its namespace.
-func snapshotOf(rest string) (s catalog.Snapshot, file string, ok bool) {
-	dir, file := path.Split(rest)
-	s, err := naming.ParseSnapshot(strings.TrimSuffix(dir, "/"))
-	return s, file, err == nil && s.Path()+"/" == dir
 }

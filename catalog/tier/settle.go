@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/filename"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
@@ -125,7 +126,7 @@ func (t *Tier) named(ctx context.Context, entries []pack.Entry) (named []pack.En
 	}
 	var manifests []string
 	for name := range told {
-		if path.Base(name) == manifestName {
+		if path.Base(name) == filename.Manifest {
 			manifests = append(manifests, name)
 		}
 	}
@@ -145,8 +146,8 @@ func (t *Tier) named(ctx context.Context, entries []pack.Entry) (named []pack.En
 		if open == 0 && !t.fresh[name] {
 			break
 		}
-		ns, rest := spaceOf(name)
-		s, _, ok := snapshotOf(rest)
+		ns, rest := filename.Space(name)
+		s, _, ok := filename.Snapshot(rest)
 		if !ok {
 			continue
 		}

@@ -9,7 +9,7 @@
 //	tier.go    open, own, run         mirror.go   the files of snapshots, to the bucket
 //	create.go  a new one, a known one refresh.go  and back
 //	work.go    offload, collect, audit order.go   how chunks lie in the bucket
-//	settle.go  what may leave the disk
+//	settle.go  what may leave the disk catchup.go  a disk that is older than the bucket
 //
 // Beside the files of a datastore, the directory has cloud/: tier.json (which
 // store, and the key of it, wrapped to this node), mirror.json (what the bucket
@@ -35,6 +35,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cache"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
@@ -74,6 +75,7 @@ type state struct {
 	Ahead   bool                `json:"ahead,omitempty"`   // chunks of backups in the making have left the disk
 	Leaving bool                `json:"leaving,omitempty"` // a move began: what stands in the bucket instead of our name is by us
 	Moved   *moved              `json:"moved,omitempty"`
+	Root    layout.Seq          `json:"root"` // of which the files here are; see catchup.go
 }
 
 const (
@@ -101,6 +103,8 @@ type Tier struct {
 	state state
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
+
+	caught bool // up, since the start: see catchup.go
 
 	both    *pack.Set // on the disk and in the bucket, as the last offload left it; nil: not known
 	between bool      // the store moves, or has moved, and this is its old bucket
@@ -209,8 +213,9 @@ func (t *Tier) Close() error { return t.d.Close() }
 func (t *Tier) Run(ctx context.Context) error {
 	for wait := time.Second; ; wait = min(2*wait, 5*time.Minute) {
 		err := t.Writable()
-		if err == nil {
+		if err == nil && t.work.TryLock() { // else who works sees to it
 			err = t.own(ctx)
+			t.work.Unlock()
 		}
 		if err == nil {
 			wait = time.Second
@@ -240,7 +245,7 @@ func (t *Tier) Run(ctx context.Context) error {
 }
 
 // own makes sure that the bucket is ours, with a request only if it is not known
-// since the start.
+// since the start, and that what it names is known here. The caller holds work.
 func (t *Tier) own(ctx context.Context) error {
 	t.mu.Lock()
 	why, sure, between, leaving := t.why, t.sure, t.between, t.state.Leaving
@@ -251,13 +256,16 @@ func (t *Tier) own(ctx context.Context) error {
 	case between:
 		return errBetween
 	case sure:
-		return nil
+		return t.catchUp(ctx)
 	case leaving:
 		if err := t.takeBack(ctx); err != nil {
 			return err
 		}
 	}
-	return t.acquire(ctx, cloud.AcquireOptions{SingleWriter: t.cfg.SingleWriter})
+	if err := t.acquire(ctx, cloud.AcquireOptions{SingleWriter: t.cfg.SingleWriter}); err != nil {
+		return err
+	}
+	return t.catchUp(ctx)
 }
 
 // TakeOver makes the bucket ours though somebody else has it, or had it. Only

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/filename"
 	"github.com/holdfast-mesh/holdfast/catalog/verify"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
@@ -488,8 +489,8 @@ func TestBelongs(t *testing.T) {
 		day1 + "/index.json.blob": true, day1 + "/.protected": true, day1 + "/../../owner": false, "ns/a/" + day1 + "/disk.img.fidx": true,
 		"../x": false, "/etc/passwd": false, "ns/../vm/100/owner": false, "packs/aa/owner": false, "": false, day1 + "/": false, "vm/../owner": false,
 	} {
-		if got := belongs(name); got != want {
-			t.Errorf("belongs(%q) = %v", name, got)
+		if got := filename.Belong(name); got != want {
+			t.Errorf("filename.Belong(%q) = %v", name, got)
 		}
 	}
 }
@@ -498,7 +499,7 @@ func FuzzBelongs(f *testing.F) {
 	f.Add(day1 + "/index.json.blob")
 	f.Add("ns/a/vm/100/owner")
 	f.Fuzz(func(t *testing.T, name string) {
-		if belongs(name) && (!filepath.IsLocal(name) || filepath.Clean(name) != name) {
+		if filename.Belong(name) && (!filepath.IsLocal(name) || filepath.Clean(name) != name) {
 			t.Errorf("%q would be written outside", name)
 		}
 	})

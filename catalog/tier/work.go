@@ -3,6 +3,7 @@ package tier
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/tier/order"
@@ -54,6 +55,7 @@ func (t *Tier) Offload(ctx context.Context, opt OffloadOptions) (r OffloadReport
 	if err := t.own(ctx); err != nil {
 		return r, err
 	}
+	defer func() { err = errors.Join(err, t.noted()) }()
 	// What was removed goes before packs that it needed are named as dead.
 	before, err := t.mirror(ctx)
 	if err != nil {
@@ -92,6 +94,12 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 	made := t.Counting()
 	defer func() { r.Requests = made(); t.ended(err) }()
 	owned := t.own(ctx)
+	switch {
+	case owned == nil:
+		defer func() { err = errors.Join(err, t.noted()) }()
+	case t.older(): // what it has would be taken for garbage
+		return r, owned
+	}
 	if !opt.DryRun { // what cannot be made sure of stays
 		owned = cmp.Or(owned, t.store.Secure(ctx))
 	}
@@ -120,6 +128,7 @@ func (t *Tier) Rescue(ctx context.Context) (err error) {
 	if err := t.own(ctx); err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, t.noted()) }()
 	return t.store.Secure(ctx)
 }
 
@@ -133,6 +142,7 @@ func (t *Tier) Audit(ctx context.Context) (r cloud.AuditReport, made Requests, e
 	if err := t.own(ctx); err != nil {
 		return r, nil, err
 	}
+	defer func() { err = errors.Join(err, t.noted()) }()
 	if err := t.store.GoOn(ctx, true); err != nil { // index objects are written anew, if packs have said all
 		return r, nil, err
 	}

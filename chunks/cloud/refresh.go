@@ -144,8 +144,8 @@ func (s *Store) PutFile(name string, content []byte) error { return s.files.Add(
 // RemoveFile lets the next root forget a file.
 func (s *Store) RemoveFile(name string) error { return s.files.Drop(name) }
 
-// Waits reports whether a file waits for the next root.
-func (s *Store) Waits(name string) bool { return s.files.All()[name] }
+// Pending are the files that wait for the next root, which names or forgets them.
+func (s *Store) Pending() *files.Pending { return &s.files }
 
 func (s *Store) noteFile(c files.Change) {
 	n := notes.Note{Kind: notes.File, Name: c.Name, On: c.Keep}

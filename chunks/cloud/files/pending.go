@@ -2,6 +2,7 @@ package files
 
 import (
 	"errors"
+	"io/fs"
 	"maps"
 	"sync"
 )
@@ -19,15 +20,38 @@ type Pending struct {
 	Note func(Change)
 	Sync func() error // makes what was noted durable
 
-	mu  sync.Mutex
-	all map[string]bool // true to keep, false to remove
+	mu   sync.Mutex
+	all  map[string]bool // true to keep, false to remove
+	lost int
 }
 
-// Load takes in what a journal has remembered.
+// Load takes in what a journal has remembered. A file that is not there was in a root
+// before the journal lost its end: nobody could be told of it now.
 func (p *Pending) Load(all map[string]bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.all = all
+	p.all = maps.Clone(all)
+	for name, keep := range all {
+		if _, err := p.FS.Stat(p.path(name)); keep && errors.Is(err, fs.ErrNotExist) {
+			delete(p.all, name)
+			p.lost++
+		}
+	}
+}
+
+// Lost returns how many files were not there that should have waited.
+func (p *Pending) Lost() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// Waits reports whether a file waits, and if so, whether it is to be named.
+func (p *Pending) Waits(name string) (keep, is bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	keep, is = p.all[name]
+	return keep, is
 }
 
 // All returns what waits: true is to be named, false to be forgotten.
