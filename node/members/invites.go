@@ -184,8 +184,8 @@ func (a api) revoke(ctx context.Context, c *rest.Call) (any, error) {
 		return operator.NewDraft(a.Cluster.Roster().Chain(), authority.DropGrant, authority.Drop{Key: row.Body.Key}), nil
 	}
 	body := ledger.Revoke{Token: token}
-	if granted && c.Has("link") {
-		link, err := operator.ReadLink(c.Text("link"))
+	if c.Has("link") {
+		link, err := operator.Signed(c.Text("link"), authority.DropGrant, authority.Drop{Key: row.Body.Key})
 		if err != nil {
 			return nil, err
 		}

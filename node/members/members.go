@@ -230,7 +230,7 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 	if !c.Has("link") {
 		return operator.NewDraft(a.Cluster.Roster().Chain(), kind, body), nil
 	}
-	link, err := operator.ReadLink(c.Text("link"))
+	link, err := operator.Signed(c.Text("link"), kind, body)
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
-const recoverPath = "/holdfast/recover"
+const recoverPath = operator.RecoverPath
 
 // A survivor is a node of the group, and how far it is.
 type survivor struct {
