@@ -145,13 +145,14 @@ var insideConsensus = []rule{
 	{"consensus/early", ""},
 	{"consensus/raftlog", ""},
 	{"consensus/ballot", "consensus/early"},
+	{"consensus/brittle", ""},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
 }
 
 // insideReplication is the same for the packages of that folder.

@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
+	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
 )
 
 // The same on real files, in virtual time: reboots, a snapshot, a recovery.
@@ -58,6 +61,64 @@ func TestGroupOnDisk(t *testing.T) {
 		c.agree()
 		if _, err := os.Stat(filepath.Join(dir, "a", "raft.orphan-1", "log.db")); err != nil {
 			t.Errorf("the old state was not put away: %v", err)
+		}
+	})
+}
+
+// A leader that lacks what was agreed on has it taken back. The node that had it
+// kept what it had done, and its ledger differed from then on, without a word: seen
+// when a voter that had lost its log voted for one that had been cut off.
+func TestLeaderTakesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		var taken []string
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) {
+				cfg.Takes = func(e *brittle.TakenBackError, label string) error {
+					if taken = append(taken, n.name); n.machine.Applied() < e.From || e.To < e.From || label != fmt.Sprintf("1-entry-%d", e.From) {
+						t.Errorf("%s: %v, with %d applied, is put away as %s", n.name, e, n.machine.Applied(), label)
+					}
+					return nil
+				}
+			}
+		}
+		c.start()
+		defer c.end()
+		first := c.form(3)
+		i := slices.Index(c.nodes, first)
+		loses, lacks := c.nodes[(i+1)%3], c.nodes[(i+2)%3]
+		if err := first.submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		c.net.Split([]string{lacks.name}, []string{first.name, loses.name})
+		if err := first.submit("acknowledged"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		first.crash()
+		loses.crash()
+		loses.disk = consensustest.NewDisk()
+		c.net.Heal()
+		loses.start()
+		if l := c.leader(); l != lacks {
+			t.Fatalf("%s leads, not %s", l.name, lacks.name)
+		}
+		if err := lacks.submit("instead"); err != nil {
+			t.Fatal(err)
+		}
+		first.start()
+		time.Sleep(2 * time.Minute)
+		if !slices.Equal(taken, []string{first.name}) {
+			t.Errorf("%v had something taken back, not only %s", taken, first.name)
+		}
+		c.agree()
+		if err := first.submit("after"); err != nil {
+			t.Error(err)
+		}
+		c.agree()
+		if got := fmt.Sprint(lacks.machine.items()); got != "[before instead after]" {
+			t.Errorf("the ledger is %s", got)
 		}
 	})
 }
