@@ -242,8 +242,9 @@ var insideNode = []rule{
 	{"node/offloads", ""},
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
+	{"node/alarms", ""},
 	{"node/feeds", ""},
-	{"node/overview", "node/feeds"},
+	{"node/overview", "node/alarms node/feeds"},
 	{"node/members", "node/cluster node/operator"},
 	{"node/quotas", "node/cluster node/members"},
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
@@ -254,7 +255,7 @@ var insideNode = []rule{
 	{"node/pushes", ""},
 	{"node/plans", "node/exports node/pushes"},
 	{"node/warden", "node/operator"},
-	{"node", "node/plans node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/alarms node/plans node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -101,6 +101,7 @@ const (
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
 	feedsFile     = "feeds.db"
+	alarmsFile    = "alarms.json"
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"

@@ -33,7 +33,8 @@ type state struct {
 	running map[string]Run // by UPID
 	stores  map[string]StoreView
 	gone    map[Snapshot]Removal
-	skipped int // records that were not understood
+	alarms  map[string]Alarm // by key
+	skipped int              // records that were not understood
 
 	next    *state // under a base that is not complete
 	missing uint32 // records of it
@@ -62,7 +63,7 @@ type Run struct {
 func NewModel() *Model { return &Model{nodes: map[feed.Origin]*state{}} }
 
 func newState() *state {
-	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}, gone: map[Snapshot]Removal{}}
+	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}, gone: map[Snapshot]Removal{}, alarms: map[string]Alarm{}}
 }
 
 // Load reads all feeds of a store.
@@ -143,7 +144,7 @@ func (s *state) take(o feed.Origin, r feed.Record, f Fact) {
 	}
 	if s.next != nil && s.missing == 0 {
 		s.copies, s.count, s.runs, s.running, s.stores = s.next.copies, s.next.count, s.next.runs, s.next.running, s.next.stores
-		s.gone, s.records, s.next = s.next.gone, s.next.records, nil
+		s.gone, s.alarms, s.records, s.next = s.next.gone, s.next.alarms, s.next.records, nil
 	}
 }
 
@@ -185,6 +186,8 @@ func (s *state) apply(o feed.Origin, r feed.Record, f Fact) {
 		s.keep(v, r.At)
 	case Dropped:
 		s.drop(v.Store)
+	case Alarm:
+		s.alarm(v)
 	default:
 		s.skipped++
 	}
@@ -262,6 +265,13 @@ func (m *Model) Base(o feed.Origin) (all []feed.Statement, err error) {
 	}
 	for _, v := range s.stores {
 		st, err := Encode(v.Kept)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
+	for _, a := range s.alarmed() {
+		st, err := Encode(a)
 		if err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 )
 
 // restoredFile is there when the disk of this node went back once.
@@ -107,6 +108,15 @@ func (c *Cluster) lost() error {
 	return c.votes.note(true)
 }
 
+// takenBack is told that a leader has taken back what was agreed on, before this
+// node puts its log away and begins again, empty. Like one whose disk went back, it
+// does not know any more to what it has agreed.
+func (c *Cluster) takenBack(e *brittle.TakenBackError, label string) error {
+	c.cfg.Alarm("taken-back", fmt.Sprintf("the cluster lost entries %d to %d of its ledger, which were acknowledged: they are only in the old log of this node", e.From, e.To),
+		"keep "+filepath.Join(c.cfg.Dir, "raft.orphan-"+label)+" there; what was changed last may have to be changed again; see docs/consensus.md")
+	return c.votes.note(true)
+}
+
 // note notes whether the disk went back. What cannot be written counts all the
 // same, as long as this process lives.
 func (v *votes) note(wentBack bool) error {
@@ -138,6 +148,10 @@ func (v *votes) suspended() bool {
 // WentBack says whether the disk of this node is as it was when it ran last; see
 // [Config.Feeds].
 func (c *Cluster) WentBack(is bool) {
+	if is {
+		c.cfg.Alarm("restored", "its disk went back to an earlier state: others hold more of what it has said than it does; it has begun anew",
+			"an old image of this machine was started; if that was not you, look at it. It votes again when it has caught up")
+	}
 	if is && !c.votes.suspended() {
 		c.cfg.Log.Error("the disk of this node went back to an earlier state: it does not vote before a leader has given it all that was agreed on")
 	}

@@ -42,6 +42,7 @@ type Config struct {
 	Gossip  *gossip.Gossip         // with them; default: none
 	About   func() gossip.Meta     // what they shall know of this node, but for its feeds; default: nothing
 	Heard   func(wentBack bool)    // is called when others, or the ledger, have shown whether this node's disk went back; default: nothing
+	Alarms  func() []facts.Alarm   // what people have to look at on this node; default: nothing
 	Log     *slog.Logger           // default: discard
 }
 
@@ -87,6 +88,9 @@ func New(cfg Config) (*Feeds, error) {
 	}
 	if cfg.About == nil {
 		cfg.About = func() gossip.Meta { return gossip.Meta{} }
+	}
+	if cfg.Alarms == nil {
+		cfg.Alarms = func() []facts.Alarm { return nil }
 	}
 	store, err := open(cfg)
 	if err != nil {

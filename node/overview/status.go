@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/mesh/facts"
 )
 
 // A Status is what this node knows of the mesh. It is answered from what is
@@ -55,6 +56,8 @@ type Member struct {
 	Damaged   int       `json:"damaged"`
 	LastSaid  time.Time `json:"said"` // when it last said what it holds; zero: never
 	Stores    []Store   `json:"stores"`
+
+	Alarms []facts.Alarm `json:"-"` // among the warnings
 }
 
 // A Store says how a datastore is.
