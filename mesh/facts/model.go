@@ -128,6 +128,40 @@ func (m *Model) Forget(o feed.Origin) {
 	delete(m.nodes, o)
 }
 
+// Suppose adds facts that a node will say, but has not said yet. [Model.Reread]
+// forgets them again.
+func (m *Model) Suppose(o feed.Origin, at time.Time, all []Fact) {
+	fresh := map[string]bool{}
+	m.mu.Lock()
+	if m.nodes[o] == nil {
+		m.nodes[o] = newState()
+	}
+	for _, f := range all {
+		m.nodes[o].apply(o, feed.Record{At: at}, f)
+		m.nodes[o].newest = at
+		if store, is := news(f); is {
+			fresh[store] = true
+		}
+	}
+	m.mu.Unlock()
+	m.tell(o, fresh)
+}
+
+// Reread reads a feed from its beginning, and nothing else of its node.
+func (m *Model) Reread(s *feed.Store, o feed.Origin) error {
+	one := NewModel()
+	if err := one.Follow(s, o); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.nodes, o)
+	if one.nodes[o] != nil {
+		m.nodes[o] = one.nodes[o]
+	}
+	return nil
+}
+
 // take brings the state one record further.
 func (s *state) take(o feed.Origin, r feed.Record, f Fact) {
 	if r.Epoch != s.at.Epoch {

@@ -53,6 +53,8 @@ type pending struct {
 	groups map[string]map[Group]bool // by datastore
 }
 
+func (p pending) none() bool { return !p.all && !p.stores && len(p.runs) == 0 && len(p.groups) == 0 }
+
 // Changed says that a snapshot of a group has come, has gone, or was verified.
 func (f *Feeds) Changed(store string, ns catalog.Namespace, g catalog.Group) {
 	f.mu.Lock()
