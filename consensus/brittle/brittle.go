@@ -25,9 +25,13 @@ type Log interface {
 // A TakenBackError ends a life whose leader does not have entries that this node
 // knew to be agreed on. Raft would replace them, and the machine would keep what
 // they have done: from then on its state would be another one than everybody's.
+// From is 0 if it is not known where this node's history left that of the others.
 type TakenBackError struct{ From, To uint64 }
 
 func (e *TakenBackError) Error() string {
+	if e.From == 0 {
+		return fmt.Sprintf("the ledger of this node, up to entry %d, is of another time than that of its cluster", e.To)
+	}
 	return fmt.Sprintf("entries %d to %d, which were agreed on, are not those of the leader", e.From, e.To)
 }
 
@@ -67,6 +71,16 @@ func (s *Store) Installed() {
 	s.installed = true
 }
 
+// Refuse ends the life for a reason of the caller's, unless it ends already.
+func (s *Store) Refuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+		s.Failed <- err
+	}
+}
+
 // try writes, unless a write has failed before.
 func (s *Store) try(write func() error) error {
 	s.mu.Lock()
@@ -81,12 +95,7 @@ func (s *Store) try(write func() error) error {
 	if taken := new(TakenBackError); !errors.As(err, &taken) {
 		err = fmt.Errorf("%w: %w", ErrDisk, err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = err
-		s.Failed <- err
-	}
+	s.Refuse(err)
 	return err
 }
 

@@ -137,7 +137,10 @@ func (m *mesh) start(s *site) {
 			defer func() { <-m.lock }()
 			return time.Now().Add(s.ahead)
 		},
-		Takes: func(e *brittle.TakenBackError, label string) error { m.t.Errorf("%s: taken back: %v", s.id, e); return nil },
+		Takes: func(e *brittle.TakenBackError, label string) error {
+			m.t.Errorf("%s: taken back: %v", s.id, e)
+			return nil
+		},
 		Nodes: m.ids,
 		Members: func() (all []placement.Member) {
 			for id, row := range ledger.Members.All(l.View()) {

@@ -67,7 +67,7 @@ func (l *Link) remind(ctx context.Context, node string) {
 }
 
 // answerReminder takes links over that others have, while this node knows of nobody.
-func (l *Link) answerReminder(_ context.Context, in host.Inbound) {
+func (l *Link) answerReminder(ctx context.Context, in host.Inbound) {
 	if !l.alone() {
 		return
 	}
@@ -80,7 +80,9 @@ func (l *Link) answerReminder(_ context.Context, in host.Inbound) {
 	if uint64(len(r.Links)) <= known {
 		return
 	}
-	if err := l.cluster.Roster().Extend(r.Links[known:]); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, remindTime)
+	defer cancel()
+	if err := l.cluster.Remember(ctx, in.Node, r.Links[known:]); err != nil {
 		l.cfg.Log.Warn("what another node says of who belongs to the cluster is not taken", "node", in.Node, "err", err)
 		return
 	}
