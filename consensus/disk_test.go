@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
+	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
 )
 
 // The same on real files, in virtual time: reboots, a snapshot, a recovery.
@@ -118,6 +119,68 @@ func TestLeaderTakesBack(t *testing.T) {
 		}
 		c.agree()
 		if got := fmt.Sprint(lacks.machine.items()); got != "[before instead after]" {
+			t.Errorf("the ledger is %s", got)
+		}
+	})
+}
+
+// The founder was put back to when it was alone, and led itself in a term in which
+// it had led before: Raft takes an entry that it makes then for that of the others
+// at the same place, so that it has to put all away first. Seen with real daemons.
+func TestFounderPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		founder, others := c.nodes[0], c.nodes[1:]
+		alone := func() *consensustest.Disk { // what it is after its first start
+			n := &node{name: founder.name, site: founder.site, c: &cluster{t: t, net: meshtest.New(9)}, disk: consensustest.NewDisk(), roster: newRoster("+a")}
+			n.start()
+			for n.submit("old") != nil {
+				time.Sleep(time.Second)
+			}
+			n.end()
+			return n.disk
+		}
+		image := alone()
+		founder.disk = alone() // the same
+		founder.start()
+		for _, n := range others {
+			n.start()
+		}
+		defer c.end()
+		c.form(3)
+		if err := founder.submit("together"); err != nil {
+			t.Fatal(err)
+		}
+		founder.end()
+		founder.disk = image
+		takes := 0
+		founder.change = func(cfg *consensus.Config) {
+			cfg.Takes = func(e *brittle.TakenBackError, _ string) error {
+				if takes++; e.From != 0 || e.To == 0 {
+					t.Errorf("%v", e)
+				}
+				return nil
+			}
+		}
+		c.net.Split([]string{"a"}, []string{"b", "c"})
+		founder.start()
+		if err := founder.submit("alone"); err != nil {
+			t.Fatal(err)
+		}
+		if err := founder.group.BeginAnew(t.Context()); err != nil || takes != 1 {
+			t.Fatal(err, takes)
+		}
+		if err := founder.group.BeginAnew(t.Context()); err != nil || takes != 1 {
+			t.Errorf("the second time: %v, %d", err, takes)
+		}
+		c.net.Heal()
+		time.Sleep(2 * time.Minute)
+		c.agree()
+		if err := founder.submit("after"); err != nil {
+			t.Error(err)
+		}
+		c.agree()
+		if got := fmt.Sprint(founder.machine.items()); got != "[old together after]" {
 			t.Errorf("the ledger is %s", got)
 		}
 	})

@@ -1,15 +1,20 @@
 package cluster
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/binary"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
 // An alarmed cluster notes its alarms, by key.
@@ -91,5 +96,44 @@ func TestTakenBack(t *testing.T) {
 	must(t, c.Close())
 	if text := raised.all["taken-back"]; !strings.Contains(text, "entries 7 to 9") {
 		t.Errorf("%v", raised.all)
+	}
+}
+
+// What others bring is taken only if operators have signed it, and who brings it is
+// one of those others: else a stranger could have a node put its ledger away.
+func TestRemember(t *testing.T) {
+	cfg := made(t, Founding{})
+	raised := alarmed{all: map[string]string{}}
+	cfg.Alarm = raised.raise
+	c := opened(t, cfg)
+	defer c.Close()
+	operator, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
+	must(t, err)
+	other := authority.Node{Key: authority.Key{1}, Name: "other", Site: "there", Role: "full", Votes: true}
+	chain := c.Chain()
+	good := chain.Sign(chain.Draft(authority.AddNode, other), operator)
+	_, stranger, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	forged := chain.Sign(chain.Draft(authority.AddNode, other), stranger)
+	stop := running(t, c)
+	defer stop()
+	must(t, c.group.Linear(t.Context()))
+	before := c.View().Index()
+	for name, err := range map[string]error{
+		"forged":      c.Remember(t.Context(), other.Key.NodeID(), [][]byte{forged}),
+		"by somebody": c.Remember(t.Context(), authority.Key{2}.NodeID(), [][]byte{good}),
+		"by no node":  c.Remember(t.Context(), "x", [][]byte{good}),
+		"nothing new": c.Remember(t.Context(), other.Key.NodeID(), nil),
+	} {
+		if err == nil || c.View().Index() != before || len(raised.all) != 0 {
+			t.Errorf("%s: %v, entry %d of %d, %v", name, err, c.View().Index(), before, raised.all)
+		}
+	}
+	must(t, c.Remember(t.Context(), other.Key.NodeID(), [][]byte{good}))
+	if c.Roster().Member(other.Key.NodeID()) != nil || !c.votes.suspended() || raised.all["taken-back"] == "" {
+		t.Errorf("suspended: %t, %v", c.votes.suspended(), raised.all)
+	}
+	if old, err := filepath.Glob(filepath.Join(cfg.Dir, "raft.orphan-*")); len(old) != 1 || err != nil {
+		t.Errorf("the old log is in %v, %v", old, err)
 	}
 }
