@@ -141,6 +141,9 @@ func (a api) wanted(c *rest.Call) (t invite.Token, uses int, comment string, err
 	if c.Has("invite") {
 		err = errors.Join(decodeHex(t.ID[:], c.Text("invite")), decodeHex(t.Seed[:], c.Text("seed")))
 	}
+	if uses > 1 && t.Role != "replica" {
+		c.Fail("uses", "a token for several machines is for replicas only, which never vote: make one for each")
+	}
 	if _, known := authority.MayVote(t.Role); !known {
 		c.Fail("role", "there is no role %q: it is full, replica, cloud, witness or follower", t.Role)
 	}
