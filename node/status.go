@@ -26,7 +26,7 @@ func (n *Node) ownEndpoints() []rest.Endpoint {
 func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	group := n.cluster.Group().Status()
-	s := overview.Status{Quorum: group.Leader != "", AsOf: group.LeaderSeen.UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster)}
+	s := overview.Status{Quorum: group.Leader != "", AsOf: n.cluster.LedgerSeen().UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster)}
 	switch {
 	case n.cluster.Gone():
 		s.Quorum, s.Why = false, "this node was removed from the cluster"

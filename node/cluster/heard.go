@@ -23,7 +23,11 @@ const heardFile = "heard"
 
 // LedgerAge is how long this node has not heard of the ledger: of a leader, which
 // it may be itself.
-func (c *Cluster) LedgerAge() time.Duration {
+func (c *Cluster) LedgerAge() time.Duration { return max(0, time.Since(c.LedgerSeen())) }
+
+// LedgerSeen is when this node last heard of the ledger, also before it was started
+// last; zero: never.
+func (c *Cluster) LedgerSeen() time.Time {
 	last := c.group.Status().LeaderSeen
 	if info, err := os.Stat(filepath.Join(c.cfg.Dir, heardFile)); err == nil && info.ModTime().After(last) {
 		last = info.ModTime()
@@ -31,7 +35,7 @@ func (c *Cluster) LedgerAge() time.Duration {
 	if at := c.ledger.View().At(); at.After(last) {
 		last = at
 	}
-	return max(0, time.Since(last))
+	return last
 }
 
 // compareEvery is how often ledgers are compared, and the time noted.

@@ -455,8 +455,15 @@ func TestSilentUntilItHasHeard(t *testing.T) {
 		if h := a.exchange.Heads()[a.self]; h.Seq != 0 {
 			t.Fatalf("it speaks before it has heard anybody: %+v", h)
 		}
+		// Its own status did not show what was backed up since it was rebooted alone.
+		a.site.add("main", "1", 20)
+		a.everything()
+		within(t, time.Minute, "it knows what it holds", func() bool { return a.Nodes()[a.nodeID(a.self)].Snapshots == 2 })
+		if h := a.exchange.Heads()[a.self]; h.Seq != 0 {
+			t.Fatalf("it speaks then: %+v", h)
+		}
 		c.start(b)
-		within(t, time.Minute, "the other knows", func() bool { return know(c.nodes, c.nodes[:1], 1) })
+		within(t, time.Minute, "the other knows", func() bool { return know(c.nodes, c.nodes[:1], 2) })
 	})
 }
 

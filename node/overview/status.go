@@ -14,12 +14,12 @@ import (
 // here: without a quorum, it says how old that is.
 type Status struct {
 	Quorum  bool      `json:"quorum"`
-	AsOf    time.Time `json:"as_of"`         // when the leader of the ledger was last heard of
-	Why     string    `json:"why,omitempty"` // there is no quorum
-	Leader  string    `json:"leader"`        // name of a node; "": none is known
+	AsOf    time.Time `json:"as_of,omitzero"` // when the leader of the ledger was last heard of
+	Why     string    `json:"why,omitempty"`  // there is no quorum
+	Leader  string    `json:"leader"`         // name of a node; "": none is known
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice,omitempty"`
-	Facts   time.Time `json:"facts_as_of"` // when the site was heard of that was not for longest
+	Facts   time.Time `json:"facts_as_of,omitzero"` // when the site was heard of that was not for longest
 	Oldest  string    `json:"facts_oldest,omitempty"`
 	Members []Member  `json:"members"`
 	Groups  []Group   `json:"groups"`
@@ -41,7 +41,7 @@ type Member struct {
 	Loss      float64   `json:"loss"`   // the share of packets of late that did not arrive
 	Health    string    `json:"health"` // "up", "slow", "apart", "down", "left", "unknown"; see package health
 	Text      string    `json:"-"`
-	LastHeard time.Time `json:"last_heard"`
+	LastHeard time.Time `json:"last_heard,omitzero"` // zero: never, as in all times here
 	Version   string    `json:"version"`
 	Ready     bool      `json:"ready"`
 	Why       string    `json:"why,omitempty"` // it is not
@@ -54,7 +54,7 @@ type Member struct {
 	Behind    int       `json:"behind"` // groups of which others have newer snapshots
 	Lag       int64     `json:"lag_s"`  // how much newer they are, at most, in seconds
 	Damaged   int       `json:"damaged"`
-	LastSaid  time.Time `json:"said"` // when it last said what it holds; zero: never
+	LastSaid  time.Time `json:"said,omitzero"` // when it last said what it holds; zero: never
 	Stores    []Store   `json:"stores"`
 
 	Alarms []facts.Alarm `json:"-"` // among the warnings
@@ -69,8 +69,8 @@ type Store struct {
 	Error       string `json:"error,omitempty"`
 
 	Snapshots int       `json:"snapshots"`
-	Damaged   uint64    `json:"damaged"` // chunks in quarantine
-	AsOf      time.Time `json:"as_of"`   // when the node said so
+	Damaged   uint64    `json:"damaged"`        // chunks in quarantine
+	AsOf      time.Time `json:"as_of,omitzero"` // when the node said so
 
 	Cloud *Cloud `json:"cloud,omitempty"` // of this node only: nil, it has no bucket
 }
