@@ -97,7 +97,7 @@ func (n *Node) openCluster() error {
 	if n.raised, err = alarms.Open(c.at(alarmsFile), time.Now); err != nil {
 		n.log.Warn("alarms of before are not shown", "err", err)
 	}
-	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log, Alarm: n.alarm}
+	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log, Alarm: n.raised.Shown(n.log)}
 	if n.link != nil {
 		open.Network, open.Feeds = n.link.Network(), true
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
@@ -71,18 +70,9 @@ func statusOfPeer(m *overview.Member, p peers.Peer) {
 	m.Health, m.Text, m.Loss = string(p.State), p.Text, p.Loss
 	m.RTT = float64(p.RTT.Microseconds()) / 1000
 	m.Ready = m.Reachable
-	m.Why = reason(p.Why)
+	m.Why = overview.Reason(p.Why)
 	m.Running = append(m.Running, p.Running...)
 	m.Tasks = max(m.Tasks, len(p.Running))
-}
-
-// reason is why a node is not reached, without each address that was tried.
-func reason(why string) string {
-	if _, _, many := strings.Cut(why, "all dials failed"); many {
-		return "it does not answer at any of its addresses"
-	}
-	first, _, _ := strings.Cut(why, "\n")
-	return first
 }
 
 // Join makes the directory of a node, as Init does, and puts it into a cluster

@@ -17,7 +17,7 @@ import (
 // ownEndpoints are those that PBS does not have.
 func (n *Node) ownEndpoints() []rest.Endpoint {
 	return []rest.Endpoint{
-		{Method: http.MethodDelete, Path: "/holdfast/alarms", Need: rest.Any(access.PrivSysModify, "/system/status"), Handle: n.seen},
+		n.raised.Endpoint(),
 		{Method: http.MethodGet, Path: "/holdfast/status", Need: rest.Any(access.PrivSysAudit, "/system/status"), Handle: n.status},
 		n.doctorEndpoint(),
 	}
@@ -66,16 +66,6 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	s.Warn = slices.Concat(n.alarms(), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
 	s.Age(now)
 	return s, nil
-}
-
-// seen ends what this node shows as critical because of what has happened to it.
-func (n *Node) seen(context.Context, *rest.Call) (any, error) { return nil, n.raised.Seen() }
-
-// alarm has people be shown what has happened to this node, on every node.
-func (n *Node) alarm(key, text, hint string) {
-	if err := n.raised.Raise(key, text, hint); err != nil {
-		n.log.Error("an alarm is shown until the next restart only", "alarm", text, "err", err)
-	}
 }
 
 // statusOfSelf fills in what this node knows of itself, as far as the caller may.

@@ -4,16 +4,21 @@
 package alarms
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
 // Kept is how long an alarm stays that nobody looks at.
@@ -74,6 +79,23 @@ func (a *Alarms) Seen() error {
 	defer a.mu.Unlock()
 	a.all = nil
 	return a.write()
+}
+
+// Shown is [Alarms.Raise] for who can do nothing about an error.
+func (a *Alarms) Shown(log *slog.Logger) func(key, text, hint string) {
+	return func(key, text, hint string) {
+		if err := a.Raise(key, text, hint); err != nil {
+			log.Error("an alarm is shown until the next restart only", "alarm", text, "err", err)
+		}
+	}
+}
+
+// Endpoint is where somebody says that they have looked.
+func (a *Alarms) Endpoint() rest.Endpoint {
+	return rest.Endpoint{
+		Method: http.MethodDelete, Path: "/holdfast/alarms", Need: rest.Any(access.PrivSysModify, "/system/status"),
+		Handle: func(context.Context, *rest.Call) (any, error) { return nil, a.Seen() },
+	}
 }
 
 // List returns the alarms, the oldest first.

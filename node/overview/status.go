@@ -4,6 +4,7 @@
 package overview
 
 import (
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
@@ -148,4 +149,13 @@ func (s *Status) Age(now time.Time) {
 			s.Facts, s.Oldest = m.LastHeard, m.Name
 		}
 	}
+}
+
+// Reason is why a node is not reached, without each address that was tried.
+func Reason(why string) string {
+	if strings.Contains(why, "all dials failed") {
+		return "it does not answer at any of its addresses"
+	}
+	first, _, _ := strings.Cut(why, "\n")
+	return first
 }
