@@ -154,13 +154,14 @@ var insideConsensus = []rule{
 	{"consensus/early", ""},
 	{"consensus/raftlog", ""},
 	{"consensus/ballot", "consensus/early"},
+	{"consensus/brittle", ""},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/ballot consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
 }
 
 // insideReplication is the same for the packages of that folder.
@@ -250,8 +251,9 @@ var insideNode = []rule{
 	{"node/offloads", ""},
 	{"node/pulls", ""},
 	{"node/peers", "node/cluster"},
+	{"node/alarms", ""},
 	{"node/feeds", ""},
-	{"node/overview", "node/feeds"},
+	{"node/overview", "node/alarms node/feeds"},
 	{"node/members", "node/cluster node/operator"},
 	{"node/quotas", "node/cluster node/members"},
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
@@ -262,7 +264,7 @@ var insideNode = []rule{
 	{"node/pushes", ""},
 	{"node/plans", "node/exports node/pushes"},
 	{"node/warden", "node/operator"},
-	{"node", "node/plans node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/alarms node/plans node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -37,6 +37,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
@@ -117,6 +118,7 @@ type Config struct {
 	Answer  func(ctx context.Context, node string, question []byte) ([]byte, error) // of members, see [Group.Ask]; default: refuses
 	Votes   func(term uint64) error                                                 // whether this node may give votes in a term, and ask for them; default: nil, always
 	Lost    func() error                                                            // is asked when there is no log, before one is made: an error keeps Raft from running; default: nil, there never was one
+	Takes   func(e *brittle.TakenBackError, label string) error                     // is told that a leader takes back what was agreed on, before all is put away under a label and this node begins anew, empty; default: nothing
 	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
 
@@ -124,15 +126,11 @@ type Config struct {
 type Stores struct {
 	Log       LogStore
 	Snapshots raft.SnapshotStore
-	Archive   func(incarnation uint64) error // puts both away and makes them empty
+	Archive   func(label string) error // puts both away and makes them empty
 }
 
 // A LogStore is what [logstore.Store] is.
-type LogStore interface {
-	raft.CommitTrackingLogStore
-	raft.StableStore
-	Applied(index uint64) error
-}
+type LogStore = brittle.Log
 
 var _ LogStore = (*logstore.Store)(nil)
 
@@ -146,6 +144,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Votes == nil {
 		c.Votes = func(uint64) error { return nil }
+	}
+	if c.Takes == nil {
+		c.Takes = func(*brittle.TakenBackError, string) error { return nil }
 	}
 	if c.Nodes == nil {
 		c.Nodes = func() []string { return nil }

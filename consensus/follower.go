@@ -44,7 +44,7 @@ func (g *Group) newFollower(l *life) *follow.Follower {
 		Apply: func(e follow.Entry) error {
 			return l.fsm.follow(&raft.Log{Index: e.Index, Term: e.Term, Data: e.Data})
 		},
-		Restore: func(b []byte) error { return l.fsm.Restore(io.NopCloser(bytes.NewReader(b))) },
+		Restore: func(b []byte) error { return l.fsm.restore(io.NopCloser(bytes.NewReader(b))) },
 		// What is kept is Raft's own snapshot: a reboot, and a recovery of the
 		// group, begin from it.
 		Keep: func(at follow.Entry, group raft.Configuration, index uint64) error {

@@ -17,6 +17,8 @@ type fsm struct {
 	halt    func(error)              // is told once why nothing is applied any more
 	changed func()                   // is told after every change
 
+	installed func() // is told that Raft has a snapshot of the leader in place of its log
+
 	turn    sync.Mutex // who changes the machine: Raft, or the stream that is followed
 	mu      sync.Mutex
 	applied uint64 // index of the newest command in the machine
@@ -29,7 +31,7 @@ func newFSM(m Machine) *fsm {
 	nothing := func() {}
 	return &fsm{
 		machine: m, wake: make(chan struct{}), applied: m.Applied(), changed: nothing,
-		note: func(uint64) error { return nil }, halt: func(error) {},
+		note: func(uint64) error { return nil }, halt: func(error) {}, installed: nothing,
 	}
 }
 
@@ -160,8 +162,16 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 	return frozen{f.machine.Snapshot()}, nil
 }
 
-// Restore replaces the state by a snapshot of a peer.
+// Restore replaces the state by a snapshot of the leader.
 func (f *fsm) Restore(r io.ReadCloser) error {
+	err := f.restore(r)
+	if err == nil {
+		f.installed()
+	}
+	return err
+}
+
+func (f *fsm) restore(r io.ReadCloser) error {
 	f.turn.Lock()
 	defer f.turn.Unlock()
 	b, err := readSnapshot(r)

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 )
@@ -31,7 +33,7 @@ type life struct {
 	gate   *gate
 	stream *stream
 	stores *Stores
-	disk   *brittle
+	disk   *brittle.Store
 
 	recoveries chan recovery
 	follower   *follow.Follower
@@ -78,6 +80,8 @@ func (g *Group) Run(ctx context.Context) error {
 			g.rejoins.Add(1)
 			g.cfg.Log.Warn("this node's part of the ledger has ended and was put away; it joins again as a standby",
 				"why", err, "incarnation", g.cfg.Roster.Incarnation())
+		case errors.As(err, new(*brittle.TakenBackError)) && g.cfg.Machine.Applied() == 0:
+			g.cfg.Log.Error("the cluster has lost entries that it had agreed on; this node's log, which has them, was put away, and it begins again as an empty standby", "err", err)
 		case errors.Is(err, ErrNeedsUpgrade):
 			g.pause(ctx, 0, cured(err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"))
 		default:
@@ -128,15 +132,21 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if !errors.Is(err, errSuperseded) {
+	label := strconv.FormatUint(old, 10)
+	if taken := new(brittle.TakenBackError); errors.As(err, &taken) {
+		label += fmt.Sprintf("-entry-%d", taken.From)
+		if failed := g.cfg.Takes(taken, label); failed != nil { // with its vote another such leader could be elected
+			return errors.Join(err, failed)
+		}
+	} else if !errors.Is(err, errSuperseded) {
 		return err
 	}
-	if err := stores.Archive(old); err != nil {
-		return fmt.Errorf("consensus: put the state of incarnation %d away: %w", old, err)
+	if failed := stores.Archive(label); failed != nil {
+		return fmt.Errorf("consensus: put the state of incarnation %d away: %w, after: %w", old, failed, err)
 	}
 	archived = true
 	g.cfg.Machine.Reset()
-	return errSuperseded
+	return err
 }
 
 // start loads the state and runs Raft on it. It returns the incarnation of
@@ -206,14 +216,16 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
 	}
 	l.follower = g.newFollower(l)
-	l.disk = newBrittle(stores.Log)
-	l.fsm.note = l.disk.Applied
+	var err error
+	if l.disk, err = brittle.New(stores.Log, helloTimeout); err != nil {
+		return nil, nil, fmt.Errorf("consensus: %w", err)
+	}
+	l.fsm.note, l.fsm.installed = l.disk.Applied, l.disk.Installed
 	incarnation := g.cfg.Machine.Incarnation()
 	if g.cfg.Machine.Applied() == 0 {
 		incarnation = g.cfg.Roster.Incarnation()
 	}
 	l.gate = &gate{g.cfg.Cluster, incarnation, g.cfg.Roster}
-	var err error
 	if l.stream, err = newStream(g.cfg, l.gate); err != nil {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}
@@ -247,7 +259,7 @@ func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
 			return ctx.Err()
 		case err := <-halted:
 			return err
-		case err := <-l.disk.failed:
+		case err := <-l.disk.Failed:
 			return err
 		case r := <-l.recoveries:
 			return errRecover{r}
@@ -276,7 +288,7 @@ func (l *life) stop(trans *filter) {
 	done := l.Shutdown()
 	trans.CloseStreams()
 	_ = trans.Close() // closes the stream, whose errors say nothing now
-	close(l.disk.ending)
+	l.disk.End()
 	_ = done.Error() // waits for raft's goroutines
 }
 

@@ -17,6 +17,7 @@ import (
 //	raft/log.db               the log and the vote, see package logstore
 //	raft/snapshots/           as hashicorp/raft keeps them
 //	raft.orphan-INCARNATION/  what was raft/ before the cluster was recovered elsewhere
+//	raft.orphan-INCARNATION-entry-INDEX/  likewise, before a leader took back what was agreed on
 func openStores(cfg Config) (*Stores, func() error, error) {
 	if cfg.Stores != nil {
 		return cfg.Stores, func() error { return nil }, nil
@@ -39,11 +40,17 @@ func openStores(cfg Config) (*Stores, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close())
 	}
-	archive := func(incarnation uint64) error {
+	archive := func(label string) error {
 		if err := log.Close(); err != nil {
 			return err
 		}
-		return os.Rename(dir, filepath.Join(cfg.Dir, fmt.Sprintf("raft.orphan-%d", incarnation)))
+		to := filepath.Join(cfg.Dir, "raft.orphan-"+label)
+		for n := 2; ; n++ { // what was put away before stays
+			if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) {
+				return os.Rename(dir, to)
+			}
+			to = filepath.Join(cfg.Dir, fmt.Sprintf("raft.orphan-%s.%d", label, n))
+		}
 	}
 	return &Stores{log, snaps, archive}, log.Close, nil
 }

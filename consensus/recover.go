@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 )
 
 // A Survivor is what a node says of its part of the ledger, when most voters
@@ -56,6 +58,28 @@ func (g *Group) Survey(ctx context.Context) ([]Survivor, error) {
 func (l *life) lastTerm() uint64 {
 	n, _ := strconv.ParseUint(l.Stats()["last_log_term"], 10, 64) // raft prints a number
 	return n
+}
+
+// BeginAnew puts this node's part of the ledger away, and has it begin again as an
+// empty standby: for one that led alone, and finds out that it was put back to when
+// it was alone. It has led in terms in which it had led before, so that Raft would
+// take its entries for those of the others.
+func (g *Group) BeginAnew(ctx context.Context) error {
+	for g.cfg.Machine.Applied() > 0 {
+		l := g.life.Load()
+		if l == nil {
+			return fmt.Errorf("begin the ledger anew: %w", ErrStopped)
+		}
+		l.disk.Refuse(&brittle.TakenBackError{To: g.cfg.Machine.Applied()})
+		for g.life.Load() == l || g.life.Load() == nil && g.cfg.Machine.Applied() > 0 {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("begin the ledger anew: %w", ctx.Err())
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}
+	return nil
 }
 
 // A recovery is a request to go on alone.

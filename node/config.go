@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/memory"
+	"github.com/holdfast-mesh/holdfast/node/peers"
 )
 
 // Config is what the operator has written into node.toml, which nothing but
@@ -101,6 +102,7 @@ const (
 	certFile      = "tls/cert.pem"
 	certKeyFile   = "tls/key.pem"
 	feedsFile     = "feeds.db"
+	alarmsFile    = "alarms.json"
 	tasksDir      = "tasks"
 	schedulesFile = "schedules.json"
 	historyDir    = "history"
@@ -155,6 +157,9 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9]
 func checkName(what, name string) error {
 	if !namePattern.MatchString(name) {
 		return fmt.Errorf("%s is %q, want letters, digits and hyphens, at most 63", what, name)
+	}
+	if peers.LooksLikeID(name) {
+		return fmt.Errorf("%s is %q, which looks like the ID of a node", what, name)
 	}
 	return nil
 }

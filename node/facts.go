@@ -21,9 +21,10 @@ func (n *Node) openFeeds() (err error) {
 	c := feeds.Config{
 		File: n.cfg.at(feedsFile), Key: n.key, Ledger: checkpoints{n.cluster}, About: n.about, Log: n.log,
 		Member:  func(node string) bool { return n.cluster.Roster().Member(node) == nil },
-		Company: func() bool { return n.link != nil && len(n.others()) > 0 }, Heard: n.cluster.WentBack,
+		Company: func() bool { return n.link != nil && len(n.others()) > 0 }, Heard: n.cluster.WentBack, Alarms: n.raised.List,
 	}
 	if n.link != nil {
+		c.Alone = aloneTime
 		c.Network, c.Gossip = n.link.Network(), n.link.Gossip()
 	}
 	if n.feeds, err = feeds.New(c); err != nil {
@@ -35,6 +36,10 @@ func (n *Node) openFeeds() (err error) {
 	}
 	return nil
 }
+
+// aloneTime is how long after the start of this node others tell it that they belong
+// to it, if its disk went back to a time when it was alone.
+const aloneTime = 2 * time.Minute
 
 // others are the members beside this node.
 func (n *Node) others() (all []string) {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/node/alarms"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -92,7 +94,10 @@ func (n *Node) openCluster() error {
 	if err := n.openLink(id); err != nil {
 		return err
 	}
-	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log}
+	if n.raised, err = alarms.Open(c.at(alarmsFile), time.Now); err != nil {
+		n.log.Warn("alarms of before are not shown", "err", err)
+	}
+	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log, Alarm: n.raised.Shown(n.log)}
 	if n.link != nil {
 		open.Network, open.Feeds = n.link.Network(), true
 	}

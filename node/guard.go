@@ -27,9 +27,6 @@ func (n *Node) alarms() []overview.Warning {
 	if n.cluster.Gone() {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
-	if index := n.cluster.Diverged(); index > 0 {
-		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: fmt.Sprintf("its ledger is not that of the leader at index %d", index), Hint: "keep both data directories, and see docs/consensus.md"})
-	}
 	for _, d := range n.cluster.Drafts().List() {
 		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
 		if d.Why != "" {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -190,5 +191,5 @@ func TestStartWithoutADatastore(t *testing.T) {
 // oldFile makes a node one from before there were clusters, with a damaged file
 // that a cluster would have to take over.
 func oldFile(c *Config, file string) error {
-	return errors.Join(os.RemoveAll(c.at(clusterDir)), os.WriteFile(c.at(file), []byte("{"), 0o600))
+	return errors.Join(os.RemoveAll(c.at(clusterDir)), os.Remove(guard.HeadOf(c.at(clusterDir))), os.WriteFile(c.at(file), []byte("{"), 0o600))
 }

@@ -212,6 +212,7 @@ const matrix = `
 	GET /holdfast/jobs/{job}/rule 403 by Datastore.Audit
 	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
 	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
+	DELETE /holdfast/alarms 403 by Sys.Modify
 	POST /holdfast/keys 403 by Sys.Modify
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit

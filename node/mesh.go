@@ -59,14 +59,18 @@ func (n *Node) ways() map[string]peers.Peer {
 
 // statusOfPeer fills in what this node has heard of another.
 func statusOfPeer(m *overview.Member, p peers.Peer) {
+	m.LastHeard = m.LastSaid
 	if p.Path == "" {
 		return // this node is linked to none, or not to that one yet
 	}
 	m.Reachable, m.Path, m.LastHeard, m.Version = p.Path != peers.PathNone, p.Path, p.Heard.UTC(), p.Version
+	if p.Heard.IsZero() { // it was not heard of since this node was started, but what it said before is held
+		m.LastHeard = m.LastSaid
+	}
 	m.Health, m.Text, m.Loss = string(p.State), p.Text, p.Loss
 	m.RTT = float64(p.RTT.Microseconds()) / 1000
 	m.Ready = m.Reachable
-	m.Why = p.Why
+	m.Why = overview.Reason(p.Why)
 	m.Running = append(m.Running, p.Running...)
 	m.Tasks = max(m.Tasks, len(p.Running))
 }

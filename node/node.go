@@ -37,6 +37,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/admin"
+	"github.com/holdfast-mesh/holdfast/node/alarms"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/dirlock"
@@ -61,6 +62,7 @@ type Node struct {
 	key         ed25519.PrivateKey // whom others know the node by
 	link        *peers.Link        // nil: the node is linked to no other
 	cluster     *cluster.Cluster
+	raised      *alarms.Alarms // what has happened to this node
 	feeds       *feeds.Feeds
 	settings    settings.Store
 	access      *access.Service

@@ -17,6 +17,7 @@ import (
 // ownEndpoints are those that PBS does not have.
 func (n *Node) ownEndpoints() []rest.Endpoint {
 	return []rest.Endpoint{
+		n.raised.Endpoint(),
 		{Method: http.MethodGet, Path: "/holdfast/status", Need: rest.Any(access.PrivSysAudit, "/system/status"), Handle: n.status},
 		n.doctorEndpoint(),
 	}
@@ -25,7 +26,7 @@ func (n *Node) ownEndpoints() []rest.Endpoint {
 func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	now := time.Now().UTC().Truncate(time.Second)
 	group := n.cluster.Group().Status()
-	s := overview.Status{Quorum: group.Leader != "", AsOf: group.LeaderSeen.UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster)}
+	s := overview.Status{Quorum: group.Leader != "", AsOf: n.cluster.LedgerSeen().UTC().Truncate(time.Second), Voters: len(group.Voters), Advice: members.Advice(n.cluster)}
 	switch {
 	case n.cluster.Gone():
 		s.Quorum, s.Why = false, "this node was removed from the cluster"
@@ -47,6 +48,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		own.Role, own.State, own.Voter = m.Role, m.State, m.Voter
 		n.statusOfFeed(&own, facts[m.ID], c)
 		if m.Self {
+			own.Alarms = n.raised.List()
 			n.statusOfSelf(&own, now, c)
 		} else {
 			statusOfPeer(&own, ways[m.ID])
@@ -56,11 +58,12 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	if s.Members == nil { // the ledger was never heard of, or cannot be read
 		own := overview.New(n.cfg.Name, n.cluster.Self(), n.cfg.Site)
 		n.statusOfFeed(&own, facts[own.ID], c)
+		own.Alarms = n.raised.List()
 		n.statusOfSelf(&own, now, c)
 		s.Members = []overview.Member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = slices.Concat(n.alarms(), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
+	s.Warn = slices.Concat(n.alarms(), overview.Disk(n.cfg.Dir, n.cfg.Name, nil), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
 	s.Age(now)
 	return s, nil
 }

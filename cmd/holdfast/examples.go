@@ -81,6 +81,7 @@ var examples = []string{
 	"namespace list main",
 	"node block dc --local",
 	"node rotate-keys",
+	"node seen",
 	"notify matcher list",
 	"notify matcher remove bad",
 	"notify matcher show bad",

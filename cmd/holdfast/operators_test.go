@@ -76,6 +76,7 @@ func TestTwoOperatorsSign(t *testing.T) {
 	b.must("operator", "sign", paper, "--operator-key", first) // once more the same
 	refused("want 2", "operator", "submit", paper)
 	b.must("operator", "sign", paper, "--operator-key", third)
+	submitsOnlyWhatIsSigned(t, a, paper)
 	var invite struct{ Token string }
 	if err := json.Unmarshal([]byte(a.must("operator", "submit", paper, "--output-format", "json")), &invite); err != nil {
 		t.Fatal(err)
@@ -89,4 +90,43 @@ func TestTwoOperatorsSign(t *testing.T) {
 		t.Errorf("it may vote still:\n%s", out)
 	}
 	a.kill(syscall.SIGTERM)
+}
+
+// submitsOnlyWhatIsSigned changes the call in a file that enough operators have
+// signed: `operator submit` made a user with every right from such a one.
+func submitsOnlyWhatIsSigned(t *testing.T, a *daemon, paper string) {
+	t.Helper()
+	text, err := os.ReadFile(paper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := filepath.Join(filepath.Dir(paper), "forged.json")
+	for _, change := range []map[string]any{
+		{"method": "POST", "path": "/access/users", "params": map[string][]string{"userid": {"evil@pbs"}}},
+		{"method": "PUT", "path": "/access/acl", "params": map[string][]string{"path": {"/"}, "role": {"Admin"}, "auth-id": {"evil@pbs"}}},
+		{"link": ""},
+	} {
+		var file map[string]any
+		if err := json.Unmarshal(text, &file); err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range change {
+			file[name] = value
+		}
+		b, err := json.Marshal(file)
+		if err == nil {
+			err = os.WriteFile(forged, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, verb := range [][]string{{"submit", forged}, {"sign", forged, "--operator-key", filepath.Join(a.dir, "operator.key")}} {
+			if out, err := a.holdfastAll(append([]string{"operator"}, verb...)...); err == nil || !strings.Contains(out, "do not sign or submit this one") {
+				t.Errorf("operator %s of %v: %v\n%s", verb[0], change, err, out)
+			}
+		}
+	}
+	if users := a.must("user", "list"); strings.Contains(users, "evil@pbs") {
+		t.Errorf("there is a new user:\n%s", users)
+	}
 }

@@ -26,6 +26,13 @@ func (l Link) SignFor(cluster [16]byte, keys ...ed25519.PrivateKey) []byte {
 	return l.sign(cluster, keys...)
 }
 
+// CheckSignatures says whether every signature of a link is one. Whether those who
+// signed are operators, the chain knows.
+func (l Link) CheckSignatures(cluster [16]byte) error {
+	_, err := l.signers(cluster)
+	return err
+}
+
 // Bytes returns a link as it is, without signatures if it has none.
 func (l Link) Bytes() []byte { return canon.Encode(l) }
 

@@ -34,7 +34,7 @@ func NewDisk() *Disk { return &Disk{log: raft.NewInmemStore()} }
 
 // Stores returns the stores, for [consensus.Config].
 func (d *Disk) Stores() *consensus.Stores {
-	return &consensus.Stores{Log: d, Snapshots: snapshots{d}, Archive: func(uint64) error {
+	return &consensus.Stores{Log: d, Snapshots: snapshots{d}, Archive: func(string) error {
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.log, d.marks, d.stage, d.snaps = raft.NewInmemStore(), 0, 0, nil

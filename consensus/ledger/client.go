@@ -17,9 +17,16 @@ type Client struct {
 	Submit func(ctx context.Context, command []byte) (value []byte, err error)
 }
 
+// ErrNotYet says that a node gives a command that has joined, or begun anew, and has
+// nothing of the ledger yet.
+var ErrNotYet = errors.New("this node has not heard from its cluster yet, which takes some seconds after it has joined: try again")
+
 // Do gives a command for an actor: "op@pbs", or "node" for the node itself.
 // The error is that of Submit, or says that the command had no effect.
 func (c *Client) Do(ctx context.Context, actor, address string, kind uint16, body any) (Result, error) {
+	if kind != KindAuthority && c.Ledger.View().Chain() == nil { // a cluster begins with its chain
+		return Result{}, ErrNotYet
+	}
 	return c.Send(ctx, c.Command(actor, address, kind, body))
 }
 

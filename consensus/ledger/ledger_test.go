@@ -263,3 +263,15 @@ func TestWaitWakesForItsTable(t *testing.T) {
 		}
 	})
 }
+
+// Just after it had joined, a node was told that its command was "for incarnation 0 of
+// cluster 00000000".
+func TestNoCommandBeforeAnythingWasHeard(t *testing.T) {
+	c := Client{Key: private(10), Ledger: New(func(View) {}), Submit: func(context.Context, []byte) ([]byte, error) {
+		t.Error("a command for no cluster is sent")
+		return nil, nil
+	}}
+	if _, err := c.Do(t.Context(), "root@pam", "", KindState, SetState{}); !errors.Is(err, ErrNotYet) {
+		t.Error(err)
+	}
+}

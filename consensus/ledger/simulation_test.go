@@ -19,6 +19,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
@@ -135,6 +136,10 @@ func (m *mesh) start(s *site) {
 			m.lock <- struct{}{}
 			defer func() { <-m.lock }()
 			return time.Now().Add(s.ahead)
+		},
+		Takes: func(e *brittle.TakenBackError, label string) error {
+			m.t.Errorf("%s: taken back: %v", s.id, e)
+			return nil
 		},
 		Nodes: m.ids,
 		Members: func() (all []placement.Member) {

@@ -31,6 +31,7 @@ const (
 	KindKept        = 9
 	KindDropped     = 10
 	KindGone        = 11 // of a base: what was removed on purpose
+	KindAlarm       = 12
 )
 
 // A Group is what snapshots of one guest or host belong to.
@@ -191,6 +192,9 @@ func Encode(f Fact) (feed.Statement, error) {
 	case Kept:
 		v.State = cut(v.State)
 		f = v
+	case Alarm:
+		v.Text, v.Hint = cut(v.Text), cut(v.Hint)
+		f = v
 	}
 	if err := check(f); err != nil {
 		return feed.Statement{}, err
@@ -225,6 +229,8 @@ func Parse(kind uint16, data []byte) (Fact, error) {
 		return parse[Dropped](data)
 	case KindGone:
 		return parse[Gone](data)
+	case KindAlarm:
+		return parse[Alarm](data)
 	}
 	return nil, fmt.Errorf("kind %d: %w", kind, ErrUnknown)
 }
@@ -274,6 +280,8 @@ func check(f Fact) error {
 		texts = append(texts, v.Store, v.State)
 	case Dropped:
 		texts = append(texts, v.Store)
+	case Alarm:
+		texts = append(texts, v.Key, v.Text, v.Hint)
 	case Gone:
 		snapshot(Snapshot{Store: v.Store, Group: v.Group})
 		if len(v.Snapshots) > maxCopies {

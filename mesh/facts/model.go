@@ -33,7 +33,8 @@ type state struct {
 	running map[string]Run // by UPID
 	stores  map[string]StoreView
 	gone    map[Snapshot]Removal
-	skipped int // records that were not understood
+	alarms  map[string]Alarm // by key
+	skipped int              // records that were not understood
 
 	next    *state // under a base that is not complete
 	missing uint32 // records of it
@@ -62,7 +63,7 @@ type Run struct {
 func NewModel() *Model { return &Model{nodes: map[feed.Origin]*state{}} }
 
 func newState() *state {
-	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}, gone: map[Snapshot]Removal{}}
+	return &state{copies: map[place][]Copy{}, runs: map[string]Run{}, running: map[string]Run{}, stores: map[string]StoreView{}, gone: map[Snapshot]Removal{}, alarms: map[string]Alarm{}}
 }
 
 // Load reads all feeds of a store.
@@ -127,6 +128,40 @@ func (m *Model) Forget(o feed.Origin) {
 	delete(m.nodes, o)
 }
 
+// Suppose adds facts that a node will say, but has not said yet. [Model.Reread]
+// forgets them again.
+func (m *Model) Suppose(o feed.Origin, at time.Time, all []Fact) {
+	fresh := map[string]bool{}
+	m.mu.Lock()
+	if m.nodes[o] == nil {
+		m.nodes[o] = newState()
+	}
+	for _, f := range all {
+		m.nodes[o].apply(o, feed.Record{At: at}, f)
+		m.nodes[o].newest = at
+		if store, is := news(f); is {
+			fresh[store] = true
+		}
+	}
+	m.mu.Unlock()
+	m.tell(o, fresh)
+}
+
+// Reread reads a feed from its beginning, and nothing else of its node.
+func (m *Model) Reread(s *feed.Store, o feed.Origin) error {
+	one := NewModel()
+	if err := one.Follow(s, o); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.nodes, o)
+	if one.nodes[o] != nil {
+		m.nodes[o] = one.nodes[o]
+	}
+	return nil
+}
+
 // take brings the state one record further.
 func (s *state) take(o feed.Origin, r feed.Record, f Fact) {
 	if r.Epoch != s.at.Epoch {
@@ -143,7 +178,7 @@ func (s *state) take(o feed.Origin, r feed.Record, f Fact) {
 	}
 	if s.next != nil && s.missing == 0 {
 		s.copies, s.count, s.runs, s.running, s.stores = s.next.copies, s.next.count, s.next.runs, s.next.running, s.next.stores
-		s.gone, s.records, s.next = s.next.gone, s.next.records, nil
+		s.gone, s.alarms, s.records, s.next = s.next.gone, s.next.alarms, s.next.records, nil
 	}
 }
 
@@ -185,6 +220,8 @@ func (s *state) apply(o feed.Origin, r feed.Record, f Fact) {
 		s.keep(v, r.At)
 	case Dropped:
 		s.drop(v.Store)
+	case Alarm:
+		s.alarm(v)
 	default:
 		s.skipped++
 	}
@@ -262,6 +299,13 @@ func (m *Model) Base(o feed.Origin) (all []feed.Statement, err error) {
 	}
 	for _, v := range s.stores {
 		st, err := Encode(v.Kept)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, st)
+	}
+	for _, a := range s.alarmed() {
+		st, err := Encode(a)
 		if err != nil {
 			return nil, err
 		}

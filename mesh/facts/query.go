@@ -101,6 +101,7 @@ type NodeView struct {
 	Lag       time.Duration // how much older its newest of one of them is, at most
 	Running   []Run         // oldest first
 	Last      []Run         // the last of each job, newest first
+	Alarms    []Alarm       // oldest first
 	Skipped   int           // records that this version did not understand
 }
 
@@ -120,7 +121,7 @@ func (m *Model) Nodes() []NodeView {
 	all := make([]NodeView, 0, len(m.nodes))
 	for _, o := range m.origins() {
 		s := m.nodes[o]
-		v := NodeView{Origin: o, At: s.at, Newest: s.newest, Snapshots: s.count, Behind: behind[o], Lag: lag[o], Skipped: s.skipped}
+		v := NodeView{Origin: o, At: s.at, Newest: s.newest, Snapshots: s.count, Behind: behind[o], Lag: lag[o], Alarms: s.alarmed(), Skipped: s.skipped}
 		groups := map[Group]bool{}
 		for p, copies := range s.copies {
 			groups[p.group] = true

@@ -7,6 +7,7 @@
 //
 //	authority        the chain of statements that operators have signed
 //	guard.1 guard.2  what this node has promised, see package guard
+//	raft.orphan-N    likewise, of before it was put away
 //	raft/            log, vote and snapshots of the ledger
 //	drafts.json      changes that wait for a quorum, see package drafts
 //	logins.json      second factors that were used here while there was no quorum
@@ -57,6 +58,10 @@ type Config struct {
 	Profile consensus.Profile  // default: consensus.WAN
 	Feeds   bool               // somebody calls WentBack, soon after the start; until then this node does not vote
 	Log     *slog.Logger       // default: discard
+
+	// Alarm has people be shown that something has happened here, under a key; with
+	// no text, that it is over. Default: nobody is.
+	Alarm func(key, text, hint string)
 }
 
 // A Cluster is this node's part of it.
@@ -78,9 +83,9 @@ type Cluster struct {
 	inherited func() error // see OnInherit
 
 	mu       sync.Mutex
-	watchers []func() // are told when the ledger or the chain has changed
-	newest   sum      // of the ledger, at the index where it was asked for last
-	differs  uint64   // see Diverged
+	watchers []func()          // are told when the ledger or the chain has changed
+	newest   sum               // of the ledger, at the index where it was asked for last
+	differs  map[string]uint64 // see Diverged; by node
 }
 
 // ErrNone says that a node belongs to no cluster yet.
@@ -107,6 +112,9 @@ const (
 
 func open(cfg Config, how way) (c *Cluster, err error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if cfg.Alarm == nil {
+		cfg.Alarm = func(string, string, string) {}
+	}
 	if cfg.Network == nil {
 		cfg.Network = alone{}
 	}
@@ -126,7 +134,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 			err = errors.Join(err, promises.Close())
 		}
 	}()
-	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises}
+	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises, differs: map[string]uint64{}}
 	if err := c.believe(chain); err != nil {
 		return nil, err
 	}
@@ -138,7 +146,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may,
 	}
 	if how == again {
-		group.Lost = c.lost
+		group.Lost, group.Takes = c.lost, c.takenBack
 	}
 	if c.group, err = consensus.New(group); err != nil {
 		return nil, err

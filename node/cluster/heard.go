@@ -5,9 +5,16 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
 
 // heardFile has the time of its last change as content: when the ledger was
@@ -16,7 +23,11 @@ const heardFile = "heard"
 
 // LedgerAge is how long this node has not heard of the ledger: of a leader, which
 // it may be itself.
-func (c *Cluster) LedgerAge() time.Duration {
+func (c *Cluster) LedgerAge() time.Duration { return max(0, time.Since(c.LedgerSeen())) }
+
+// LedgerSeen is when this node last heard of the ledger, also before it was started
+// last; zero: never.
+func (c *Cluster) LedgerSeen() time.Time {
 	last := c.group.Status().LeaderSeen
 	if info, err := os.Stat(filepath.Join(c.cfg.Dir, heardFile)); err == nil && info.ModTime().After(last) {
 		last = info.ModTime()
@@ -24,14 +35,15 @@ func (c *Cluster) LedgerAge() time.Duration {
 	if at := c.ledger.View().At(); at.After(last) {
 		last = at
 	}
-	return max(0, time.Since(last))
+	return last
 }
 
 // compareEvery is how often ledgers are compared, and the time noted.
 const compareEvery = time.Minute
 
-// compare compares the ledger of this node with that of the leader, and notes
-// when it was heard of, until ctx is done.
+// compare compares the ledger of this node with that of the leader, or, if it leads,
+// with those of all in the group: who is asked does not hear what was found. And it
+// notes when the ledger was heard of, until ctx is done.
 func (c *Cluster) compare(ctx context.Context) {
 	every(ctx, compareEvery, func() {
 		if time.Since(c.group.Status().LeaderSeen) < compareEvery {
@@ -39,10 +51,25 @@ func (c *Cluster) compare(ctx context.Context) {
 				c.cfg.Log.Warn("when the ledger was heard of is not noted", "err", err)
 			}
 		}
-		if !c.leads() {
-			_ = c.compareOnce(ctx) // without a leader there is nothing to compare with
+		status := c.group.Status()
+		for _, node := range compared(status, c.Self()) {
+			if err := c.compareWith(ctx, node); err != nil {
+				c.cfg.Log.Debug("the ledger is not compared", "node", node, "err", err)
+			}
 		}
+		c.forgetOthers(slices.Concat(status.Voters, status.Standbys))
 	})
+}
+
+// compared is with whom a node compares its ledger.
+func compared(s consensus.Status, self string) []string {
+	switch {
+	case s.Role == "leader":
+		return slices.DeleteFunc(slices.Concat(s.Voters, s.Standbys), func(node string) bool { return node == self })
+	case s.Leader != "" && s.Leader != self:
+		return []string{s.Leader}
+	}
+	return nil
 }
 
 // A sum is what the state comes to at an index.
@@ -75,13 +102,12 @@ func (c *Cluster) encodeSums() []byte {
 	return b
 }
 
-// compareOnce asks the leader for its sums. Two ledgers that differ at one index
-// have lost each other: that is noted for [Cluster.Diverged] until a later
-// comparison finds none.
-func (c *Cluster) compareOnce(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, compareEvery/2)
+// compareWith asks a node for its sums. Two ledgers that differ at one index have
+// lost each other: that is noted until a later comparison of the two finds none.
+func (c *Cluster) compareWith(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, compareEvery/6)
 	defer cancel()
-	theirs, by, err := c.ask(ctx, "", askSums, nil)
+	theirs, by, err := c.ask(ctx, node, askSums, nil)
 	if err != nil {
 		return err
 	}
@@ -115,19 +141,60 @@ func (c *Cluster) judge(theirs []byte, by string) error {
 		return nil
 	}
 	c.mu.Lock()
-	was := c.differs
-	c.differs = differ
+	was := c.differs[by]
+	delete(c.differs, by)
+	if differ != 0 {
+		c.differs[by] = differ
+	}
 	c.mu.Unlock()
 	if differ != 0 && was == 0 {
-		c.cfg.Log.Error("ledgers differ: keep both data directories, and recover from the one that you trust", "index", differ, "leader", by)
+		c.cfg.Log.Error("ledgers differ: keep both data directories, and recover from the one that you trust", "index", differ, "node", by)
 	}
+	c.alarmDiffers()
 	return nil
 }
 
-// Diverged returns the index at which the ledger of this node is not that of the
-// leader, 0 if they are the same as far as is known.
-func (c *Cluster) Diverged() uint64 {
+// forgetOthers forgets what was found of nodes that are in the group no more.
+func (c *Cluster) forgetOthers(group []string) {
+	if len(group) == 0 {
+		return // it is not known
+	}
+	c.mu.Lock()
+	maps.DeleteFunc(c.differs, func(node string, _ uint64) bool { return !slices.Contains(group, node) })
+	c.mu.Unlock()
+	c.alarmDiffers()
+}
+
+// alarmDiffers shows with whom this node does not agree. Which of two is wrong is
+// not known, so that none is blamed; of three the third knows.
+func (c *Cluster) alarmDiffers() {
+	c.mu.Lock()
+	var all []string
+	for node, index := range c.differs {
+		name := node
+		if m, is := ledger.Members.Get(c.ledger.View(), node); is {
+			name = m.Body.Name
+		}
+		all = append(all, fmt.Sprintf("%s (at index %d)", name, index))
+	}
+	c.mu.Unlock()
+	if len(all) == 0 {
+		c.cfg.Alarm("diverged", "", "")
+		return
+	}
+	slices.Sort(all)
+	c.cfg.Alarm("diverged", "its ledger is not the same as that of "+strings.Join(all, ", "), "one of them is wrong: compare `holdfast user list` and the like on a third; keep all data directories, and see docs/consensus.md")
+}
+
+// Diverged returns the lowest index at which the ledger of this node is not that of
+// another, 0 if they are the same as far as is known.
+func (c *Cluster) Diverged() (lowest uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.differs
+	for _, index := range c.differs {
+		if lowest == 0 || index < lowest {
+			lowest = index
+		}
+	}
+	return lowest
 }

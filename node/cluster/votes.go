@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 )
 
 // restoredFile is there when the disk of this node went back once.
@@ -107,6 +108,45 @@ func (c *Cluster) lost() error {
 	return c.votes.note(true)
 }
 
+// takenBack is told that a leader has taken back what was agreed on, before this
+// node puts its log away and begins again, empty. Like one whose disk went back, it
+// does not know any more to what it has agreed.
+func (c *Cluster) takenBack(e *brittle.TakenBackError, label string) error {
+	if e.From == 0 {
+		c.cfg.Alarm("taken-back", "it was put back to a time when it was alone, and led itself: what was changed on it since then is only in its old log",
+			"keep "+filepath.Join(c.cfg.Dir, "raft.orphan-"+label)+" there, and make those changes again; see docs/consensus.md")
+		return c.votes.note(true)
+	}
+	c.cfg.Alarm("taken-back", fmt.Sprintf("the cluster lost entries %d to %d of its ledger, which were acknowledged: they are only in the old log of this node", e.From, e.To),
+		"keep "+filepath.Join(c.cfg.Dir, "raft.orphan-"+label)+" there; what was changed last may have to be changed again; see docs/consensus.md")
+	return c.votes.note(true)
+}
+
+// Remember has this node, which knows of no other, take over links by which others
+// belong to its cluster: it was put back to a time when it was alone. What it has
+// agreed on alone, it has agreed on with nobody: that is put away first. by is who
+// brings the links, and has to be one of those others.
+func (c *Cluster) Remember(ctx context.Context, by string, links [][]byte) error {
+	key, err := authority.ParseNodeID(by)
+	if err != nil {
+		return err
+	}
+	chain := c.keeper.Chain()
+	for _, link := range links {
+		if chain, err = chain.Next(link); err != nil {
+			return err
+		}
+	}
+	_, is := chain.Node(key)
+	if _, still := chain.Node(c.self); !is || !still {
+		return fmt.Errorf("not both %s and this node belong to the cluster as it says", by)
+	}
+	if err := c.group.BeginAnew(ctx); err != nil {
+		return err
+	}
+	return c.keeper.Extend(links)
+}
+
 // note notes whether the disk went back. What cannot be written counts all the
 // same, as long as this process lives.
 func (v *votes) note(wentBack bool) error {
@@ -138,6 +178,10 @@ func (v *votes) suspended() bool {
 // WentBack says whether the disk of this node is as it was when it ran last; see
 // [Config.Feeds].
 func (c *Cluster) WentBack(is bool) {
+	if is {
+		c.cfg.Alarm("restored", "its disk went back to an earlier state: others hold more of what it has said than it does; it has begun anew",
+			"an old image of this machine was started; if that was not you, look at it. It votes again when it has caught up")
+	}
 	if is && !c.votes.suspended() {
 		c.cfg.Log.Error("the disk of this node went back to an earlier state: it does not vote before a leader has given it all that was agreed on")
 	}

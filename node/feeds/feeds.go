@@ -42,6 +42,8 @@ type Config struct {
 	Gossip  *gossip.Gossip         // with them; default: none
 	About   func() gossip.Meta     // what they shall know of this node, but for its feeds; default: nothing
 	Heard   func(wentBack bool)    // is called when others, or the ledger, have shown whether this node's disk went back; default: nothing
+	Alone   time.Duration          // a node without company says nothing for so long after its start: it may have some, and have been put back to before; default: it speaks at once
+	Alarms  func() []facts.Alarm   // what people have to look at on this node; default: nothing
 	Log     *slog.Logger           // default: discard
 }
 
@@ -69,6 +71,8 @@ type Feeds struct {
 	seen     map[string]bool     // datastores that were compared as a whole since they were opened
 	restored feed.Head           // the disk went back behind this; zero: it did not
 	denied   []Warning           // feeds that contradict the ledger
+	begun    time.Time           // of Run
+	supposed bool                // the model has what is not said yet
 	heard    bool                // a member has shown what it holds of our feed
 }
 
@@ -87,6 +91,9 @@ func New(cfg Config) (*Feeds, error) {
 	}
 	if cfg.About == nil {
 		cfg.About = func() gossip.Meta { return gossip.Meta{} }
+	}
+	if cfg.Alarms == nil {
+		cfg.Alarms = func() []facts.Alarm { return nil }
 	}
 	store, err := open(cfg)
 	if err != nil {
@@ -255,6 +262,9 @@ func (f *Feeds) Run(ctx context.Context) error {
 	if f.site == nil {
 		return errors.New("feeds: nobody says what this node holds")
 	}
+	f.mu.Lock()
+	f.begun = time.Now()
+	f.mu.Unlock()
 	f.everything()
 	glance, checkpoint := time.NewTicker(glanceEvery), time.NewTimer(firstCheckpoint)
 	defer glance.Stop()
@@ -297,15 +307,17 @@ func wait(ctx context.Context, d time.Duration) bool {
 }
 
 // maySpeak tells whether what this node says cannot contradict what it has
-// said before its disk went back: it has no company, or has asked it and the
-// ledger.
+// said before its disk went back: it has no company, and had time to be told of
+// some, or has asked it and the ledger.
 func (f *Feeds) maySpeak() bool {
 	f.mu.Lock()
-	heard := f.heard
+	heard, begun := f.heard, f.begun
 	f.mu.Unlock()
 	switch {
 	case heard:
 		return true
+	case !f.cfg.Company() && time.Since(begun) < f.cfg.Alone:
+		return false
 	case !f.cfg.Company():
 		f.cfg.Heard(false)
 		return true
@@ -330,8 +342,11 @@ func (f *Feeds) maySpeak() bool {
 // say makes the feed say what is, of all that has changed.
 func (f *Feeds) say(ctx context.Context) error {
 	if !f.maySpeak() {
-		time.AfterFunc(time.Second, f.wake) // what is pending stays so
-		return nil
+		time.AfterFunc(time.Second, f.wake)
+		return f.suppose(ctx)
+	}
+	if err := f.stopSupposing(); err != nil {
+		return err
 	}
 	f.mu.Lock()
 	todo, anew := f.pending, f.exchange.Heads()[f.self].Before(f.restored)
@@ -359,6 +374,46 @@ func (f *Feeds) say(ctx context.Context) error {
 		err = errors.Join(err, f.rebase())
 	}
 	return err
+}
+
+// suppose has this node know what it will say when it may: it is asked for it
+// meanwhile. Nobody else hears of it.
+func (f *Feeds) suppose(ctx context.Context) error {
+	f.mu.Lock()
+	todo := f.pending
+	f.pending = pending{}
+	f.mu.Unlock()
+	if todo.none() {
+		return nil
+	}
+	all, err := f.plan(ctx, todo)
+	if err != nil {
+		f.mu.Lock()
+		f.pending.all = true
+		f.mu.Unlock()
+	}
+	f.model.Suppose(f.self, time.Now(), all)
+	f.mu.Lock()
+	f.supposed = true
+	f.mu.Unlock()
+	return err
+}
+
+// stopSupposing has everything be said that was only supposed.
+func (f *Feeds) stopSupposing() error {
+	f.mu.Lock()
+	supposed := f.supposed
+	f.mu.Unlock()
+	if !supposed {
+		return nil
+	}
+	if err := f.model.Reread(f.store, f.self); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.supposed, f.pending.all = false, true
+	f.mu.Unlock()
+	return nil
 }
 
 // batch is how many records are made durable at once.

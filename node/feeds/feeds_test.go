@@ -206,6 +206,15 @@ type node struct {
 	back bool // it was told that its disk went back
 }
 
+// alarms are what a node says that people have to look at. Seen only at the node
+// itself, it was overlooked.
+func (x *node) alarms() []facts.Alarm {
+	if !x.back {
+		return nil
+	}
+	return []facts.Alarm{{Key: "restored", Text: "its disk went back", Since: 1}}
+}
+
 // A ledger is one for all.
 type ledger struct {
 	mu  sync.Mutex
@@ -268,7 +277,7 @@ func (c *crowd) start(nodes ...*node) {
 			c.t.Fatal(err)
 		}
 		x.Feeds, err = New(Config{
-			File: x.file, Key: x.key, Network: net, Gossip: x.talk, Ledger: c.ledger, Heard: func(back bool) { x.back = x.back || back }, Company: func() bool { return len(c.nodes) > 1 },
+			File: x.file, Key: x.key, Network: net, Gossip: x.talk, Ledger: c.ledger, Heard: func(back bool) { x.back = x.back || back }, Alarms: x.alarms, Company: func() bool { return len(c.nodes) > 1 },
 			Member: func(id string) bool {
 				return slices.ContainsFunc(c.nodes, func(y *node) bool { return y.name == id })
 			},
@@ -415,7 +424,11 @@ func TestOldImage(t *testing.T) {
 			} else {
 				c.start(a)
 			}
-			within(t, 3*time.Minute, "it knows that it went back", func() bool { return len(a.Warnings()) == 1 && a.Warnings()[0].Critical })
+			within(t, 3*time.Minute, "it knows that it went back", func() bool { return a.back })
+			within(t, time.Minute, only+": another node shows it", func() bool {
+				said := b.Nodes()[a.nodeID(a.self)].Alarms
+				return len(said) == 1 && said[0].Text == "its disk went back"
+			})
 			within(t, time.Minute, only+": all know what it holds", func() bool {
 				return know(c.nodes, c.nodes[:1], 2) && b.exchange.Heads()[a.self].Epoch == 2
 			})
@@ -442,8 +455,15 @@ func TestSilentUntilItHasHeard(t *testing.T) {
 		if h := a.exchange.Heads()[a.self]; h.Seq != 0 {
 			t.Fatalf("it speaks before it has heard anybody: %+v", h)
 		}
+		// Its own status did not show what was backed up since it was rebooted alone.
+		a.site.add("main", "1", 20)
+		a.everything()
+		within(t, time.Minute, "it knows what it holds", func() bool { return a.Nodes()[a.nodeID(a.self)].Snapshots == 2 })
+		if h := a.exchange.Heads()[a.self]; h.Seq != 0 {
+			t.Fatalf("it speaks then: %+v", h)
+		}
 		c.start(b)
-		within(t, time.Minute, "the other knows", func() bool { return know(c.nodes, c.nodes[:1], 1) })
+		within(t, time.Minute, "the other knows", func() bool { return know(c.nodes, c.nodes[:1], 2) })
 	})
 }
 

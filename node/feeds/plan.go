@@ -53,6 +53,8 @@ type pending struct {
 	groups map[string]map[Group]bool // by datastore
 }
 
+func (p pending) none() bool { return !p.all && !p.stores && len(p.runs) == 0 && len(p.groups) == 0 }
+
 // Changed says that a snapshot of a group has come, has gone, or was verified.
 func (f *Feeds) Changed(store string, ns catalog.Namespace, g catalog.Group) {
 	f.mu.Lock()
@@ -108,7 +110,7 @@ func (f *Feeds) plan(ctx context.Context, todo pending) (all []facts.Fact, err e
 	said := f.model.Stores(f.self)
 	is := f.site.Stores()
 	if todo.all || todo.stores {
-		all = diffStores(said, is)
+		all = append(diffStores(said, is), diffAlarms(f.model.Alarms(f.self), f.cfg.Alarms())...)
 	}
 	for _, s := range is {
 		f.mu.Lock()
@@ -273,6 +275,21 @@ func diffStores(said []facts.StoreView, is []facts.Kept) (all []facts.Fact) {
 	for _, v := range said {
 		if !slices.ContainsFunc(is, func(k facts.Kept) bool { return k.Store == v.Store }) {
 			all = append(all, facts.Dropped{Store: v.Store})
+		}
+	}
+	return all
+}
+
+// diffAlarms returns what has to be said of alarms.
+func diffAlarms(said, is []facts.Alarm) (all []facts.Fact) {
+	for _, a := range is {
+		if !slices.Contains(said, a) {
+			all = append(all, a)
+		}
+	}
+	for _, a := range said {
+		if !slices.ContainsFunc(is, func(b facts.Alarm) bool { return a.Key == b.Key }) {
+			all = append(all, facts.Alarm{Key: a.Key})
 		}
 	}
 	return all

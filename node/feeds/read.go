@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/mesh/facts"
-	"github.com/holdfast-mesh/holdfast/mesh/feed"
 	"github.com/holdfast-mesh/holdfast/mesh/gossip"
 )
 
@@ -131,10 +130,6 @@ func (f *Feeds) Warnings() (all []Warning) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	all = append(all, f.denied...)
-	if f.restored != (feed.Head{}) {
-		all = append(all, Warning{true, NodeID(f.self), fmt.Sprintf("its disk went back: others hold its feed up to %d.%d; it has begun anew", f.restored.Epoch, f.restored.Seq),
-			"an old image of this machine was started; if that was not you, look at it. Do not let it vote: `holdfast member demote`, and promote it when it has caught up"})
-	}
 	slices.SortStableFunc(all, func(a, b Warning) int { return cmp.Compare(a.Node, b.Node) })
 	return all
 }

@@ -141,6 +141,9 @@ func (a api) wanted(c *rest.Call) (t invite.Token, uses int, comment string, err
 	if c.Has("invite") {
 		err = errors.Join(decodeHex(t.ID[:], c.Text("invite")), decodeHex(t.Seed[:], c.Text("seed")))
 	}
+	if uses > 1 && t.Role != "replica" {
+		c.Fail("uses", "a token for several machines is for replicas only, which never vote: make one for each")
+	}
 	if _, known := authority.MayVote(t.Role); !known {
 		c.Fail("role", "there is no role %q: it is full, replica, cloud, witness or follower", t.Role)
 	}
@@ -184,8 +187,8 @@ func (a api) revoke(ctx context.Context, c *rest.Call) (any, error) {
 		return operator.NewDraft(a.Cluster.Roster().Chain(), authority.DropGrant, authority.Drop{Key: row.Body.Key}), nil
 	}
 	body := ledger.Revoke{Token: token}
-	if granted && c.Has("link") {
-		link, err := operator.ReadLink(c.Text("link"))
+	if c.Has("link") {
+		link, err := operator.Signed(c.Text("link"), authority.DropGrant, authority.Drop{Key: row.Body.Key})
 		if err != nil {
 			return nil, err
 		}

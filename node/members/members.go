@@ -151,7 +151,10 @@ func (a api) find(c *rest.Call) (Member, error) {
 	slices.SortStableFunc(all, func(a, b Member) int { // a name may have been taken again
 		return compareBool(a.State == ledger.Removed, b.State == ledger.Removed)
 	})
-	i := slices.IndexFunc(all, func(m Member) bool { return m.Name == name || m.ID == name })
+	i := slices.IndexFunc(all, func(m Member) bool { return m.ID == name }) // before one that was named so
+	if i < 0 {
+		i = slices.IndexFunc(all, func(m Member) bool { return m.Name == name })
+	}
 	if i < 0 {
 		return Member{}, &hinted{fmt.Errorf("there is no member %q", name), "`holdfast member list` names them"}
 	}
@@ -230,7 +233,7 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 	if !c.Has("link") {
 		return operator.NewDraft(a.Cluster.Roster().Chain(), kind, body), nil
 	}
-	link, err := operator.ReadLink(c.Text("link"))
+	link, err := operator.Signed(c.Text("link"), kind, body)
 	if err != nil {
 		return nil, err
 	}

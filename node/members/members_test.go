@@ -289,3 +289,31 @@ func TestDraftOfSomethingElse(t *testing.T) {
 		t.Errorf("%q, %v", what, err)
 	}
 }
+
+// A joiner was named with the ID of another member, and `member eject ID` and `node
+// block ID` hit the joiner.
+func TestIDBeforeName(t *testing.T) {
+	w := newWorld(t)
+	var plain made
+	if err := w.call("POST", "/invites", url.Values{"role": {"replica"}}, &plain); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.join(plain.Token, w.cluster.Self(), "x"); err != nil { // a member of an older version lets it in
+		t.Fatal(err)
+	}
+	var m Member
+	if err := w.call("GET", "/members/"+w.cluster.Self(), nil, &m); err != nil || !m.Self || m.Name != "home" {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+// One token lets several machines in only as what never votes.
+func TestManyUses(t *testing.T) {
+	w := newWorld(t)
+	for role, good := range map[string]bool{"replica": true, "full": false, "witness": false, "cloud": false} {
+		err := w.call("POST", "/invites", url.Values{"role": {role}, "uses": {"2"}, "draft": {"1"}}, nil)
+		if (err == nil) != good {
+			t.Errorf("two uses as %s: %v", role, err)
+		}
+	}
+}

@@ -72,7 +72,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	if !c.Has("link") {
 		return operator.NewDraft(chain, authority.Recover, body), c.Err()
 	}
-	link, err := operator.ReadLink(c.Text("link"))
+	link, err := operator.Signed(c.Text("link"), authority.Recover, body)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 // datastores that are to be seen.
 func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 	m.Snapshots, m.Groups, m.Behind, m.Lag, m.Damaged = v.Snapshots, v.Groups, v.Behind, int64(v.Lag/time.Second), v.Bad
+	m.Alarms = v.Alarms
 	if !v.Newest.IsZero() {
 		m.LastSaid = v.Newest.UTC().Truncate(time.Second)
 	}

@@ -4,21 +4,23 @@
 package overview
 
 import (
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/mesh/facts"
 )
 
 // A Status is what this node knows of the mesh. It is answered from what is
 // here: without a quorum, it says how old that is.
 type Status struct {
 	Quorum  bool      `json:"quorum"`
-	AsOf    time.Time `json:"as_of"`         // when the leader of the ledger was last heard of
-	Why     string    `json:"why,omitempty"` // there is no quorum
-	Leader  string    `json:"leader"`        // name of a node; "": none is known
+	AsOf    time.Time `json:"as_of,omitzero"` // when the leader of the ledger was last heard of
+	Why     string    `json:"why,omitempty"`  // there is no quorum
+	Leader  string    `json:"leader"`         // name of a node; "": none is known
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice,omitempty"`
-	Facts   time.Time `json:"facts_as_of"` // when the site was heard of that was not for longest
+	Facts   time.Time `json:"facts_as_of,omitzero"` // when the site was heard of that was not for longest
 	Oldest  string    `json:"facts_oldest,omitempty"`
 	Members []Member  `json:"members"`
 	Groups  []Group   `json:"groups"`
@@ -40,7 +42,7 @@ type Member struct {
 	Loss      float64   `json:"loss"`   // the share of packets of late that did not arrive
 	Health    string    `json:"health"` // "up", "slow", "apart", "down", "left", "unknown"; see package health
 	Text      string    `json:"-"`
-	LastHeard time.Time `json:"last_heard"`
+	LastHeard time.Time `json:"last_heard,omitzero"` // zero: never, as in all times here
 	Version   string    `json:"version"`
 	Ready     bool      `json:"ready"`
 	Why       string    `json:"why,omitempty"` // it is not
@@ -53,8 +55,10 @@ type Member struct {
 	Behind    int       `json:"behind"` // groups of which others have newer snapshots
 	Lag       int64     `json:"lag_s"`  // how much newer they are, at most, in seconds
 	Damaged   int       `json:"damaged"`
-	LastSaid  time.Time `json:"said"` // when it last said what it holds; zero: never
+	LastSaid  time.Time `json:"said,omitzero"` // when it last said what it holds; zero: never
 	Stores    []Store   `json:"stores"`
+
+	Alarms []facts.Alarm `json:"-"` // among the warnings
 }
 
 // A Store says how a datastore is.
@@ -66,8 +70,8 @@ type Store struct {
 	Error       string `json:"error,omitempty"`
 
 	Snapshots int       `json:"snapshots"`
-	Damaged   uint64    `json:"damaged"` // chunks in quarantine
-	AsOf      time.Time `json:"as_of"`   // when the node said so
+	Damaged   uint64    `json:"damaged"`        // chunks in quarantine
+	AsOf      time.Time `json:"as_of,omitzero"` // when the node said so
 
 	Cloud *Cloud `json:"cloud,omitempty"` // of this node only: nil, it has no bucket
 }
@@ -145,4 +149,13 @@ func (s *Status) Age(now time.Time) {
 			s.Facts, s.Oldest = m.LastHeard, m.Name
 		}
 	}
+}
+
+// Reason is why a node is not reached, without each address that was tried.
+func Reason(why string) string {
+	if strings.Contains(why, "all dials failed") {
+		return "it does not answer at any of its addresses"
+	}
+	first, _, _ := strings.Cut(why, "\n")
+	return first
 }

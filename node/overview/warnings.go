@@ -6,6 +6,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
+	"github.com/holdfast-mesh/holdfast/node/alarms"
 )
 
 const (
@@ -19,6 +20,14 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 	list := []Warning{}
 	add := func(node, hint, format string, args ...any) {
 		list = append(list, Warning{"warning", node, fmt.Sprintf(format, args...), hint})
+	}
+	for _, m := range all {
+		for _, a := range m.Alarms {
+			if !alarms.Old(a, now) {
+				text := fmt.Sprintf("%s (since %s)", a.Text, time.Unix(a.Since, 0).UTC().Format(time.DateTime))
+				list = append(list, Warning{"critical", m.Name, text, a.Hint})
+			}
+		}
 	}
 	for _, m := range all {
 		switch {

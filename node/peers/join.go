@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
@@ -65,8 +66,19 @@ func useless(v ledger.View, token [8]byte) error {
 // Admit has the leader consume the token and add the machine, in one entry.
 func (a admitter) Admit(ctx context.Context, in join.Admission) (join.Admitted, error) {
 	c := a.l.cluster
+	s, err := authority.ParseStatement(in.Statement)
+	if err != nil {
+		return join.Admitted{}, &join.Error{Kind: join.ErrProtocol, Detail: err.Error()}
+	}
+	others := map[string]ledger.Member{}
+	for id, m := range ledger.Members.All(c.View()) {
+		others[id] = m.Body
+	}
+	if err := nameable(others, in.Joiner.NodeID(), s.Name); err != nil {
+		return join.Admitted{}, err
+	}
 	body := ledger.Join{Statement: in.Statement, Seed: in.Seed, Node: in.Node, Record: in.Record.Body, RecordSig: in.Record.Sig}
-	_, err := c.Client().Do(ctx, "node", "", ledger.KindJoin, body)
+	_, err = c.Client().Do(ctx, "node", "", ledger.KindJoin, body)
 	var refused *ledger.Error
 	switch {
 	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrUnknown), errors.Is(err, consensus.ErrStopped):
@@ -83,6 +95,25 @@ func (a admitter) Admit(ctx context.Context, in join.Admission) (join.Admitted, 
 	a.l.kick()
 	return join.Admitted{Pending: m.Body.State == ledger.Pending, Links: c.Roster().Links(0), Records: a.l.records.All()}, nil
 }
+
+// nameable refuses a name by which people could mean another member: one that looks
+// like the ID of a node, by which members are called too, or one that differs from
+// that of a member by its case only.
+func nameable(others map[string]ledger.Member, joiner, name string) error {
+	if LooksLikeID(name) {
+		return &join.Error{Kind: join.ErrTaken, Detail: fmt.Sprintf("%q looks like the ID of a node", name)}
+	}
+	for id, m := range others {
+		if m.State != ledger.Removed && id != joiner && strings.EqualFold(m.Name, name) {
+			return &join.Error{Kind: join.ErrTaken, Detail: fmt.Sprintf("there is a node %q", m.Name)}
+		}
+	}
+	return nil
+}
+
+// LooksLikeID tells whether a name could be taken for the ID of a node, or for the
+// beginning of one.
+func LooksLikeID(name string) bool { return strings.HasPrefix(strings.ToLower(name), "12d3koo") }
 
 // whyNot says in the words of joining what the ledger said.
 func whyNot(v ledger.View, in join.Admission, refused *ledger.Error) error {

@@ -187,6 +187,7 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 		_ = l.tunnel.ServeStream(ctx, tunnel.NodeID(in.Node), in) // ends as streams end
 	})
 	l.host.Handle(farewell, true, l.answerFarewell)
+	l.host.Handle(reminder, true, l.answerReminder)
 	l.gossip, err = gossip.New(gossip.Config{Self: l.self.NodeID(), Key: l.cfg.Key, Network: l.Network(), Log: l.cfg.Log})
 	if err != nil {
 		return err
@@ -270,6 +271,7 @@ func (l *Link) Run(ctx context.Context) error {
 		}
 		return nil
 	})
+	l.Serve(l.remindAll)
 	err := l.run(ctx)
 	if errors.Is(context.Cause(ctx), ErrRemoved) {
 		return ErrRemoved

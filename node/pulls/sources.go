@@ -26,7 +26,10 @@ import (
 // member returns a member by its name or ID.
 func (p *Pulls) member(nameOrID string) (Member, bool) {
 	all := p.cfg.Members()
-	i := slices.IndexFunc(all, func(m Member) bool { return m.ID == nameOrID || m.Name == nameOrID })
+	i := slices.IndexFunc(all, func(m Member) bool { return m.ID == nameOrID }) // before one that was named so
+	if i < 0 {
+		i = slices.IndexFunc(all, func(m Member) bool { return m.Name == nameOrID })
+	}
 	if i < 0 {
 		return Member{}, false
 	}

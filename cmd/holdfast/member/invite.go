@@ -18,7 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
-const invitesPath = "/holdfast/invites"
+const invitesPath = operator.InvitesPath
 
 // NewInvite returns the verbs about invites.
 func NewInvite(o *cli.Options) *cobra.Command {

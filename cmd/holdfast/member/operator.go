@@ -2,7 +2,6 @@ package member
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,7 +19,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
-const operatorsPath = "/holdfast/operators"
+const operatorsPath = operator.OperatorsPath
 
 // NewOperator returns the verbs about who signs what the cluster is.
 func NewOperator(o *cli.Options) *cobra.Command {
@@ -83,7 +82,7 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 		Use: "sign FILE", Short: "add your signature to what another operator has begun", Args: cli.Exactly(1),
 		Long: "It prints what it signs, and needs no daemon. FILE may hold the secret of an invite.",
 		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := readRequest(args[0])
+			r, _, err := readRequest(args[0])
 			if err != nil {
 				return err
 			}
@@ -117,18 +116,19 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 func newOperatorSubmit(o *cli.Options) *cobra.Command {
 	return &cobra.Command{
 		Use: "submit FILE", Short: "have done what enough operators have signed", Args: cli.Exactly(1),
+		Long: `It does what the signed link in FILE says, and nothing else: a file that names another
+call, or that nobody has signed, is refused.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, err := readRequest(args[0])
+			r, call, err := readRequest(args[0])
+			if err == nil {
+				err = r.Ready()
+			}
 			if err != nil {
 				return err
 			}
-			if r.Params == nil || r.Method == "" {
-				return errors.New("the file names nothing that could be done")
-			}
 			c := daemon.Client(o)
 			defer c.Close()
-			r.Params.Set("link", r.Link)
-			answer, err := daemon.Call(cmd.Context(), c, r.Method, r.Path, r.Params)
+			answer, err := daemon.Call(cmd.Context(), c, call.Method, call.Path, call.Params)
 			if err != nil {
 				return err
 			}

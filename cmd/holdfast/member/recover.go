@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -20,7 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
-const recoverPath = "/holdfast/recover"
+const recoverPath = operator.RecoverPath
 
 // A survivor is a node of the group, and how far it is.
 type survivor struct {
@@ -100,6 +101,11 @@ func printPlan(ctx context.Context, o *cli.Options, c *admin.Client) error {
 		fmt.Fprintln(tab, "node\tlog ends with\tof term\t")
 		for _, n := range list {
 			note := n.Why
+			if note != "" {
+				note, _, _ = strings.Cut(note, "\n")
+				fmt.Fprintf(tab, "%s\t-\t-\tis not reached: %s\n", n.Name, note)
+				continue
+			}
 			if n.Best {
 				note = "run recover-quorum here"
 			}

@@ -88,7 +88,7 @@ func (s *signer) call(ctx context.Context, c *admin.Client, keys []ed25519.Priva
 	}
 	draft.Link = link
 	if have := draft.Signatures(); have < draft.Need && !s.alone {
-		return r, s.pass(request{draft, method, path, params}, have)
+		return r, s.pass(request{draft, operator.Call{Method: method, Path: path, Params: params}}, have)
 	}
 	return daemon.Call(ctx, c, method, path, params)
 }
@@ -102,9 +102,7 @@ func (s *signer) say(what string) {
 // A request waits for signatures, in a file.
 type request struct {
 	operator.Draft
-	Method string     `json:"method"`
-	Path   string     `json:"path"`
-	Params url.Values `json:"params"`
+	operator.Call
 }
 
 // pass writes a request for other operators, and says so as an error: nothing is
@@ -127,13 +125,17 @@ func (s *signer) pass(r request, have int) error {
 
 const maxRequest = 1 << 20
 
-func readRequest(file string) (r request, err error) {
+// readRequest reads a request, and the call that its link stands for.
+func readRequest(file string) (r request, call operator.Call, err error) {
 	text, err := statefile.ReadSecret(file, maxRequest)
 	if err == nil {
 		err = json.Unmarshal(text, &r)
 	}
-	if err != nil {
-		return r, fmt.Errorf("read what is to be signed: %w", err)
+	if err == nil {
+		call, err = r.Implied(r.Call)
 	}
-	return r, nil
+	if err != nil {
+		return r, call, cli.Hint(fmt.Errorf("read what is to be signed, from %s: %w", file, err), "have it made again, with --sign-to FILE on a member; do not sign or submit this one")
+	}
+	return r, call, nil
 }

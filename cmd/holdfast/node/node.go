@@ -27,7 +27,17 @@ import (
 
 // New returns the verbs about the node itself.
 func New(o *cli.Options, version string) *cobra.Command {
-	return cli.Group("node", "make and run the node of this machine", newInit(o), newJoin(o, version), newRun(o, version), member.NewBlock(o), newRotate(o))
+	return cli.Group("node", "make and run the node of this machine", newInit(o), newJoin(o, version), newRun(o, version), member.NewBlock(o), newRotate(o), newSeen(o))
+}
+
+func newSeen(o *cli.Options) *cobra.Command {
+	return daemon.Verb{
+		Use: "seen", Short: "say that you have looked at what this node shows as CRITICAL", Method: http.MethodDelete, Path: "/holdfast/alarms",
+		Long: `What has happened to a node, such as that its disk went back, is shown by the status of
+every node until somebody says that on it, or for seven days. It changes nothing else. What
+is still so is shown again.`,
+		Done: "what has happened to this node is shown no more",
+	}.Command(o)
 }
 
 func newRotate(o *cli.Options) *cobra.Command {

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/holdfast-mesh/holdfast/node/overview"
 )
 
 const answer = `{"quorum": true, "leader": "home", "voters": 3, "facts_as_of": "2026-11-28T09:00:00Z", "facts_oldest": "nas",
@@ -91,5 +93,19 @@ func TestStatusOfClouds(t *testing.T) {
 	}
 	if got = page(t, answer, 0, false); strings.Contains(got, "in the bucket") {
 		t.Errorf("without a bucket:\n%s", got)
+	}
+}
+
+// Of a node that was rebooted alone the first line said "NO since never … facts of
+// never", and the JSON the year 1.
+func TestStatusOfNothing(t *testing.T) {
+	got := page(t, `{"quorum": false, "why": "no leader is known", "facts_oldest": "nas", "members": [{"name": "nas", "path": "none"}]}`, 0, false)
+	want := "quorum: NO yet, nothing can be changed (no leader is known); backups and restores go on; nothing is known yet of nas\n"
+	if !strings.HasPrefix(got, want) {
+		t.Errorf("%.200s", got)
+	}
+	b, err := json.Marshal(overview.Status{Members: []overview.Member{{Stores: []overview.Store{{}}}}})
+	if err != nil || strings.Contains(string(b), "0001-01-01") {
+		t.Errorf("%s, %v", b, err)
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -87,14 +88,20 @@ func (s status) print(out io.Writer, now time.Time, width int, all bool) {
 // quorum says in a line whether anything can be changed now, and how old what
 // follows is.
 func (s status) quorum(now time.Time) string {
-	age := ago(s.Facts, now)
-	if s.Oldest != "" && age != "now" {
+	age := "facts of " + ago(s.Facts, now)
+	if s.Facts.IsZero() {
+		age = "nothing is known yet of " + cmp.Or(s.Oldest, "anybody")
+	} else if s.Oldest != "" && ago(s.Facts, now) != "now" {
 		age = fmt.Sprintf("%s at %s, and newer of others", age, s.Oldest)
 	}
 	if s.Quorum {
-		return fmt.Sprintf("quorum: yes, %s leads, %d vote; facts of %s", s.Leader, s.Voters, age)
+		return fmt.Sprintf("quorum: yes, %s leads, %d vote; %s", s.Leader, s.Voters, age)
 	}
-	return fmt.Sprintf("quorum: NO since %s, nothing can be changed (%s); backups and restores go on; facts of %s", ago(s.AsOf, now), s.Why, age)
+	since := "since " + ago(s.AsOf, now)
+	if s.AsOf.IsZero() {
+		since = "yet"
+	}
+	return fmt.Sprintf("quorum: NO %s, nothing can be changed (%s); backups and restores go on; %s", since, s.Why, age)
 }
 
 func (s status) printWarnings(w io.Writer, width int, all bool) {
