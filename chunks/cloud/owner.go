@@ -88,7 +88,7 @@ func (s *Store) Acquire(ctx context.Context, opt AcquireOptions) error {
 }
 
 func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) error {
-	etag, err := identity.WriteOwner(ctx, s.b, o, etag)
+	etag, err := identity.TakeOwner(ctx, s.cfg.FS, s.path("owner"), s.b, o, etag)
 	if errors.Is(err, bucket.ErrChanged) || errors.Is(err, bucket.ErrExists) {
 		return fmt.Errorf("own %s: %w: somebody came first: %w", s, ErrOwned, err)
 	}
@@ -98,9 +98,6 @@ func (s *Store) writeOwner(ctx context.Context, o layout.Owner, etag string) err
 	s.mu.Lock()
 	s.owner, s.etag = o, etag
 	s.mu.Unlock()
-	if err := identity.KeepOwner(s.cfg.FS, s.path("owner"), o, etag); err != nil {
-		s.cfg.Log.Warn("what was written of the bucket's owner was not kept: if it is damaged there, and this node starts anew, a take-over by force is needed", "err", err)
-	}
 	return nil
 }
 

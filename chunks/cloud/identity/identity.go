@@ -2,6 +2,7 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -208,19 +210,64 @@ func MendOwner(ctx context.Context, part *bucket.Bucket, o layout.Owner, etag st
 	return now, nil
 }
 
-// A written is the last object of an owner that was written from this disk.
+// A written is the last object of an owner that was written from this disk, and those
+// of which that is not known: a request that was cut off may arrive late.
 type written struct {
-	Owner layout.Owner `json:"owner"`
-	ETag  string       `json:"etag"`
+	Owner layout.Owner   `json:"owner"`
+	ETag  string         `json:"etag"`
+	Tried []layout.Owner `json:"tried,omitempty"`
 }
+
+// maxTried is how many requests that were cut off are remembered.
+const maxTried = 32
 
 // KeepOwner keeps, in a file, what was written last, and the ETag that it has.
 func KeepOwner(fsys disk.FS, name string, o layout.Owner, etag string) error {
-	b, err := json.Marshal(written{o, etag})
+	return keep(fsys, name, written{Owner: o, ETag: etag})
+}
+
+func keep(fsys disk.FS, name string, w written) error {
+	b, err := json.Marshal(w)
 	if err != nil {
 		return err
 	}
 	return disk.WriteFileAtomic(fsys, name, b, 0o600)
+}
+
+// TakeOwner is WriteOwner for a node that keeps in a file what it writes. Where it finds
+// that somebody came first it looks who: what an earlier request of its own has written,
+// of which it never heard, does not keep it out. The file is written before the request.
+func TakeOwner(ctx context.Context, fsys disk.FS, name string, part *bucket.Bucket, o layout.Owner, etag string) (string, error) {
+	var w written
+	if b, err := disk.ReadFile(fsys, name, maxSmall); err != nil || json.Unmarshal(b, &w) != nil {
+		w = written{}
+	}
+	w.Tried = append(w.Tried[max(0, len(w.Tried)-maxTried+1):], o)
+	if err := keep(fsys, name, w); err != nil {
+		return "", err
+	}
+	for range len(w.Tried) + 1 {
+		now, err := WriteOwner(ctx, part, o, etag)
+		if !errors.Is(err, bucket.ErrChanged) && !errors.Is(err, bucket.ErrExists) {
+			if err == nil {
+				err = keep(fsys, name, written{Owner: o, ETag: now})
+			}
+			return now, err
+		}
+		there, tag, rerr := ReadOwner(ctx, part, o.Store)
+		if rerr != nil || tag == "" || !slices.ContainsFunc(w.Tried, func(t layout.Owner) bool { return same(t, there) }) {
+			return "", err
+		}
+		etag = tag
+	}
+	return "", bucket.ErrChanged
+}
+
+// same reports whether two are the same object.
+func same(a, b layout.Owner) bool {
+	x, err1 := layout.EncodeOwner(a)
+	y, err2 := layout.EncodeOwner(b)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
 }
 
 // RecoverOwner is MendOwner with what a file has kept. An object that still has the ETag

@@ -1,10 +1,13 @@
 package identity
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/seal"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/disk/disktest"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
@@ -133,5 +137,49 @@ func TestSecret(t *testing.T) {
 	}
 	if other, err := Secret(disktest.NewMem(), "/secret"); err != nil || other == first {
 		t.Errorf("two directories have the same secret: %v", err)
+	}
+}
+
+// A node that is killed while its request is on its way finds that somebody came first
+// when it starts again: itself. (It took itself for another node, and every datastore
+// in a bucket was read-only for good.)
+func TestALateRequestOfOursKeepsNobodyOut(t *testing.T) {
+	ctx := t.Context()
+	b := cloudtest.Open(t, cloudtest.Start(t).URL)
+	file := filepath.Join(t.TempDir(), "owner")
+	id := format.NewID()
+	by := func(node, secret string, n int) layout.Owner {
+		return layout.Owner{Store: id, Node: node, Epoch: 1, Secret: secret, Until: time.Unix(int64(1e9+n), 0).UTC()}
+	}
+	first, err := TakeOwner(ctx, disk.OS{}, file, b, by("home", "s", 1), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	killed, kill := context.WithCancel(ctx)
+	kill()
+	for n := 2; n < 5; n++ {
+		if _, err := TakeOwner(killed, disk.OS{}, file, b, by("home", "s", n), first); !errors.Is(err, context.Canceled) {
+			t.Fatalf("killed: %v", err)
+		}
+	}
+	if _, err := WriteOwner(ctx, b, by("home", "s", 3), first); err != nil { // one of them arrives
+		t.Fatal(err)
+	}
+	now, err := TakeOwner(ctx, disk.OS{}, file, b, by("home", "s", 5), first) // asked for before that
+	if err != nil {
+		t.Fatalf("its own request keeps it out: %v", err)
+	}
+	if o, etag, err := ReadOwner(ctx, b, id); err != nil || etag != now || !o.Until.Equal(by("", "", 5).Until) {
+		t.Errorf("the owner is %+v, %v", o, err)
+	}
+
+	// Another node, and a copy of this one: neither wrote what is in the file.
+	for _, o := range []layout.Owner{by("other", "t", 6), by("home", "s", 7)} {
+		if now, err = WriteOwner(ctx, b, o, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := TakeOwner(ctx, disk.OS{}, file, b, by("home", "s", 8), first); !errors.Is(err, bucket.ErrChanged) {
+			t.Errorf("after %+v: %v", o, err)
+		}
 	}
 }
