@@ -55,6 +55,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/bucket/limit", ""},
 	{"chunks/cloud/bucket/reply", ""},
 	{"chunks/cloud/bucket", "chunks/cloud/bucket/limit chunks/cloud/bucket/reply chunks/cloud/lock"},
+	{"chunks/cloud/refs", "chunks/pack"},
 	{"chunks/cloud/seal", ""},
 	{"chunks/cloud/layout", "chunks chunks/disk chunks/pack/format chunks/cloud/seal"},
 	{"chunks/cloud/cache", "chunks chunks/disk"},
@@ -75,7 +76,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
 	{"chunks/cloud/staging", "chunks chunks/disk chunks/cloud/bitmap chunks/cloud/cache chunks/pack chunks/pack/format chunks/pack/identity chunks/cloud/layout chunks/cloud/queue chunks/cloud/seal"},
 	{"chunks/cloud/audit", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
-	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/audit chunks/cloud/bucket chunks/cloud/lock chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/stats chunks/cloud/footers chunks/cloud/exhume chunks/cloud/meta chunks/cloud/queue chunks/cloud/staging"},
+	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/audit chunks/cloud/bucket chunks/cloud/lock chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/stats chunks/cloud/footers chunks/cloud/exhume chunks/cloud/meta chunks/cloud/queue chunks/cloud/staging chunks/cloud/refs"},
 }
 
 // insideCatalog is the same for the packages of that folder.
@@ -101,7 +102,9 @@ var insideCatalog = []rule{
 	{"catalog/tier/order", "catalog"},
 	{"catalog/tier/filename", "catalog catalog/naming"},
 	{"catalog/tier/told", ""},
-	{"catalog/tier", "catalog catalog/naming catalog/tier/filename catalog/tier/order catalog/tier/told"},
+	{"catalog/tier/forgotten", "catalog catalog/tier/filename"},
+	{"catalog/tier/mirror", "catalog catalog/tier/filename catalog/tier/forgotten catalog/tier/told"},
+	{"catalog/tier", "catalog catalog/naming catalog/tier/filename catalog/tier/forgotten catalog/tier/mirror catalog/tier/order catalog/tier/told"},
 	{"catalog/tier/sample", "catalog catalog/roots"},
 	{"catalog/mount", "catalog/archive catalog/pxar"},
 	{"catalog/export", "catalog catalog/naming catalog/manifest"},

@@ -44,6 +44,8 @@ type Above interface {
 	// Relieve makes room on a disk that is full, which may take long. With a method
 	// Finished, a tier is asked before a snapshot that is whole is acknowledged.
 	Relieve(ctx context.Context) error
+
+	Forgets(ns Namespace, s Snapshot) error // is asked before one goes to the trash
 }
 
 // plain is the store of a datastore without a tier: Close is that of Datastore.

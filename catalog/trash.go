@@ -75,10 +75,13 @@ func (d *Datastore) toTrash(ns Namespace, s Snapshot) error {
 		return fmt.Errorf("forget %s: %w", name(ns, s), err)
 	}
 	b, err := json.Marshal(Trashed{Namespace: ns, Snapshot: s, Owner: owner, Removed: d.now().UTC()})
-	if err != nil {
-		return err
+	if err == nil {
+		err = disk.WriteFileAtomic(d.FS, path.Join(entry, originFile), b, 0o644)
 	}
-	if err := disk.WriteFileAtomic(d.FS, path.Join(entry, originFile), b, 0o644); err != nil {
+	if d.above != nil && err == nil {
+		err = d.above.Forgets(ns, s)
+	}
+	if err != nil {
 		return errors.Join(fmt.Errorf("forget %s: %w", name(ns, s), err), removeAll(d.FS, entry))
 	}
 	dir := d.snapDir(ns, s)

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 
+	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier/filename"
 	"github.com/holdfast-mesh/holdfast/catalog/tier/told"
 )
@@ -60,30 +61,12 @@ func (t *Tier) catchUp(ctx context.Context) error {
 	if before != nil && !t.older() {
 		return nil
 	}
-	now, manifests := map[string]told.File{}, map[string][]byte{}
-	var r Refreshed
-	err = t.store.EachFile(ctx, func(name string, content []byte) error {
-		if _, had := before[name]; !filename.Belong(name) || t.drops(name) {
-			return ctx.Err()
-		} else if now[name] = told.Of(content); had {
-			return ctx.Err()
-		}
-		if path.Base(name) == filename.Manifest {
-			manifests[name] = content
-			return nil
-		}
-		return t.bring(name, content, before, &r)
-	})
+	now := map[string]told.File{}
+	came, err := t.bringBack(ctx, now, func(name string) bool { _, had := before[name]; return !had })
 	if err != nil {
-		return fmt.Errorf("read which snapshots the bucket has: %w", err)
+		return err
 	}
-	written := r.Written
-	for name, content := range manifests { // last: with it, a snapshot is there
-		if err := t.bring(name, content, before, &r); err != nil {
-			return err
-		}
-	}
-	if came := r.Written - written; came > 0 {
+	if came > 0 {
 		t.unnamed = nil
 		t.cfg.Log.Warn("the disk of this datastore is older than its bucket: snapshots that it did not know were read from there", "snapshots", came)
 	}
@@ -91,6 +74,71 @@ func (t *Tier) catchUp(ctx context.Context) error {
 		return nil
 	}
 	return t.reconcile(before, now)
+}
+
+// bringBack writes files of the bucket that are wanted and not here, manifests last:
+// with one, a snapshot is there. It returns how many of these came, and puts all files
+// into now that the next root does not forget.
+func (t *Tier) bringBack(ctx context.Context, now map[string]told.File, wanted func(name string) bool) (snapshots int, err error) {
+	var r Refreshed
+	manifests := map[string][]byte{}
+	err = t.store.EachFile(ctx, func(name string, content []byte) error {
+		if !filename.Belong(name) || t.drops(name) {
+			return ctx.Err()
+		}
+		now[name] = told.Of(content)
+		switch {
+		case !wanted(name):
+			return ctx.Err()
+		case path.Base(name) == filename.Manifest:
+			manifests[name] = content
+			return nil
+		}
+		return t.bring(name, content, nil, &r)
+	})
+	before := r.Written
+	for name, content := range manifests {
+		if err == nil {
+			err = t.bring(name, content, nil, &r)
+		}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read snapshots from the bucket: %w", err)
+	}
+	return r.Written - before, nil
+}
+
+// Forgets implements what [catalog.Above] says of it.
+func (t *Tier) Forgets(ns catalog.Namespace, s catalog.Snapshot) error { return t.forgotten.Add(ns, s) }
+
+// complete makes sure that all snapshots are here before chunks are collected that none
+// needs: why says why the bucket cannot be asked for those that are gone, if it cannot.
+func (t *Tier) complete(ctx context.Context, why error, dry bool) error {
+	if why == nil && !dry {
+		_, err := t.mirror(ctx)
+		return err
+	}
+	m, err := t.newMirror(ctx)
+	if err != nil {
+		return err
+	}
+	m.Put = func(string, []byte) error { return nil }
+	m.Remove = func(string) error { return nil }
+	m.Arrived = func(context.Context, catalog.Namespace, catalog.Snapshot, []string) (bool, error) { return false, nil }
+	if err := m.Run(ctx); err != nil || len(m.Lost) == 0 || dry {
+		return err
+	}
+	return fmt.Errorf("%d files of snapshots are gone from the disk, %s first, and the bucket cannot be asked for them: nothing is collected: %w", len(m.Lost), m.Lost[0], why)
+}
+
+// restore brings back files that are gone from the disk, and that nobody removed.
+func (t *Tier) restore(ctx context.Context, lost []string) error {
+	came, err := t.bringBack(ctx, map[string]told.File{}, func(name string) bool { _, is := slices.BinarySearch(lost, name); return is })
+	if err == nil {
+		t.unnamed = nil
+		t.cfg.Log.Warn("files of snapshots were gone from the disk, and nobody had removed them: they were read from the bucket", "files", len(lost), "snapshots", came, "first", lost[0])
+	}
+	return err
 }
 
 // reconcile notes what the bucket was told of: what it has now, and not what it has no

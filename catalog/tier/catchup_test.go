@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 )
 
@@ -96,4 +97,82 @@ func must(t *testing.T, errs ...error) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Files of snapshots that are gone from the disk were not forgotten: they come back
+// from the bucket, before anything is collected. (They were taken out of the bucket by
+// the next offload, and their chunks with the next collection.)
+func TestWhatIsGoneFromTheDiskWasNotForgotten(t *testing.T) {
+	first, second := image(1, 4*chunkSize), image(2, 4*chunkSize)
+	for name, lose := range map[string]func(dir string) error{
+		"everything": func(dir string) error { return os.RemoveAll(filepath.Join(dir, "vm")) },
+		"a snapshot": func(dir string) error { return os.RemoveAll(filepath.Join(dir, day2)) },
+		"a manifest": func(dir string) error { return os.Remove(filepath.Join(dir, day2, "index.json.blob")) },
+		"an index":   func(dir string) error { return os.Remove(filepath.Join(dir, day2, "disk.img.fidx")) },
+		"all but packs": func(dir string) error {
+			entries, err := os.ReadDir(dir)
+			for _, e := range entries {
+				if n := e.Name(); n != "packs" && n != "cloud" && n != "holdfast-store.json" {
+					err = errors.Join(err, os.RemoveAll(filepath.Join(dir, n)))
+				}
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			cfg := s.config("home")
+			recovery := s.create(cfg, false)
+			tr, stop := s.open(cfg)
+			mustBackup(t, tr, day1, first)
+			mustBackup(t, tr, day2, second)
+			mustBackup(t, tr, day3, first)
+			offload(t, tr, OffloadOptions{})
+			forget(t, tr, day3) // meant to go
+			stop()
+			must(t, lose(cfg.Dir))
+			tr, stop = s.open(cfg)
+			for range 3 {
+				if _, err := tr.Collect(t.Context(), gc.Options{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			offload(t, tr, OffloadOptions{})
+			wantImage(t, tr, day1, first)
+			wantImage(t, tr, day2, second)
+			if has := names(t, tr); strings.Contains(has, day3) {
+				t.Errorf("what was forgotten is back: %s", has)
+			}
+			stop()
+			other := s.taking(recovery)
+			other.take(s)
+			wantImage(t, other.tr, day2, second)
+			if has := names(t, other.tr); strings.Contains(has, day3) {
+				t.Errorf("the bucket has what was forgotten: %s", has)
+			}
+		})
+	}
+}
+
+// While the bucket is away nothing is collected that only it could say is needed.
+func TestNothingIsCollectedWhileSnapshotsAreGone(t *testing.T) {
+	s := newSite(t)
+	cfg := s.config("home")
+	s.create(cfg, false)
+	tr, stop := s.open(cfg)
+	first := image(1, 4*chunkSize)
+	mustBackup(t, tr, day1, first)
+	offload(t, tr, OffloadOptions{})
+	stop()
+	must(t, os.RemoveAll(filepath.Join(cfg.Dir, "vm")))
+	tr, _ = s.open(cfg)
+	s.proxy.On(func(cloudtest.Request) *cloudtest.Fault { return &cloudtest.Fault{Status: 403, Code: "AccessDenied"} })
+	if r, err := tr.Collect(t.Context(), gc.Options{}); err == nil || !strings.Contains(err.Error(), "gone from the disk") {
+		t.Errorf("collected: %+v, %v", r, err)
+	}
+	s.proxy.On(nil)
+	if _, err := tr.Collect(t.Context(), gc.Options{}); err != nil {
+		t.Error(err)
+	}
+	wantImage(t, tr, day1, first)
 }

@@ -182,12 +182,12 @@ func (t *Tier) tells(ctx context.Context, leaves func(catalog.Snapshot) bool) (n
 	if err != nil {
 		return n, err
 	}
-	m.put = func(name string, content []byte) error {
+	m.Put = func(name string, content []byte) error {
 		n.now, n.nowBytes = n.now+1, n.nowBytes+packed(name, int64(len(content)))
 		return nil
 	}
-	m.remove = func(name string) error { n.gone = append(n.gone, name); return nil }
-	m.arrived = func(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
+	m.Remove = func(name string) error { n.gone = append(n.gone, name); return nil }
+	m.Arrived = func(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
 		there, err := t.arrived(ctx, ns, s, names)
 		if err != nil || there || !leaves(s) {
 			return there, err
@@ -199,7 +199,7 @@ func (t *Tier) tells(ctx context.Context, leaves func(catalog.Snapshot) bool) (n
 		}
 		return false, nil
 	}
-	if err := m.run(ctx); err != nil {
+	if err := m.Run(ctx); err != nil {
 		return n, err
 	}
 	waiting, err := t.cfg.FS.ReadDir(t.cfg.at("files")) // they were told before, and no root names them

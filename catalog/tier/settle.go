@@ -182,12 +182,12 @@ func (t *Tier) unclaimed(ctx context.Context, entries []pack.Entry) ([]pack.Entr
 		return nil, err
 	}
 	claimed := map[chunks.Digest]bool{}
-	m.put = func(string, []byte) error { return nil }
-	m.remove = func(string) error { return nil }
-	m.arrived = func(_ context.Context, ns catalog.Namespace, s catalog.Snapshot, _ []string) (bool, error) {
+	m.Put = func(string, []byte) error { return nil }
+	m.Remove = func(string) error { return nil }
+	m.Arrived = func(_ context.Context, ns catalog.Namespace, s catalog.Snapshot, _ []string) (bool, error) {
 		return false, t.each(ns, s, func(d chunks.Digest) { claimed[d] = true })
 	}
-	if err := m.run(ctx); err != nil {
+	if err := m.Run(ctx); err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(entries, func(e pack.Entry) bool { return claimed[e.Digest] }), nil

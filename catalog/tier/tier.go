@@ -31,6 +31,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/tier/forgotten"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
@@ -104,7 +105,8 @@ type Tier struct {
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
 
-	caught bool // up, since the start: see catchup.go
+	caught    bool              // up, since the start: see catchup.go
+	forgotten forgotten.Journal // of snapshots
 
 	both    *pack.Set // on the disk and in the bucket, as the last offload left it; nil: not known
 	between bool      // the store moves, or has moved, and this is its old bucket
@@ -138,6 +140,7 @@ func Open(ctx context.Context, cfg Config) (*Tier, error) {
 		return nil, err
 	}
 	t := &Tier{cfg: cfg, taken: make(chan struct{}, 1), fresh: map[string]bool{}}
+	t.forgotten.FS, t.forgotten.Path = cfg.FS, cfg.at("forgotten")
 	if t.state, err = readState(cfg); err != nil {
 		return nil, err
 	}

@@ -100,6 +100,9 @@ func (t *Tier) Collect(ctx context.Context, opt gc.Options) (r CollectReport, er
 	case t.older(): // what it has would be taken for garbage
 		return r, owned
 	}
+	if err := t.complete(ctx, owned, opt.DryRun); err != nil {
+		return r, err
+	}
 	if !opt.DryRun { // what cannot be made sure of stays
 		owned = cmp.Or(owned, t.store.Secure(ctx))
 	}

@@ -14,43 +14,25 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/refs"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
-
-// Refs of packs on the disk are even, those of packs in the bucket odd.
-func localRef(r pack.Ref) pack.Ref { return pack.Ref{Pack: 2 * r.Pack, Entry: r.Entry} }
-func cloudRef(number, entry uint32) pack.Ref {
-	return pack.Ref{Pack: 2*number + 1, Entry: entry}
-}
-
-// split parts a set into that of the local store and the rows of the bucket's.
-func split(set *pack.Set) (local *pack.Set, cloud map[uint32][]uint64) {
-	local, cloud = &pack.Set{}, map[uint32][]uint64{}
-	for number, words := range set.Rows() {
-		if number%2 == 0 {
-			local.OrRow(number/2, words)
-		} else {
-			cloud[number/2] = words
-		}
-	}
-	return local, cloud
-}
 
 // Lookup returns where d lives. A chunk that is in the bucket and on the disk
 // lives in the bucket: the other copy is about to go.
 func (s *Store) Lookup(d chunks.Digest) (pack.Ref, bool) {
 	if number, entry, ok := s.table.lookup(d); ok {
-		return cloudRef(number, entry), true
+		return refs.Cloud(number, entry), true
 	}
 	r, ok := s.local.Lookup(d)
-	return localRef(r), ok
+	return refs.Local(r), ok
 }
 
 // LocateMany is [pack.Store.LocateMany] over both places.
 func (s *Store) LocateMany(ds []chunks.Digest, fn func(i int, r pack.Ref, held bool)) {
 	s.local.LocateMany(ds, func(i int, r pack.Ref, held bool) {
-		r, held = s.locate(ds[i], localRef(r), held)
+		r, held = s.locate(ds[i], refs.Local(r), held)
 		fn(i, r, held)
 	})
 }
@@ -65,11 +47,11 @@ func (s *Store) locate(d chunks.Digest, local pack.Ref, held bool) (pack.Ref, bo
 	if !s.table.proved(d) {
 		if r, here := s.local.Lookup(d); here {
 			s.table.doubted(number, ok)
-			return localRef(r), true
+			return refs.Local(r), true
 		}
 	}
 	if ok {
-		return cloudRef(number, entry), true
+		return refs.Cloud(number, entry), true
 	}
 	return local, held
 }
@@ -77,7 +59,7 @@ func (s *Store) locate(d chunks.Digest, local pack.Ref, held bool) (pack.Ref, bo
 // Locate is LocateMany for one chunk.
 func (s *Store) Locate(d chunks.Digest) (pack.Ref, bool) {
 	r, held := s.local.Locate(d)
-	return s.locate(d, localRef(r), held)
+	return s.locate(d, refs.Local(r), held)
 }
 
 // LookupKind is Lookup that says how the chunk is encoded.
@@ -89,10 +71,10 @@ func (s *Store) LookupKind(d chunks.Digest) (pack.Ref, chunks.Kind, bool, error)
 		if p == nil {
 			return pack.Ref{}, 0, false, nil // it has gone meanwhile
 		}
-		return cloudRef(number, entry), p.kinds[entry], true, nil
+		return refs.Cloud(number, entry), p.kinds[entry], true, nil
 	}
 	r, kind, ok, err := s.local.LookupKind(d)
-	return localRef(r), kind, ok, err
+	return refs.Local(r), kind, ok, err
 }
 
 // Confirmed reports whether the bucket has d, and a root names it.
@@ -162,18 +144,18 @@ func (s *Store) Append(ctx context.Context, d chunks.Digest, b chunks.Blob, pin 
 		return pack.Ref{}, false, &chunks.Error{Op: "write", Digest: d, Place: s.String(), Err: err}
 	}
 	if number, entry, ok := s.table.lookup(d); ok {
-		return cloudRef(number, entry), true, nil
+		return refs.Cloud(number, entry), true, nil
 	}
 	var pinLocal func(pack.Ref)
 	if pin != nil {
-		pinLocal = func(r pack.Ref) { pin(localRef(r)) }
+		pinLocal = func(r pack.Ref) { pin(refs.Local(r)) }
 	}
 	_, _, denied := s.table.located(d)
 	r, known, err := s.local.Append(ctx, d, b, pinLocal)
 	if denied && !known && err == nil { // healed: snapshots name this chunk by its old place
 		s.table.moved()
 	}
-	return localRef(r), known, err
+	return refs.Local(r), known, err
 }
 
 // CheckIndex compares the sums of both indexes.
@@ -222,7 +204,7 @@ func (s *Store) Condemned() *pack.Set {
 
 // Condemn denies entries from now on. It is durable after SyncState.
 func (s *Store) Condemn(set *pack.Set) (condemned int) {
-	local, cloud := split(set)
+	local, cloud := refs.Split(set)
 	if s.cfg.Stay { // nothing points to a copy on the disk, and it is no garbage for that
 		staging.Spare(s.local, local, func(d chunks.Digest) bool {
 			number, entry, ok := s.table.lookup(d)
@@ -262,7 +244,7 @@ func (s *Store) Generation() uint64 {
 
 // Measure returns what the entries of every pack occupy.
 func (s *Store) Measure(set *pack.Set) (map[uint32]pack.Usage, error) {
-	local, cloud := split(set)
+	local, cloud := refs.Split(set)
 	sums, err := s.local.Measure(local)
 	if err != nil {
 		return nil, err
@@ -289,7 +271,7 @@ func (s *Store) Reclaim(ctx context.Context, number uint32, m pack.Method, switc
 	if number%2 == 0 {
 		return s.local.Reclaim(ctx, number/2, m, func(moves []pack.Move, apply func()) {
 			for i := range moves {
-				moves[i].Old, moves[i].New = localRef(moves[i].Old), localRef(moves[i].New)
+				moves[i].Old, moves[i].New = refs.Local(moves[i].Old), refs.Local(moves[i].New)
 			}
 			undo := func() {
 				for i := range moves {
@@ -369,7 +351,7 @@ func (s *Store) bringHome(ctx context.Context, p *remote, dead []uint64) ([]pack
 				return nil // it lives elsewhere
 			}
 			r, _, err := s.local.Append(ctx, d, b, nil)
-			moves = append(moves, pack.Move{Digest: d, Old: cloudRef(p.number, entry), New: localRef(r)})
+			moves = append(moves, pack.Move{Digest: d, Old: refs.Cloud(p.number, entry), New: refs.Local(r)})
 			return err
 		})
 	if err != nil {

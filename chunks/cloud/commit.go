@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/refs"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 )
@@ -185,7 +186,7 @@ func (s *Store) switchPlaces(packs []layout.Pack, switchover func([]pack.Move, f
 		adopted := s.adopted[p.ID] || !slices.ContainsFunc(p.Rows, s.here) // it was never here
 		for i, row := range p.Rows {
 			if r, ok := s.local.Lookup(row.Digest); ok {
-				moves = append(moves, pack.Move{Digest: row.Digest, Old: localRef(r), New: cloudRef(n, uint32(i))})
+				moves = append(moves, pack.Move{Digest: row.Digest, Old: refs.Local(r), New: refs.Cloud(n, uint32(i))})
 			} else if adopted {
 				words := live[n]
 				bitmap.Add(&words, uint32(i))

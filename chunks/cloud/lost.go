@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/identity"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/refs"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -185,7 +186,7 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 		}
 		for i, row := range p.Rows {
 			ref, held := s.Locate(row.Digest)
-			if !held || ref != cloudRef(r.number, uint32(i)) {
+			if !held || ref != refs.Cloud(r.number, uint32(i)) {
 				continue // it is elsewhere, or nothing needs it
 			}
 			places[row.Digest] = ref

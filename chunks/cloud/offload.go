@@ -9,6 +9,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/notes"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/refs"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
@@ -169,7 +170,7 @@ func (s *Store) settle(ctx context.Context, entries []pack.Entry, switchover fun
 	var moves []pack.Move
 	for _, e := range entries {
 		if number, entry, ok := s.table.lookup(e.Digest); ok && s.table.proved(e.Digest) {
-			moves = append(moves, pack.Move{Digest: e.Digest, Old: localRef(e.Ref), New: cloudRef(number, entry)})
+			moves = append(moves, pack.Move{Digest: e.Digest, Old: refs.Local(e.Ref), New: refs.Cloud(number, entry)})
 		}
 	}
 	if len(moves) == 0 {
