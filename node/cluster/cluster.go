@@ -148,6 +148,9 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	if how == again {
 		group.Lost, group.Takes = c.lost, c.takenBack
 	}
+	if cfg.Network == (alone{}) {
+		group.Nodes = nil // nobody can be asked, so that nobody is waited for
+	}
 	if c.group, err = consensus.New(group); err != nil {
 		return nil, err
 	}
