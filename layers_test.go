@@ -164,7 +164,8 @@ var insideConsensus = []rule{
 	{"consensus/ledger", "consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
-	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog"},
+	{"consensus/tail", "consensus/canon"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog consensus/tail"},
 }
 
 // insideReplication is the same for the packages of that folder.

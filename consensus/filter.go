@@ -22,7 +22,7 @@ type filter struct {
 }
 
 func newFilter(inner *raft.NetworkTransport, cfg Config) *filter {
-	return &filter{Transport: &ballot.Transport{Transport: early.New(inner), May: cfg.Votes}, roster: cfg.Roster, log: cfg.Log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
+	return &filter{Transport: &ballot.Transport{Transport: early.New(inner), May: cfg.Votes, Leads: func(string) error { return nil }}, roster: cfg.Roster, log: cfg.Log, out: make(chan raft.RPC), term: func() uint64 { return 0 }}
 }
 
 // Consumer is where raft gets its messages from.

@@ -15,6 +15,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
+	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
 
 // A Group is this node's part of the Raft group. Its methods may be called
@@ -24,6 +25,8 @@ type Group struct {
 	life    atomic.Pointer[life]
 	stopped atomic.Pointer[error] // why Raft does not run, though Run does
 	rejoins atomic.Uint64
+
+	recovered bool // the life that ended last was, so that its node goes on, whoever knows more
 }
 
 // A life is one run of Raft.
@@ -33,6 +36,7 @@ type life struct {
 	gate   *gate
 	stream *stream
 	stores *Stores
+	loaded history // with which it began
 	disk   *brittle.Store
 
 	recoveries chan recovery
@@ -58,7 +62,8 @@ func (g *Group) Load() error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("consensus: %w", err), loadSnapshot(g.cfg))
 	}
-	if err := errors.Join(load(stores, newFSM(g.cfg.Machine), encoder{}), closeStores()); err != nil {
+	_, err = load(stores, newFSM(g.cfg.Machine), encoder{})
+	if err := errors.Join(err, closeStores()); err != nil {
 		return fmt.Errorf("consensus: load the state: %w", err)
 	}
 	return nil
@@ -72,16 +77,20 @@ func (g *Group) Load() error {
 // again as an empty standby.
 func (g *Group) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := g.runOnce(ctx)
 		var r errRecover
+		err := g.runOnce(ctx)
+		g.recovered = errors.As(err, &r)
 		switch {
-		case err == nil, errors.As(err, &r): // a recovery was done, well or not; the next life shows it
+		case err == nil, g.recovered: // a recovery was done, well or not; the next life shows it
 		case errors.Is(err, errSuperseded):
 			g.rejoins.Add(1)
+			g.cfg.Behind(nil)
 			g.cfg.Log.Warn("this node's part of the ledger has ended and was put away; it joins again as a standby",
 				"why", err, "incarnation", g.cfg.Roster.Incarnation())
 		case errors.As(err, new(*brittle.TakenBackError)) && g.cfg.Machine.Applied() == 0:
 			g.cfg.Log.Error("the cluster has lost entries that it had agreed on; this node's log, which has them, was put away, and it begins again as an empty standby", "err", err)
+		case errors.As(err, new(*tail.Error)):
+			g.pause(ctx, retryAfter, err)
 		case errors.Is(err, ErrNeedsUpgrade):
 			g.pause(ctx, 0, cured(err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"))
 		default:
@@ -164,6 +173,9 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	if err := g.found(stores, trans); err != nil {
 		return 0, err
 	}
+	if err := g.askOthers(ctx, l, trans); err != nil {
+		return incarnation, err
+	}
 	tasks, taskCtx := errgroup.WithContext(ctx)
 	filterCtx, stopFilter := context.WithCancel(context.Background())
 	defer stopFilter()
@@ -176,7 +188,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 			trans.Committed(applied, l.CurrentTerm()) // in this order
 		}
 	}
-	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, checked{stores.Snapshots, l.fsm.machine.Verify}, trans); err != nil {
+	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, brittle.Snapshots{SnapshotStore: stores.Snapshots, Verify: l.fsm.machine.Verify, Max: maxSnapshot}, trans); err != nil {
 		return 0, fmt.Errorf("consensus: %w", err)
 	}
 	trans.term = l.CurrentTerm
@@ -212,11 +224,11 @@ func (g *Group) superseded(incarnation uint64) bool {
 // prepare loads the state and opens the network, without starting Raft.
 func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	l := &life{fsm: newFSM(g.cfg.Machine), stores: stores, recoveries: make(chan recovery)}
-	if err := load(stores, l.fsm, encoder{}); err != nil {
+	var err error
+	if l.loaded, err = load(stores, l.fsm, encoder{}); err != nil {
 		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
 	}
 	l.follower = g.newFollower(l)
-	var err error
 	if l.disk, err = brittle.New(stores.Log, helloTimeout); err != nil {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}

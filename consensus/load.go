@@ -136,24 +136,24 @@ func replay(s *Stores, f *fsm, h history, to uint64) (history, error) {
 // then does not see a change of the voters among them: a node that is alone in
 // its group would never lead again, and more than 128 batches would block it
 // for ever. Both are shown by TestLibraryForgetsVoters.
-func load(s *Stores, f *fsm, trans raft.Transport) error {
+func load(s *Stores, f *fsm, trans raft.Transport) (history, error) {
 	h, err := restore(s, f.machine)
 	if err != nil {
-		return err
+		return h, err
 	}
 	commit, err := s.Log.GetCommitIndex()
 	if err != nil {
-		return err
+		return h, err
 	}
 	if err := trim(s, h.index); err != nil {
-		return err
+		return h, err
 	}
 	h, err = replay(s, f, h, commit)
 	f.set(f.machine.Applied(), err)
 	if err != nil || h.fresh {
-		return err
+		return h, err
 	}
-	return store(s, f.machine, h, trans)
+	return h, store(s, f.machine, h, trans)
 }
 
 // store writes the state of the machine as the snapshot of h.

@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
 
 // What a member may ask of another on [ServiceLedger]: one request and one
@@ -16,6 +18,7 @@ const (
 	opIndex  = 2 // a linear read
 	opStats  = 3 // how far are you
 	opAsk    = 4 // a question for [Config.Answer]
+	opTail   = 6 // how does your log end
 	opFollow = 5 // a stream, see package follow: no response, but updates until it ends
 )
 
@@ -35,11 +38,12 @@ const (
 )
 
 type response struct {
-	Code  uint8  `cbor:"1,keyasint"`
-	Text  string `cbor:"2,keyasint,omitempty"`
-	Index uint64 `cbor:"3,keyasint,omitempty"`
-	Value []byte `cbor:"4,keyasint,omitempty"`
-	Stats *stats `cbor:"5,keyasint,omitempty"`
+	Code  uint8      `cbor:"1,keyasint"`
+	Text  string     `cbor:"2,keyasint,omitempty"`
+	Index uint64     `cbor:"3,keyasint,omitempty"`
+	Value []byte     `cbor:"4,keyasint,omitempty"`
+	Stats *stats     `cbor:"5,keyasint,omitempty"`
+	Tail  *tail.Tail `cbor:"6,keyasint,omitempty"`
 }
 
 // stats is what a leader has to know of a node to place voters.
@@ -123,6 +127,8 @@ func (g *Group) do(ctx context.Context, l *life, node string, req request) respo
 	switch req.Op {
 	case opStats:
 		return response{Stats: l.stats(g.cfg.Version)}
+	case opTail:
+		return response{Tail: l.tail()}
 	case opAsk:
 		value, err := g.reply(ctx, node, req.Command)
 		return respond(Result{Value: value}, err)

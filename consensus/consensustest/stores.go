@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,30 @@ type Disk struct {
 
 // NewDisk returns an empty disk.
 func NewDisk() *Disk { return &Disk{log: raft.NewInmemStore()} }
+
+// Copy returns an image of the disk, as a snapshot of a virtual machine is.
+func (d *Disk) Copy() (*Disk, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	image := NewDisk()
+	image.marks, image.stage, image.n, image.snaps = d.marks, d.stage, d.n, slices.Clone(d.snaps)
+	first, err1 := d.log.FirstIndex()
+	last, err2 := d.log.LastIndex()
+	err := errors.Join(err1, err2)
+	for i := first; i <= last && i > 0 && err == nil; i++ {
+		var l raft.Log
+		err = errors.Join(d.log.GetLog(i, &l), image.log.StoreLog(&l))
+	}
+	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
+		if n, unset := d.log.GetUint64([]byte(key)); unset == nil {
+			err = errors.Join(err, image.log.SetUint64([]byte(key), n))
+		}
+	}
+	if who, unset := d.log.Get([]byte("LastVoteCand")); unset == nil {
+		err = errors.Join(err, image.log.Set([]byte("LastVoteCand"), who))
+	}
+	return image, err
+}
 
 // Stores returns the stores, for [consensus.Config].
 func (d *Disk) Stores() *consensus.Stores {

@@ -143,10 +143,13 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may,
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind,
 	}
 	if how == again {
 		group.Lost, group.Takes = c.lost, c.takenBack
+	}
+	if cfg.Network == (alone{}) {
+		group.Nodes = nil // nobody can be asked, so that nobody is waited for
 	}
 	if c.group, err = consensus.New(group); err != nil {
 		return nil, err

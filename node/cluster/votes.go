@@ -15,6 +15,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
 
 // restoredFile is there when the disk of this node went back once.
@@ -120,6 +122,24 @@ func (c *Cluster) takenBack(e *brittle.TakenBackError, label string) error {
 	c.cfg.Alarm("taken-back", fmt.Sprintf("the cluster lost entries %d to %d of its ledger, which were acknowledged: they are only in the old log of this node", e.From, e.To),
 		"keep "+filepath.Join(c.cfg.Dir, "raft.orphan-"+label)+" there; what was changed last may have to be changed again; see docs/consensus.md")
 	return c.votes.note(true)
+}
+
+// behind is told of a node that knows more than this one, which would lead it with
+// its own vote alone; nil says that there is none.
+func (c *Cluster) behind(e *tail.Error) {
+	if e == nil {
+		c.cfg.Alarm("behind", "", "")
+		return
+	}
+	name := e.Node
+	if m, is := ledger.Members.Get(c.ledger.View(), e.Node); is {
+		name = m.Body.Name
+	}
+	text := fmt.Sprintf("its disk went back: %s knows more of the ledger, up to entry %d, where this node had %d; it does not lead %s", name, e.Last, e.Ours, name)
+	if e.Other {
+		text = fmt.Sprintf("its ledger is not that of %s: both have an entry %d that the other has not; it does not lead %s", name, e.Last, name)
+	}
+	c.cfg.Alarm("behind", text, "to go on with what "+name+" knows: `holdfast member recover-quorum` on "+name+", and this node is taken in again by itself; or stop it and put its newer disk back; see docs/consensus.md")
 }
 
 // Remember has this node, which knows of no other, take over links by which others

@@ -1,4 +1,4 @@
-package consensus
+package brittle
 
 import (
 	"bytes"
@@ -9,33 +9,34 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// checked is a snapshot store that keeps nothing which the machine would not
-// restore: a snapshot of a lying peer never becomes visible to raft.
-type checked struct {
+// Snapshots are a store that keeps nothing which the machine would not restore: a
+// snapshot of a lying peer never becomes visible to raft.
+type Snapshots struct {
 	raft.SnapshotStore
-	verify func([]byte) error
+	Verify func([]byte) error
+	Max    int // bytes of one
 }
 
-func (s checked) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+func (s Snapshots) Create(v raft.SnapshotVersion, index, term uint64, c raft.Configuration, configIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
 	sink, err := s.SnapshotStore.Create(v, index, term, c, configIndex, trans)
 	if err != nil {
 		return nil, err
 	}
-	return &checkedSink{SnapshotSink: sink, verify: s.verify}, nil
+	return &checkedSink{SnapshotSink: sink, of: s}, nil
 }
 
 // A checkedSink holds everything back until it is known to be good.
 type checkedSink struct {
 	raft.SnapshotSink
-	verify func([]byte) error
+	of     Snapshots
 	buf    bytes.Buffer
 	closed bool
 	err    error
 }
 
 func (s *checkedSink) Write(p []byte) (int, error) {
-	if s.buf.Len()+len(p) > maxSnapshot {
-		return 0, fmt.Errorf("the snapshot has more than %d bytes", maxSnapshot)
+	if s.buf.Len()+len(p) > s.of.Max {
+		return 0, fmt.Errorf("the snapshot has more than %d bytes", s.of.Max)
 	}
 	return s.buf.Write(p)
 }
@@ -49,8 +50,8 @@ func (s *checkedSink) Close() error {
 }
 
 func (s *checkedSink) finish() error {
-	if err := s.verify(s.buf.Bytes()); err != nil {
-		return errors.Join(fmt.Errorf("%w: a snapshot: %w", ErrRefused, err), s.SnapshotSink.Cancel())
+	if err := s.of.Verify(s.buf.Bytes()); err != nil {
+		return errors.Join(fmt.Errorf("refused: a snapshot: %w", err), s.SnapshotSink.Cancel())
 	}
 	if _, err := io.Copy(s.SnapshotSink, &s.buf); err != nil {
 		return errors.Join(err, s.SnapshotSink.Cancel())
