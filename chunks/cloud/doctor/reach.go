@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
 
 // status is the HTTP status of an error; 0 if there was no reply.
@@ -163,6 +165,10 @@ const probeSize = 1 << 20
 
 // keys finds out whether the key may do what is needed.
 func keys(ctx context.Context, x *exam) {
+	if x.Reader {
+		x.reads(ctx)
+		return
+	}
 	dir := "probe/" + rand.Text() + "/"
 	body := bytes.Repeat([]byte("holdfast"), probeSize/8)
 	for _, step := range []struct {
@@ -205,6 +211,29 @@ func keys(ctx context.Context, x *exam) {
 	if err != nil {
 		x.find(Critical, fmt.Sprintf("%s at s3:DeleteObject: %v", whose(err), err), "Garbage collection can free nothing, and the bucket grows for ever.", x.keyCure(err))
 	}
+}
+
+// reads finds out whether the key may read what is there, and writes nothing.
+func (x *exam) reads(ctx context.Context) {
+	var least bucket.Info
+	may := "s3:ListBucket"
+	err := x.b.List(ctx, layout.Root, func(page []bucket.Info) error {
+		least = slices.MinFunc(page, func(a, b bucket.Info) int { return cmp.Compare(a.Size, b.Size) })
+		return errEnough
+	})
+	switch {
+	case err == nil:
+		x.skip("there is nothing to read")
+		return
+	case errors.Is(err, errEnough):
+		may = "s3:GetObject"
+		_, _, err = x.b.Get(ctx, least.Key, least.Size)
+	}
+	if err != nil {
+		x.find(Critical, fmt.Sprintf("%s at %s: %v", whose(err), may, err), "Nothing can be restored from this bucket.", x.keyCure(err))
+		return
+	}
+	x.speed(ctx, least.Key)
 }
 
 // whose says who fails: not every refusal is the key's fault.
