@@ -27,8 +27,9 @@ type tier struct {
 func (t *tier) Over(_ context.Context, local *pack.Store) (catalog.Store, error) {
 	return above{local, t}, nil
 }
-func (*tier) Writable() error               { return nil }
-func (*tier) Relieve(context.Context) error { return nil }
+func (*tier) Writable() error                                   { return nil }
+func (*tier) Relieve(context.Context) error                     { return nil }
+func (*tier) Forgets(catalog.Namespace, catalog.Snapshot) error { return nil }
 
 type above struct {
 	*pack.Store

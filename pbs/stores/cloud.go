@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/fit"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/meter"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
@@ -123,20 +124,24 @@ func (s *Set) prepareCloud(ctx context.Context, t *jobs.Task, c Create) error {
 	if err != nil {
 		return err
 	}
-	if err := s.admit(ctx, t, cfg, c.Cloud.Override); err != nil {
+	found, err := s.admit(ctx, t, cfg, c.Cloud.Override)
+	if err != nil {
 		return err
 	}
 	if c.Reuse {
 		t.Logf("reading the snapshots of the store in %s", cfg.Bucket)
 		cfg.Warn = t.Warnf
-		return tier.Attach(ctx, cfg, c.Cloud.Recovery, c.Cloud.TakeOver)
+		if err := tier.Attach(ctx, cfg, c.Cloud.Recovery, c.Cloud.TakeOver); err != nil {
+			return err
+		}
+		return fit.Keep(s.cfg.FS, cfg.Dir, found)
 	}
 	t.Logf("trying out %s, and making a store in it", cfg.Bucket)
 	if err := tier.Create(ctx, cfg, c.Cloud.Encrypt, c.Cloud.Recovery); err != nil {
 		return err
 	}
 	t.Logf("the recovery key opens the store; it is kept nowhere here")
-	return nil
+	return fit.Keep(s.cfg.FS, cfg.Dir, found)
 }
 
 // UseTier is Use for what is in a bucket. It fails if the datastore has none.

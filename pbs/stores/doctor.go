@@ -2,17 +2,11 @@ package stores
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/tier"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
-	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -24,12 +18,11 @@ import (
 const (
 	doctorType  = "s3-doctor"
 	doctorEvent = "sun 06:30"
-	doctorFile  = "cloud/doctor.json" // the last report, in the directory of a datastore
 )
 
 // patient is what the doctor has to know of a datastore.
 func (s *Set) patient(cfg tier.Config) doctor.Config {
-	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Grace: cfg.Grace, GCs: 30, Own: fit.Own(cfg.Provider, cfg.Bucket)}
+	p := doctor.Config{Bucket: cfg.Bucket, Node: s.cfg.Node, Reader: cfg.ReadOnly, Grace: cfg.Grace, GCs: 30, Own: fit.Own(cfg.Provider, cfg.Bucket)}
 	if cfg.CacheBytes == 0 {
 		return p
 	}
@@ -41,18 +34,16 @@ func (s *Set) patient(cfg tier.Config) doctor.Config {
 	return p
 }
 
-// admit examines a bucket before a datastore is made in it.
-func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override []string) error {
+// admit examines a bucket before a datastore is made in it. The report is kept with the
+// datastore when there is one: what was answered for by name is not forgotten.
+func (s *Set) admit(ctx context.Context, t *jobs.Task, cfg tier.Config, override []string) (*doctor.Report, error) {
 	r, err := doctor.Examine(ctx, s.patient(cfg))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s3.LogReport(t, r)
 	t.Logf("requests to the store: %s", meter.Requests(r.Requests))
-	if found := r.Blocks(override); len(found) > 0 {
-		return fit.Refused(found)
-	}
-	return nil
+	return r, fit.Admit(r, override, cfg.ReadOnly)
 }
 
 // StartDoctor begins to examine a datastore's bucket.
@@ -92,11 +83,7 @@ func (s *Set) examine(name string) func(context.Context, *jobs.Task) error {
 		}
 		s3.LogReport(t, r)
 		t.Logf("requests to the store: %s", meter.Requests(r.Requests))
-		body, err := json.Marshal(r)
-		if err != nil {
-			return err
-		}
-		if err := disk.WriteFileAtomic(s.cfg.FS, filepath.Join(d.Path, doctorFile), body, 0o600); err != nil {
+		if err := fit.Keep(s.cfg.FS, d.Path, r); err != nil {
 			return err
 		}
 		if found := r.Blocks(nil); len(found) > 0 {
@@ -115,18 +102,7 @@ func (s *Set) Doctor(name string) (*doctor.Report, error) {
 	}
 	defer done()
 	d, _ := s.cfg.Settings.State().Datastore(name)
-	body, err := disk.ReadFile(s.cfg.FS, filepath.Join(d.Path, doctorFile), 1<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	r := new(doctor.Report)
-	if err := json.Unmarshal(body, r); err != nil {
-		return nil, fmt.Errorf("last report of the doctor about '%s': %w", name, err)
-	}
-	return r, nil
+	return fit.Last(s.cfg.FS, d.Path)
 }
 
 // canLock tries whether the bucket takes the locks that a datastore is to have: else

@@ -2,6 +2,7 @@ package stores
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/migrate"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/fit"
 	"github.com/holdfast-mesh/holdfast/pbs/stores/logs"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -56,9 +58,12 @@ func (s *Set) migrate(ctx context.Context, t *jobs.Task, name string, m Migratio
 			return fmt.Errorf("datastore '%s' does not move while the cluster has no quorum: %w", name, err)
 		}
 	}
-	if cfg, err := s.tierConfig(ctx, d); err != nil {
+	cfg, err := s.tierConfig(ctx, d)
+	if err != nil {
 		return err
-	} else if err := s.admit(ctx, t, cfg, m.Override); err != nil {
+	}
+	found, err := s.admit(ctx, t, cfg, m.Override)
+	if err != nil {
 		return err
 	}
 	err = s.Claimed(ctx, t, name, func(ctx context.Context) error {
@@ -79,5 +84,7 @@ func (s *Set) migrate(ctx context.Context, t *jobs.Task, name string, m Migratio
 		return err
 	}
 	t.Logf("the home of '%s' is %s now; nothing was removed from the old bucket", name, to)
-	return s.Update(ctx, name, "", func(is *Described) error { is.Backend = d.Backend; return nil })
+	return errors.Join(
+		s.Update(ctx, name, "", func(is *Described) error { is.Backend = d.Backend; return nil }),
+		fit.Keep(s.cfg.FS, d.Path, found)) // what was found of the old one is over
 }

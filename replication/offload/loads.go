@@ -2,6 +2,8 @@ package offload
 
 import (
 	"context"
+	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -73,6 +75,78 @@ func loads(ctx context.Context, d *catalog.Datastore, want *pack.Set, asTheyAre 
 	return f, nil
 }
 
+// A back is what is read back of a batch.
+type back struct {
+	ds    []chunks.Digest
+	bytes int64 // with what lies between them
+}
+
+// readBack is how many chunks of a batch are read back.
+const readBack = 4
+
+// back chooses chunks that lie side by side in a pack, so that one request reads them.
+// Which they are is told by what is sent, so that the plan knows it too.
+func (f freight) back(sealed bool) (b back) {
+	type place struct {
+		d          chunks.Digest
+		pack       int64
+		start, end int64
+	}
+	var all []place
+	packs := int64(0)
+	for _, l := range f.list {
+		fill := layout.Filling{Sealed: sealed, Limit: packBytes}
+		if l.Whole.Bytes > 0 {
+			fill.Limit = 2 * l.Whole.Bytes
+		}
+		for _, e := range l.Entries {
+			fill.Add(int(e.Bytes))
+			all = append(all, place{e.Digest, packs + fill.Packs, fill.End() - layout.FrameSize(sealed, e.Bytes), fill.End()})
+		}
+		packs += fill.Packs
+	}
+	if len(all) == 0 {
+		return b
+	}
+	from := int(binary.BigEndian.Uint64(all[0].d[:8]) % uint64(len(all)))
+	to := from + 1
+	for ; to < len(all) && to-from < readBack && all[to].pack == all[from].pack; to++ {
+	}
+	for ; from > 0 && to-from < readBack && all[from-1].pack == all[to-1].pack; from-- {
+	}
+	for _, p := range all[from:to] {
+		b.ds = append(b.ds, p.d)
+	}
+	b.bytes = all[to-1].end - all[from].start
+	return b
+}
+
+// A total is what all batches of a run come to.
+type total struct {
+	freight
+	batches, back int64
+
+	want    pack.Set // of all
+	batch   pack.Set // that is not full yet
+	content int64    // in it
+}
+
+// send adds the batch, as [run.send] sends it.
+func (o *Offloader) send(ctx context.Context, t *total) error {
+	if t.content == 0 {
+		return nil
+	}
+	f, err := loads(ctx, o.cfg.From, &t.batch, !o.cfg.To.Encrypted())
+	if err != nil {
+		return err
+	}
+	t.batches, t.back = t.batches+1, t.back+f.back(o.cfg.To.Encrypted()).bytes
+	t.chunks, t.bytes = t.chunks+f.chunks, t.bytes+f.bytes
+	t.packs, t.wholes, t.length = t.packs+f.packs, t.wholes+f.wholes, t.length+f.length
+	t.batch, t.content = pack.Set{}, 0
+	return nil
+}
+
 // A Plan is what a run would do now.
 type Plan struct {
 	Job       string `json:"id"`
@@ -102,12 +176,12 @@ func (o *Offloader) Plan(ctx context.Context, j Job) (*Plan, error) {
 	}
 	p := &Plan{Job: j.ID, Plan: pl}
 	p.Snapshots, p.Size = pl.Snapshots()
-	var want pack.Set
+	var all total
 	lacking, longest := map[chunks.Digest]bool{}, int64(0)
 	for _, g := range pl.Groups {
 		archives := map[string]int{} // chunks; of one archive the indexes are much the same, and written once
 		for _, f := range g.Fetch {
-			if err := o.lacks(ctx, g, f, &want, lacking, archives); err != nil {
+			if err := o.lacks(ctx, g, f, &all, lacking, archives); err != nil {
 				return nil, err
 			}
 		}
@@ -115,10 +189,10 @@ func (o *Offloader) Plan(ctx context.Context, j Job) (*Plan, error) {
 			longest += int64(n)
 		}
 	}
-	f, err := loads(ctx, o.cfg.From, &want, !o.cfg.To.Encrypted())
-	if err != nil {
+	if err := o.send(ctx, &all); err != nil {
 		return nil, err
 	}
+	f := &all
 	p.Bytes, p.Chunks, p.Packs, p.Whole, p.Lacking = f.bytes, f.chunks, f.packs, f.wholes, len(lacking)
 	f.files = max(longest, int64(f.chunks))*digestBytes + int64(p.Snapshots)*snapshotBytes
 	u, err := o.forecast(ctx, f, p.Snapshots)
@@ -137,30 +211,32 @@ const (
 )
 
 // lacks notes which chunks of a snapshot the bucket lacks, and how long its archives are.
-func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, want *pack.Set, lacking map[chunks.Digest]bool, archives map[string]int) error {
+func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, to *total, lacking map[chunks.Digest]bool, archives map[string]int) error {
 	r := &run{Offloader: o}
 	s, err := r.open(ctx, g, catalog.Snapshot{Group: g.Group, Time: f.Time})
 	if err != nil {
 		return nil // it has just gone, or the run says what is wrong with it
 	}
 	defer s.Close()
-	for name, x := range s.index {
-		archives[name] = max(archives[name], x.Len())
-		ds := make([]chunks.Digest, 0, x.Len())
-		for _, d := range x.All() {
-			ds = append(ds, d)
-		}
-		missing, err := o.cfg.To.Datastore().Chunks().Missing(ctx, ds)
+	missing := o.cfg.To.Datastore().Chunks().Missing
+	for _, name := range slices.Sorted(maps.Keys(s.index)) {
+		archives[name] = max(archives[name], s.index[name].Len())
+		err := r.lacks(ctx, s.index[name], missing, func(d chunks.Digest, ref pack.Ref, held bool, size int64) {
+			if !held {
+				lacking[d] = true
+			} else if to.want.Add(ref) {
+				to.batch.Add(ref)
+				to.content += size
+			}
+		}, func() error {
+			if to.content < o.cfg.BatchBytes {
+				return nil
+			}
+			return o.send(ctx, to)
+		})
 		if err != nil {
 			return err
 		}
-		o.cfg.From.Local().LocateMany(missing, func(i int, ref pack.Ref, held bool) {
-			if held {
-				want.Add(ref)
-			} else {
-				lacking[missing[i]] = true
-			}
-		})
 	}
 	return ctx.Err()
 }
@@ -168,19 +244,16 @@ func (o *Offloader) lacks(ctx context.Context, g plan.GroupPlan, f plan.Fetch, w
 // forecast is what a freight takes: each pack a request, each batch a root with what
 // it names and a look at some chunks of it, and each flush a root with the files of
 // its snapshots.
-func (o *Offloader) forecast(ctx context.Context, f freight, snapshots int) (prices.Use, error) {
+func (o *Offloader) forecast(ctx context.Context, f *total, snapshots int) (prices.Use, error) {
 	if snapshots == 0 { // what the bucket was not told of is told all the same
 		return o.cfg.To.ForecastRoots(ctx, 0, 0, 0)
 	}
-	batches := (f.bytes + o.cfg.BatchBytes - 1) / o.cfg.BatchBytes
-	flushes := max(1, batches, int64((snapshots+maxOpen-1)/maxOpen))
-	u, err := o.cfg.To.ForecastRoots(ctx, batches+flushes, int64(f.chunks), f.files)
+	flushes := max(1, int64((snapshots+maxOpen-1)/maxOpen)) // what is full is sent before
+	u, err := o.cfg.To.ForecastRoots(ctx, f.batches+flushes, int64(f.chunks), f.files)
 	u.Requests["put"] += int64(f.packs)
-	u.Requests["get"] += batches
+	u.Requests["get"] += f.batches
 	u.Out += f.length
-	if f.chunks > 0 {
-		u.In += batches * min(readBack, int64(f.chunks)) * (f.bytes/int64(f.chunks) + layout.FrameSize(o.cfg.To.Encrypted(), 0))
-	}
+	u.In += f.back
 	return u, err
 }
 

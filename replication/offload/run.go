@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
@@ -133,8 +135,8 @@ func (r *run) take(ctx context.Context, g plan.GroupPlan, f plan.Fetch) error {
 		}
 		return nil
 	}
-	for _, x := range s.index {
-		if err := r.wantAll(ctx, x); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(s.index)) {
+		if err := r.wantAll(ctx, s.index[name]); err != nil {
 			s.Close()
 			return err
 		}
@@ -185,6 +187,23 @@ func (r *run) block() int { return int(max(1, min(256, r.cfg.BatchBytes>>22))) }
 
 // wantAll notes which chunks of an index the bucket lacks.
 func (r *run) wantAll(ctx context.Context, x chunks.Index) error {
+	return r.lacks(ctx, x, r.lease.Missing, func(d chunks.Digest, ref pack.Ref, held bool, size int64) {
+		if held && r.want.Add(ref) {
+			r.ds = append(r.ds, d)
+			r.bytes += size
+		}
+	}, func() error {
+		if r.bytes < r.cfg.BatchBytes {
+			return nil
+		}
+		return r.send(ctx)
+	})
+}
+
+// lacks tells of the chunks of an index that are missing where they lie here, with
+// their length; held: they do. Every now and then it calls full.
+func (r *run) lacks(ctx context.Context, x chunks.Index, missing func(context.Context, []chunks.Digest) ([]chunks.Digest, error),
+	each func(d chunks.Digest, ref pack.Ref, held bool, size int64), full func() error) error {
 	sizes := map[chunks.Digest]int64{}
 	var ds []chunks.Digest
 	for i, d := range x.All() {
@@ -196,20 +215,14 @@ func (r *run) wantAll(ctx context.Context, x chunks.Index) error {
 		if len(ds) < r.block() && i+1 < x.Len() {
 			continue
 		}
-		missing, err := r.lease.Missing(ctx, ds)
+		list, err := missing(ctx, ds)
 		if err != nil {
 			return err
 		}
-		r.cfg.From.Local().LocateMany(missing, func(i int, ref pack.Ref, held bool) {
-			if held && r.want.Add(ref) {
-				r.ds = append(r.ds, missing[i])
-				r.bytes += sizes[missing[i]]
-			}
-		})
-		if ds = ds[:0]; r.bytes >= r.cfg.BatchBytes {
-			if err := r.send(ctx); err != nil {
-				return err
-			}
+		r.cfg.From.Local().LocateMany(list, func(i int, ref pack.Ref, held bool) { each(list[i], ref, held, sizes[list[i]]) })
+		ds = ds[:0]
+		if err := full(); err != nil {
+			return err
 		}
 		if len(sizes) > 1<<16 {
 			clear(sizes)
@@ -276,19 +289,14 @@ func (r *run) send(ctx context.Context) error {
 	r.cfg.Printf("%d chunks in %d packs are in the bucket, %d of the packs as they were", l.chunks, sent.Packs, sent.Whole)
 	r.cfg.Progress(r.done)
 	r.want, r.ds, r.bytes = pack.Set{}, nil, 0
-	return r.lookBack(ctx, ds)
+	return r.lookBack(ctx, ds, l.back(r.cfg.To.Encrypted()).ds)
 }
-
-// readBack is how many chunks of a batch are read back.
-const readBack = 4
 
 // lookBack compares some of what was sent. A bucket that has not what it has just
 // confirmed is believed nothing of this batch: none of its snapshots is written
 // down. What is damaged or gone is denied, so that the next run sends it again.
-func (r *run) lookBack(ctx context.Context, ds []chunks.Digest) error {
+func (r *run) lookBack(ctx context.Context, ds, some []chunks.Digest) error {
 	var found sample.Report
-	at := r.cfg.Now().UnixNano() % int64(len(ds))
-	some := ds[at:min(at+readBack, int64(len(ds)))]
 	err := sample.Read(ctx, r.cfg.To.Datastore(), some, func(text string) { r.cfg.Warnf("read back: %s", text) }, &found)
 	r.report.Read += found.Chunks
 	if err != nil || found.Bad() == 0 {

@@ -3,11 +3,10 @@ package bucket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,28 +16,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/rules"
 )
-
-// A Rule is a lifecycle rule of a bucket: what the provider does to objects by
-// itself. The zero value of a number of days means never.
-type Rule struct {
-	ID         string
-	Enabled    bool
-	Prefix     string // whole keys, not those below the bucket's own prefix
-	Narrow     bool   // it asks for tags or sizes too, so it may not be about ours
-	Moves      []Move
-	Expires    int       // days until objects are deleted
-	ExpiresOn  time.Time // or when
-	OldExpires int       // days until replaced and deleted versions go
-	AbortsMPU  int       // days until unfinished uploads go
-}
-
-// A Move takes objects to another storage class.
-type Move struct {
-	Days  int
-	On    time.Time // or when; zero: after Days
-	Class string
-}
 
 // A Lock is the retention that every new object of a bucket gets.
 type Lock struct {
@@ -57,15 +36,17 @@ type Upload struct {
 // store answered with something else.
 type Policies struct {
 	Region     string // where the bucket says it is; "" if the store does not tell
-	Rules      []Rule
-	Archives   []string // archive tiers that are switched on for intelligent tiering
-	Versioning string   // Enabled, Suspended, or ""
-	Lock       *Lock    // nil: the bucket has none
-	Public     bool     // its policy lets anybody in
-	Blocked    bool     // whatever policies say, nobody is let in
-	Encrypted  bool     // the provider encrypts at rest
-	Uploads    []Upload // of the first pages
-	Wide       bool     // the key reads the bucket's policy and ACL, which no backup needs
+	Rules      []rules.Rule
+	Tierings   []rules.Tiering // of intelligent tiering
+	Versioning string          // Enabled, Suspended, or ""
+	Lock       *Lock           // nil: the bucket has none
+	Public     bool            // its policy lets anybody in
+	Blocked    bool            // whatever policies say, nobody is let in
+	IgnoresACL bool            // whatever the access list says, nobody is let in
+	Grants     []string        // whom among strangers the access list lets do what
+	Encrypted  bool            // the provider encrypts at rest
+	Uploads    []Upload        // of the first pages
+	Wide       bool            // the key reads the bucket's policy and ACL, which no backup needs
 	Failed     map[string]error
 }
 
@@ -80,9 +61,7 @@ var ErrUnsupported = errors.New("the store does not know this request")
 // It fails only if ctx ends: what a store does not tell is in Failed.
 func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
 	p := &Policies{Failed: map[string]error{}}
-	twice := *b
-	twice.cfg.Attempts = min(b.cfg.Attempts, 2)
-	b = &twice
+	b = b.atMost(2)
 	for _, q := range []struct {
 		field  string
 		root   string // what the answer begins with
@@ -91,13 +70,14 @@ func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
 	}{
 		{"region", "LocationConstraint", "", b.askRegion},
 		{"rules", "LifecycleConfiguration", "NoSuchLifecycleConfiguration", b.askRules},
-		{"archives", "ListBucketIntelligentTieringConfigurations", "NoSuchConfiguration", b.askArchives},
+		{"archives", "ListBucketIntelligentTieringConfigurations", "NoSuchConfiguration", b.askTierings},
 		{"versioning", "VersioningConfiguration", "", b.askVersioning},
 		{"lock", "ObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", b.askLock},
 		{"public", "PolicyStatus", "NoSuchBucketPolicy", b.askPublic},
 		{"blocked", "PublicAccessBlockConfiguration", "NoSuchPublicAccessBlockConfiguration", b.askBlocked},
 		{"encrypted", "ServerSideEncryptionConfiguration", "ServerSideEncryptionConfigurationNotFoundError", b.askEncryption},
 		{"uploads", "ListMultipartUploadsResult", "", b.askUploads},
+		{"acl", "AccessControlPolicy", "", b.askACL},
 		{"wide", "", "", b.askWide},
 	} {
 		err := b.try(ctx, "ask for "+q.field, "", func(ctx context.Context, _ *watch) error { return q.ask(reply.Expect(ctx, q.root), p) })
@@ -109,6 +89,15 @@ func (b *Bucket) Policies(ctx context.Context) (*Policies, error) {
 		}
 	}
 	return p, nil
+}
+
+// Once is the same bucket, of which everything is asked once.
+func (b *Bucket) Once() *Bucket { return b.atMost(1) }
+
+func (b *Bucket) atMost(attempts int) *Bucket {
+	few := *b
+	few.cfg.Attempts = min(b.cfg.Attempts, attempts)
+	return &few
 }
 
 // answered says whether an error is an answer: that there is no such policy.
@@ -162,63 +151,32 @@ func (b *Bucket) askRules(ctx context.Context, p *Policies) error {
 	}
 	p.Rules = nil // an earlier attempt may have got here
 	for _, r := range out.Rules {
-		p.Rules = append(p.Rules, ruleOf(r))
+		p.Rules = append(p.Rules, rules.Of(r))
 	}
 	return nil
 }
 
-func ruleOf(r types.LifecycleRule) Rule {
-	rule := Rule{ID: aws.ToString(r.ID), Enabled: r.Status == types.ExpirationStatusEnabled}
-	//lint:ignore SA1019 rules written long ago have it here
-	rule.Prefix = aws.ToString(r.Prefix)
-	if f := r.Filter; f != nil {
-		rule.Prefix = aws.ToString(f.Prefix)
-		rule.Narrow = f.Tag != nil || f.ObjectSizeGreaterThan != nil || f.ObjectSizeLessThan != nil
-		if a := f.And; a != nil {
-			rule.Prefix, rule.Narrow = aws.ToString(a.Prefix), len(a.Tags) > 0 || a.ObjectSizeGreaterThan != nil || a.ObjectSizeLessThan != nil
+func (b *Bucket) askTierings(ctx context.Context, p *Policies) error {
+	p.Tierings = nil
+	in := &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: b.name()}
+	for range maxTieringPages {
+		out, err := b.client.ListBucketIntelligentTieringConfigurations(ctx, in)
+		if err != nil {
+			return err
+		}
+		for _, c := range out.IntelligentTieringConfigurationList {
+			p.Tierings = append(p.Tierings, rules.TieringOf(c))
+		}
+		in.ContinuationToken = out.NextContinuationToken
+		if !aws.ToBool(out.IsTruncated) || aws.ToString(in.ContinuationToken) == "" {
+			return nil
 		}
 	}
-	for _, t := range r.Transitions {
-		rule.Moves = append(rule.Moves, Move{Days: int(aws.ToInt32(t.Days)), On: aws.ToTime(t.Date), Class: string(t.StorageClass)})
-	}
-	slices.SortFunc(rule.Moves, func(a, b Move) int { return a.Days - b.Days })
-	if e := r.Expiration; e != nil {
-		rule.Expires, rule.ExpiresOn = int(aws.ToInt32(e.Days)), aws.ToTime(e.Date)
-	}
-	if n := r.NoncurrentVersionExpiration; n != nil {
-		rule.OldExpires = int(aws.ToInt32(n.NoncurrentDays))
-	}
-	if a := r.AbortIncompleteMultipartUpload; a != nil {
-		rule.AbortsMPU = int(aws.ToInt32(a.DaysAfterInitiation))
-	}
-	return rule
+	return fmt.Errorf("the list of configurations does not end after %d pages", maxTieringPages)
 }
 
-func (b *Bucket) askArchives(ctx context.Context, p *Policies) error {
-	out, err := b.client.ListBucketIntelligentTieringConfigurations(ctx, &s3.ListBucketIntelligentTieringConfigurationsInput{Bucket: b.name()})
-	if err != nil {
-		return err
-	}
-	p.Archives = nil
-	for _, c := range out.IntelligentTieringConfigurationList {
-		about := ""
-		if f := c.Filter; f != nil {
-			about = aws.ToString(f.Prefix)
-			if f.And != nil {
-				about = aws.ToString(f.And.Prefix)
-			}
-		}
-		if c.Status != types.IntelligentTieringStatusEnabled || !b.mine(about) {
-			continue
-		}
-		for _, t := range c.Tierings {
-			if tier := string(t.AccessTier); !slices.Contains(p.Archives, tier) {
-				p.Archives = append(p.Archives, tier)
-			}
-		}
-	}
-	return nil
-}
+// maxTieringPages bounds how much is read: a bucket has at most 1,000 configurations.
+const maxTieringPages = 20
 
 func (b *Bucket) askVersioning(ctx context.Context, p *Policies) error {
 	out, err := b.client.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: b.name()})
@@ -253,6 +211,7 @@ func (b *Bucket) askBlocked(ctx context.Context, p *Policies) error {
 	out, err := b.client.GetPublicAccessBlock(ctx, &s3.GetPublicAccessBlockInput{Bucket: b.name()})
 	if err == nil && out.PublicAccessBlockConfiguration != nil {
 		c := out.PublicAccessBlockConfiguration
+		p.IgnoresACL = aws.ToBool(c.IgnorePublicAcls)
 		p.Blocked = aws.ToBool(c.RestrictPublicBuckets) && aws.ToBool(c.BlockPublicPolicy) && aws.ToBool(c.IgnorePublicAcls) && aws.ToBool(c.BlockPublicAcls)
 	}
 	return err
@@ -291,28 +250,28 @@ func (b *Bucket) askUploads(ctx context.Context, p *Policies) error {
 // maxUploadPages bounds how many unfinished uploads are counted: a thousand each.
 const maxUploadPages = 20
 
+func (b *Bucket) askACL(ctx context.Context, p *Policies) error {
+	out, err := b.client.GetBucketAcl(ctx, &s3.GetBucketAclInput{Bucket: b.name()})
+	if err == nil {
+		p.Grants = rules.Public(out.Grants)
+	}
+	return err
+}
+
 // askWide finds out whether the key may do what no backup needs, without doing any
 // harm: to try to delete the bucket, or to change its policy, might work.
 func (b *Bucket) askWide(ctx context.Context, p *Policies) error {
-	_, err := b.client.GetBucketPolicy(reply.Expect(ctx, ""), &s3.GetBucketPolicyInput{Bucket: b.name()})
+	if err := p.Failed["acl"]; err != nil {
+		return err // few may read the policy and not this
+	}
+	_, err := b.client.GetBucketPolicy(ctx, &s3.GetBucketPolicyInput{Bucket: b.name()})
 	var api smithy.APIError
 	if err != nil && !(errors.As(err, &api) && api.ErrorCode() == "NoSuchBucketPolicy") {
 		return err
 	}
-	_, err = b.client.GetBucketAcl(reply.Expect(ctx, "AccessControlPolicy"), &s3.GetBucketAclInput{Bucket: b.name()})
-	p.Wide = err == nil
-	return err
+	p.Wide = true
+	return nil
 }
-
-// mine reports whether something about keys that begin with prefix is about
-// keys of ours.
-func (b *Bucket) mine(prefix string) bool {
-	return strings.HasPrefix(b.cfg.Prefix, prefix) || strings.HasPrefix(prefix, b.cfg.Prefix)
-}
-
-// Ours reports whether the rule is about objects of this bucket, or of this
-// part of one.
-func (b *Bucket) Ours(r Rule) bool { return r.Enabled && b.mine(r.Prefix) }
 
 // Place tells how the bucket is reached.
 func (b *Bucket) Place() (endpoint, region, name, prefix string, pathStyle bool) {

@@ -32,6 +32,7 @@ type Config struct {
 	Own    []prices.Provider // what the operator knows of providers; default: only what is built in
 
 	Node       string        // our name, as in the bucket's owner; default: nobody's
+	Reader     bool          // nothing is going to be written, nor is it for the examination
 	Store      string        // ID of the store of which the owner is looked at; default: of the first 20
 	Grace      time.Duration // how long garbage stays before it is deleted; default 7 days
 	Recipients int           // keys that open an encrypted store; default: as the bucket has it

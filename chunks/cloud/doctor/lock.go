@@ -20,7 +20,7 @@ func locking(ctx context.Context, x *exam) {
 	told := x.asked("lock", "s3:GetBucketObjectLockConfiguration")
 	p := x.b.Lock()
 	switch {
-	case p.IsZero():
+	case p.IsZero() || x.Reader:
 	case told && x.policy.Lock == nil:
 		x.find(Critical, "objects are to be locked ("+p.String()+"), and the bucket has no Object Lock",
 			"The provider refuses every object that is written.", lockCure)

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/rules"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
 
 // unreadable are the classes whose objects cannot be read until they have been
@@ -20,35 +22,90 @@ var unreadable = []string{"GLACIER", "DEEP_ARCHIVE"}
 // readable are the classes of which it is known that they can be read at once.
 var readable = []string{"STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "REDUCED_REDUNDANCY", "GLACIER_IR", "EXPRESS_ONEZONE"}
 
-// safeRules is a configuration that does no harm.
+// heads are what the keys of stores begin with.
+func (x *exam) heads() []string { return []string{x.prefix + layout.Root} }
+
+// all are what all our keys begin with: what we try the bucket with is removed at once,
+// and nothing that a rule does to it harms.
+func (x *exam) all() []string { return append(x.heads(), x.prefix+"probe/") }
+
+// safeRules is the command after which the rules do no harm: those of others stay.
 func (x *exam) safeRules() string {
-	old := ""
-	if x.policy.Versioning != "" {
-		old = `,"NoncurrentVersionExpiration":{"NoncurrentDays":7}`
+	own := rules.Own{OldExpires: x.policy.Versioning != "" && !x.oldGo()}
+	if !x.aborts() {
+		own.Aborts = x.all()
 	}
-	return fmt.Sprintf(`aws s3api put-bucket-lifecycle-configuration --bucket %s --lifecycle-configuration '{"Rules":[{"ID":"holdfast","Status":"Enabled","Filter":{"Prefix":"%s"},"AbortIncompleteMultipartUpload":{"DaysAfterInitiation":2}%s}]}' (it replaces all rules: add those about other prefixes)`,
-		x.name, x.prefix, old)
+	if slices.ContainsFunc(x.policy.Uploads, func(u bucket.Upload) bool { return !rules.Any(u.Key).Meets(x.all()) }) {
+		own.Aborts = []string{x.prefix} // others begin uploads, and do not end them
+	}
+	c, err := rules.Harmless(x.policy.Rules, x.all(), own)
+	switch {
+	case err != nil:
+		return "look at the rules: " + x.aws("get-bucket-lifecycle-configuration")
+	case c.JSON == `{"Rules":[]}`:
+		return x.aws("delete-bucket-lifecycle") + comment(c.Took)
+	}
+	return x.aws("put-bucket-lifecycle-configuration", "--lifecycle-configuration", c.JSON) + comment(c.Took)
 }
+
+// comment says behind a command what it takes away.
+func comment(took []string) string {
+	if len(took) == 0 {
+		return ""
+	}
+	return " # takes out " + strings.Join(took, "; ") + "; all other rules stay. Make what is taken out again for the prefixes that it is needed for"
+}
+
+// aws is a command about the bucket that can be pasted into a shell.
+func (x *exam) aws(args ...string) string {
+	list := append([]string{"aws", "s3api", args[0], "--bucket", x.name}, args[1:]...)
+	if host, _, _ := strings.Cut(x.endpoint, ":"); !strings.HasSuffix(host, "amazonaws.com") {
+		list = append(list, "--endpoint-url", strings.Replace(x.b.URL(), "//"+x.name+".", "//", 1))
+	}
+	for i, arg := range list {
+		if strings.Trim(arg, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._:/=,") != "" || arg == "" {
+			list[i] = "'" + strings.ReplaceAll(arg, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(list, " ")
+}
+
+// covered reports whether for each of our keys there is a rule that is good.
+func (x *exam) covered(good func(rules.Rule) bool) bool {
+	for _, head := range x.all() {
+		if !slices.ContainsFunc(x.policy.Rules, func(r rules.Rule) bool { return r.Enabled && r.Covers(head) && good(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// aborts reports whether unfinished uploads end.
+func (x *exam) aborts() bool { return x.covered(func(r rules.Rule) bool { return r.AbortsMPU > 0 }) }
 
 // lifecycle looks for rules that move or delete what is ours.
 func lifecycle(_ context.Context, x *exam) {
 	if !x.asked("rules", "s3:GetLifecycleConfiguration") {
 		return
 	}
-	aborts := false
 	for _, r := range x.policy.Rules {
-		if !x.b.Ours(r) {
+		if !r.Enabled || !r.Near(x.heads()) {
 			continue
 		}
-		aborts = aborts || r.AbortsMPU > 0
+		if !r.Meets(x.heads()) {
+			if len(r.Moves) > 0 || r.Expires > 0 || !r.ExpiresOn.IsZero() {
+				x.find(Note, fmt.Sprintf("rule %q moves or deletes objects%s", r.ID, r.Filter), "What we write has no tags, so it is about none of ours, unless somebody tags them.", "")
+			}
+			continue
+		}
 		for _, m := range r.Moves {
 			x.move(r, m)
 		}
 		if r.Expires > 0 || !r.ExpiresOn.IsZero() {
-			x.find(Critical, fmt.Sprintf("rule %q deletes objects %s", r.ID, when(r.Expires, r.ExpiresOn)), "It will delete your backups: packs are needed for as long as any snapshot has a chunk in them.", x.safeRules())
+			x.find(Critical, fmt.Sprintf("rule %q deletes objects%s %s", r.ID, r.Filter, when(r.Expires, r.ExpiresOn)), "It will delete your backups: packs are needed for as long as any snapshot has a chunk in them.", x.safeRules())
 		}
 	}
-	if !aborts && (len(x.policy.Uploads) > 0 || len(x.policy.Rules) == 0) {
+	if (len(x.policy.Uploads) > 0 || len(x.policy.Rules) == 0) && !x.aborts() {
 		x.find(Note, "no rule ends uploads that were never finished", "Their parts are billed for ever. We begin none: other programs with the same bucket may.", x.safeRules())
 	}
 }
@@ -61,12 +118,8 @@ func when(days int, on time.Time) string {
 	return fmt.Sprintf("after %d days", days)
 }
 
-func (x *exam) move(r bucket.Rule, m bucket.Move) {
-	narrow := ""
-	if r.Narrow {
-		narrow = " that have certain tags or sizes"
-	}
-	what, class := fmt.Sprintf("rule %q moves objects%s to %s %s", r.ID, narrow, m.Class, when(m.Days, m.On)), strings.ToUpper(m.Class)
+func (x *exam) move(r rules.Rule, m rules.Move) {
+	what, class := fmt.Sprintf("rule %q moves objects%s to %s %s", r.ID, r.Filter, m.Class, when(m.Days, m.On)), strings.ToUpper(m.Class)
 	switch {
 	case slices.Contains(unreadable, class):
 		x.find(Critical, what, "What is in that class cannot be read until it was restored, for hours and for money: restore, verification and garbage collection fail.", x.safeRules())
@@ -83,12 +136,25 @@ func (x *exam) move(r bucket.Rule, m bucket.Move) {
 
 // tiering looks for the archive tiers of intelligent tiering.
 func tiering(_ context.Context, x *exam) {
-	if !x.asked("archives", "s3:GetIntelligentTieringConfiguration") || len(x.policy.Archives) == 0 {
+	if !x.asked("archives", "s3:GetIntelligentTieringConfiguration") {
 		return
 	}
-	x.find(Critical, "intelligent tiering moves objects to "+strings.Join(x.policy.Archives, " and "),
-		"What nobody has read for months cannot be read until it was restored (RestoreObject without days), for hours.",
-		"aws s3api list-bucket-intelligent-tiering-configurations --bucket "+x.name+", and for each: aws s3api delete-bucket-intelligent-tiering-configuration --bucket "+x.name+" --id ID")
+	var tiers, cures []string
+	for _, t := range x.policy.Tierings {
+		if !t.Enabled || len(t.Tiers) == 0 || !t.Meets(x.heads()) {
+			continue
+		}
+		for _, tier := range t.Tiers {
+			if !slices.Contains(tiers, tier) {
+				tiers = append(tiers, tier)
+			}
+		}
+		cures = append(cures, x.aws("delete-bucket-intelligent-tiering-configuration", "--id", t.ID))
+	}
+	if len(tiers) > 0 {
+		x.find(Critical, "intelligent tiering moves objects to "+strings.Join(tiers, " and "),
+			"What nobody has read for months cannot be read until it was restored (RestoreObject without days), for hours.", strings.Join(cures, " && "))
+	}
 }
 
 var errEnough = fmt.Errorf("enough")
@@ -152,12 +218,37 @@ func versioning(_ context.Context, x *exam) {
 	if !x.asked("versioning", "s3:GetBucketVersioning") || x.policy.Versioning != "Enabled" {
 		return
 	}
+	if x.oldGo() {
+		return
+	}
+	what := "the bucket keeps all versions, and no rule ever removes old ones"
 	for _, r := range x.policy.Rules {
-		if x.b.Ours(r) && r.OldExpires > 0 && !r.Narrow {
-			return
+		switch {
+		case !r.Enabled || r.OldExpires == 0 || !r.Near(x.heads()):
+		case r.OldKept > 0:
+			what = fmt.Sprintf("the bucket keeps all versions, and rule %q leaves the newest %d of each object for ever", r.ID, r.OldKept)
+		case r.OldExpires > x.longest():
+			what = fmt.Sprintf("the bucket keeps all versions, and rule %q removes old ones only after %d days", r.ID, r.OldExpires)
+		default:
+			what = fmt.Sprintf("the bucket keeps all versions, and rule %q removes old ones of a part of our objects only (prefix %q%s)", r.ID, r.Prefix, r.Filter)
 		}
 	}
-	x.find(Warning, "the bucket keeps all versions, and no rule ever removes old ones", "Packs that were deleted stay, hidden, and are billed for ever.", x.safeRules())
+	x.find(Warning, what, "Packs that were deleted stay, hidden, and are billed.", x.safeRules())
+}
+
+// oldGo reports whether old versions are removed.
+func (x *exam) oldGo() bool {
+	return x.covered(func(r rules.Rule) bool { return r.OldExpires > 0 && r.OldExpires <= x.longest() && r.OldKept == 0 })
+}
+
+// longest is for how many days old versions may stay: as a second chance, and for as
+// long as they are locked anyway.
+func (x *exam) longest() int {
+	days := max(90, x.b.Lock().Days)
+	if l := x.policy.Lock; l != nil {
+		days = max(days, l.Days)
+	}
+	return days
 }
 
 // retained tells of a retention that the bucket gives everything.
@@ -169,12 +260,18 @@ func (x *exam) retained(l *bucket.Lock) {
 
 // public looks for strangers.
 func public(_ context.Context, x *exam) {
-	if !x.asked("public", "s3:GetBucketPolicyStatus") {
-		return
+	const block = "BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true"
+	closed := x.aws("put-public-access-block", "--public-access-block-configuration", block)
+	if x.asked("public", "s3:GetBucketPolicyStatus") && x.policy.Public && !x.policy.Blocked {
+		x.find(Critical, "the bucket's policy lets anybody in", "Whoever knows its name may read your backups.", closed)
 	}
-	if x.policy.Public && !x.policy.Blocked {
-		x.find(Critical, "the bucket's policy lets anybody in", "Whoever knows its name may read your backups.",
-			"aws s3api put-public-access-block --bucket "+x.name+" --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,BlockPublicPolicy=true,RestrictPublicBuckets=true")
+	if !x.policy.IgnoresACL && x.asked("acl", "s3:GetBucketAcl") && len(x.policy.Grants) > 0 {
+		cure := x.aws("put-bucket-acl", "--acl", "private")
+		if !x.policy.Unknown("blocked") {
+			cure += " && " + closed
+		}
+		x.find(Critical, "the bucket's access list lets strangers in: "+strings.Join(x.policy.Grants, ", "),
+			"READ shows them the names of all objects, and WRITE lets them replace and delete your backups.", cure)
 	}
 	if !x.policy.Encrypted && !x.policy.Unknown("encrypted") && x.Recipients == 0 {
 		x.find(Note, "neither the provider nor this node encrypts what is in the bucket", "Backups that the clients did not encrypt can be read by whoever has the provider's disks.", "create datastores in buckets with --encrypt")

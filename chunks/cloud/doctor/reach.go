@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -15,6 +16,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
 
 // status is the HTTP status of an error; 0 if there was no reply.
@@ -35,6 +38,9 @@ func endpoint(ctx context.Context, x *exam) {
 	} else {
 		x.policy = &bucket.Policies{Failed: map[string]error{}}
 	}
+	if err == nil {
+		err = x.babble(ctx)
+	}
 	switch {
 	case errors.Is(err, bucket.ErrNoStore):
 		x.stop = "what answers at the endpoint is no S3 store"
@@ -49,7 +55,7 @@ func endpoint(ctx context.Context, x *exam) {
 	case conn.Status == http.StatusNotFound:
 		x.stop = "there is no such bucket"
 		x.find(Critical, fmt.Sprintf("there is no bucket %s at %s", x.name, x.endpoint), "Nothing can be uploaded or restored.",
-			fmt.Sprintf("aws s3api create-bucket --bucket %s --region %s, or correct the name", x.name, x.region))
+			x.aws("create-bucket", "--region", x.region)+" # or correct the name")
 		return
 	}
 	if conn.TLS || loopback(x.endpoint) {
@@ -58,6 +64,25 @@ func endpoint(ctx context.Context, x *exam) {
 	}
 	x.find(Warning, "the endpoint is reached without TLS", "Whoever is on the way reads and changes what is not encrypted at the tier.", "use an https:// endpoint")
 	x.style(ctx)
+}
+
+// babble fails if whatever answers at the endpoint answers nothing of what it is asked,
+// and says with status 200 that it does: a page for people, or a proxy.
+func (x *exam) babble(ctx context.Context) error {
+	other := 0
+	for _, err := range x.policy.Failed {
+		if errors.Is(err, reply.ErrOther) {
+			other++
+		}
+	}
+	if other < 3 {
+		return nil
+	}
+	err := x.b.Once().List(reply.Expect(ctx, "ListBucketResult"), "", func([]bucket.Info) error { return errEnough })
+	if errors.Is(err, reply.ErrOther) {
+		return fmt.Errorf("%w: %w", bucket.ErrNoStore, err)
+	}
+	return nil
 }
 
 // style compares the two ways to name a bucket.
@@ -97,7 +122,7 @@ func region(_ context.Context, x *exam) {
 	case is == "" && x.conn.Status == http.StatusMovedPermanently:
 		x.stop = "the bucket is in another region"
 		x.find(Critical, "the store sends us elsewhere and does not say where: the bucket is in another region", "No request is answered.",
-			"aws s3api get-bucket-location --bucket "+x.name)
+			x.aws("get-bucket-location"))
 	case is == "":
 		x.skip("the store does not say where the bucket is")
 	case is != x.region && x.region != "auto":
@@ -140,6 +165,10 @@ const probeSize = 1 << 20
 
 // keys finds out whether the key may do what is needed.
 func keys(ctx context.Context, x *exam) {
+	if x.Reader {
+		x.reads(ctx)
+		return
+	}
 	dir := "probe/" + rand.Text() + "/"
 	body := bytes.Repeat([]byte("holdfast"), probeSize/8)
 	for _, step := range []struct {
@@ -182,6 +211,29 @@ func keys(ctx context.Context, x *exam) {
 	if err != nil {
 		x.find(Critical, fmt.Sprintf("%s at s3:DeleteObject: %v", whose(err), err), "Garbage collection can free nothing, and the bucket grows for ever.", x.keyCure(err))
 	}
+}
+
+// reads finds out whether the key may read what is there, and writes nothing.
+func (x *exam) reads(ctx context.Context) {
+	var least bucket.Info
+	may := "s3:ListBucket"
+	err := x.b.List(ctx, layout.Root, func(page []bucket.Info) error {
+		least = slices.MinFunc(page, func(a, b bucket.Info) int { return cmp.Compare(a.Size, b.Size) })
+		return errEnough
+	})
+	switch {
+	case err == nil:
+		x.skip("there is nothing to read")
+		return
+	case errors.Is(err, errEnough):
+		may = "s3:GetObject"
+		_, _, err = x.b.Get(ctx, least.Key, least.Size)
+	}
+	if err != nil {
+		x.find(Critical, fmt.Sprintf("%s at %s: %v", whose(err), may, err), "Nothing can be restored from this bucket.", x.keyCure(err))
+		return
+	}
+	x.speed(ctx, least.Key)
 }
 
 // whose says who fails: not every refusal is the key's fault.
@@ -228,7 +280,7 @@ func (x *exam) policyCure() string {
 		objects += `,"s3:PutObjectRetention","s3:GetObjectRetention"`
 	}
 	return fmt.Sprintf(`give the key this policy: {"Version":"2012-10-17","Statement":[`+
-		`{"Effect":"Allow","Action":["s3:ListBucket","s3:ListBucketMultipartUploads","s3:GetBucketLocation","s3:GetLifecycleConfiguration","s3:GetBucketVersioning","s3:GetBucketObjectLockConfiguration","s3:GetIntelligentTieringConfiguration","s3:GetBucketPolicyStatus","s3:GetBucketPublicAccessBlock","s3:GetEncryptionConfiguration"],"Resource":"arn:aws:s3:::%s"},`+
+		`{"Effect":"Allow","Action":["s3:ListBucket","s3:ListBucketMultipartUploads","s3:GetBucketLocation","s3:GetLifecycleConfiguration","s3:GetBucketVersioning","s3:GetBucketObjectLockConfiguration","s3:GetIntelligentTieringConfiguration","s3:GetBucketPolicyStatus","s3:GetBucketPublicAccessBlock","s3:GetBucketAcl","s3:GetEncryptionConfiguration"],"Resource":"arn:aws:s3:::%s"},`+
 		`{"Effect":"Allow","Action":[%s],"Resource":"arn:aws:s3:::%s/%s*"}]}`, x.name, objects, x.name, x.prefix)
 }
 

@@ -32,6 +32,9 @@ func (f *Filling) Add(n int) {
 	f.end, f.rows, f.Chunks = end, f.rows+1, f.Chunks+1
 }
 
+// End is where the blob that was added last ends in its pack.
+func (f *Filling) End() int64 { return f.end }
+
 // Bytes are those of all packs.
 func (f *Filling) Bytes() int64 {
 	if f.rows == 0 {

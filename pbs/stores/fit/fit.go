@@ -2,7 +2,12 @@
 package fit
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,7 +15,53 @@ import (
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
+
+// file is the last report of the doctor, in the directory of a datastore.
+const file = "cloud/doctor.json"
+
+// Keep keeps what the doctor found of the bucket of the datastore in dir.
+func Keep(fsys disk.FS, dir string, r *doctor.Report) error {
+	body, err := json.Marshal(r)
+	if err == nil {
+		err = disk.WriteFileAtomic(fsys, filepath.Join(dir, file), body, 0o600)
+	}
+	return err
+}
+
+// Last returns what was last found of the bucket of the datastore in dir; nil if it was
+// never examined.
+func Last(fsys disk.FS, dir string) (*doctor.Report, error) {
+	body, err := disk.ReadFile(fsys, filepath.Join(dir, file), 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	r := new(doctor.Report)
+	if err == nil {
+		err = json.Unmarshal(body, r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("last report of the doctor in %s: %w", dir, err)
+	}
+	return r, nil
+}
+
+// readers are the checks that matter to somebody who only reads what is there.
+var readers = []string{"endpoint", "region", "clock", "keys"}
+
+// Admit fails if a bucket is refused for what was found, and nobody answers for it by
+// name. Who only reads may be about to rescue what is left in a bad bucket.
+func Admit(r *doctor.Report, override []string, reader bool) error {
+	found := r.Blocks(override)
+	if reader {
+		found = slices.DeleteFunc(found, func(f doctor.Finding) bool { return !slices.Contains(readers, f.Check) })
+	}
+	if len(found) > 0 {
+		return Refused(found)
+	}
+	return nil
+}
 
 // Refused says which findings a bucket is refused for; there is one at least.
 func Refused(found []doctor.Finding) error { return &sick{found} }
@@ -27,8 +78,11 @@ func (e *sick) Error() string {
 
 // Hint is printed on its own line below the error.
 func (e *sick) Hint() string {
-	cures := e.found[0].Cure
-	return cures + "; or answer for it by name: --override " + e.found[0].Check
+	or, answer := "; or ", "answer for it by name: --override "+e.found[0].Check
+	if strings.HasPrefix(e.found[0].Cure, "aws ") {
+		or = " # or " // so that all of it can be pasted
+	}
+	return e.found[0].Cure + or + answer
 }
 
 // Own is what the operator knows of a bucket's provider, and nobody else.
