@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
@@ -175,4 +176,48 @@ func TestNothingIsCollectedWhileSnapshotsAreGone(t *testing.T) {
 		t.Error(err)
 	}
 	wantImage(t, tr, day1, first)
+}
+
+// A snapshot that needs chunks of which only the bucket has any, and of which the bucket
+// was not told yet, is there again when its node takes the bucket back within the grace,
+// though the other owner has collected them. (It restored, and then the node's own
+// collection dropped what dead packs still had.)
+func TestTheBucketTakenBackWithinTheGrace(t *testing.T) {
+	for _, first := range []string{"offload", "collect"} {
+		s := newSite(t)
+		cfg := s.config("home")
+		cfg.Grace = time.Hour
+		recovery := s.create(cfg, first == "offload")
+		tr, _ := s.open(cfg)
+		content := image(1, 6*chunkSize)
+		mustBackup(t, tr, day1, content)
+		offload(t, tr, OffloadOptions{})
+		mustBackup(t, tr, day2, content) // nothing of it is new
+
+		other := s.taking(recovery)
+		other.cfg.Grace = time.Hour
+		must(t, Attach(t.Context(), other.cfg, recovery, true))
+		other.tr, _ = s.open(other.cfg)
+		forget(t, other.tr, day1)
+		mustBackup(t, other.tr, day3, image(3, 2*chunkSize))
+		other.collect(s)
+		offload(t, other.tr, OffloadOptions{})
+
+		must(t, tr.TakeOver(t.Context(), true))
+		if first == "offload" {
+			offload(t, tr, OffloadOptions{})
+		}
+		for range 3 {
+			if _, err := tr.Collect(t.Context(), gc.Options{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantImage(t, tr, day2, content)
+		offload(t, tr, OffloadOptions{})
+		wantWhole(t, first, tr)
+		last := s.taking(recovery)
+		last.cfg.Node = "last"
+		last.take(s)
+		wantImage(t, last.tr, day2, content)
+	}
 }

@@ -188,7 +188,7 @@ func (t *Tier) tells(ctx context.Context, leaves func(catalog.Snapshot) bool) (n
 	}
 	m.Remove = func(name string) error { n.gone = append(n.gone, name); return nil }
 	m.Arrived = func(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
-		there, err := t.arrived(ctx, ns, s, names)
+		there, err := t.arrived(ctx, ns, s, names, nil)
 		if err != nil || there || !leaves(s) {
 			return there, err
 		}

@@ -3,12 +3,15 @@ package tier
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/tier/mirror"
 	"github.com/holdfast-mesh/holdfast/catalog/tier/told"
+	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
 
 // Mirrored says what an offload did with the files of snapshots.
@@ -20,7 +23,10 @@ const mirrorFile = "mirror.json"
 func (t *Tier) newMirror(ctx context.Context) (*mirror.Walk, error) {
 	all, err := t.readTold(ctx)
 	return &mirror.Walk{
-		Tree: t.d.Tree, Told: all, Put: t.store.PutFile, Remove: t.store.RemoveFile, Arrived: t.arrived, Forgotten: &t.forgotten, Log: t.cfg.Log,
+		Tree: t.d.Tree, Told: all, Put: t.store.PutFile, Remove: t.store.RemoveFile, Forgotten: &t.forgotten, Log: t.cfg.Log,
+		Arrived: func(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
+			return t.arrived(ctx, ns, s, names, nil)
+		},
 	}, err
 }
 
@@ -32,9 +38,16 @@ func (t *Tier) mirror(ctx context.Context) (Mirrored, error) {
 	if err != nil {
 		return Mirrored{}, err
 	}
+	missing := map[chunks.Digest]bool{}
+	m.Arrived = func(_ context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
+		return t.arrived(ctx, ns, s, names, missing)
+	}
 	err = m.Run(ctx)
 	for _, name := range m.Added {
 		t.fresh[name] = true
+	}
+	if err == nil {
+		err = t.exhume(ctx, missing)
 	}
 	if len(m.Lost) > 0 && err == nil {
 		err = t.restore(ctx, m.Lost)
@@ -48,8 +61,10 @@ func (t *Tier) mirror(ctx context.Context) (Mirrored, error) {
 	return m.Result, m.Done()
 }
 
-// arrived reports whether the bucket has every chunk of a snapshot.
-func (t *Tier) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string) (bool, error) {
+// arrived reports whether the bucket has every chunk of a snapshot. Those that are
+// neither there nor on the disk go to missing, if that is not nil.
+func (t *Tier) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Snapshot, names []string, missing map[chunks.Digest]bool) (bool, error) {
+	there := true
 	for _, name := range names {
 		if !strings.HasSuffix(name, ".fidx") && !strings.HasSuffix(name, ".didx") {
 			continue
@@ -63,12 +78,44 @@ func (t *Tier) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Snap
 			return false, nil
 		}
 		for _, d := range x.All() {
-			if !t.store.Confirmed(d) {
+			switch {
+			case t.store.Confirmed(d):
+			case missing == nil:
 				return false, nil
+			case t.store.Local().Known(d):
+				there = false
+			default:
+				there, missing[d] = false, true
 			}
 		}
 	}
-	return true, nil
+	return there, nil
+}
+
+// exhume stores anew what snapshots need that wait to be told of, and that another owner
+// of the bucket named as dead in between, not knowing them. What is in no dead pack
+// either is lost, which is said once for each root.
+func (t *Tier) exhume(ctx context.Context, missing map[chunks.Digest]bool) error {
+	n, root := len(missing), t.store.Newest().Seq
+	if n == 0 || t.sought == (search{root, n}) {
+		return nil
+	}
+	if err := t.store.Exhume(ctx, missing); err != nil {
+		return fmt.Errorf("look for chunks in dead packs: %w", err)
+	}
+	if t.sought = (search{root, len(missing)}); n > len(missing) {
+		t.cfg.Log.Warn("chunks that snapshots here need were in dead packs of the bucket only, and are kept", "chunks", n-len(missing))
+	}
+	if len(missing) > 0 {
+		t.cfg.Log.Error("chunks of snapshots that the bucket was not told of are neither on the disk nor in the bucket: back these up again", "chunks", len(missing))
+	}
+	return nil
+}
+
+// A search is of so many chunks, among what a root names as dead.
+type search struct {
+	root   layout.Seq
+	chunks int
 }
 
 // readTold returns what the bucket was told of; if that is lost, what it has.

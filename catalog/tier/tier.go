@@ -105,6 +105,7 @@ type Tier struct {
 	why   error // why we do not own the bucket; nil: we do, or did when it was last asked
 	sure  bool  // it was asked since the start
 
+	sought    search            // the last one that left chunks missing; of who holds work
 	caught    bool              // up, since the start: see catchup.go
 	forgotten forgotten.Journal // of snapshots
 

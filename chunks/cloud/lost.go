@@ -198,11 +198,8 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 		}
 	}
 	dead := exhume.Place{Reader: s.reader(), Gap: s.cfg.Gap, Dead: s.dead(), Known: packs, Want: wanted}
-	if err := dead.Each(ctx, save); err != nil {
+	if err := dead.Each(ctx, save); err != nil || n == 0 {
 		return n, err
-	}
-	if n == 0 {
-		return 0, nil
 	}
 	s.cfg.Log.Warn("chunks of packs that are lost were still on this machine, or in dead packs of the bucket, and are kept", "chunks", n)
 	if err := s.local.Commit(ctx); err != nil {
@@ -210,6 +207,25 @@ func (s *Store) rescue(ctx context.Context) (n int, err error) {
 	}
 	s.Condemn(saved)
 	return n, s.journal.Sync()
+}
+
+// Exhume stores anew, on the disk, chunks that are wanted and live nowhere, from packs
+// that are dead: a later owner named these who did not know our snapshots. What was
+// found goes from want.
+func (s *Store) Exhume(ctx context.Context, want map[chunks.Digest]bool) error {
+	s.work.Lock()
+	defer s.work.Unlock()
+	h := s.Newest()
+	packs, err := s.meta.Packs(ctx, &h)
+	if err != nil {
+		return err
+	}
+	dead := exhume.Place{Reader: s.reader(), Gap: s.cfg.Gap, Dead: s.dead(), Known: packs, Want: want}
+	err = dead.Each(ctx, func(d chunks.Digest, b chunks.Blob) error {
+		_, _, err := s.local.Append(ctx, d, b, nil)
+		return err
+	})
+	return errors.Join(err, s.local.Commit(ctx))
 }
 
 // dead returns the packs that nothing needs and that are in the bucket still.
