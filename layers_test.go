@@ -76,7 +76,7 @@ var insideChunks = []rule{
 	{"chunks/cloud/meta", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/footers"},
 	{"chunks/cloud/queue", "chunks/disk chunks/pack/format chunks/cloud/bucket chunks/cloud/layout"},
 	{"chunks/cloud/staging", "chunks chunks/disk chunks/cloud/bitmap chunks/cloud/cache chunks/pack chunks/pack/format chunks/pack/identity chunks/cloud/layout chunks/cloud/queue chunks/cloud/seal"},
-	{"chunks/cloud/audit", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout"},
+	{"chunks/cloud/audit", "chunks/pack/format chunks/cloud/bucket chunks/cloud/seal chunks/cloud/layout chunks/cloud/prices"},
 	{"chunks/cloud", "chunks chunks/disk chunks/pack chunks/pack/format chunks/pack/index chunks/cloud/audit chunks/cloud/bucket chunks/cloud/lock chunks/cloud/seal chunks/cloud/layout chunks/cloud/cache chunks/cloud/prices chunks/cloud/bitmap chunks/cloud/ahead chunks/cloud/notes chunks/cloud/files chunks/cloud/identity chunks/cloud/stats chunks/cloud/footers chunks/cloud/exhume chunks/cloud/meta chunks/cloud/queue chunks/cloud/staging chunks/cloud/refs"},
 }
 

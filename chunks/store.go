@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 )
 
@@ -198,11 +199,15 @@ func NoSpace(err error) error {
 // Away is the hint for an [ErrAway]: what is known of its cause, and what else helps.
 func Away(err error) string {
 	const other = "restore from a site that has a copy"
+	archived := err != nil && strings.Contains(err.Error(), "archive class") // over a wire only the text comes
 	var cause interface{ Hint() string }
 	for ; err != nil; err = errors.Unwrap(err) {
 		if _, outer := err.(*Error); !outer && errors.As(err, &cause) && cause.Hint() != "" {
 			return cause.Hint() + "; or " + other
 		}
+	}
+	if archived {
+		return "thaw it: `holdfast datastore thaw NAME --dry-run` on its node says how long that takes and what it costs; or " + other
 	}
 	return "nothing is lost with it: try again when the home of this chunk, a bucket or another site, answers; or " + other
 }

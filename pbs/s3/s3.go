@@ -54,6 +54,7 @@ var kind = statefile.Kind[secrets]{
 
 // Clients are the S3 clients of a node. Methods may be called concurrently.
 type Clients struct {
+	dir      string
 	settings settings.Store
 	secrets  *statefile.File[secrets]
 
@@ -81,15 +82,16 @@ func Open(state settings.Store, file string) (*Clients, error) {
 	if err != nil {
 		return nil, err
 	}
-	book, err := openBook(filepath.Dir(file))
+	dir := filepath.Dir(file)
+	runs, err := openRuns(dir)
 	if err != nil {
 		return nil, err
 	}
-	runs, err := openRuns(filepath.Dir(file))
+	book, err := openBook(dir, runs)
 	if err != nil {
 		return nil, err
 	}
-	return &Clients{settings: state, secrets: f, book: book, runs: runs, open: map[string]*account{}, shares: map[string]float64{}}, nil
+	return &Clients{dir: dir, settings: state, secrets: f, book: book, runs: runs, open: map[string]*account{}, shares: map[string]float64{}}, nil
 }
 
 // Close closes connections that are idle, and writes down what was asked.

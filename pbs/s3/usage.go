@@ -19,29 +19,50 @@ import (
 // usageFile lies beside the secrets.
 const usageFile = "s3-usage.json"
 
-// openBook opens what was counted before. One that is damaged is put aside: no
-// backup is to fail for a bill.
-func openBook(dir string) (*usage.Book, error) {
+// openBook opens what was counted before. One that is damaged is put aside, since no
+// backup is to fail for a bill: what the runs that were kept have made counts instead, so
+// that a budget which is used up stays so.
+func openBook(dir string, runs *usage.Runs) (*usage.Book, error) {
 	file := filepath.Join(dir, usageFile)
 	b, err := usage.Open(disk.OS{}, file)
-	if err != nil {
-		if err := os.Rename(file, file+".damaged"); err != nil {
-			return nil, err
-		}
-		b, err = usage.Open(disk.OS{}, file)
+	if err == nil {
+		return b, nil
 	}
-	return b, err
+	if err := os.Rename(file, file+damaged); err != nil {
+		return nil, err
+	}
+	if b, err = usage.Open(disk.OS{}, file); err != nil {
+		return nil, err
+	}
+	for _, r := range runs.List(func(usage.Run) bool { return true }) {
+		b.Add(r.Client, r.Ended, usage.Count{Use: r.Made})
+	}
+	return b, b.Save()
+}
+
+// damaged is what the name of a book ends with that was put aside. While it is there
+// people are told.
+const damaged = ".damaged"
+
+func putAside(dir string) error {
+	file := filepath.Join(dir, usageFile+damaged)
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil
+	}
+	return fmt.Errorf("%s was damaged: of what was asked before %s only the tasks that were kept count; look at the provider's bill, and delete %s then",
+		usageFile, info.ModTime().UTC().Format(time.DateTime), file)
 }
 
 // runsFile has what work on buckets was to take, and took.
 const runsFile = "s3-runs.json"
 
-// openRuns opens the runs that were kept, with the patience of openBook.
+// openRuns opens the runs that were kept. Those that are damaged are put aside.
 func openRuns(dir string) (*usage.Runs, error) {
 	file := filepath.Join(dir, runsFile)
 	r, err := usage.OpenRuns(disk.OS{}, file)
 	if err != nil {
-		if err := os.Rename(file, file+".damaged"); err != nil {
+		if err := os.Rename(file, file+damaged); err != nil {
 			return nil, err
 		}
 		r, err = usage.OpenRuns(disk.OS{}, file)
@@ -131,11 +152,11 @@ func ProviderOf(client settings.S3Client) (prices.Provider, bool, error) {
 	return p, true, err
 }
 
-// Unsaved is why the book could not be written.
-func (c *Clients) Unsaved() error {
+// Doubts are why the book may be wrong: it could not be written, or read.
+func (c *Clients) Doubts() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.unsaved
+	return errors.Join(c.unsaved, putAside(c.dir))
 }
 
 // closeBook writes down the rest.

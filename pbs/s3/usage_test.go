@@ -2,13 +2,17 @@ package s3
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -80,18 +84,37 @@ func TestWhatWasAskedOutlivesARestartAndANewKey(t *testing.T) {
 	}
 }
 
-// A damaged book must keep no datastore from its backups.
+// A damaged book keeps no datastore from its backups. What is known of tasks counts
+// again, and it is told until somebody has looked. (A budget that was used up let
+// everything begin again, without a word.)
 func TestADamagedBookIsPutAside(t *testing.T) {
 	dir := t.TempDir()
+	c := open(t, &fixed{}, dir)
+	now := time.Now()
+	run := usage.Run{Task: "a", Began: now.Add(-time.Minute), Ended: now, Made: prices.Use{Requests: map[string]int64{"put": 7}, In: 3}}
+	if err := errors.Join(c.Keep("near", run), c.Doubts(), c.Close()); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, usageFile), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := open(t, &fixed{}, dir)
-	if err := c.Close(); err != nil {
-		t.Fatal(err)
+	for range 2 { // it is remembered
+		c = open(t, &fixed{}, dir)
+		if a := c.Usage("near", now); a.Months[now.UTC().Format("2006-01")].Requests["put"] != 7 || a.Total.In != 3 {
+			t.Errorf("the book has %+v", a)
+		}
+		if err := c.Doubts(); err == nil || !strings.Contains(err.Error(), "damaged") {
+			t.Errorf("nobody is told: %v", err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := os.Stat(filepath.Join(dir, usageFile+".damaged")); err != nil {
+	if err := os.Remove(filepath.Join(dir, usageFile+damaged)); err != nil {
 		t.Error(err)
+	}
+	if err := c.Doubts(); err != nil {
+		t.Errorf("after somebody has looked: %v", err)
 	}
 }
 

@@ -45,7 +45,7 @@ func (s *Set) bill(client settings.S3Client, now time.Time) Bill {
 	}
 	p, known, err := s3.ProviderOf(client)
 	budget, err2 := prices.ParseBudget(client.Budget)
-	if err := errors.Join(err, err2, s.cfg.Clouds.Unsaved()); err != nil {
+	if err := errors.Join(err, err2, s.cfg.Clouds.Doubts()); err != nil {
 		b.Error = err.Error()
 	}
 	if known {

@@ -160,6 +160,11 @@ func (s *Set) Update(ctx context.Context, name, digest string, change func(*Desc
 			return err
 		}
 	}
+	if next.Backend.CacheSize > all[i].Backend.CacheSize {
+		if err := s.cacheFits(next.Datastore); err != nil {
+			return err
+		}
+	}
 	grown := all[i].Backend.CacheSize == 0 && next.Backend.CacheSize != 0
 	if grown { // the only change of a cache that its disk can refuse: before it is kept
 		if err := s.resize([]settings.Datastore{next.Datastore}); err != nil {

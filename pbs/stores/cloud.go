@@ -169,6 +169,16 @@ func (s *Set) Cloud(name string) (st tier.Stats, ok bool) {
 	return t.Stats(), true
 }
 
+// cacheFits refuses a bound that is more than the whole disk of the cache.
+func (s *Set) cacheFits(d settings.Datastore) error {
+	dir := cmp.Or(d.Backend.CacheDir, d.Path)
+	space, err := s.cfg.FS.Space(dir)
+	if err == nil && d.Backend.CacheSize > space.TotalBytes {
+		return upgrade.Errorf(http.StatusBadRequest, "a cache of %s in %s: the disk there has %s", logs.Human(d.Backend.CacheSize), dir, logs.Human(space.TotalBytes))
+	}
+	return nil
+}
+
 // resize gives caches the bounds that the settings say, while they are used. One
 // that cannot have its bound is reported, and stops none of the others.
 func (s *Set) resize(list []settings.Datastore) error {

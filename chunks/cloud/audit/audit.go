@@ -14,19 +14,21 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/format"
 )
 
 // A Report is what was found, and what was done about it.
 type Report struct {
-	Objects int            `json:"objects"`
-	Bytes   int64          `json:"bytes"`
-	Missing []format.ID    `json:"missing,omitempty"` // packs
-	Wrong   []format.ID    `json:"wrong,omitempty"`   // packs of another length
-	Classes map[string]int `json:"classes"`           // objects by storage class
-	Orphans []string       `json:"orphans,omitempty"` // objects that no root names, older than the grace
-	Deleted int            `json:"deleted"`
-	Rescued int            `json:"rescued"` // chunks of packs that are gone which this machine had still, or dead packs of the bucket
+	Objects  int            `json:"objects"`
+	Bytes    int64          `json:"bytes"`
+	Missing  []format.ID    `json:"missing,omitempty"`  // packs
+	Wrong    []format.ID    `json:"wrong,omitempty"`    // packs of another length
+	Archived int            `json:"archived,omitempty"` // packs that are to be thawed before they can be read, as far as a listing says
+	Classes  map[string]int `json:"classes"`            // objects by storage class
+	Orphans  []string       `json:"orphans,omitempty"`  // objects that no root names, older than the grace
+	Deleted  int            `json:"deleted"`
+	Rescued  int            `json:"rescued"` // chunks of packs that are gone which this machine had still, or dead packs of the bucket
 
 	Restored []string `json:"restored,omitempty"` // small objects that were gone or damaged, and were written anew
 	Gone     []string `json:"gone,omitempty"`     // those that could not be
@@ -141,6 +143,9 @@ func Compare(found map[string]bucket.Info, packs []Pack) (r Report, err error) {
 			r.Missing = append(r.Missing, p.ID)
 		case o.Size != p.Size:
 			r.Wrong = append(r.Wrong, p.ID)
+		}
+		if _, archive := prices.RetrievalOf(o.Class, "Bulk"); archive {
+			r.Archived++
 		}
 	}
 	if gone := len(r.Missing) + len(r.Wrong); gone > 1 && gone*100 > len(packs) {

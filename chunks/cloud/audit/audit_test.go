@@ -35,3 +35,18 @@ func TestCompare(t *testing.T) {
 		}
 	}
 }
+
+// Packs in an archive class are counted: an audit said OK of a bucket of which nothing
+// could be read.
+func TestArchivedPacksAreSeen(t *testing.T) {
+	found, packs := map[string]bucket.Info{}, []Pack(nil)
+	for _, class := range []string{"STANDARD", "GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", ""} {
+		p := Pack{ID: format.NewID(), Size: 9}
+		packs = append(packs, p)
+		found[layout.PackKey(p.ID)] = bucket.Info{Size: 9, Class: class}
+	}
+	found["x"] = bucket.Info{Class: "GLACIER"} // none of ours
+	if r, err := Compare(found, packs); err != nil || r.Archived != 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"io"
 	"net/url"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -62,7 +63,7 @@ func (s *State) add(o bucket.Info) {
 		s.Readable.add(o.Size)
 	case o.Restoring:
 		s.Restoring.add(o.Size)
-	case !o.Restored.IsZero():
+	case o.Restored.After(time.Now()): // that is how long the copy is there
 		s.Restored.add(o.Size)
 	default:
 		sum := s.Archived[o.Class]

@@ -34,6 +34,9 @@ func unfinished(r tier.OffloadReport, err error) string {
 func Audited(t *jobs.Task, r cloud.AuditReport) {
 	t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
 		r.Objects, Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
+	if r.Archived > 0 {
+		t.Warnf("%d packs are in an archive class: nothing in them can be read or restored before they are thawed, which takes hours and money; `holdfast datastore thaw NAME --dry-run` says how much, and `holdfast s3 endpoint check` which rule moves them", r.Archived)
+	}
 	if r.Rescued > 0 {
 		t.Logf("%d chunks of packs that are gone were still on this machine, or in dead packs of the bucket: they are kept, and go to the bucket with the next offload", r.Rescued)
 	}
