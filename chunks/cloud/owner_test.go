@@ -260,9 +260,20 @@ func lose(t *testing.T, s *site, st *Store, cs []chunktest.Chunk) {
 	if _, err := st.Audit(t.Context(), AuditOptions{DeleteOrphans: true}); !errors.Is(err, bucket.ErrListing) {
 		t.Errorf("a fifth of all packs vanished and the audit said %v", err)
 	}
-	if n := st.Stats().Lost; n != 0 {
-		t.Errorf("%d packs are said to be lost, though their chunks are in others", n)
+	// A bucket that was put back to an older state has neither in a listing nor when each
+	// is asked for: backups were told that it had the chunks until an audit believed it.
+	again = nil
+	for _, c := range cs {
+		if !st.Known(c.Digest) {
+			again = append(again, c)
+		}
 	}
+	for _, c := range again {
+		if _, err := st.Put(t.Context(), c.Digest, c.Blob); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantAll(t, st, cs)
 }
 
 func TestStoreStatsAreJSON(t *testing.T) {

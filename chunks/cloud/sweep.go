@@ -65,11 +65,11 @@ type AuditOptions struct {
 type AuditReport = audit.Report
 
 // Audit lists the bucket and compares. The listing counts only if it shows two
-// objects written just before, at either end of the key space; and if more
-// than one pack in a hundred seems to have vanished, the provider is not
-// believed and nothing changes. Of packs that are gone, chunks are denied from
-// then on, so that whoever has them stores them again; small objects are put back.
-// If the bucket's word of its owner is damaged, all is compared and nothing changes.
+// objects written just before, at either end of the key space; and if more than one
+// pack in a hundred seems to have vanished, nothing is put back or deleted. Of packs
+// that are gone, each asked for alone, chunks are denied from then on, so that whoever
+// has them stores them again; small objects are put back. If the bucket's word of its
+// owner is damaged, all is compared and nothing changes.
 func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err error) {
 	s.work.Lock()
 	defer s.work.Unlock()
@@ -92,6 +92,9 @@ func (s *Store) Audit(ctx context.Context, opt AuditOptions) (r AuditReport, err
 		want[i] = audit.Pack{ID: p.id, Size: p.size}
 	}
 	if r, err = audit.Compare(found, want); err != nil {
+		if owned == nil {
+			_, owned = s.compared(ctx, packs, r.Missing, r.Wrong)
+		}
 		return r, errors.Join(owned, fmt.Errorf("audit %s: %w", s, err))
 	}
 	if owned != nil { // who owns the bucket is not known: the rest is looked at, and stays as it is
@@ -118,8 +121,7 @@ func (t *table) byID(id format.ID) *remote {
 	return t.packs[n]
 }
 
-// orphans finds, and deletes if asked, what nothing names: packs of uploads
-// that were given up, merged index objects, probes.
+// orphans finds, and deletes if asked, what nothing names: given up uploads, probes.
 func (s *Store) orphans(ctx context.Context, found map[string]bucket.Info, opt AuditOptions, r *AuditReport) error {
 	r.Orphans = audit.Orphans(found, s.named(), s.cfg.Grace)
 	if !opt.DeleteOrphans || len(r.Orphans) == 0 || s.meta.Doubtful() {

@@ -149,7 +149,7 @@ func Compare(found map[string]bucket.Info, packs []Pack) (r Report, err error) {
 		}
 	}
 	if gone := len(r.Missing) + len(r.Wrong); gone > 1 && gone*100 > len(packs) {
-		err = fmt.Errorf("%w: %d of %d packs would be gone; nothing was changed", bucket.ErrListing, gone, len(packs))
+		err = fmt.Errorf("%w: %d of %d packs would be gone; nothing was put back or deleted", bucket.ErrListing, gone, len(packs))
 	}
 	return r, err
 }

@@ -75,7 +75,7 @@ var hints = []struct {
 	{ErrClock, "set the clock of this machine (NTP); S3 refuses requests that are 15 minutes off"},
 	{ErrRegion, "set the region and the endpoint that the bucket is in"},
 	{ErrNoStore, "correct the endpoint, its scheme and its port: it is the address of the store's API, not of its web console or of a proxy: holdfast s3 endpoint update ID --endpoint https://HOST:PORT"},
-	{ErrListing, "nothing was changed; try again, and tell the provider if it stays so"},
+	{ErrListing, "nothing was put back or deleted; try again, and tell the provider if it stays so"},
 	{ErrIgnores, "two writers could destroy each other's data in this store; use it from one node only, or choose another provider"},
 }
 
