@@ -128,7 +128,7 @@ func TestProviderOf(t *testing.T) {
 		{settings.S3Client{Endpoint: "s3.{{region}}.amazonaws.com"}, "AWS S3 Standard", 0.09},
 		{settings.S3Client{Endpoint: "http://192.0.2.1:9000/x", Provider: "b2"}, "Backblaze B2", 0.01},
 		{settings.S3Client{Endpoint: "s3.eu-central-1.amazonaws.com", Prices: "egress=0.02"}, "AWS S3 Standard with own prices", 0.02},
-		{settings.S3Client{Endpoint: "192.0.2.1", Prices: "egress=0.5"}, "own prices", 0.5},
+		{settings.S3Client{Endpoint: "192.0.2.1", Prices: "egress=0.5"}, "own prices (get, list, put, storage not told: they count as 0)", 0.5},
 		{settings.S3Client{Endpoint: "192.0.2.1"}, "", 0},
 	} {
 		p, known, err := ProviderOf(tt.client)

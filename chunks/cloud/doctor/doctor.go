@@ -61,7 +61,7 @@ type Doomed struct {
 	Age   time.Duration
 }
 
-// Examine examines a bucket; about 60 requests and 6 MiB, and a page of a list
+// Examine examines a bucket; about 50 requests and 6 MiB, and a page of a list
 // for every 1,000 objects. It writes, and removes again, a few objects below
 // probe/. It fails only if ctx ends.
 func Examine(ctx context.Context, cfg Config) (*Report, error) {

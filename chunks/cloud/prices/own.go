@@ -3,6 +3,7 @@ package prices
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,7 +29,9 @@ func (p Provider) With(text string, now time.Time) (Provider, error) {
 		"storage": &p.Storage, "per-object": &p.PerObject, "put": &p.Put, "list": &p.List, "get": &p.Get, "egress": &p.Egress, "retrieval": &p.Retrieval,
 		"free-egress-gb": &p.FreeEgressGB, "free-egress-ratio": &p.FreeEgressRatio, "minimum-gb": &p.MinimumGB, "requests-per-second": &p.Requests,
 	}
+	untold := []string{"egress", "get", "list", "put", "storage"} // what is billed nearly everywhere
 	err := pairs(text, func(name, value string) error {
+		untold = slices.DeleteFunc(untold, func(n string) bool { return n == name })
 		if name == "currency" {
 			if len(value) != 3 || strings.ToUpper(value) != value {
 				return fmt.Errorf("currency %q, want three capitals", value)
@@ -50,7 +53,9 @@ func (p Provider) With(text string, now time.Time) (Provider, error) {
 		return nil
 	})
 	if p.Name == "" {
-		p.ID, p.Name = "own", "own prices"
+		if p.ID, p.Name = "own", "own prices"; len(untold) > 0 {
+			p.Name += " (" + strings.Join(untold, ", ") + " not told: they count as 0)"
+		}
 	} else {
 		p.Name += " with own prices"
 	}

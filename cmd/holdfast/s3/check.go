@@ -28,7 +28,7 @@ func newCheck(o *cli.Options) *cobra.Command {
 	var prefix string
 	var strict bool
 	cmd := &cobra.Command{
-		Use: "check ID BUCKET", Short: "find out what is wrong with a bucket, and what it can do; some 130 requests", Args: cli.Exactly(2),
+		Use: "check ID BUCKET", Short: "find out what is wrong with a bucket, and what it can do; some 100 requests", Args: cli.Exactly(2),
 		Long: "It examines a bucket as the node does before a datastore is made in it, and fails if backups would be lost there,\nunreadable, or not be made. It writes a few small objects below probe/ and removes them again.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			params := url.Values{"id": {args[0]}, "bucket": {args[1]}}

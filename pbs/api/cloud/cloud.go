@@ -302,12 +302,14 @@ func (a *api) check(ctx context.Context, c *rest.Call) (any, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	ctx = bucket.Notify(ctx, func(text string) { cancel(fmt.Errorf("%w: %s", bucket.ErrSilent, text)) }) // somebody waits for us
+	ctx, meter := bucket.Metered(ctx)
 	report, err := doctor.Examine(ctx, doctor.Config{Bucket: b})
 	if err != nil {
 		return nil, err
 	}
-	r := checked{Bucket: b.String(), Doctor: report}
 	can, err := b.Probe(ctx)
+	report.Requests = meter.Requests() // of both
+	r := checked{Bucket: b.String(), Doctor: report}
 	if err != nil {
 		r.Why = err.Error() // the doctor tells what is wrong
 		return r, nil
