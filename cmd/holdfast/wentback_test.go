@@ -66,9 +66,7 @@ func TestVoterOfTwoSitesPutBack(t *testing.T) {
 			out, _ := d.holdfast("status")
 			return strings.Contains(out, "b knows more of the ledger") && strings.Contains(out, "recover-quorum")
 		})
-		if s := d.status(); s.Quorum {
-			t.Errorf("%s has a quorum: %+v", d.name, s)
-		}
+		d.wait(time.Minute, "it says that nobody leads", func() bool { return !d.status().Quorum }) // b believes for some seconds that a leads still
 	}
 	if _, err := a.holdfast("user", "create", "alone@pbs"); err == nil {
 		t.Error("it takes a change alone")
