@@ -19,12 +19,19 @@ func (c *Chain) apply(was *Chain, l Link) error {
 	if l.Kind == Admit {
 		return c.admit(l)
 	}
+	if l.Kind == Enact {
+		return c.enact(l)
+	}
 	signers, err := l.signers(c.cluster)
 	if err != nil {
 		return err
 	}
 	n := count(signers, was.operators)
-	byRecoveryKey := l.Kind == Recover && c.recovery != Key{} && slices.Contains(signers, c.recovery)
+	recovery := c.recovery != Key{} && slices.Contains(signers, c.recovery)
+	if l.Kind == Veto {
+		return c.veto(l, n > 0 || recovery)
+	}
+	byRecoveryKey := l.Kind == Recover && recovery
 	if n < was.threshold && !byRecoveryKey {
 		return refused("%d of the operators have signed, want %d", n, was.threshold)
 	}
@@ -43,15 +50,10 @@ func (c *Chain) apply(was *Chain, l Link) error {
 		})
 	case Operators:
 		return with(l, func(o OperatorsBody) error {
-			if err := checkOperators(o.Operators, o.Threshold); err != nil {
-				return err
-			}
-			if count(signers, o.Operators) < len(o.Operators) {
-				return refused("not every new operator has signed, so that one might not have its key")
-			}
-			c.operators, c.threshold = o.Operators, o.Threshold
-			return nil
+			return c.setOperators(o, signers)
 		})
+	case NewOperators:
+		return with(l, func(o OperatorsBody) error { return c.newOperators(l.Seq, o, signers, recovery) })
 	case AddGrant:
 		return with(l, c.addGrant)
 	case DropGrant:

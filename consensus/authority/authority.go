@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
@@ -25,13 +26,26 @@ const (
 	Genesis    uint8 = iota // body [GenesisBody]; by every operator
 	AddNode                 // body [Node]; a new node, or a new role of one; by k operators
 	RemoveNode              // body [Removal]; by k operators
-	Operators               // body [OperatorsBody]; by k of the old and all of the new ones
+	Operators               // body [OperatorsBody]; by k of the old and all of the new ones, at once; see [Chain.Hurried]
 	AddGrant                // body [Grant]: who holds the key of an invite may admit a node; by k operators
 	DropGrant               // body [Drop]; by k operators
 	Admit                   // body [Admission]; by the key of a grant
 	Recover                 // body [Recovery]: a new incarnation; by k operators or the recovery key
+
+	// From here on only nodes know them whose ledger has a level of that name.
+	NewOperators // body [OperatorsBody]; by all of the new ones and all of the old: at once; by k of the old: it waits
+	Enact        // body [Waiting]; not signed, since it says nothing new: what waits counts from here on
+	Veto         // body [Waiting]; by any one operator, or the recovery key: what waits is dropped
 	kinds
 )
+
+// LevelDelay is the feature level of the ledger from which on there are links of
+// the kinds [NewOperators], [Enact] and [Veto].
+const LevelDelay = 3
+
+// Delay is how long other operators wait whom not all of the present ones have
+// signed for. A chain has no clock: the ledger judges by its own.
+const Delay = 7 * 24 * time.Hour
 
 // Limits of a chain.
 const (
@@ -89,6 +103,9 @@ type (
 		Operators []Key `cbor:"1,keyasint"`
 		Threshold int   `cbor:"2,keyasint"`
 	}
+	Waiting struct {
+		Seq uint64 `cbor:"1,keyasint"` // of the link that waits
+	}
 	Grant struct {
 		Key     Key     `cbor:"1,keyasint"` // of the seed in the invite
 		Token   [8]byte `cbor:"2,keyasint"`
@@ -135,6 +152,7 @@ type Chain struct {
 	base        Key // of the last recovery
 	nodes       map[Key]Node
 	grants      map[Key]Grant // Uses are what is left
+	pending     *Pending
 }
 
 // Read checks a whole chain, beginning with its genesis.
@@ -271,6 +289,14 @@ func (c *Chain) Grant(k Key) (Grant, bool) {
 
 // Operators returns the operators' keys, and how many of them must sign.
 func (c *Chain) Operators() ([]Key, int) { return c.operators, c.threshold }
+
+// Pending returns the change of operators that waits; false if none does.
+func (c *Chain) Pending() (Pending, bool) {
+	if c == nil || c.pending == nil {
+		return Pending{}, false
+	}
+	return *c.pending, true
+}
 
 // Extends tells whether c is other, or other with more links.
 func (c *Chain) Extends(other *Chain) bool {

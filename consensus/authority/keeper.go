@@ -20,6 +20,7 @@ type KeeperConfig struct {
 	Save    func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
 	Blocked func(Key) bool     // whom this node's own operator keeps out; default: nobody
 	Changed func()             // is told after a longer chain is believed; default: nothing
+	Ripe    func(uint64) bool  // whether the change of operators of a link may count that the ledger was not heard to enact; default: never
 	Invited func(Key) bool     // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
 }
 
@@ -34,6 +35,9 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	}
 	if cfg.Blocked == nil {
 		cfg.Blocked = nobody
+	}
+	if cfg.Ripe == nil {
+		cfg.Ripe = func(uint64) bool { return false }
 	}
 	if cfg.Invited == nil {
 		cfg.Invited = nobody
@@ -75,7 +79,11 @@ func (k *Keeper) follow(c *Chain) (longer bool, err error) {
 	return true, nil
 }
 
-// Extend takes over links that follow the head.
+// Extend takes over links that follow the head, as a peer has shown them. It takes
+// none from the first on that makes others operators without the word of all: a
+// thief of some keys would have it count at once. Such a link is believed when the
+// ledger has it ([Keeper.Follow]); or, by a node that nobody brings the ledger any
+// more, when it has known of the change for long itself.
 func (k *Keeper) Extend(links [][]byte) error {
 	c := k.Chain()
 	if c == nil {
@@ -86,9 +94,18 @@ func (k *Keeper) Extend(links [][]byte) error {
 		if err != nil {
 			return err
 		}
+		if c.Hurried(l) && !k.ripe(c, l) {
+			break
+		}
 		c = next
 	}
 	return k.Follow(c)
+}
+
+// ripe tells whether a valid link behind c enacts what this node has known for long.
+func (k *Keeper) ripe(c *Chain, link []byte) bool {
+	l, err := ParseLink(link)
+	return err == nil && l.Kind == Enact && k.cfg.Ripe(c.pending.Seq)
 }
 
 func (k *Keeper) Incarnation() uint64        { return k.Chain().Incarnation() }

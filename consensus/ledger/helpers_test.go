@@ -25,6 +25,8 @@ type world struct {
 	index uint64
 	n     uint64   // commands made, which are their request IDs
 	log   [][]byte // what was applied, if not nil
+
+	operators []ed25519.PrivateKey // who sign, as many as must
 }
 
 var begun = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
@@ -32,14 +34,35 @@ var begun = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 // newWorld returns a cluster with node 10, at home in the role full.
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, l: New(nil), now: begun}
-	w.do(10, KindAuthority, Link{authority.Found(authority.GenesisBody{Cluster: cluster, Operators: []authority.Key{public(1)}, Threshold: 1}, private(1))})
-	w.addNode(10, "home-1", "home", "full", true)
+	w.found(1, 1)
 	return w
+}
+
+// found makes the cluster, with operators of whom so many sign.
+func (w *world) found(threshold int, operators ...byte) {
+	w.t.Helper()
+	g := authority.GenesisBody{Cluster: cluster, Threshold: threshold}
+	w.operators = nil
+	for _, n := range operators {
+		g.Operators = append(g.Operators, public(n))
+		w.operators = append(w.operators, private(n))
+	}
+	w.do(10, KindAuthority, Link{authority.Found(g, w.operators...)})
+	w.operators = w.operators[:threshold]
+	w.addNode(10, "home-1", "home", "full", true)
+}
+
+// pass lets days pass in which nobody asks anything.
+func (w *world) pass(days int) {
+	w.now = w.now.Add(time.Duration(days) * 24 * time.Hour)
+	if w.log != nil {
+		w.log = append(w.log, fmt.Append(nil, "+ ", days))
+	}
 }
 
 func (w *world) draft(kind uint8, body any) []byte {
 	c := w.l.View().Chain()
-	return c.Sign(c.Draft(kind, body), private(1))
+	return c.Sign(c.Draft(kind, body), w.operators...)
 }
 
 func (w *world) addNode(key byte, name, site, role string, votes bool) {

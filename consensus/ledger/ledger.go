@@ -40,7 +40,7 @@ import (
 )
 
 // Level is the feature level of this program; see [View.Level].
-const Level = 2
+const Level = 3
 
 // levelOwn is the level from which on a node in any role sets itself up.
 const levelOwn = 2
@@ -77,6 +77,8 @@ type meta struct {
 	Level uint64   `cbor:"3,keyasint"`
 	Audit [32]byte `cbor:"4,keyasint"` // root of the audit chain
 	chain *authority.Chain
+
+	Proposed int64 `cbor:"5,keyasint,omitempty"` // At of the change of operators that waits; 0: none does
 }
 
 // New returns an empty Ledger. notify, if not nil, is called after every

@@ -105,6 +105,9 @@ func (t *tx) link(l *Link) Result { return t.extend(l.Link) }
 
 // extend adds a link, and makes the members what the chain says.
 func (t *tx) extend(b []byte) Result {
+	if r := t.timely(b); r.Code != Done {
+		return r
+	}
 	var next *authority.Chain
 	var err error
 	if t.meta.chain == nil {
@@ -115,6 +118,7 @@ func (t *tx) extend(b []byte) Result {
 	if err != nil {
 		return forbid("%v", err)
 	}
+	t.noteProposed(next)
 	t.meta.chain = next
 	for _, n := range next.Nodes() {
 		id := nodeID(n.Key)

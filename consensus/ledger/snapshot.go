@@ -110,7 +110,8 @@ func read(b []byte, chain *authority.Chain) (*memdb.MemDB, error) {
 	}
 	must(s.t.Insert(metaTable, &s.t.meta))
 	s.t.Commit()
-	return db, checkState(View{db.Txn(false)})
+	v := View{db.Txn(false)}
+	return db, cmp.Or(checkProposed(v), checkState(v))
 }
 
 // A loader builds the state of a snapshot.

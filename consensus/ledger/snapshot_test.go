@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -125,23 +126,27 @@ func TestHashesAreOfTheSameIndexes(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write the recorded log anew; only for a log of a new version")
+var update = flag.Bool("update", false, "write the newest recorded log anew; only for one that no program was released with")
 
 // Logs that were once written are replayed with every later program, and have
 // the result that they had.
 func TestRecordedLogs(t *testing.T) {
 	if *update {
 		w := &world{t: t, l: New(nil), now: begun, log: [][]byte{}}
-		w.do(10, KindAuthority, Link{authority.Found(authority.GenesisBody{Cluster: cluster, Operators: []authority.Key{public(1)}, Threshold: 1}, private(1))})
-		w.addNode(10, "home-1", "home", "full", true)
-		history(w, rand.New(rand.NewPCG(1, 1)), 300)
+		w.found(2, 1, 2, 3)
+		history(w, rand.New(rand.NewPCG(3, 1)), 60)
+		w.proposals()
 		var text strings.Builder
 		for _, b := range w.log {
-			fmt.Fprintf(&text, "%x\n", b)
+			if bytes.HasPrefix(b, []byte("+ ")) {
+				fmt.Fprintf(&text, "%s\n", b)
+			} else {
+				fmt.Fprintf(&text, "%x\n", b)
+			}
 		}
 		h := w.l.View().Hash()
 		fmt.Fprintf(&text, "= %x\n", h)
-		if err := os.WriteFile(filepath.Join("testdata", "log-level1.txt"), []byte(text.String()), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("testdata", "log-level3.txt"), []byte(text.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,7 +167,16 @@ func TestRecordedLogs(t *testing.T) {
 				}
 				continue
 			}
-			b, err := hex.DecodeString(strings.TrimSpace(line))
+			line = strings.TrimSpace(line)
+			if days, is := strings.CutPrefix(line, "+ "); is { // so many pass
+				n, err := strconv.Atoi(days)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w.pass(n)
+				continue
+			}
+			b, err := hex.DecodeString(line)
 			if err != nil {
 				t.Fatal(err)
 			}
