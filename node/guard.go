@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 	"github.com/holdfast-mesh/holdfast/pbs/stores"
@@ -26,6 +27,9 @@ func (n *Node) alarms() []overview.Warning {
 	list := []overview.Warning{}
 	if n.cluster.Gone() {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
+	}
+	if text, hint := members.Waiting(n.cluster); text != "" {
+		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: hint})
 	}
 	for _, d := range n.cluster.Drafts().List() {
 		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)

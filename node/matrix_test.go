@@ -234,6 +234,7 @@ const matrix = `
 	GET /holdfast/offload/{id}/plan 403 by Datastore.Audit
 	GET /holdfast/operators 403 by Sys.Audit
 	POST /holdfast/operators 403 by Sys.Modify
+	DELETE /holdfast/operators 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit

@@ -110,6 +110,7 @@ var examples = []string{
 	"operator list",
 	"operator sign eject.json --operator-key second.key",
 	"operator submit eject.json",
+	"operator veto --operator-key second.key",
 	"prune-job create nightly --store main --schedule '02:30' --keep-daily 14",
 	"prune-job list",
 	"prune-job remove nightly",

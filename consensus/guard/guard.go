@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -160,6 +161,14 @@ type state struct {
 	sweep  int64 // the guard's clock until which the trash may be emptied without a quorum
 	asked  map[[16]byte]Pending
 	done   map[[16]byte]bool // requests that were loosened or vetoed
+
+	followed []reached // how the chain got longer
+}
+
+// reached is when, by the guard's clock, the authority chain had a length.
+type reached struct {
+	length uint64
+	clock  int64
 }
 
 // maxSleep is how far the clock goes at most while the node does not run.
@@ -287,7 +296,7 @@ func body[T any](e entry, do func(T) error) error {
 func (s *state) apply(e entry) error {
 	switch e.Kind {
 	case kindChain:
-		return body(e, s.follow)
+		return body(e, func(c Chain) error { return s.follow(c, e.Clock) })
 	case kindFloor:
 		return body(e, func(f Floor) error {
 			s.floors[f.Scope] = s.floors[f.Scope].with(f)
@@ -321,7 +330,7 @@ func (f Floor) with(g Floor) Floor {
 	return Floor{g.Scope, max(f.MinAge, g.MinAge), max(f.MinCopies, g.MinCopies), max(f.LockUntil, g.LockUntil)}
 }
 
-func (s *state) follow(c Chain) error {
+func (s *state) follow(c Chain, clock int64) error {
 	was := s.chain
 	switch {
 	case was.Length > 0 && c.Genesis != was.Genesis:
@@ -330,6 +339,7 @@ func (s *state) follow(c Chain) error {
 		return held("", "an authority chain of %d links in incarnation %d, after one of %d in %d", c.Length, c.Incarnation, was.Length, was.Incarnation)
 	}
 	s.chain = c
+	s.followed = append(slices.Clip(s.followed), reached{c.Length, clock})
 	return nil
 }
 
@@ -358,6 +368,19 @@ func (g *Guard) Chain() Chain {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.s.chain
+}
+
+// KnownFor is for how long, by the guard's clock, this node has known the links of
+// the authority chain that it has up to a length; zero if it has fewer.
+func (g *Guard) KnownFor(length uint64) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.s.followed {
+		if r.length >= length {
+			return time.Duration(g.clock()-r.clock) * time.Second
+		}
+	}
+	return 0
 }
 
 // Raise raises a floor; what is lower in f than the present one stays.

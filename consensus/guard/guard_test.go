@@ -105,6 +105,35 @@ func TestGuardOnlyTightens(t *testing.T) {
 	must(t, g.CloseBreaker("op", "was a test"), g.MayDelete("other", 0, 0), g.Close())
 }
 
+// For how long a change of operators was known here is judged by the guard's clock,
+// which goes on over a restart and not with the machine's.
+func TestKnownFor(t *testing.T) {
+	dir, now := t.TempDir(), time.Unix(1e9, 0)
+	at := func() *Guard {
+		t.Helper()
+		g, err := Open(Config{Dir: dir, Now: func() time.Time { return now }})
+		must(t, err)
+		return g
+	}
+	g := at()
+	must(t, g.Follow(chain(t, 1)))
+	now = now.Add(time.Hour)
+	must(t, g.Follow(chain(t, 3)))
+	now = now.Add(time.Hour)
+	check := func(first, third time.Duration) {
+		t.Helper()
+		if a, b, c, none := g.KnownFor(1), g.KnownFor(2), g.KnownFor(3), g.KnownFor(4); a != first || b != third || c != third || none != 0 {
+			t.Errorf("%s, %s, %s, %s", a, b, c, none)
+		}
+	}
+	check(2*time.Hour, time.Hour)
+	must(t, g.Tick(), g.Close())
+	now = now.Add(1000 * time.Hour) // it was off, or somebody set the clock
+	g = at()
+	check(26*time.Hour, 25*time.Hour)
+	must(t, g.Close())
+}
+
 func other(t *testing.T) *authority.Chain {
 	c, err := authority.Read([][]byte{authority.Found(authority.GenesisBody{Cluster: [16]byte{9}, Operators: []authority.Key{public(1)}, Threshold: 1}, private(1))})
 	must(t, err)

@@ -85,6 +85,7 @@ func (o offer) check(ours offer) error {
 func (s *Syncer) ask(node, seen string, conn Stream) error {
 	changed := false
 	defer func() { s.tell(changed) }()
+	var last [2]offer
 	for range maxRounds {
 		ours, have := s.offer(seen)
 		if err := frame.Write(conn, ours); err != nil {
@@ -98,9 +99,10 @@ func (s *Syncer) ask(node, seen string, conn Stream) error {
 			return err
 		}
 		s.saw(node, a.Seen)
-		if a.same(ours) {
-			return nil
+		if a.same(ours) || last == [2]offer{ours, a.offer} {
+			return nil // or neither takes what the other has
 		}
+		last = [2]offer{ours, a.offer}
 		more, err := s.extend(ours.Count, a.Links)
 		changed = changed || more
 		if err != nil {
@@ -222,7 +224,8 @@ func (s *Syncer) extend(from uint64, links [][]byte) (changed bool, err error) {
 	if err := s.cfg.Chain.Extend(links[n-from:]); err != nil {
 		return false, fmt.Errorf("its links are not taken: %w", err)
 	}
-	return true, nil
+	now, _ := s.cfg.Chain.Head()
+	return now > n, nil // some are taken from the ledger only
 }
 
 // take puts records in, as far as they are of members and new.

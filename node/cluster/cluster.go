@@ -140,7 +140,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	}
 	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
-	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited})
+	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
 		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind,
@@ -296,6 +296,7 @@ func (c *Cluster) offer(ctx context.Context) {
 		if c.group.Status().Role != "leader" {
 			return // one is enough
 		}
+		c.enact(ctx)
 		if err := c.offerOnce(ctx); err != nil && ctx.Err() == nil {
 			c.cfg.Log.Warn("the ledger does not take what operators have signed", "err", err)
 		}

@@ -164,7 +164,7 @@ func (c *Cluster) Remember(ctx context.Context, by string, links [][]byte) error
 	if err := c.group.BeginAnew(ctx); err != nil {
 		return err
 	}
-	return c.keeper.Extend(links)
+	return c.keeper.Follow(chain)
 }
 
 // note notes whether the disk went back. What cannot be written counts all the

@@ -82,6 +82,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodPost, Path: "/holdfast/keys", Need: change, Handle: a.rotate},
 		{Method: http.MethodGet, Path: "/holdfast/operators", Need: look, Handle: a.operators},
 		{Method: http.MethodPost, Path: "/holdfast/operators", Need: change, Handle: a.setOperators},
+		{Method: http.MethodDelete, Path: "/holdfast/operators", Need: change, Handle: a.vetoOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
 	}

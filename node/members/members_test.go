@@ -270,6 +270,81 @@ func TestRemoveAndEject(t *testing.T) {
 	}
 }
 
+// Two of three operators change who they are: it waits, everybody is told, and the
+// third, whose key was not asked for, stops it alone.
+func TestOperatorsWaitAndAreVetoed(t *testing.T) {
+	w := newWorld(t)
+	var keys []ed25519.PrivateKey
+	var ids []string
+	for i := range 4 {
+		key, err := keyfile.Make(filepath.Join(t.TempDir(), "key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			key = w.operator
+		}
+		keys, ids = append(keys, key), append(ids, operator.Name(key))
+	}
+	do := func(action, method string, params url.Values, into any, by ...ed25519.PrivateKey) error {
+		t.Helper()
+		var d operator.Draft
+		if err := w.call(method, "/operators", params, &d); err != nil {
+			return err
+		}
+		link, _, err := d.Sign(action, by...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		params.Set("link", link)
+		return w.call(method, "/operators", params, into)
+	}
+	set := func(names []string, by ...ed25519.PrivateKey) (o Operators) {
+		t.Helper()
+		if err := do(operator.Signers, "POST", url.Values{"operator": names, "threshold": {"2"}}, &o, by...); err != nil {
+			t.Fatal(err)
+		}
+		return o
+	}
+	if o := set(ids[:3], keys[:3]...); o.Counts != "" || len(o.Operators) != 3 || o.Threshold != 2 {
+		t.Fatalf("all have signed: %+v", o)
+	}
+	if text, _ := Waiting(w.cluster); text != "" {
+		t.Errorf("nothing waits: %s", text)
+	}
+	o := set(ids[2:], keys[1], keys[2], keys[3])
+	due, err := time.Parse(time.RFC3339, o.Counts)
+	if err != nil || len(o.Operators) != 3 || len(o.Next) != 2 || len(o.SignedBy) != 2 || time.Until(due).Round(time.Hour) != authority.Delay {
+		t.Errorf("%+v, %v", o, err)
+	}
+	text, hint := Waiting(w.cluster)
+	if !strings.Contains(text, o.Counts) || !strings.Contains(text, ids[1]) || !strings.Contains(text, "2 of 3") || !strings.Contains(hint, "holdfast operator veto") {
+		t.Errorf("%s\n%s", text, hint)
+	}
+	link := w.cluster.View().Chain().EnactLink()
+	if _, err := w.cluster.Client().Do(t.Context(), "op@pbs", "", ledger.KindAuthority, ledger.Link{Link: link}); err == nil || !strings.Contains(err.Error(), "waits until") {
+		t.Errorf("it counts when somebody says so: %v", err)
+	}
+	if err := w.cluster.Roster().Extend([][]byte{link}); err != nil {
+		t.Error(err)
+	}
+	if now, _ := w.cluster.Chain().Operators(); len(now) != 3 {
+		t.Errorf("it counts when a peer says so: %v", now)
+	}
+	if err := do(operator.Veto, "DELETE", url.Values{}, nil, keys[3]); err == nil || !strings.Contains(err.Error(), "none of the operators") {
+		t.Errorf("a veto by who is to be one: %v", err)
+	}
+	if err := do(operator.Veto, "DELETE", url.Values{}, nil, keys[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := do(operator.Veto, "DELETE", url.Values{}, nil, keys[0]); err == nil || !strings.Contains(err.Error(), "no change of operators waits") {
+		t.Errorf("a veto of nothing: %v", err)
+	}
+	if text, _ := Waiting(w.cluster); text != "" {
+		t.Errorf("it waits after the veto: %s", text)
+	}
+}
+
 // What the daemon drafts is not signed if it is not what was asked for.
 func TestDraftOfSomethingElse(t *testing.T) {
 	w := newWorld(t)

@@ -105,7 +105,7 @@ func stands(l authority.Link) (implied, error) {
 		var r authority.Removal
 		err := canon.Decode(l.Body, &r)
 		return call(http.MethodDelete, MemberPath, url.Values{"member": {r.Key.NodeID()}}, "eject"), err
-	case authority.Operators:
+	case authority.Operators, authority.NewOperators:
 		var o authority.OperatorsBody
 		err := canon.Decode(l.Body, &o)
 		params := url.Values{"threshold": {strconv.Itoa(o.Threshold)}}
@@ -113,6 +113,8 @@ func stands(l authority.Link) (implied, error) {
 			params.Add("operator", k.NodeID())
 		}
 		return call(http.MethodPost, OperatorsPath, params), err
+	case authority.Veto:
+		return call(http.MethodDelete, OperatorsPath, url.Values{}), nil // the daemon looks whether it is what waits
 	case authority.Recover:
 		var r authority.Recovery
 		err := canon.Decode(l.Body, &r)

@@ -28,6 +28,9 @@ type Draft struct {
 func NewDraft(chain *authority.Chain, kind uint8, body any) Draft {
 	cluster := chain.Cluster()
 	operators, need := chain.Operators()
+	if kind == authority.Veto {
+		need = 1
+	}
 	if o, is := body.(authority.OperatorsBody); is { // as many of the old ones, and all new ones
 		need = max(need, len(o.Operators)+need-shared(operators, o.Operators))
 	}
@@ -52,6 +55,7 @@ const (
 	Remove  = "remove"
 	Recover = "recover"
 	Signers = "signers" // who the operators are
+	Veto    = "veto"    // that others become it
 )
 
 // Sign returns the signed link for the API, and says what it is. It refuses a
@@ -133,10 +137,14 @@ func describe(l authority.Link) (action, what string, err error) {
 		var r authority.Removal
 		err = canon.Decode(l.Body, &r)
 		return Remove, "remove node " + r.Key.NodeID(), err
-	case authority.Operators:
+	case authority.Operators, authority.NewOperators:
 		var o authority.OperatorsBody
 		err = canon.Decode(l.Body, &o)
 		return Signers, operatorsOf(o), err
+	case authority.Veto:
+		var w authority.Waiting
+		err = canon.Decode(l.Body, &w)
+		return Veto, fmt.Sprintf("veto the change of operators of link %d", w.Seq), err
 	case authority.Recover:
 		var r authority.Recovery
 		err = canon.Decode(l.Body, &r)

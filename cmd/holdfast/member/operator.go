@@ -2,6 +2,7 @@ package member
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,7 +26,7 @@ const operatorsPath = operator.OperatorsPath
 func NewOperator(o *cli.Options) *cobra.Command {
 	return cli.Group("operator", "look at whose signatures say who belongs to the cluster, change that, and sign",
 		daemon.Verb{Use: "list", Short: "print the operators' public keys, and how many have to sign", Method: http.MethodGet, Path: operatorsPath}.Command(o),
-		newOperatorKey(o), newOperatorSet(o), newOperatorSign(o), newOperatorSubmit(o))
+		newOperatorKey(o), newOperatorSet(o), newOperatorSign(o), newOperatorSubmit(o), newOperatorVeto(o))
 }
 
 func newOperatorKey(o *cli.Options) *cobra.Command {
@@ -50,7 +51,11 @@ func newOperatorSet(o *cli.Options) *cobra.Command {
 		Use: "set OPERATOR...", Short: "say who the operators are, and how many of them have to sign", Args: cobra.MinimumNArgs(1),
 		Long: `Name the public keys of all operators, those of now who stay as well. Whoever can sign
 now signs it, and every new operator: with --operator-key for each key that is here, and
-with --sign-to FILE for those that are elsewhere.`,
+with --sign-to FILE for those that are elsewhere.
+
+It counts at once if all operators of now have signed, or the recovery key has for those
+who have not. If fewer have, it counts after seven days, in which every status warns of
+it and any one of the operators may veto it.`,
 		Example: "  holdfast operator set 12D3KooWA... 12D3KooWB... 12D3KooWC... --threshold 2 --sign-to set.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keys, err := s.keys()
@@ -62,12 +67,21 @@ with --sign-to FILE for those that are elsewhere.`,
 			slices.Sort(args)
 			params := url.Values{"operator": slices.Compact(args), "threshold": {strconv.Itoa(threshold)}}
 			s.only = func(what string) bool { return what == operator.Operators(args, threshold) }
-			if _, err := s.call(cmd.Context(), c, keys, operator.Signers, http.MethodPost, operatorsPath, params); err != nil {
+			r, err := s.call(cmd.Context(), c, keys, operator.Signers, http.MethodPost, operatorsPath, params)
+			if err != nil {
 				return err
 			}
-			return o.Print(members.Operators{Operators: args, Threshold: threshold}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d of %d operators sign from now on\n", threshold, len(args))
-			})
+			now := members.Operators{Operators: params["operator"], Threshold: threshold}
+			if string(r.Data) != "null" { // a daemon of before answers nothing
+				err = r.Into(&now)
+			}
+			return errors.Join(err, o.Print(now, func(w io.Writer) {
+				from := "now"
+				if now.Counts != "" {
+					from = now.Counts + ", if no operator vetoes it: not all of them have signed; so it is"
+				}
+				fmt.Fprintf(w, "%d of %d operators sign from %s on\n", threshold, len(params["operator"]), from)
+			}))
 		},
 	}
 	cmd.Flags().IntVar(&threshold, "threshold", 0, "how many have to sign; required")
@@ -78,6 +92,7 @@ with --sign-to FILE for those that are elsewhere.`,
 
 func newOperatorSign(o *cli.Options) *cobra.Command {
 	s := &signer{o: o}
+	var paper bool
 	cmd := &cobra.Command{
 		Use: "sign FILE", Short: "add your signature to what another operator has begun", Args: cli.Exactly(1),
 		Long: "It prints what it signs, and needs no daemon. FILE may hold the secret of an invite.",
@@ -86,7 +101,7 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			keys, err := s.keys()
+			keys, err := recoveryKey(s, paper)
 			if err != nil {
 				return err
 			}
@@ -109,7 +124,37 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringSliceVar(&s.files, "operator-key", nil, "file with your key; required")
-	_ = cmd.MarkFlagRequired("operator-key") // it is there
+	cmd.Flags().BoolVar(&paper, "recovery-key", false, "read the key on paper from the standard input; it has a change of operators count at once")
+	cmd.MarkFlagsOneRequired("operator-key", "recovery-key")
+	cmd.MarkFlagsMutuallyExclusive("operator-key", "recovery-key")
+	return cmd
+}
+
+func newOperatorVeto(o *cli.Options) *cobra.Command {
+	s := &signer{o: o}
+	var paper bool
+	cmd := &cobra.Command{
+		Use: "veto", Short: "drop a change of the operators that waits", Args: cli.NoArgs,
+		Long: `A change of the operators that not all of them have signed waits for seven days, and
+status warns of it. Any one operator may drop it, on any member, also alone; so may the
+recovery key.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			keys, err := recoveryKey(s, paper)
+			if err != nil {
+				return err
+			}
+			c := daemon.Client(o)
+			defer c.Close()
+			if _, err := s.call(cmd.Context(), c, keys, operator.Veto, http.MethodDelete, operatorsPath, url.Values{}); err != nil {
+				return err
+			}
+			return o.Print(map[string]bool{"vetoed": true}, func(w io.Writer) {
+				fmt.Fprintln(w, "the operators stay who they are; if a key was stolen, take it away: all others and the recovery key sign it, holdfast operator set")
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&paper, "recovery-key", false, "read the key on paper from the standard input")
+	s.flag(cmd)
 	return cmd
 }
 
