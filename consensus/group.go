@@ -188,7 +188,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 			trans.Committed(applied, l.CurrentTerm()) // in this order
 		}
 	}
-	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, brittle.Snapshots{SnapshotStore: stores.Snapshots, Verify: l.fsm.machine.Verify, Max: maxSnapshot}, trans); err != nil {
+	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, brittle.Snapshots{SnapshotStore: stores.Snapshots, Verify: l.fsm.machine.Verify, Max: maxSnapshot, Disk: l.disk}, trans); err != nil {
 		return 0, fmt.Errorf("consensus: %w", err)
 	}
 	trans.term = l.CurrentTerm

@@ -28,9 +28,7 @@ func (n *Node) alarms() []overview.Warning {
 	if n.cluster.Gone() {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
-	if text, hint := members.Waiting(n.cluster); text != "" {
-		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: hint})
-	}
+	list = append(list, members.Waiting(n.cluster, n.cfg.Name)...)
 	for _, d := range n.cluster.Drafts().List() {
 		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
 		if d.Why != "" {

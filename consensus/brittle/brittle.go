@@ -35,6 +35,9 @@ func (e *TakenBackError) Error() string {
 	return fmt.Sprintf("entries %d to %d, which were agreed on, are not those of the leader", e.From, e.To)
 }
 
+// Departs makes it a [Departure].
+func (e *TakenBackError) Departs() (from, to uint64) { return e.From, e.To }
+
 // A Store ends the life of its Raft with the first write that fails. raft
 // panics if it cannot store its term, which would take the backups of this site
 // down with it. So that one write seems to succeed, after the life was told to
@@ -149,6 +152,19 @@ func (s *Store) mayDelete(low, high uint64) error {
 	}
 	s.installed, s.committed = false, min(s.committed, low-1)
 	return nil
+}
+
+// fits says whether a snapshot that ends with an entry of a term may be of the history
+// that was agreed on here. The entry at its end is not there if the log was shortened.
+func (s *Store) fits(index, term uint64) error {
+	s.mu.Lock()
+	committed := s.committed
+	s.mu.Unlock()
+	var l raft.Log
+	if index > committed || s.GetLog(index, &l) != nil || l.Term == term {
+		return nil
+	}
+	return &TakenBackError{index, committed}
 }
 
 // Applied notes that an entry was agreed on.

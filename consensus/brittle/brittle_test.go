@@ -80,3 +80,64 @@ func TestWhatMayBeRemoved(t *testing.T) {
 		t.Error("a snapshot of long ago excuses it")
 	}
 }
+
+// A leader's snapshot took the place of entries that were agreed on and that it does
+// not have, without a word: raft compares nothing then.
+func TestSnapshotOfAnotherHistory(t *testing.T) {
+	open := func(t *testing.T, verify error) (Snapshots, *Store) {
+		log, err := logstore.Open(logstore.Config{Path: t.TempDir() + "/log.db", NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { log.Close() })
+		s, err := New(log, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := uint64(4); i <= 10; i++ { // the beginning is in a snapshot
+			if err := s.StoreLog(&raft.Log{Index: i, Term: 2}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Applied(8); err != nil {
+			t.Fatal(err)
+		}
+		return Snapshots{SnapshotStore: raft.NewInmemSnapshotStore(), Verify: func([]byte) error { return verify }, Max: 10, Disk: s}, s
+	}
+	departure := error(&TakenBackError{5, 8}) // as a machine may say
+	for name, c := range map[string]struct {
+		index, term uint64
+		verify      error
+		want        error
+	}{
+		"the same history":                   {8, 2, nil, nil},
+		"another one":                        {7, 3, nil, &TakenBackError{7, 8}},
+		"over what was not agreed on":        {9, 3, nil, nil},
+		"beyond the end":                     {99, 3, nil, nil},
+		"beyond the end, of another":         {99, 3, departure, departure},
+		"one that is bad, but not of others": {8, 2, errors.New("no signature"), nil},
+		"of what the log has no more":        {3, 1, nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			snaps, s := open(t, c.verify)
+			sink, err := snaps.Create(1, c.index, c.term, raft.Configuration{}, 1, nil)
+			if err == nil {
+				_, err = sink.Write([]byte("state"))
+				err = errors.Join(err, sink.Close())
+			}
+			if (err != nil) != (c.want != nil || c.verify != nil) {
+				t.Errorf("%v", err)
+			}
+			select {
+			case failed := <-s.Failed:
+				if c.want == nil || failed.Error() != c.want.Error() {
+					t.Errorf("the life ends: %v, want %v", failed, c.want)
+				}
+			default:
+				if c.want != nil {
+					t.Error("the life goes on")
+				}
+			}
+		})
+	}
+}

@@ -70,9 +70,15 @@ func appendRecord(b []byte, table uint8, key string, value []byte) []byte {
 // Verify says whether Restore would take a snapshot: it has the form that this
 // program writes, its authority chain is good and goes on from the one in the
 // state, and its members are what that says.
+//
+// It is a [Departure] if commands that were applied here are other ones there.
 func (l *Ledger) Verify(b []byte) error {
-	_, err := decode(b, l.View().Chain())
-	return err
+	ours := l.View()
+	db, err := decode(b, ours.Chain())
+	if err != nil {
+		return err
+	}
+	return departs(ours, View{db.Txn(false)})
 }
 
 // Restore replaces the state by a snapshot.

@@ -309,15 +309,19 @@ func TestOperatorsWaitAndAreVetoed(t *testing.T) {
 	if o := set(ids[:3], keys[:3]...); o.Counts != "" || len(o.Operators) != 3 || o.Threshold != 2 {
 		t.Fatalf("all have signed: %+v", o)
 	}
-	if text, _ := Waiting(w.cluster); text != "" {
-		t.Errorf("nothing waits: %s", text)
+	if list := Waiting(w.cluster, "home"); len(list) != 0 {
+		t.Errorf("nothing waits: %v", list)
 	}
 	o := set(ids[2:], keys[1], keys[2], keys[3])
 	due, err := time.Parse(time.RFC3339, o.Counts)
 	if err != nil || len(o.Operators) != 3 || len(o.Next) != 2 || len(o.SignedBy) != 2 || time.Until(due).Round(time.Hour) != authority.Delay {
 		t.Errorf("%+v, %v", o, err)
 	}
-	text, hint := Waiting(w.cluster)
+	list := Waiting(w.cluster, "home")
+	if len(list) != 1 {
+		t.Fatalf("%v", list)
+	}
+	text, hint := list[0].Text, list[0].Hint
 	if !strings.Contains(text, o.Counts) || !strings.Contains(text, ids[1]) || !strings.Contains(text, "2 of 3") || !strings.Contains(hint, "holdfast operator veto") {
 		t.Errorf("%s\n%s", text, hint)
 	}
@@ -340,8 +344,8 @@ func TestOperatorsWaitAndAreVetoed(t *testing.T) {
 	if err := do(operator.Veto, "DELETE", url.Values{}, nil, keys[0]); err == nil || !strings.Contains(err.Error(), "no change of operators waits") {
 		t.Errorf("a veto of nothing: %v", err)
 	}
-	if text, _ := Waiting(w.cluster); text != "" {
-		t.Errorf("it waits after the veto: %s", text)
+	if list := Waiting(w.cluster, "home"); len(list) != 0 {
+		t.Errorf("it waits after the veto: %v", list)
 	}
 }
 

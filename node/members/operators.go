@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
@@ -42,16 +43,15 @@ func names(keys []authority.Key) []string {
 	return all
 }
 
-// Waiting says that a change of operators waits, and what can be done about it; "" if
-// none does.
-func Waiting(c *cluster.Cluster) (text, hint string) {
+// Waiting warns of a change of operators that waits, and says what can be done about it.
+func Waiting(c *cluster.Cluster, node string) []overview.Warning {
 	o := operatorsOf(c)
 	if o.Counts == "" {
-		return "", ""
+		return nil
 	}
-	text = fmt.Sprintf("the operators will be changed at %s: %s have signed, which is %d of %d, that %d of these sign from then on: %s",
+	text := fmt.Sprintf("the operators will be changed at %s: %s have signed, which is %d of %d, that %d of these sign from then on: %s",
 		o.Counts, strings.Join(o.SignedBy, " and "), len(o.SignedBy), len(o.Operators), o.NextThreshold, strings.Join(o.Next, ", "))
-	return text, "if not all operators want it, a key may be stolen: any one of them stops it with `holdfast operator veto --operator-key FILE`"
+	return []overview.Warning{{Level: "warning", Node: node, Text: text, Hint: "if not all operators want it, a key may be stolen: any one of them stops it with `holdfast operator veto --operator-key FILE`"}}
 }
 
 func (a api) operators(context.Context, *rest.Call) (any, error) { return operatorsOf(a.Cluster), nil }
