@@ -259,7 +259,7 @@ var insideNode = []rule{
 	{"node/alarms", ""},
 	{"node/feeds", ""},
 	{"node/overview", "node/alarms node/feeds"},
-	{"node/members", "node/cluster node/operator"},
+	{"node/members", "node/cluster node/operator node/overview"},
 	{"node/quotas", "node/cluster node/members"},
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
 	{"node/notices", "node/cluster"},

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -215,8 +216,8 @@ func TestConflicts(t *testing.T) {
 			}
 		}, "a@pbs= c@pbs= root@pam=r", "on top of a draft", 1},
 		{"together they are wrong", func(w *world) {
-			w.elsewhere(func(s *access.State) { s.Users = append(s.Users, access.User{ID: "c@pbs"}) })
-		}, "a@pbs=two c@pbs= root@pam=r", "there already", 1},
+			w.elsewhere(func(s *access.State) { s.Users = append(s.Users, access.User{ID: "c@pbs", Comment: "theirs"}) })
+		}, "a@pbs=two c@pbs=theirs root@pam=r", "there already", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -294,5 +295,42 @@ func TestAnotherIncarnation(t *testing.T) {
 	}
 	if err := w.Submit(t.Context()); err != nil || w.users() != "a@pbs= root@pam=r" {
 		t.Errorf("%v, users %s, drafts %+v", err, w.users(), w.List())
+	}
+}
+
+// A change waited in an election, became a draft, and its author made it again with
+// success: the draft was "not applied" for ever, though there was nothing to do.
+func TestFulfilled(t *testing.T) {
+	w := newWorld(t)
+	w.away = true
+	w.make(add("a@pbs"))
+	w.make(comment("root@pam", "mine"))
+	w.elsewhere(add("a@pbs")) // made again
+	w.elsewhere(comment("root@pam", "theirs"))
+	w.away = false
+	if err := w.Submit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list := w.List()
+	if len(list) != 1 || list[0].Subject() != "users/root@pam" || list[0].Why == "" {
+		t.Errorf("%+v", list)
+	}
+	w.elsewhere(comment("root@pam", "mine")) // it did not fit, and is wanted still
+	if err := w.Submit(t.Context()); err != nil || len(w.List()) != 0 {
+		t.Errorf("%v, %+v", err, w.List())
+	}
+	w.away = true
+	w.make(func(s *access.State) {
+		s.Users = slices.DeleteFunc(s.Users, func(u access.User) bool { return u.ID == "a@pbs" })
+	})
+	w.elsewhere(func(s *access.State) {
+		s.Users = slices.DeleteFunc(s.Users, func(u access.User) bool { return u.ID == "a@pbs" })
+	})
+	w.make(add("b@pbs"))
+	w.make(comment("b@pbs", "on top"))
+	w.elsewhere(add("b@pbs"))
+	w.away = false
+	if err := w.Submit(t.Context()); err != nil || len(w.List()) != 0 || w.users() != "b@pbs=on top root@pam=mine" {
+		t.Errorf("%v, %+v, %s", err, w.List(), w.users())
 	}
 }

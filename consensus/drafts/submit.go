@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
 
@@ -32,6 +33,13 @@ func (d *Drafts) Run(ctx context.Context) {
 // Submit submits the drafts that wait, in their order, and returns why it had to
 // stop. That one does not fit is noted there and stops nothing.
 func (d *Drafts) Submit(ctx context.Context) error {
+	for _, draft := range d.List() {
+		if _, is := d.fulfilled(draft); is && !draft.waits() {
+			if err := d.settle(ctx, draft, 0, ""); err != nil {
+				return err
+			}
+		}
+	}
 	if !d.Waiting() {
 		return nil
 	}
@@ -56,6 +64,9 @@ const maxTries = 8
 
 func (d *Drafts) submit(ctx context.Context, draft Draft) error {
 	for try := 1; ; try++ {
+		if version, is := d.fulfilled(draft); is {
+			return d.settle(ctx, draft, version, "")
+		}
 		command, why := d.fits(draft)
 		if why != "" {
 			return d.settle(ctx, draft, 0, why)
@@ -78,6 +89,16 @@ func (d *Drafts) submit(ctx context.Context, draft Draft) error {
 			return d.settle(ctx, draft, r.Index, "")
 		}
 	}
+}
+
+// fulfilled tells whether what a draft wants is so: its author has made the change
+// again, or somebody else has, and there is nothing left to apply or to look at.
+func (d *Drafts) fulfilled(draft Draft) (version uint64, is bool) {
+	var c ledger.Change
+	if err := canon.Decode(draft.Body, &c); err != nil {
+		return 0, false
+	}
+	return c.Fulfilled(d.cfg.Ledger.View())
 }
 
 // fits returns the command of a draft, or why it is not to be given any more.
@@ -110,7 +131,7 @@ func (d *Drafts) fits(draft Draft) (command []byte, why string) {
 // settle notes what became of a draft: it was applied at an index, or why not.
 func (d *Drafts) settle(ctx context.Context, draft Draft, index uint64, why string) error {
 	if why == "" {
-		d.cfg.Log.Info("a draft is applied", "draft", draft.Number, "actor", draft.Actor, "what", draft.Subject())
+		d.cfg.Log.Info("a draft is applied, or what it wants was done otherwise", "draft", draft.Number, "actor", draft.Actor, "what", draft.Subject())
 	} else {
 		d.cfg.Log.Warn("a draft is not applied; `holdfast draft discard` drops it", "draft", draft.Number, "what", draft.Subject(), "why", why)
 	}

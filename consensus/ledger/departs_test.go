@@ -9,16 +9,19 @@ import (
 // restored without a word, and what had been acknowledged was gone.
 func TestSnapshotOfAnotherHistory(t *testing.T) {
 	w := newWorld(t)
-	for range 5 {
-		w.do(10, KindSession, OpenSession{1})
-	}
 	fork := func(change func(*world)) []byte {
 		o := &world{t: t, l: w.l.Fork(), now: w.now, index: w.index, n: w.n, operators: w.operators}
 		change(o)
 		return o.l.View().encode()
 	}
+	one := func(o *world) {
+		s, _ := Sites.Get(o.l.View(), "home")
+		o.do(10, KindChange, Change{[]Op{Sites.Put("home", s.Version, Site{})}})
+	}
+	for range 5 {
+		one(w)
+	}
 	before := fork(func(*world) {})
-	one := func(o *world) { o.do(10, KindSession, OpenSession{2}) }
 	other := func(o *world) { o.n += 100; one(o) }
 	many := func(o *world) {
 		for range maxAudit {

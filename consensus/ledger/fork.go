@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 )
@@ -35,6 +36,24 @@ func (c Change) Subject() string {
 		}
 	}
 	return strings.ReplaceAll(rows.subject(), "\x00", " ")
+}
+
+// Fulfilled tells whether all rows are what a change would make them, whoever did it,
+// and the version of the newest of them.
+func (c Change) Fulfilled(v View) (version uint64, is bool) {
+	for _, o := range c.Ops {
+		if o.Mark() {
+			continue
+		}
+		r := v.row(o.Table, o.Key)
+		if (r == nil) != o.Delete || r != nil && !bytes.Equal(r.row.Body, o.Body) {
+			return 0, false
+		}
+		if is = true; r != nil {
+			version = max(version, r.row.Version)
+		}
+	}
+	return version, is
 }
 
 // Mark tells whether an op writes the row that every change of accounts, or of
