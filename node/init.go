@@ -33,8 +33,7 @@ import (
 // If root makes the node in a directory that belongs to another user, who is
 // to run it, all that is made belongs to that user.
 func Init(c Config) error {
-	c = c.withInitDefaults()
-	full, err := parseConfig([]byte(c.text()))
+	full, err := c.initial()
 	if err != nil {
 		return err
 	}
@@ -45,10 +44,13 @@ func Init(c Config) error {
 	return nil
 }
 
-func (c Config) withInitDefaults() Config {
-	c.Listen = cmp.Or(c.Listen, ":8007")
-	c.MeshListen = cmp.Or(c.MeshListen, ":51820")
-	return c
+// initial is what a new node is configured with.
+func (c Config) initial() (Config, error) {
+	c.Listen, c.MeshListen = cmp.Or(c.Listen, ":8007"), cmp.Or(c.MeshListen, ":51820")
+	if err := errors.Join(checkName("--name", c.Name), checkName("--site", c.Site)); err != nil {
+		return c, err // before it is in a file, where another error would be found first
+	}
+	return parseConfig([]byte(c.text()))
 }
 
 func initDir(c Config) error {

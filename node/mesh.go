@@ -82,8 +82,7 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 	if t, err := invite.Parse(token); err == nil { // what is wrong with it is said below
 		c.Site = cmp.Or(c.Site, t.Site, c.Name)
 	}
-	c = c.withInitDefaults()
-	full, err := parseConfig([]byte(c.text()))
+	full, err := c.initial()
 	if err != nil {
 		return peers.Joined{}, err
 	}

@@ -35,6 +35,28 @@ func initialised(t *testing.T) Config {
 	return c
 }
 
+// A name with a control character was written to node.toml, and what was said was
+// "toml: line 5", of a file that nobody had written yet.
+func TestNamesAreCheckedFirst(t *testing.T) {
+	for _, bad := range []string{"a\x01b", "a\nb", "\x1b[31mred", "a\u202eb", "a b", ""} {
+		for flag, c := range map[string]Config{"--name": {Name: bad, Site: "here"}, "--site": {Name: "home", Site: bad}} {
+			c.Dir, c.MeshListen = filepath.Join(t.TempDir(), "node"), "127.0.0.1:0"
+			_, join := Join(t.Context(), c, "hf1.no", "")
+			for verb, err := range map[string]error{"init": Init(c), "join": join} {
+				if bad == "" && verb == "join" {
+					continue // the site is that of the token, or the name
+				}
+				if err == nil || !strings.Contains(err.Error(), flag+" is ") || strings.Contains(err.Error(), "toml") || strings.ContainsAny(err.Error(), "\x01\x1b") {
+					t.Errorf("%s with %s %q: %v", verb, flag, bad, err)
+				}
+			}
+			if _, err := os.Stat(c.Dir); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%s %q: something is made: %v", flag, bad, err)
+			}
+		}
+	}
+}
+
 func TestInit(t *testing.T) {
 	c := initialised(t)
 	err := filepath.WalkDir(c.Dir, func(path string, d fs.DirEntry, err error) error {

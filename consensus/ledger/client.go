@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
@@ -24,10 +25,25 @@ var ErrNotYet = errors.New("this node has not heard from its cluster yet, which 
 // Do gives a command for an actor: "op@pbs", or "node" for the node itself.
 // The error is that of Submit, or says that the command had no effect.
 func (c *Client) Do(ctx context.Context, actor, address string, kind uint16, body any) (Result, error) {
-	if kind != KindAuthority && c.Ledger.View().Chain() == nil { // a cluster begins with its chain
+	if kind != KindAuthority && !c.heard(ctx) { // a cluster begins with its chain
 		return Result{}, ErrNotYet
 	}
 	return c.Send(ctx, c.Command(actor, address, kind, body))
+}
+
+// hearTime is how long a command waits for a node to hear from its cluster, which
+// takes a moment after it has joined.
+const hearTime = 5 * time.Second
+
+// heard waits until there is something of the ledger; false if nothing comes.
+func (c *Client) heard(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, hearTime)
+	defer cancel()
+	v := c.Ledger.View()
+	for err := error(nil); err == nil && v.Chain() == nil; {
+		v, err = c.Ledger.Wait(ctx, v, Members)
+	}
+	return v.Chain() != nil
 }
 
 // Command returns the bytes of a command, which may be sent more than once.

@@ -138,3 +138,16 @@ func TestRecordsOfMembers(t *testing.T) {
 	w.want(w.try(10, KindState, SetState{public(10), Removed}), Refused, "does not become")
 	w.restart()
 }
+
+// From the level of delays on, no invite is for a site that no node can be at.
+func TestInviteForNoSite(t *testing.T) {
+	w := newWorld(t)
+	invite := func(seed byte) Result {
+		return w.try(10, KindInvite, NewInvite{Token: [8]byte{seed}, Invite: Invite{Key: public(seed), Role: "replica", Site: "d\nc", Expires: w.now.Add(time.Hour).Unix(), Uses: 1}})
+	}
+	w.want(invite(50), Done, "") // as it was: logs have such ones
+	for level := uint64(2); level <= authority.LevelDelay; level++ {
+		w.do(10, KindLevel, RaiseLevel{level})
+	}
+	w.want(invite(51), Refused, `for the site "d\nc"`)
+}

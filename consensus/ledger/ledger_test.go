@@ -267,11 +267,25 @@ func TestWaitWakesForItsTable(t *testing.T) {
 // Just after it had joined, a node was told that its command was "for incarnation 0 of
 // cluster 00000000".
 func TestNoCommandBeforeAnythingWasHeard(t *testing.T) {
-	c := Client{Key: private(10), Ledger: New(func(View) {}), Submit: func(context.Context, []byte) ([]byte, error) {
-		t.Error("a command for no cluster is sent")
-		return nil, nil
-	}}
-	if _, err := c.Do(t.Context(), "root@pam", "", KindState, SetState{}); !errors.Is(err, ErrNotYet) {
-		t.Error(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		state, sent := w.l.View().encode(), 0
+		l := New(nil)
+		c := Client{Key: private(10), Ledger: l, Submit: func(_ context.Context, b []byte) ([]byte, error) {
+			sent++
+			return w.l.Apply(100, begun, b)
+		}}
+		if _, err := c.Do(t.Context(), "root@pam", "", KindState, SetState{}); !errors.Is(err, ErrNotYet) || sent > 0 {
+			t.Errorf("%v, and it is sent %d times", err, sent)
+		}
+		go func() { // it hears while a command waits
+			time.Sleep(hearTime / 2)
+			if err := l.Restore(state); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := c.Do(t.Context(), "root@pam", "", KindState, SetState{Node: public(10), State: Draining}); err != nil || sent != 1 {
+			t.Errorf("%v, and it is sent %d times", err, sent)
+		}
+	})
 }

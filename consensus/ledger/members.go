@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
+	"strings"
+	"unicode"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
@@ -149,6 +151,8 @@ func (t *tx) invite(i *NewInvite) Result {
 		return refuse("there are %d invites already", maxInvites)
 	case !known || in.Uses < 1 || in.Uses > maxUses || in.Key == authority.Key{} || in.Failed != 0 || len(in.Used) != 0 || len(in.Comment) > maxKey || len(in.Site) > maxActor:
 		return refuse("an invite for the role %q, %d times", in.Role, in.Uses)
+	case t.meta.Level >= authority.LevelDelay && strings.ContainsFunc(in.Site, unicode.IsControl): // no node could be at such a site
+		return refuse("an invite for the site %q", in.Site)
 	case in.Expires*1000 <= t.meta.At || in.Expires*1000 > t.meta.At+7*24*3600*1000:
 		return refuse("an invite is good for at most seven days from now")
 	case i.Link == nil && (votes || in.Role == "cloud" || in.Granted):

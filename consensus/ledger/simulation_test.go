@@ -317,8 +317,11 @@ func (m *mesh) step(i, n int, rng *rand.Rand, tokens []invite.Token) {
 		call := time.Since(m.began)
 		value := fmt.Sprintf("%d.%d", i, n)
 		_, err := s.client.Do(ctx, "op@pbs", "", ledger.KindChange, ledger.Change{Ops: []ledger.Op{ledger.Settings.Put("x", row.Version, ledger.Setting{Value: value})}})
+		// Only a conflict says something of the row. Any other refusal is about who
+		// asks: the site that was ejected is told so whatever the row is, and that
+		// was once taken for proof that the row was not what it had seen.
 		var refused *ledger.Error
-		conflict := errors.As(err, &refused)
+		conflict := errors.As(err, &refused) && refused.Result.Code == ledger.Conflict
 		if err != nil && !conflict && !errors.Is(err, consensus.ErrUnknown) {
 			return
 		}

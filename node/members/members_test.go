@@ -386,6 +386,20 @@ func TestIDBeforeName(t *testing.T) {
 	}
 }
 
+// An invite for a site with a line break in its name was made, and signed, and nobody
+// could join with it.
+func TestInviteForNoSite(t *testing.T) {
+	w := newWorld(t)
+	for site, good := range map[string]bool{"dc": true, "dc-2": true, "d\nc": false, "d\x1bc": false, "a b": false, "-": false} {
+		for _, role := range []string{"replica", "full"} {
+			err := w.call("POST", "/invites", url.Values{"role": {role}, "site": {site}, "draft": {"1"}}, nil)
+			if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "site") {
+				t.Errorf("%q as %s: %v", site, role, err)
+			}
+		}
+	}
+}
+
 // One token lets several machines in only as what never votes.
 func TestManyUses(t *testing.T) {
 	w := newWorld(t)

@@ -42,6 +42,9 @@ vote (full, cloud, witness) are signed with the operator's key. A witness has no
 datastore, and needs next to nothing: with two sites, have one at a third place.`,
 		Example: "  holdfast invite create --role witness\n  holdfast node join TOKEN --name dc --site dc      # on the other machine",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if uses > 1 && (role != "replica" || replaces != "") { // before a lost node is removed
+				return cli.Hint(fmt.Errorf("--uses %d: a token for several machines is for replicas only, which never vote", uses), "make a token for each, or use --role replica")
+			}
 			params := url.Values{"role": {role}, "ttl": {strconv.FormatInt(int64(ttl/time.Second), 10)}, "uses": {strconv.Itoa(uses)}}
 			for name, value := range map[string]string{"site": site, "comment": comment} {
 				if value != "" {
