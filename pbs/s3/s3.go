@@ -159,6 +159,7 @@ func (c *Clients) account(id string) (*account, error) {
 	out, err2 := rate(client.RateOut)
 	made, err := bucket.NewAccount(bucket.AccountConfig{
 		Key: client.AccessKey, Secret: secret, Requests: cmp.Or(float64(client.PutRateLimit), provider.Requests), BytesIn: in, BytesOut: out,
+		Fingerprint:     client.Fingerprint,
 		DeniedMeansSlow: client.DeniedMeansSlow || provider.DeniedMeansSlow,
 	})
 	if err := errors.Join(err1, err2, err); err != nil {

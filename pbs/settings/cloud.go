@@ -22,6 +22,10 @@ type S3Client struct {
 	AccessKey string `json:"access-key"`
 	PathStyle bool   `json:"path-style,omitempty"`
 
+	// Fingerprint is the SHA-256 of the store's certificate, if no authority that this
+	// machine knows has signed it.
+	Fingerprint string `json:"fingerprint,omitempty"`
+
 	PutRateLimit int    `json:"put-rate-limit,omitempty"` // requests a second, of all kinds
 	RateIn       string `json:"rate-in,omitempty"`        // bytes a second: "10 MiB"
 	RateOut      string `json:"rate-out,omitempty"`

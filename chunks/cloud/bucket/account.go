@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
 )
 
@@ -20,6 +22,7 @@ type AccountConfig struct {
 	Requests             float64 // per second, of all kinds together; default: until the store complains
 	BytesIn, BytesOut    float64 // per second; default: no limit
 	Conns                int     // transfers at the same time, 1 to 128; default 16
+	Fingerprint          string  // SHA-256 of the store's certificate, in pairs with colons; default: authorities vouch for it
 
 	Answer time.Duration // how long an answer may take to begin; default 60 seconds
 
@@ -47,6 +50,13 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	cfg.Conns = cmp.Or(cfg.Conns, 16)
 	cfg.Answer = cmp.Or(cfg.Answer, 60*time.Second)
 	cfg.Quiet = cmp.Or(cfg.Quiet, 8*time.Second)
+	if cfg.Fingerprint != "" {
+		f, err := chunks.ParseFingerprint(cfg.Fingerprint)
+		if err != nil {
+			return nil, fmt.Errorf("account: fingerprint: %w", err)
+		}
+		cfg.Fingerprint = f.String()
+	}
 	if cfg.Notice != nil {
 		cfg.Notice = sparingly(cfg.Notice)
 	}
@@ -60,7 +70,7 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	}
 	a := &Account{cfg: cfg, limit: limit.NewRequests(cfg.Requests), in: limit.New(cfg.BytesIn), out: limit.New(cfg.BytesOut)}
 	a.http = &http.Client{
-		Transport: newTransport(cfg.Conns, cfg.Answer),
+		Transport: newTransport(cfg),
 		// A redirect means another region: to follow it would hide that.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 // newTransport makes connections that notice when nobody is there: a dead peer
 // is found within a minute also while we send, and a connection idle for longer
 // than any server keeps it is not used again.
-func newTransport(conns int, answer time.Duration) *http.Transport {
+func newTransport(cfg AccountConfig) *http.Transport {
 	dialer := &net.Dialer{
 		Timeout: 10 * time.Second,
 		KeepAliveConfig: net.KeepAliveConfig{
@@ -34,12 +35,13 @@ func newTransport(conns int, answer time.Duration) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
-		MaxIdleConns:          2 * conns,
-		MaxIdleConnsPerHost:   conns,
-		MaxConnsPerHost:       2 * conns,
+		TLSClientConfig:       pinned(cfg.Fingerprint),
+		MaxIdleConns:          2 * cfg.Conns,
+		MaxIdleConnsPerHost:   cfg.Conns,
+		MaxConnsPerHost:       2 * cfg.Conns,
 		IdleConnTimeout:       15 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: answer,
+		ResponseHeaderTimeout: cfg.Answer,
 		DisableCompression:    true, // a body is what is stored, and has its length
 	}
 }
@@ -57,10 +59,17 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	began, meter := time.Now(), meterOf(r.Context())
-	c.acc.stats.add(class, r.ContentLength)
-	meter.add(class, r.ContentLength)
+	// What never had a connection was not asked: a store that is down for a week must
+	// not use up the budget of a month.
+	var asked atomic.Bool
+	sent := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if asked.CompareAndSwap(false, true) {
+			c.acc.stats.add(class, r.ContentLength)
+			meter.add(class, r.ContentLength)
+		}
+	}}
 	answered := c.acc.noticed(r)
-	resp, err := c.acc.http.Do(r)
+	resp, err := c.acc.http.Do(r.WithContext(httptrace.WithClientTrace(r.Context(), sent)))
 	answered()
 	if err == nil {
 		if err = foreign(resp); err != nil {
@@ -68,7 +77,9 @@ func (c *counted) Do(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if err != nil {
-		c.acc.stats.failed(class)
+		if asked.Load() {
+			c.acc.stats.failed(class)
+		}
 		return nil, err
 	}
 	if date, perr := http.ParseTime(resp.Header.Get("Date")); perr == nil {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -49,8 +50,7 @@ func endpoint(ctx context.Context, x *exam) {
 		return
 	case conn.Status == 0:
 		x.stop = "the endpoint cannot be reached"
-		x.find(Critical, fmt.Sprintf("%s cannot be reached: %v", x.endpoint, err), "Nothing can be uploaded or restored.",
-			"check the name of the endpoint, DNS, the firewall and the certificate: curl -v "+x.b.URL())
+		x.find(Critical, fmt.Sprintf("%s cannot be reached: %v", x.endpoint, err), "Nothing can be uploaded or restored.", x.reachCure(err))
 		return
 	case conn.Status == http.StatusNotFound:
 		x.stop = "there is no such bucket"
@@ -64,6 +64,19 @@ func endpoint(ctx context.Context, x *exam) {
 	}
 	x.find(Warning, "the endpoint is reached without TLS", "Whoever is on the way reads and changes what is not encrypted at the tier.", "use an https:// endpoint")
 	x.style(ctx)
+}
+
+// reachCure is what helps when no request is answered.
+func (x *exam) reachCure(err error) string {
+	var plain tls.RecordHeaderError
+	pin := bucket.Untrusted(err)
+	switch {
+	case pin != "":
+		return "correct the name of the endpoint if it is not in the certificate; install the authority that signed it on this machine (update-ca-certificates), and restart the node; or, if the fingerprint is that of your store: holdfast s3 endpoint update ID --fingerprint " + pin
+	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
+		return "the port speaks no TLS: holdfast s3 endpoint update ID --endpoint http://HOST:PORT, or name the port that does"
+	}
+	return "check the name of the endpoint, DNS, the firewall and the port: curl -v " + x.b.URL()
 }
 
 // babble fails if whatever answers at the endpoint answers nothing of what it is asked,
@@ -257,6 +270,8 @@ func (x *exam) keyCure(err error) string {
 	switch {
 	case code == "SignatureDoesNotMatch":
 		return "the secret is not that of the access key: holdfast s3 endpoint update ID --secret-key-file FILE"
+	case code == "ExpiredToken" || code == "TokenRefreshRequired":
+		return "the key was one for a time that is over: make one that stays, and holdfast s3 endpoint update ID --access-key KEY --secret-key-file FILE"
 	case code == "InvalidAccessKeyId":
 		return "the provider does not know the access key: holdfast s3 endpoint update ID --access-key KEY --secret-key-file FILE"
 	case code == "AuthorizationHeaderMalformed":

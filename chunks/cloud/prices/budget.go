@@ -3,6 +3,7 @@ package prices
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // A Budget is what a month may come to. Zero is without bound.
@@ -52,8 +53,12 @@ func ParseBudget(text string) (b Budget, err error) {
 // CheckBudget says what is wrong with a budget that somebody gives. Zero is one of it:
 // it reads like "nothing may be spent" and has always been no bound at all.
 func CheckBudget(text string) error {
-	if _, err := ParseBudget(text); err != nil || text == "" {
+	b, err := ParseBudget(text)
+	if err != nil || text == "" {
 		return err
+	}
+	if b.Action != Warn && b == (Budget{Action: b.Action}) && !strings.Contains(text, "=0") {
+		return fmt.Errorf("action=%s without a bound does nothing: add money=20, egress-gb=100 or requests=1000000", b.Action)
 	}
 	return pairs(text, func(name, value string) error {
 		if n, err := amount(value); name != "action" && err == nil && n == 0 {

@@ -43,7 +43,9 @@ func (p Provider) With(text string, now time.Time) (Provider, error) {
 		switch field := fields[name]; {
 		case err != nil:
 			return err
-		case name == "minimum-days" && n <= 3650:
+		case name == "minimum-days" && n > 3650:
+			return fmt.Errorf("minimum-days=%s, want at most 3650", value)
+		case name == "minimum-days":
 			p.MinimumDays = int(n)
 		case field == nil:
 			return fmt.Errorf("there is no price %q", name)

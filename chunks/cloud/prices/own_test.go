@@ -70,7 +70,7 @@ func TestBudget(t *testing.T) {
 // A budget of 0 read like "spend nothing", and bounded nothing.
 func TestABudgetOfNothing(t *testing.T) {
 	for text, ok := range map[string]bool{
-		"": true, "money=20,action=stop": true, "money=0": false, "requests=5,egress-gb=0.0": false, "requests=0,money=3": false, "beer=3": false,
+		"": true, "money=20,action=stop": true, "money=0": false, "requests=5,egress-gb=0.0": false, "requests=0,money=3": false, "beer=3": false, "action=stop": false, "action=warn": true,
 	} {
 		if err := CheckBudget(text); (err == nil) != ok {
 			t.Errorf("%q: %v", text, err)

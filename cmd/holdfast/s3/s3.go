@@ -19,6 +19,7 @@ var flags = []daemon.Flag{
 	{Name: "access-key", Usage: "the ID of the key"},
 	{Name: "secret-key", Usage: "its secret; better in a file, or in HOLDFAST_S3_SECRET"},
 	{Name: "path-style", Usage: "the bucket in the path, not in the host", Kind: daemon.Bool},
+	{Name: "fingerprint", Usage: "SHA-256 of the store's certificate, if no authority has signed it that this machine knows"},
 	{Name: "put-rate-limit", Usage: "requests a second at most, of all kinds together", Kind: daemon.Int},
 	{Name: "rate-in", Usage: "bytes a second that are read at most: 10MiB"},
 	{Name: "rate-out", Usage: "bytes a second that are written at most"},
@@ -31,7 +32,7 @@ var flags = []daemon.Flag{
 // New returns the verbs.
 func New(o *cli.Options) *cobra.Command {
 	const one, name = "/config/s3/{id}", "id"
-	show := []string{"endpoint", "region", "access-key", "path-style", "put-rate-limit", "rate-in", "rate-out"}
+	show := []string{"endpoint", "region", "access-key", "path-style", "fingerprint", "put-rate-limit", "rate-in", "rate-out"}
 	create := daemon.Verb{
 		Use: "create ID", Short: "say how an S3 store is reached", Method: http.MethodPost, Path: "/config/s3", Args: []string{name},
 		Flags: daemon.Require(flags, "endpoint", "access-key"), Done: "S3 endpoint {id} is made; try a bucket with: holdfast s3 endpoint check {id} BUCKET",

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
@@ -101,6 +102,23 @@ func line(text string) (string, error) {
 	return text, nil
 }
 
+// region reads the name of one: what becomes a part of a host must not become more.
+func region(text string) (string, error) {
+	if len(text) > 64 || strings.Trim(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" || text == "" {
+		return "", errors.New("a region has letters, digits, - and _ only, at most 64: eu-central-1, or auto")
+	}
+	return text, nil
+}
+
+// fingerprint reads that of a certificate; "" is none.
+func fingerprint(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	f, err := chunks.ParseFingerprint(text)
+	return f.String(), err
+}
+
 func size(text string) (string, error) {
 	_, err := settings.ParseSize(text)
 	return text, err
@@ -137,10 +155,11 @@ func set(p *upgrade.Params, c *settings.S3Client) {
 	if p.Has("endpoint") {
 		c.Endpoint = upgrade.Parsed(p, "endpoint", endpoint)
 	}
-	for name, field := range map[string]*string{"region": &c.Region, "access-key": &c.AccessKey} {
-		if p.Has(name) {
-			*field = upgrade.Parsed(p, name, line)
-		}
+	if p.Has("region") {
+		c.Region = upgrade.Parsed(p, "region", region)
+	}
+	if p.Has("access-key") {
+		c.AccessKey = upgrade.Parsed(p, "access-key", line)
 	}
 	for name, field := range map[string]*string{"rate-in": &c.RateIn, "rate-out": &c.RateOut} {
 		if p.Has(name) {
@@ -153,13 +172,16 @@ func set(p *upgrade.Params, c *settings.S3Client) {
 		}
 	}
 	money(p, c)
+	if p.Has("fingerprint") {
+		c.Fingerprint = upgrade.Parsed(p, "fingerprint", fingerprint)
+	}
 	if p.Has("port") {
 		c.Port = int(p.Int("port", 1, 65535))
 	}
 	if p.Has("put-rate-limit") {
 		c.PutRateLimit = int(p.Int("put-rate-limit", 1, 100_000))
 	}
-	for _, name := range []string{"fingerprint", "provider-quirks", "burst-in", "burst-out"} {
+	for _, name := range []string{"provider-quirks", "burst-in", "burst-out"} {
 		if p.Has(name) && p.Text(name) != "" {
 			p.Fail(name, "this is not offered: what a store can do is found out by trying")
 		}
@@ -174,6 +196,8 @@ func reset(c *settings.S3Client, name string) bool {
 		c.Region = ""
 	case "path-style":
 		c.PathStyle = false
+	case "fingerprint":
+		c.Fingerprint = ""
 	case "denied-means-slow":
 		c.DeniedMeansSlow = false
 	case "put-rate-limit":

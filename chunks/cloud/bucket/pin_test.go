@@ -1,0 +1,73 @@
+package bucket
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// To a store whose certificate no authority had signed there was no way at all, and
+// nobody was told of its fingerprint.
+func TestStoreOfItsOwnAuthority(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	defer srv.Close()
+	srv.Config.ErrorLog = nil
+	want := fingerprintOf(srv.Certificate())
+	reach := func(fingerprint string) (Connection, error) {
+		t.Helper()
+		acc, err := NewAccount(AccountConfig{Key: "k", Secret: "s", Fingerprint: fingerprint})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer acc.Close()
+		b, err := New(Config{Endpoint: srv.URL, Region: "us-east-1", Bucket: "b", PathStyle: true, Account: acc})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.Reach(context.Background())
+	}
+	if conn, err := reach(""); conn.Status != 0 || Untrusted(err) != want {
+		t.Errorf("without a fingerprint: %v %v", conn, err)
+	}
+	if conn, _ := reach(want); conn.Status != http.StatusNotFound {
+		t.Errorf("with its fingerprint: %v", conn)
+	}
+	other := strings.Repeat("00:", 31) + "00"
+	if conn, err := reach(other); conn.Status != 0 || err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("with another fingerprint: %v %v", conn, err)
+	}
+	if _, err := NewAccount(AccountConfig{Key: "k", Secret: "s", Fingerprint: "no"}); err == nil {
+		t.Error("a fingerprint that is none is taken")
+	}
+}
+
+// 27 requests to a closed port were counted, and a store that was down for a week ate
+// the budget of a month.
+func TestWhatIsNotSentIsNotCounted(t *testing.T) {
+	srv := httptest.NewServer(http.NotFoundHandler())
+	acc, err := NewAccount(AccountConfig{Key: "k", Secret: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer acc.Close()
+	b, err := New(Config{Endpoint: srv.URL, Region: "us-east-1", Bucket: "b", PathStyle: true, Account: acc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, m := Metered(t.Context())
+	_, _ = b.Once().Head(ctx, "x")
+	if got := acc.Stats().Total(); got != 1 || m.Requests()["head"] != 1 {
+		t.Errorf("one request is counted as %d, %v", got, m.Requests())
+	}
+	srv.Close()
+	if _, err := b.Once().Head(ctx, "x"); err == nil {
+		t.Fatal("a closed port answers")
+	}
+	if got := acc.Stats().Total(); got != 1 || m.Requests()["head"] != 1 {
+		t.Errorf("a request to a closed port is counted: %d, %v", got, m.Requests())
+	}
+}
