@@ -26,46 +26,35 @@ const forGood = 100 * 365 * 24 * time.Hour
 
 func part(b *bucket.Bucket, id format.ID) *bucket.Bucket { return b.Sub(layout.Root + id.String()) }
 
-// Migration says what of the store another bucket lacks.
-func (t *Tier) Migration(ctx context.Context, to *bucket.Bucket) (*migrate.State, error) {
-	if err := t.elsewhere(ctx, to); err != nil {
+// Free looks whether another bucket is one to copy the store to: see [migrate.Free].
+func (t *Tier) Free(ctx context.Context, to *bucket.Bucket) (*migrate.Place, error) {
+	secret, err := identity.Secret(t.cfg.FS, t.cfg.at("secret"))
+	if err != nil {
 		return nil, err
 	}
-	return migrate.Look(ctx, part(t.cfg.Bucket, t.state.Store), part(to, t.state.Store))
+	return migrate.Free(ctx, t.cfg.Bucket, to, t.state.Store, secret)
 }
 
-// elsewhere fails if to is the bucket that the store is in, whatever it is called:
-// hosts have several names. Only there its owner's object is the very one, which a
-// copy has not, or has of its own. It may be renewed while we look.
-func (t *Tier) elsewhere(ctx context.Context, to *bucket.Bucket) error {
-	id := t.state.Store
-	var seen [3]layout.Owner
-	for i, b := range []*bucket.Bucket{t.cfg.Bucket, to, t.cfg.Bucket} {
-		o, etag, err := identity.ReadOwner(ctx, part(b, id), id)
-		if err != nil {
-			return err
-		}
-		if etag == "" && b == to {
-			return nil
-		}
-		seen[i] = o
+// Migration says what of the store another bucket lacks.
+func (t *Tier) Migration(ctx context.Context, to *bucket.Bucket) (*migrate.State, error) {
+	place, err := t.Free(ctx, to)
+	if err != nil {
+		return nil, err
 	}
-	same := func(a, b layout.Owner) bool {
-		return a.Epoch > 0 && a.Secret == b.Secret && a.Epoch == b.Epoch && a.Until.Equal(b.Until)
+	s, err := migrate.Look(ctx, part(t.cfg.Bucket, t.state.Store), part(to, t.state.Store))
+	if err == nil {
+		s.Place = place
 	}
-	if same(seen[1], seen[0]) || same(seen[1], seen[2]) {
-		return &identity.Problem{
-			Text: fmt.Sprintf("%s is the bucket in which the store is, by another name", to),
-			Cure: "name another bucket, or another prefix; to reach the same bucket by another name, change the endpoint: holdfast s3 endpoint update ID --endpoint URL",
-		}
-	}
-	return nil
+	return s, err
 }
 
 // CopyTo copies what another bucket lacks, while the store is used.
 func (t *Tier) CopyTo(ctx context.Context, to *bucket.Bucket, done func(migrate.Sum)) (migrate.Sum, error) {
 	key, _, err := t.sealKey(ctx)
 	if err != nil {
+		return migrate.Sum{}, err
+	}
+	if _, err := t.Free(ctx, to); err != nil { // before the probe writes anything
 		return migrate.Sum{}, err
 	}
 	can, err := to.Probe(ctx)
@@ -115,6 +104,9 @@ func (t *Tier) MoveTo(ctx context.Context, to *bucket.Bucket, done func(migrate.
 	if err != nil {
 		return copied, err
 	}
+	if _, err := t.Free(ctx, to); err != nil { // before the probe writes anything
+		return copied, err
+	}
 	can, err := probe(ctx, Config{Bucket: to, SingleWriter: t.cfg.SingleWriter})
 	if err != nil {
 		return copied, err
@@ -139,15 +131,15 @@ func (t *Tier) MoveTo(ctx context.Context, to *bucket.Bucket, done func(migrate.
 	if err != nil {
 		return copied, err
 	}
-	if err := t.checkCopy(ctx, to, key, f); err != nil {
-		return copied, err
-	}
-	is, etag, err := identity.ReadOwner(ctx, part(to, owner.Store), owner.Store)
+	place, err := t.Free(ctx, to)
 	if err != nil {
 		return copied, err
 	}
-	next := layout.Owner{Store: owner.Store, Node: t.cfg.Node, Epoch: max(owner.Epoch, is.Epoch), Until: time.Now().UTC().Add(cmp.Or(t.cfg.Lease, 6*time.Hour)), Secret: owner.Secret}
-	if err := t.putOwner(ctx, to, next, etag); err != nil {
+	if err := t.checkCopy(ctx, to, place, key, f); err != nil {
+		return copied, err
+	}
+	next := layout.Owner{Store: owner.Store, Node: t.cfg.Node, Epoch: owner.Epoch, Until: time.Now().UTC().Add(cmp.Or(t.cfg.Lease, 6*time.Hour)), Secret: owner.Secret}
+	if err := place.Own(ctx, to, next); err != nil {
 		return copied, err
 	}
 	t.mu.Lock()
@@ -297,7 +289,7 @@ func (t *Tier) putOwner(ctx context.Context, b *bucket.Bucket, o layout.Owner, e
 }
 
 // checkCopy reads the newest root of the copy and what it names, and finds all packs.
-func (t *Tier) checkCopy(ctx context.Context, to *bucket.Bucket, key *seal.Key, f layout.Format) error {
+func (t *Tier) checkCopy(ctx context.Context, to *bucket.Bucket, place *migrate.Place, key *seal.Key, f layout.Format) error {
 	dir := t.cfg.at("moved")
 	if err := disk.MkdirAll(t.cfg.FS, dir, 0o750); err != nil {
 		return err
@@ -309,6 +301,9 @@ func (t *Tier) checkCopy(ctx context.Context, to *bucket.Bucket, key *seal.Key, 
 	}
 	if here := t.store.Stats().Root; head.Seq.String() < here {
 		return fmt.Errorf("the newest root in %s is %s, and ours is %s", to, head.Seq, here)
+	}
+	if err := place.Same(ctx, head.Seq); err != nil {
+		return err
 	}
 	packs, err := objects.Indexes(ctx, head)
 	if err != nil {

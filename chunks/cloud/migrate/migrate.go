@@ -48,6 +48,8 @@ type State struct {
 	from, to *bucket.Bucket
 	left     []bucket.Info // in the order in which they have to be copied
 
+	Place *Place `json:"-"` // if given, small objects are copied only while nobody else came there
+
 	there  map[string]int64 // what the other bucket has, by length
 	lists  [2]int64         // from, to
 	cannot atomic.Bool      // the store does not copy after all
@@ -207,6 +209,11 @@ func (s *State) Copy(ctx context.Context, open *layout.Opener, done func(Sum)) (
 		n := slices.IndexFunc(rest, func(o bucket.Info) bool { return rank(o.Key) != rank(rest[0].Key) })
 		if n < 0 {
 			n = len(rest)
+		}
+		if s.Place != nil && rank(rest[0].Key) > 0 {
+			if err := s.Place.Still(ctx); err != nil {
+				return Sum{objects.Load(), total.Load()}, err
+			}
 		}
 		g, gctx := errgroup.WithContext(ctx)
 		g.SetLimit(min(s.from.Account().Conns(), s.to.Account().Conns(), 16))

@@ -82,10 +82,29 @@ func (a *api) planMigrate(ctx context.Context, c *rest.Call) (any, error) {
 }
 
 // migrate begins to copy a store into another bucket.
-func (a *api) migrate(_ context.Context, c *rest.Call) (any, error) {
-	m := migration(c)
+func (a *api) migrate(ctx context.Context, c *rest.Call) (any, error) {
+	store, m := c.Store(), migration(c)
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
+	if err := a.free(ctx, store, m); err != nil {
+		return nil, err
+	}
 	return a.start(c, func(store, auth string) (any, error) { return a.Stores.StartMigrate(store, auth, m) })
+}
+
+// free fails if somebody else works in the bucket to which a store is to be copied. The
+// task looks again, and under a condition; here it is before the doctor writes anything.
+func (a *api) free(ctx context.Context, store string, m stores.Migration) error {
+	to, err := a.Clients.Bucket(m.Client, m.Bucket, m.Prefix)
+	if err != nil {
+		return err
+	}
+	t, done, err := a.Stores.UseTier(store)
+	if err != nil {
+		return err
+	}
+	defer done()
+	_, err = t.Free(ctx, to)
+	return err
 }
