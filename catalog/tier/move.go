@@ -38,6 +38,9 @@ func (t *Tier) Migration(ctx context.Context, to *bucket.Bucket) (*migrate.State
 // hosts have several names. Only there its owner's object is the very one, which a
 // copy has not, or has of its own. It may be renewed while we look.
 func (t *Tier) elsewhere(ctx context.Context, to *bucket.Bucket) error {
+	if err := identity.Apart(to); err != nil {
+		return err
+	}
 	id := t.state.Store
 	var seen [3]layout.Owner
 	for i, b := range []*bucket.Bucket{t.cfg.Bucket, to, t.cfg.Bucket} {

@@ -37,6 +37,9 @@ func Audited(t *jobs.Task, r cloud.AuditReport) {
 	if r.Archived > 0 {
 		t.Warnf("%d packs are in an archive class: nothing in them can be read or restored before they are thawed, which takes hours and money; `holdfast datastore thaw NAME --dry-run` says how much, and `holdfast s3 endpoint check` which rule moves them", r.Archived)
 	}
+	if n := len(r.Foreign); n > 0 {
+		t.Warnf("%d objects among those of the store have names that are none of ours, %q first: they are left alone. If they are those of another store, move that one: `holdfast datastore migrate` to a prefix of its own", n, r.Foreign[0])
+	}
 	if r.Rescued > 0 {
 		t.Logf("%d chunks of packs that are gone were still on this machine, or in dead packs of the bucket: they are kept, and go to the bucket with the next offload", r.Rescued)
 	}
