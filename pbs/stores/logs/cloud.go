@@ -18,6 +18,9 @@ func Offloaded(t *jobs.Task, r tier.OffloadReport, err error) {
 	t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, Human(r.Bytes), r.Packs, r.Evicted)
 	t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
 		r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+	if n := r.Mirror.Nowhere; n > 0 {
+		t.Warnf("%s", tier.Nowhere(n))
+	}
 }
 
 // unfinished says how far an offload got, and what comes of the rest.
