@@ -35,6 +35,9 @@ func unfinished(r tier.OffloadReport, err error) string {
 
 // Audited writes what an audit of a bucket found and did.
 func Audited(t *jobs.Task, r cloud.AuditReport) {
+	if r.Classes == nil { // it failed before it compared anything
+		return
+	}
 	t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
 		r.Objects, Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
 	if r.Archived > 0 {
