@@ -28,6 +28,9 @@ func Create(ctx context.Context, cfg Config, encrypt bool, recovery string) erro
 	if cfg.Key == nil {
 		return cloud.ErrNoKey
 	}
+	if err := identity.Apart(cfg.Bucket); err != nil {
+		return err
+	}
 	drawer, err := seal.ParseIdentity(recovery)
 	if err != nil {
 		return err
@@ -62,6 +65,11 @@ func Attach(ctx context.Context, cfg Config, recovery string, force bool) error 
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return err
+	}
+	if !cfg.ReadOnly {
+		if err := identity.Apart(cfg.Bucket); err != nil {
+			return err
+		}
 	}
 	can, err := probe(ctx, cfg)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/catalog/tier/told"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/staging"
 )
 
 // Mirrored says what an offload did with the files of snapshots.
@@ -48,6 +49,10 @@ func (t *Tier) mirror(ctx context.Context) (Mirrored, error) {
 	}
 	if err == nil {
 		err = t.exhume(ctx, missing)
+		m.Result.Nowhere = len(missing)
+		t.mu.Lock()
+		t.nowhere = len(missing)
+		t.mu.Unlock()
 	}
 	if len(m.Lost) > 0 && err == nil {
 		err = t.restore(ctx, m.Lost)
@@ -93,9 +98,17 @@ func (t *Tier) arrived(ctx context.Context, ns catalog.Namespace, s catalog.Snap
 }
 
 // exhume stores anew what snapshots need that wait to be told of, and that another owner
-// of the bucket named as dead in between, not knowing them. What is in no dead pack
-// either is lost, which is said once for each root.
+// of the bucket named as dead in between, not knowing them: what the cache has still,
+// and what is in packs that are dead. What is in none of them is lost, which is said
+// once for each root. It leaves that in missing.
 func (t *Tier) exhume(ctx context.Context, missing map[chunks.Digest]bool) error {
+	kept, err := staging.Keep(ctx, t.cache, t.store.Local(), missing)
+	if err != nil {
+		return fmt.Errorf("keep what the cache has: %w", err)
+	}
+	if kept > 0 {
+		t.cfg.Log.Warn("chunks that snapshots here need were on this machine only, in the cache, and are kept", "chunks", kept)
+	}
 	n, root := len(missing), t.store.Newest().Seq
 	if n == 0 || t.sought == (search{root, n}) {
 		return nil

@@ -28,6 +28,9 @@ func part(b *bucket.Bucket, id format.ID) *bucket.Bucket { return b.Sub(layout.R
 
 // Free looks whether another bucket is one to copy the store to: see [migrate.Free].
 func (t *Tier) Free(ctx context.Context, to *bucket.Bucket) (*migrate.Place, error) {
+	if err := identity.Apart(to); err != nil {
+		return nil, err
+	}
 	secret, err := identity.Secret(t.cfg.FS, t.cfg.at("secret"))
 	if err != nil {
 		return nil, err

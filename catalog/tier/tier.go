@@ -106,6 +106,7 @@ type Tier struct {
 	sure  bool  // it was asked since the start
 
 	sought    search            // the last one that left chunks missing; of who holds work
+	nowhere   int               // chunks that snapshots here need and nobody has; of mu
 	caught    bool              // up, since the start: see catchup.go
 	forgotten forgotten.Journal // of snapshots
 
@@ -293,6 +294,11 @@ func (t *Tier) TakeOver(ctx context.Context, force bool) error {
 	if err == nil && told {
 		err = t.store.GoOn(ctx, false)
 	}
+	if err == nil { // chunks that snapshots here need and the other one deleted, before the cache forgets them
+		if _, err := t.mirror(ctx); err != nil {
+			t.cfg.Log.Warn("the bucket is ours, and what it does not have was not looked for yet: the next offload does", "err", err)
+		}
+	}
 	return err
 }
 
@@ -375,6 +381,7 @@ type Stats struct {
 
 	Queued   int64     `json:"queued-bytes"`             // on this disk, and not in the bucket, at most
 	Oldest   time.Time `json:"queued-since,omitzero"`    // when an offload first saw what waits for longest
+	Nowhere  int       `json:"nowhere,omitempty"`        // chunks of snapshots here that are neither on this disk nor in the bucket
 	Trouble  string    `json:"last-error,omitempty"`     // of work on the bucket; none since it went well again
 	Troubled time.Time `json:"last-error-time,omitzero"` // when that was
 }
@@ -387,15 +394,23 @@ func (t *Tier) Stats() Stats {
 	}
 	s.Queued, s.Oldest = t.queued()
 	t.mu.Lock()
-	s.Trouble, s.Troubled = t.trouble, t.troubled
+	s.Trouble, s.Troubled, s.Nowhere = t.trouble, t.troubled, t.nowhere
 	t.mu.Unlock()
 	if s.Behind != "" && s.Trouble == "" {
 		s.Trouble, s.Troubled = cloud.ErrBehind.Error(), time.Now().UTC().Truncate(time.Second)
+	}
+	if s.Nowhere > 0 {
+		s.Trouble, s.Troubled = strings.TrimPrefix(s.Trouble+"; "+Nowhere(s.Nowhere), "; "), time.Now().UTC().Truncate(time.Second)
 	}
 	if s.Doubt != "" {
 		s.Trouble, s.Troubled = strings.TrimPrefix(s.Trouble+"; "+s.Doubt, "; "), time.Now().UTC().Truncate(time.Second)
 	}
 	return s
+}
+
+// Nowhere says of so many chunks what that means.
+func Nowhere(chunks int) string {
+	return fmt.Sprintf("%d chunks of snapshots that wait for the bucket are nowhere: these will not restore in full; `holdfast datastore verify NAME` tells which, `holdfast datastore heal NAME` looks at other sites", chunks)
 }
 
 // queued is what is only on this disk, but for packs in which nothing lives that the

@@ -26,6 +26,7 @@ type Result struct {
 	Snapshots int `json:"total"`
 	Added     int `json:"added"`
 	Waiting   int `json:"waiting"` // some of their chunks are not in the bucket yet
+	Nowhere   int `json:"nowhere"` // chunks of these that are not on the disk either
 	Written   int `json:"files-written"`
 	Removed   int `json:"files-removed"`
 }

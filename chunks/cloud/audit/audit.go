@@ -27,6 +27,7 @@ type Report struct {
 	Archived int            `json:"archived,omitempty"` // packs that are to be thawed before they can be read, as far as a listing says
 	Classes  map[string]int `json:"classes"`            // objects by storage class
 	Orphans  []string       `json:"orphans,omitempty"`  // objects that no root names, older than the grace
+	Foreign  []string       `json:"foreign,omitempty"`  // objects of no form of ours: somebody else's, which stay
 	Deleted  int            `json:"deleted"`
 	Rescued  int            `json:"rescued"` // chunks of packs that are gone which this machine had still, or dead packs of the bucket
 
@@ -95,10 +96,11 @@ func Named(h layout.Head, keep []string, roots uint64) func(key string) bool {
 	}
 }
 
-// Orphans returns what nothing names and is older than the grace, in order.
+// Orphans returns what nothing names and is older than the grace, in order: of what has
+// the form of ours. Another store may lie below this one, and its objects are not garbage.
 func Orphans(found map[string]bucket.Info, named func(key string) bool, grace time.Duration) (keys []string) {
 	for key, o := range found {
-		if !named(key) && time.Since(o.Time) > grace {
+		if layout.Ours(key) && !named(key) && time.Since(o.Time) > grace {
 			keys = append(keys, key)
 		}
 	}
@@ -132,10 +134,15 @@ func Newer(found map[string]bucket.Info, seq layout.Seq) bool {
 // listing is not to be believed: more than one pack, and more than one in a hundred.
 func Compare(found map[string]bucket.Info, packs []Pack) (r Report, err error) {
 	r.Classes = map[string]int{}
-	for _, o := range found {
+	for key, o := range found {
+		if !layout.Ours(key) {
+			r.Foreign = append(r.Foreign, key)
+			continue
+		}
 		r.Objects, r.Bytes = r.Objects+1, r.Bytes+o.Size
 		r.Classes[o.Class]++
 	}
+	slices.Sort(r.Foreign)
 	for _, p := range packs {
 		o, ok := found[layout.PackKey(p.ID)]
 		switch {

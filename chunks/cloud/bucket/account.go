@@ -11,8 +11,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 )
 
 // AccountConfig says who pays, and what the store allows. The zero value of an
@@ -50,12 +50,9 @@ func NewAccount(cfg AccountConfig) (*Account, error) {
 	cfg.Conns = cmp.Or(cfg.Conns, 16)
 	cfg.Answer = cmp.Or(cfg.Answer, 60*time.Second)
 	cfg.Quiet = cmp.Or(cfg.Quiet, 8*time.Second)
-	if cfg.Fingerprint != "" {
-		f, err := chunks.ParseFingerprint(cfg.Fingerprint)
-		if err != nil {
-			return nil, fmt.Errorf("account: fingerprint: %w", err)
-		}
-		cfg.Fingerprint = f.String()
+	var err error
+	if cfg.Fingerprint, err = pin.Parse(cfg.Fingerprint); err != nil {
+		return nil, fmt.Errorf("account: %w", err)
 	}
 	if cfg.Notice != nil {
 		cfg.Notice = sparingly(cfg.Notice)

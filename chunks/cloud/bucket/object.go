@@ -276,8 +276,8 @@ func (b *Bucket) Get(ctx context.Context, key string, limit int64) (body []byte,
 		}
 		defer out.Body.Close()
 		size := aws.ToInt64(out.ContentLength)
-		if size < 0 || size > limit {
-			return fmt.Errorf("the object has %d bytes, want at most %d", size, limit)
+		if size < 0 || size > limit { // garbage, whatever it is: no other attempt makes it shorter
+			return fmt.Errorf("%w: the object has %d bytes, want at most %d", ErrLength, size, limit)
 		}
 		w.armed(true)
 		body = make([]byte, size)

@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 )
 
 // To a store whose certificate no authority had signed there was no way at all, and
@@ -16,7 +18,7 @@ func TestStoreOfItsOwnAuthority(t *testing.T) {
 	}))
 	defer srv.Close()
 	srv.Config.ErrorLog = nil
-	want := fingerprintOf(srv.Certificate())
+	want := pin.Of(srv.Certificate())
 	reach := func(fingerprint string) (Connection, error) {
 		t.Helper()
 		acc, err := NewAccount(AccountConfig{Key: "k", Secret: "s", Fingerprint: fingerprint})
@@ -30,7 +32,7 @@ func TestStoreOfItsOwnAuthority(t *testing.T) {
 		}
 		return b.Reach(context.Background())
 	}
-	if conn, err := reach(""); conn.Status != 0 || Untrusted(err) != want {
+	if conn, err := reach(""); conn.Status != 0 || pin.Refused(err) != want {
 		t.Errorf("without a fingerprint: %v %v", conn, err)
 	}
 	if conn, _ := reach(want); conn.Status != http.StatusNotFound {

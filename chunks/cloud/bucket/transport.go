@@ -18,6 +18,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/limit"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 )
 
@@ -35,7 +36,7 @@ func newTransport(cfg AccountConfig) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dialer.DialContext,
-		TLSClientConfig:       pinned(cfg.Fingerprint),
+		TLSClientConfig:       pin.TLS(cfg.Fingerprint),
 		MaxIdleConns:          2 * cfg.Conns,
 		MaxIdleConnsPerHost:   cfg.Conns,
 		MaxConnsPerHost:       2 * cfg.Conns,

@@ -17,6 +17,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/reply"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/layout"
 )
@@ -69,10 +70,10 @@ func endpoint(ctx context.Context, x *exam) {
 // reachCure is what helps when no request is answered.
 func (x *exam) reachCure(err error) string {
 	var plain tls.RecordHeaderError
-	pin := bucket.Untrusted(err)
+	seen := pin.Refused(err)
 	switch {
-	case pin != "":
-		return "correct the name of the endpoint if it is not in the certificate; install the authority that signed it on this machine (update-ca-certificates), and restart the node; or, if the fingerprint is that of your store: holdfast s3 endpoint update ID --fingerprint " + pin
+	case seen != "":
+		return "correct the name of the endpoint if it is not in the certificate; install the authority that signed it on this machine (update-ca-certificates), and restart the node; or, if the fingerprint is that of your store: holdfast s3 endpoint update ID --fingerprint " + seen
 	case errors.As(err, &plain), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		return "the port speaks no TLS: holdfast s3 endpoint update ID --endpoint http://HOST:PORT, or name the port that does"
 	}

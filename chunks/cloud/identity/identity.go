@@ -38,6 +38,20 @@ func (p *Problem) Error() string { return p.Text }
 // Hint is printed on its own line below the error.
 func (p *Problem) Hint() string { return p.Cure }
 
+// Apart fails if the prefix of a bucket lies among the objects of a store: what this
+// one has would be among them too.
+func Apart(b *bucket.Bucket) error {
+	_, _, _, prefix, _ := b.Place()
+	within := layout.WithinStore(prefix)
+	if within == "" {
+		return nil
+	}
+	return &Problem{
+		Text: fmt.Sprintf("the prefix %q is inside of %s, where the objects of another store are", strings.TrimSuffix(prefix, "/"), within),
+		Cure: "give a prefix of its own, without hf1/ and the ID of a store in it; what is in this place already can be read: --reuse --read-only",
+	}
+}
+
 const (
 	formatName  = "holdfast-cloud"
 	maxSmall    = 1 << 20 // bytes of the format

@@ -78,3 +78,50 @@ func ParseSeq(text string) (s Seq, ok bool) {
 func RootKey(s Seq) string               { return RootDir + s.String() }
 func IndexKey(s Seq, tag string) string  { return IndexDir + s.String() + "-" + tag }
 func BundleKey(s Seq, tag string) string { return BundleDir + s.String() + "-" + tag }
+
+// Ours reports whether a key, below that of a store, has the form of one that this
+// program writes there. Whoever deletes what nothing names deletes nothing else: it
+// may be anybody's.
+func Ours(key string) bool {
+	switch key {
+	case FormatKey, FormatCopyKey, OwnerKey:
+		return true
+	}
+	if _, pack := ParsePackKey(key); pack {
+		return true
+	}
+	if name, root := strings.CutPrefix(key, RootDir); root {
+		_, ok := ParseSeq(name)
+		return ok
+	}
+	for _, end := range []string{"0canary-", "zcanary-"} {
+		if tag, is := strings.CutPrefix(key, end); is {
+			return isTag(tag)
+		}
+	}
+	dir, name, _ := strings.Cut(key, "/")
+	const step = 33 // bytes of a Seq as text
+	if dir+"/" != IndexDir && dir+"/" != BundleDir || len(name) <= step || name[step] != '-' {
+		return false
+	}
+	_, ok := ParseSeq(name[:step])
+	return ok && isTag(name[step+1:])
+}
+
+// isTag reports whether text may tell attempts apart: it has letters and digits alone.
+func isTag(text string) bool {
+	return text != "" && strings.Trim(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789") == ""
+}
+
+// WithinStore returns the part of a prefix that is a store: what lies below is among that
+// one's objects. "" if there is none.
+func WithinStore(prefix string) string {
+	parts := strings.Split(prefix, "/")
+	for i := 1; i < len(parts); i++ {
+		raw, err := hex.DecodeString(parts[i])
+		if err == nil && len(raw) == len(format.ID{}) && parts[i-1]+"/" == Root {
+			return strings.Join(parts[:i+1], "/")
+		}
+	}
+	return ""
+}

@@ -65,6 +65,29 @@ func Spare(local *pack.Store, set *pack.Set, elsewhere func(chunks.Digest) bool)
 	set.AndNot(spared)
 }
 
+// Keep stores anew, on the disk, what this machine has of chunks that are wanted, in the
+// cache or condemned, and returns how many that were: these go from want.
+func Keep(ctx context.Context, c *cache.Live, local *pack.Store, want map[chunks.Digest]bool) (n int, err error) {
+	for d := range want {
+		if err := ctx.Err(); err != nil {
+			return n, err
+		}
+		b := Remains(ctx, c, local, d)
+		if b == nil {
+			continue
+		}
+		if _, _, err := local.Append(ctx, d, b, nil); err != nil {
+			return n, err
+		}
+		delete(want, d)
+		n++
+	}
+	if n == 0 {
+		return 0, nil
+	}
+	return n, local.Commit(ctx)
+}
+
 // Remains returns what this machine has of a chunk, in the cache or
 // on the disk; nil if that is nothing whole.
 func Remains(ctx context.Context, c *cache.Live, local *pack.Store, d chunks.Digest) (b chunks.Blob) {

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
+	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
 // updating makes a verb that changes what is said of a datastore, and prints
@@ -97,7 +97,7 @@ func newUpdate(o *cli.Options) *cobra.Command {
 				s.Comment = v
 				return nil
 			})
-			on("trash-delay", "how long forgotten snapshots can be taken back: 24h, 0 for not at all, or default", setTrashDelay)
+			on("trash-delay", "how long forgotten snapshots can be taken back: 24h, 20d, 0 for not at all, or default", setTrashDelay)
 		}, (*catalog.Datastore).SetSettings,
 		func(cmd *cobra.Command, name string) error { return updateNamed(o, cmd, name, given) })
 	daemon.AddFlags(cmd, nodeFlags)
@@ -109,10 +109,7 @@ func setTrashDelay(s *catalog.Settings, v string) error {
 		s.TrashDelay = nil
 		return nil
 	}
-	d, err := time.ParseDuration(v)
-	if err == nil && d < 0 {
-		err = errors.New("--trash-delay is negative")
-	}
+	d, err := settings.ParseAge(v)
 	delay := catalog.Duration(d)
 	s.TrashDelay = &delay
 	return err

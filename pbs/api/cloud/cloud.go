@@ -14,8 +14,8 @@ import (
 	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access"
-	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/doctor"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/s3"
@@ -110,15 +110,6 @@ func region(text string) (string, error) {
 	return text, nil
 }
 
-// fingerprint reads that of a certificate; "" is none.
-func fingerprint(text string) (string, error) {
-	if text == "" {
-		return "", nil
-	}
-	f, err := chunks.ParseFingerprint(text)
-	return f.String(), err
-}
-
 func size(text string) (string, error) {
 	_, err := settings.ParseSize(text)
 	return text, err
@@ -173,7 +164,7 @@ func set(p *upgrade.Params, c *settings.S3Client) {
 	}
 	money(p, c)
 	if p.Has("fingerprint") {
-		c.Fingerprint = upgrade.Parsed(p, "fingerprint", fingerprint)
+		c.Fingerprint = upgrade.Parsed(p, "fingerprint", pin.Parse)
 	}
 	if p.Has("port") {
 		c.Port = int(p.Int("port", 1, 65535))

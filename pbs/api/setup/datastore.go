@@ -8,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/lock"
@@ -184,7 +183,7 @@ func change(p *upgrade.Params, d *stores.Described) {
 		d.Settings.VerifyNew = p.Bool("verify-new")
 	}
 	if p.Has("trash-delay") { // ours
-		delay := catalog.Duration(upgrade.Parsed(p, "trash-delay", parseDelay))
+		delay := catalog.Duration(upgrade.Parsed(p, "trash-delay", settings.ParseAge))
 		d.Settings.TrashDelay = &delay
 	}
 	if p.Has("maintenance-mode") {
@@ -261,15 +260,6 @@ func reset(d *stores.Described, name string) bool {
 		*field = ""
 	}
 	return true
-}
-
-// parseDelay reads how long removed snapshots can be taken back: "36h", "0".
-func parseDelay(text string) (time.Duration, error) {
-	d, err := time.ParseDuration(text)
-	if err == nil && d < 0 {
-		err = errors.New("it is negative")
-	}
-	return d, err
 }
 
 // parseMaintenance reads a property string: "[type=]read-only,message=text".

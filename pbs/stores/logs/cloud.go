@@ -18,6 +18,9 @@ func Offloaded(t *jobs.Task, r tier.OffloadReport, err error) {
 	t.Logf("%d chunks (%s) in %d packs are in the bucket, %d chunks left the disk", r.Chunks, Human(r.Bytes), r.Packs, r.Evicted)
 	t.Logf("of %d snapshots %d are new in the bucket, and %d wait for chunks; %d files were sent, %d removed",
 		r.Mirror.Snapshots, r.Mirror.Added, r.Mirror.Waiting, r.Mirror.Written, r.Mirror.Removed)
+	if n := r.Mirror.Nowhere; n > 0 {
+		t.Warnf("%s", tier.Nowhere(n))
+	}
 }
 
 // unfinished says how far an offload got, and what comes of the rest.
@@ -32,10 +35,16 @@ func unfinished(r tier.OffloadReport, err error) string {
 
 // Audited writes what an audit of a bucket found and did.
 func Audited(t *jobs.Task, r cloud.AuditReport) {
+	if r.Classes == nil { // it failed before it compared anything
+		return
+	}
 	t.Logf("%d objects, %s; %d packs are missing, %d have another length, %d objects that nothing names were removed",
 		r.Objects, Human(r.Bytes), len(r.Missing), len(r.Wrong), r.Deleted)
 	if r.Archived > 0 {
 		t.Warnf("%d packs are in an archive class: nothing in them can be read or restored before they are thawed, which takes hours and money; `holdfast datastore thaw NAME --dry-run` says how much, and `holdfast s3 endpoint check` which rule moves them", r.Archived)
+	}
+	if n := len(r.Foreign); n > 0 {
+		t.Warnf("%d objects among those of the store have names that are none of ours, %q first: they are left alone. If they are those of another store, move that one: `holdfast datastore migrate` to a prefix of its own", n, r.Foreign[0])
 	}
 	if r.Rescued > 0 {
 		t.Logf("%d chunks of packs that are gone were still on this machine, or in dead packs of the bucket: they are kept, and go to the bucket with the next offload", r.Rescued)
