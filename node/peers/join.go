@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -225,14 +226,24 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 	if err != nil {
 		return Joined{}, err
 	}
+	var wrong error // what was asked for, and not the chain
 	result, err := join.Join(ctx, join.Config{
 		Key: j.Key, Token: token, Record: signed, Site: j.Site, Name: j.Name,
 		Open: func(ctx context.Context, m invite.Member) (join.Stream, error) {
 			return h.OpenTo(ctx, m.Node, m.Addrs, join.Protocol)
 		},
 		SomeoneElse: func(err error) bool { return errors.Is(err, host.ErrSomeoneElse) },
-		Verify:      verify,
+		Verify: func(links [][]byte, t invite.Token, member record.Key) error {
+			if err := verify(links, t, member); err != nil {
+				return err
+			}
+			wrong = replaceable(links, token.Role, j.Replaces)
+			return wrong
+		},
 	})
+	if wrong != nil {
+		return Joined{}, wrong
+	}
 	if err != nil {
 		return Joined{}, err
 	}
@@ -288,6 +299,33 @@ func verify(links [][]byte, t invite.Token, member record.Key) error {
 		return errors.New("the member is not in it, or was removed")
 	}
 	return nil
+}
+
+// replaceable fails if no node of a name was removed, so that there is no place to take.
+// A replica may have been a member without a link of the chain: of that one it is seen
+// when the ledger comes.
+func replaceable(links [][]byte, role, name string) error {
+	votes, known := authority.MayVote(role)
+	if name == "" || known && !votes {
+		return nil
+	}
+	chain, err := authority.Read(links)
+	if err != nil {
+		return err
+	}
+	var removed []string
+	for _, n := range chain.Nodes() {
+		if n.Removed && n.Name == name {
+			return nil
+		}
+		if n.Removed && !slices.Contains(removed, n.Name) {
+			removed = append(removed, n.Name)
+		}
+	}
+	if len(removed) == 0 {
+		return fmt.Errorf("join: no node was removed whose place %q could take; nothing was done, and the token is still good", name)
+	}
+	return fmt.Errorf("join: no node %q was removed, but %s: name the lost one with --replaces; nothing was done, and the token is still good", name, strings.Join(removed, ", "))
 }
 
 // nobody is the roster of a machine that is in no cluster yet.

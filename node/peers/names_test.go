@@ -1,7 +1,9 @@
 package peers
 
 import (
+	"crypto/ed25519"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -31,5 +33,36 @@ func TestNamesOfOthers(t *testing.T) {
 	}
 	if err := nameable(others, authority.Key{1}.NodeID(), "n1"); err != nil {
 		t.Errorf("the same machine again: %v", err)
+	}
+}
+
+// `node join --replaces n9` with a token that was made for the place of n3 made a node
+// n9 with none of the datastores of n3, and said nothing.
+func TestReplacesOnlyWhoWasRemoved(t *testing.T) {
+	operator := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	found := authority.Found(authority.GenesisBody{Cluster: [16]byte{1}, Operators: []authority.Key{authority.PublicKey(operator)}, Threshold: 1}, operator)
+	chain, err := authority.Read([][]byte{found})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(kind uint8, body any) {
+		t.Helper()
+		if chain, err = chain.Next(chain.Sign(chain.Draft(kind, body), operator)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(authority.AddNode, authority.Node{Key: authority.Key{1}, Name: "n1", Site: "s1", Role: "full", Votes: true})
+	add(authority.AddNode, authority.Node{Key: authority.Key{3}, Name: "n3", Site: "s3", Role: "full"})
+	if err := replaceable(chain.Links(0), "full", "n3"); err == nil {
+		t.Error("n3, which is there, is replaced")
+	}
+	add(authority.RemoveNode, authority.Removal{Key: authority.Key{3}})
+	for name, good := range map[string]bool{"n3": true, "": true, "n9": false, "n1": false} {
+		if err := replaceable(chain.Links(0), "full", name); (err == nil) != good || !good && !strings.Contains(err.Error(), "n3") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if err := replaceable(chain.Links(0), "replica", "n9"); err != nil {
+		t.Errorf("a replica need not be in the chain: %v", err)
 	}
 }
