@@ -77,5 +77,5 @@ func (t *Tier) Monthly() *Bill {
 		return nil
 	}
 	st := t.store.Stats()
-	return bill(p, p.Monthly(st.Bytes, int64(st.Packs), prices.Use{}).Storage)
+	return bill(p, p.Monthly(st.Bytes+st.Condemned, int64(st.Packs+st.Buried), prices.Use{}).Storage)
 }

@@ -114,7 +114,7 @@ func (s *Store) fill(ctx context.Context, m *notes.Memory) error {
 			s.note(notes.Note{Kind: notes.Number, Pack: p.ID, Number: n})
 		}
 		if at {
-			g := grave{Tombstone: layout.Tombstone{Pack: p.ID, Since: doomed}}
+			g := grave{Tombstone: layout.Tombstone{Pack: p.ID, Since: doomed, Bytes: p.Size}}
 			for i, row := range p.Rows {
 				if !bitmap.Has(m.Dead[p.ID], uint32(i)) {
 					g.home = append(g.home, row.Digest)

@@ -323,7 +323,7 @@ func (s *Store) reclaimRemote(ctx context.Context, p *remote, switchover func([]
 // bury takes a pack that nothing needs out of the table; the next root names
 // it as dead, but not before what was moved out of it is in the bucket again.
 func (s *Store) bury(ctx context.Context, p *remote, moves []pack.Move) error {
-	stone := grave{Tombstone: layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second)}}
+	stone := grave{Tombstone: layout.Tombstone{Pack: p.id, Since: time.Now().UTC().Truncate(time.Second), Bytes: p.size}}
 	for _, m := range moves {
 		stone.home = append(stone.home, m.Digest)
 	}

@@ -110,6 +110,19 @@ func TestGarbageIsHeld(t *testing.T) {
 	if held := st.Stats(); held.Buried == 0 || held.Held.Before(time.Now().Add(6*24*time.Hour)) {
 		t.Errorf("%d packs are buried and held until %s", held.Buried, held.Held)
 	}
+	// A bill that left out what is condemned and lies there still was half of the truth.
+	var lies int64
+	if err := st.b.List(t.Context(), "p/", func(page []bucket.Info) error {
+		for _, o := range page {
+			lies += o.Size
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if is := st.Stats(); is.Condemned == 0 || is.Bytes+is.Condemned != lies {
+		t.Errorf("%d bytes of packs are needed and %d condemned; %d lie in the bucket", is.Bytes, is.Condemned, lies)
+	}
 	if r, err := st.Audit(t.Context(), AuditOptions{DeleteOrphans: true}); err != nil || len(r.Missing) > 0 {
 		t.Errorf("audit: %+v, %v", r, err)
 	}

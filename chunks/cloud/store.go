@@ -194,8 +194,8 @@ type Stats = stats.Stats
 func (s *Store) Stats() Stats {
 	st := s.table.stats()
 	s.mu.Lock()
-	st.Buried, st.Owner, st.Epoch, st.Root = len(s.head.Dead)+len(s.doomed), s.owner.Node, s.owner.Epoch, s.head.Seq.String()
-	st.Held = s.head.HeldUntil()
+	st.Buried, st.Condemned = len(s.head.Dead)+len(s.doomed), layout.Lying(s.head.Dead)+layout.Lying(s.doomed)
+	st.Owner, st.Epoch, st.Root, st.Held = s.owner.Node, s.owner.Epoch, s.head.Seq.String(), s.head.HeldUntil()
 	s.mu.Unlock()
 	if st.Doubt = s.meta.Doubt().String(); s.meta.Behind().N > 0 {
 		st.Behind = s.meta.Behind().String()

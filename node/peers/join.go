@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"errors"
@@ -234,17 +235,14 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 		},
 		SomeoneElse: func(err error) bool { return errors.Is(err, host.ErrSomeoneElse) },
 		Verify: func(links [][]byte, t invite.Token, member record.Key) error {
-			if err := verify(links, t, member); err != nil {
-				return err
+			err := verify(links, t, member)
+			if err == nil {
+				wrong = replaceable(links, t.Role, j.Replaces)
 			}
-			wrong = replaceable(links, token.Role, j.Replaces)
-			return wrong
+			return cmp.Or(err, wrong)
 		},
 	})
-	if wrong != nil {
-		return Joined{}, wrong
-	}
-	if err != nil {
+	if err = cmp.Or(wrong, err); err != nil {
 		return Joined{}, err
 	}
 	return Joined{result.Member, token.Role, j.Site, record.KeyOf(j.Key).NodeID(), result.Pending}, enter(j, store, result)

@@ -50,6 +50,23 @@ type Tombstone struct {
 	Since   time.Time `json:"since"`
 	Deleted bool      `json:"deleted,omitempty"` // its object is gone; an index object names it still
 	Held    time.Time `json:"held,omitzero"`     // until then it is locked, and stays
+	Bytes   int64     `json:"bytes,omitempty"`   // of its object; 0 in roots of versions that did not note it
+}
+
+// Lies is how many bytes of the pack are in the bucket still, and billed.
+func (t Tombstone) Lies() int64 {
+	if t.Deleted {
+		return 0
+	}
+	return t.Bytes
+}
+
+// Lying is how many bytes of dead packs are in the bucket still.
+func Lying[T interface{ Lies() int64 }](dead []T) (n int64) {
+	for _, t := range dead {
+		n += t.Lies()
+	}
+	return n
 }
 
 // A Head is the content of a root: all there is in the store.

@@ -97,6 +97,9 @@ func printBucket(w io.Writer, b tier.Stats) {
 		dead = 100 * float64(b.Dead) / float64(b.Bytes)
 	}
 	line("in the bucket", "%s in %d packs, %.0f %% of it dead", cli.Size(b.Bytes), b.Packs, dead)
+	if b.Condemned > 0 {
+		line("condemned", "%s more, which nothing needs: it is billed until its time is over and a garbage collection deletes it", cli.Size(b.Condemned))
+	}
 	line("owner", "%s, epoch %d", cmp.Or(b.Owner, "not known yet"), b.Epoch)
 	if b.ReadOnly != "" {
 		line("read-only", "%s", b.ReadOnly)
