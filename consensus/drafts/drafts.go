@@ -233,6 +233,9 @@ func (d *Drafts) command(v ledger.View, s *state, draft Draft) (command []byte, 
 	fit = true
 	for i := range c.Ops {
 		o := &c.Ops[i]
+		if version, is := o.Made(v); is {
+			o.Expect = version
+		}
 		switch below, applied := s.Done[o.Expect-base]; {
 		case o.Mark(): // what it stands for is checked instead, see [Config.Check]
 			row, _ := ledger.Settings.Get(v, o.Key)

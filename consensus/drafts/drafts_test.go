@@ -29,10 +29,18 @@ type world struct {
 	rights  string
 	file    string
 	applied int
+	busy    func() // is called before a command of a draft arrives
 	*Drafts
 }
 
 func newWorld(t *testing.T) *world {
+	w := emptyWorld(t)
+	w.elsewhere(comment("root@pam", "r"))
+	return w
+}
+
+// emptyWorld is one in which nobody has changed accounts.
+func emptyWorld(t *testing.T) *world {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{10}, 32))
 	w := &world{t: t, l: ledger.New(nil), key: key, rights: "all", file: filepath.Join(t.TempDir(), "drafts.json")}
 	self := authority.PublicKey(key)
@@ -45,7 +53,6 @@ func newWorld(t *testing.T) *world {
 	chain := w.l.View().Chain()
 	give(chain.Sign(chain.Draft(authority.AddNode, authority.Node{Key: self, Name: "home", Site: "home", Role: "full", Votes: true}), key))
 	w.reboot()
-	w.elsewhere(comment("root@pam", "r"))
 	return w
 }
 
@@ -70,6 +77,11 @@ func (w *world) reboot() {
 func (w *world) submitted(b []byte) ([]byte, error) {
 	if w.away {
 		return nil, errAway
+	}
+	if busy := w.busy; busy != nil {
+		w.busy = nil // not for its own
+		busy()
+		w.busy = busy
 	}
 	w.index++
 	answer, err := w.l.Apply(w.index, time.Unix(int64(w.index), 0), b)
@@ -332,5 +344,46 @@ func TestFulfilled(t *testing.T) {
 	w.away = false
 	if err := w.Submit(t.Context()); err != nil || len(w.List()) != 0 || w.users() != "b@pbs=on top root@pam=mine" {
 		t.Errorf("%v, %+v, %s", err, w.List(), w.users())
+	}
+}
+
+// A draft that was submitted in the moment in which others changed accounts was "changed
+// by somebody else", though nobody had touched what it wants: it was tried again as the
+// request that had been answered before.
+func TestDraftWaitsForAQuietMoment(t *testing.T) {
+	w := newWorld(t)
+	w.away = true
+	w.make(add("ops@pbs"))
+	w.away = false
+	n := 0
+	w.busy = func() {
+		n++
+		w.elsewhere(comment("root@pam", strings.Repeat("x", n)))
+	}
+	if err := w.Submit(t.Context()); err == nil || !w.Waiting() {
+		t.Errorf("%v, drafts: %+v", err, w.List())
+	}
+	w.busy = nil
+	if err := w.Submit(t.Context()); err != nil || w.Waiting() || len(w.List()) != 0 {
+		t.Errorf("%v, drafts: %+v", err, w.List())
+	}
+	if got := w.users(); !strings.Contains(got, "ops@pbs") {
+		t.Error(got)
+	}
+}
+
+// The first change of accounts makes root@pam, too. When another node had made the
+// first one meanwhile, the draft was refused: "users/root@pam: it is there already".
+func TestTwoFirstUsers(t *testing.T) {
+	w := emptyWorld(t)
+	w.away = true
+	w.make(add("ops@pbs"))
+	w.away = false
+	w.elsewhere(add("other@pbs"))
+	if err := w.Submit(t.Context()); err != nil || len(w.List()) != 0 {
+		t.Errorf("%v, drafts: %+v", err, w.List())
+	}
+	if got := w.users(); !strings.Contains(got, "ops@pbs") || !strings.Contains(got, "other@pbs") {
+		t.Error(got)
 	}
 }

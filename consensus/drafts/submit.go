@@ -58,8 +58,9 @@ func (d *Drafts) Submit(ctx context.Context) error {
 	return err
 }
 
-// maxTries bounds how often a draft is submitted again because accounts or
-// settings were changed in the same moment.
+// maxTries bounds how often a draft is submitted again at once because accounts or
+// settings were changed in the same moment. Then it waits for a quieter one: that its
+// own rows were changed is seen before it is submitted.
 const maxTries = 8
 
 func (d *Drafts) submit(ctx context.Context, draft Draft) error {
@@ -79,7 +80,13 @@ func (d *Drafts) submit(ctx context.Context, draft Draft) error {
 		switch {
 		case err != nil:
 			return err
-		case r.Code == ledger.Conflict && try < maxTries:
+		case r.Code == ledger.Conflict && try == maxTries:
+			_, err := d.anew(ctx, draft)
+			return errors.Join(fmt.Errorf("draft %d waits: %w", draft.Number, r.Err()), err)
+		case r.Code == ledger.Conflict:
+			if draft, err = d.anew(ctx, draft); err != nil {
+				return err
+			}
 			if err := d.cfg.Fresh(ctx); err != nil {
 				return err
 			}
@@ -89,6 +96,19 @@ func (d *Drafts) submit(ctx context.Context, draft Draft) error {
 			return d.settle(ctx, draft, r.Index, "")
 		}
 	}
+}
+
+// anew gives a draft that had no effect another request ID: the ledger answers one that
+// it knows as it did before.
+func (d *Drafts) anew(ctx context.Context, draft Draft) (Draft, error) {
+	id := ledger.NewRequest()
+	draft.Request = id[:]
+	return draft, d.file.Update(ctx, func(s *state) error {
+		if i := slices.IndexFunc(s.Drafts, func(o Draft) bool { return o.Number == draft.Number }); i >= 0 {
+			s.Drafts[i].Request = draft.Request
+		}
+		return nil
+	})
 }
 
 // fulfilled tells whether what a draft wants is so: its author has made the change

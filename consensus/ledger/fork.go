@@ -56,6 +56,16 @@ func (c Change) Fulfilled(v View) (version uint64, is bool) {
 	return version, is
 }
 
+// Made tells whether somebody has made the row that an op is to make, just as it would
+// be, and its version: the first change of accounts anywhere makes root@pam, too.
+func (o Op) Made(v View) (version uint64, is bool) {
+	r := v.row(o.Table, o.Key)
+	if o.Expect != 0 || o.Delete || r == nil || !bytes.Equal(r.row.Body, o.Body) {
+		return 0, false
+	}
+	return r.row.Version, true
+}
+
 // Mark tells whether an op writes the row that every change of accounts, or of
 // the settings of a node, writes, and which says nothing else.
 func (o Op) Mark() bool {
