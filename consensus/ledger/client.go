@@ -25,18 +25,18 @@ var ErrNotYet = errors.New("this node has not heard from its cluster yet, which 
 // Do gives a command for an actor: "op@pbs", or "node" for the node itself.
 // The error is that of Submit, or says that the command had no effect.
 func (c *Client) Do(ctx context.Context, actor, address string, kind uint16, body any) (Result, error) {
-	if kind != KindAuthority && !c.heard(ctx) { // a cluster begins with its chain
+	if kind != KindAuthority && !c.Heard(ctx) { // a cluster begins with its chain
 		return Result{}, ErrNotYet
 	}
 	return c.Send(ctx, c.Command(actor, address, kind, body))
 }
 
-// hearTime is how long a command waits for a node to hear from its cluster, which
-// takes a moment after it has joined.
-const hearTime = 5 * time.Second
+// hearTime is how long a command waits for a node to hear from its cluster: after it has
+// joined and begun, some ten seconds pass until the leader takes it up.
+const hearTime = 20 * time.Second
 
-// heard waits until there is something of the ledger; false if nothing comes.
-func (c *Client) heard(ctx context.Context) bool {
+// Heard waits until there is something of the ledger; false if nothing comes in time.
+func (c *Client) Heard(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, hearTime)
 	defer cancel()
 	v := c.Ledger.View()

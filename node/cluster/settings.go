@@ -98,17 +98,14 @@ func (s *Settings) read(v ledger.View, generation uint64) (*setUp, error) {
 	return &setUp{state, generation, versions}, err
 }
 
-// errNotYet says that a node that has joined lately knows nothing of its cluster yet.
-var errNotYet = errors.New("this node has not heard from its cluster yet: try again in a few seconds")
-
 // maxTries bounds how often a change is made again because somebody else was
 // faster.
 const maxTries = 8
 
 // Update changes the settings; see [settings.Store].
 func (s *Settings) Update(ctx context.Context, change func(*settings.State) error) error {
-	if s.client.Ledger.View().Chain() == nil {
-		return errNotYet
+	if !s.client.Heard(ctx) { // else it would be a change of nothing
+		return ledger.ErrNotYet
 	}
 	if s.drafted == nil {
 		return s.tryUpdate(ctx, change)
