@@ -13,13 +13,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/BurntSushi/toml"
 
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
+	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/memory"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 )
@@ -151,11 +151,8 @@ func parseConfig(text []byte) (Config, error) {
 	return c, c.check()
 }
 
-// namePattern is what nodes and sites are called, since tasks name them.
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
-
 func checkName(what, name string) error {
-	if !namePattern.MatchString(name) {
+	if !members.NamePattern.MatchString(name) {
 		return fmt.Errorf("%s is %q, want letters, digits and hyphens, at most 63", what, name)
 	}
 	if peers.LooksLikeID(name) {

@@ -194,7 +194,7 @@ type Stats = stats.Stats
 func (s *Store) Stats() Stats {
 	st := s.table.stats()
 	s.mu.Lock()
-	st.Buried, st.Condemned = len(s.head.Dead)+len(s.doomed), layout.Lying(s.head.Dead)+layout.Lying(s.doomed)
+	st.Buried, st.Condemned = len(s.head.Resting())+len(s.doomed), layout.Lying(s.head.Dead)+layout.Lying(s.doomed)
 	st.Owner, st.Epoch, st.Root, st.Held = s.owner.Node, s.owner.Epoch, s.head.Seq.String(), s.head.HeldUntil()
 	s.mu.Unlock()
 	if st.Doubt = s.meta.Doubt().String(); s.meta.Behind().N > 0 {

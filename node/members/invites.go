@@ -114,9 +114,9 @@ func (a api) invite(ctx context.Context, c *rest.Call) (any, error) {
 	return a.token(t, uses, body.Invite.Approve)
 }
 
-// siteName is what `node join --site` takes: nobody could join with an invite for
-// another one.
-var siteName = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+// NamePattern is what nodes and sites are called, since tasks name them. Nobody could
+// join with an invite for another site.
+var NamePattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
 // wanted reads what invite is to be made. Without an ID it is a new one.
 func (a api) wanted(c *rest.Call) (t invite.Token, uses int, comment string, err error) {
@@ -146,7 +146,7 @@ func (a api) wanted(c *rest.Call) (t invite.Token, uses int, comment string, err
 	if c.Has("invite") {
 		err = errors.Join(decodeHex(t.ID[:], c.Text("invite")), decodeHex(t.Seed[:], c.Text("seed")))
 	}
-	if t.Site != "" && !siteName.MatchString(t.Site) {
+	if t.Site != "" && !NamePattern.MatchString(t.Site) {
 		c.Fail("site", "%q is no name of a site: want letters, digits and hyphens, at most 63", t.Site)
 	}
 	if uses > 1 && t.Role != "replica" {

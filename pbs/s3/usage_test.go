@@ -3,6 +3,8 @@ package s3
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket"
+	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/cloudtest"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/prices"
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/usage"
@@ -45,6 +48,26 @@ func put(t *testing.T, c *Clients, key string) {
 	}
 	if _, err := b.PutBytes(t.Context(), key, []byte("x"), bucket.PutOption{}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A store with a certificate of its own is reached by the fingerprint that is set up.
+func TestFingerprintIsUsed(t *testing.T) {
+	srv := httptest.NewTLSServer(http.NotFoundHandler())
+	defer srv.Close()
+	state := &fixed{settings.State{S3Clients: []settings.S3Client{{
+		ID: "near", Endpoint: srv.URL, AccessKey: cloudtest.Key, PathStyle: true, Fingerprint: pin.Of(srv.Certificate()),
+	}}}}
+	c := open(t, state, t.TempDir())
+	b, err := c.Bucket("near", cloudtest.Name, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conn, err := b.Reach(t.Context()); conn.Status != http.StatusNotFound {
+		t.Errorf("%+v, %v", conn, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -9,6 +8,21 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/chunks/cloud/bucket/pin"
 )
+
+// at is a bucket of a server.
+func at(t *testing.T, url, fingerprint string) *Bucket {
+	t.Helper()
+	acc, err := NewAccount(AccountConfig{Key: "k", Secret: "s", Fingerprint: fingerprint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(acc.Close)
+	b, err := New(Config{Endpoint: url, Region: "us-east-1", Bucket: "b", PathStyle: true, Account: acc})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
 
 // To a store whose certificate no authority had signed there was no way at all, and
 // nobody was told of its fingerprint.
@@ -20,16 +34,7 @@ func TestStoreOfItsOwnAuthority(t *testing.T) {
 	want := pin.Of(srv.Certificate())
 	reach := func(fingerprint string) (Connection, error) {
 		t.Helper()
-		acc, err := NewAccount(AccountConfig{Key: "k", Secret: "s", Fingerprint: fingerprint})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer acc.Close()
-		b, err := New(Config{Endpoint: srv.URL, Region: "us-east-1", Bucket: "b", PathStyle: true, Account: acc})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b.Reach(context.Background())
+		return at(t, srv.URL, fingerprint).Reach(t.Context())
 	}
 	if conn, err := reach(""); conn.Status != 0 || pin.Refused(err) != want {
 		t.Errorf("without a fingerprint: %v %v", conn, err)
@@ -50,15 +55,8 @@ func TestStoreOfItsOwnAuthority(t *testing.T) {
 // the budget of a month.
 func TestWhatIsNotSentIsNotCounted(t *testing.T) {
 	srv := httptest.NewServer(http.NotFoundHandler())
-	acc, err := NewAccount(AccountConfig{Key: "k", Secret: "s"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer acc.Close()
-	b, err := New(Config{Endpoint: srv.URL, Region: "us-east-1", Bucket: "b", PathStyle: true, Account: acc})
-	if err != nil {
-		t.Fatal(err)
-	}
+	b := at(t, srv.URL, "")
+	acc := b.Account()
 	ctx, m := Metered(t.Context())
 	_, _ = b.Once().Head(ctx, "x")
 	if got := acc.Stats().Total(); got != 1 || m.Requests()["head"] != 1 {

@@ -3,7 +3,6 @@ package prices
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // A Budget is what a month may come to. Zero is without bound.
@@ -57,15 +56,16 @@ func CheckBudget(text string) error {
 	if err != nil || text == "" {
 		return err
 	}
-	if b.Action != Warn && b == (Budget{Action: b.Action}) && !strings.Contains(text, "=0") {
-		return fmt.Errorf("action=%s without a bound does nothing: add money=20, egress-gb=100 or requests=1000000", b.Action)
-	}
-	return pairs(text, func(name, value string) error {
+	err = pairs(text, func(name, value string) error {
 		if n, err := amount(value); name != "action" && err == nil && n == 0 {
 			return fmt.Errorf("%s=0 is no budget: leave it out for no bound; for next to nothing say %s=0.01,action=stop, which stops all but backups, restores and garbage collections", name, name)
 		}
 		return nil
 	})
+	if err == nil && b.Action != Warn && b == (Budget{Action: b.Action}) {
+		err = fmt.Errorf("action=%s without a bound does nothing: add money=20, egress-gb=100 or requests=1000000", b.Action)
+	}
+	return err
 }
 
 // A Line says how far a budget is used.

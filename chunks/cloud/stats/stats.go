@@ -13,10 +13,10 @@ type Stats struct {
 	Packs   int   `json:"packs"` // in the bucket
 	Chunks  int64 `json:"chunks"`
 	Bytes   int64 `json:"bytes"`
-	Dead    int64 `json:"dead-bytes"` // of these, of chunks that nothing needs
-	Waiting int   `json:"waiting"`    // packs that are ready and not confirmed
-	Lost    int   `json:"lost-packs"` // packs that the bucket should have and has not, and that are needed
-	Buried  int   `json:"buried-packs"`
+	Dead    int64 `json:"dead-bytes"`   // of these, of chunks that nothing needs
+	Waiting int   `json:"waiting"`      // packs that are ready and not confirmed
+	Lost    int   `json:"lost-packs"`   // packs that the bucket should have and has not, and that are needed
+	Buried  int   `json:"buried-packs"` // that nothing needs, and that are not deleted yet
 
 	Condemned int64 `json:"condemned-bytes"` // of these packs, which lie in the bucket until their time is over, and are billed
 

@@ -31,7 +31,7 @@ func (s *bucketStore) Close() error {
 
 func (s *bucketStore) String() string { return s.o.Repository }
 
-// bucketStore opens s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path-style=1].
+// bucketStore opens s3://BUCKET[/PREFIX][?endpoint=URL&region=R&path-style=1&fingerprint=F].
 // What is not said there comes from the environment, as for other tools.
 func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 	u, err := url.Parse(o.Repository)
@@ -42,11 +42,11 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 	style := false
 	for name, values := range q {
 		switch name {
-		case "endpoint", "region":
+		case "endpoint", "region", "fingerprint":
 		case "path-style":
 			style, err = parseFlag(values[len(values)-1])
 		default:
-			err = errors.New("there is no such setting: there are endpoint, region and path-style")
+			err = errors.New("there is no such setting: there are endpoint, region, path-style and fingerprint")
 		}
 		if err != nil {
 			return nil, usageError{fmt.Errorf("%s: %s: %w", o.Repository, name, err)}
@@ -56,7 +56,7 @@ func (o *Options) bucketStore(ctx context.Context) (Store, error) {
 	if key == "" || secret == "" {
 		return nil, hinted{fmt.Errorf("open %s: no credentials", o.Repository), "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"}
 	}
-	account, err := bucket.NewAccount(bucket.AccountConfig{Key: key, Secret: secret, Session: o.Getenv("AWS_SESSION_TOKEN"), Notice: o.notice})
+	account, err := bucket.NewAccount(bucket.AccountConfig{Key: key, Secret: secret, Session: o.Getenv("AWS_SESSION_TOKEN"), Fingerprint: q.Get("fingerprint"), Notice: o.notice})
 	if err != nil {
 		return nil, err
 	}
