@@ -76,6 +76,6 @@ func (t *Tier) Monthly() *Bill {
 	if p.ID == "" {
 		return nil
 	}
-	st := t.store.Stats()
-	return bill(p, p.Monthly(st.Bytes+st.Condemned, int64(st.Packs+st.Buried), prices.Use{}).Storage)
+	bytes, objects := t.store.Stats().Billed()
+	return bill(p, p.Monthly(bytes, objects, prices.Use{}).Storage)
 }

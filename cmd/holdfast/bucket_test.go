@@ -40,6 +40,10 @@ func newShared(t *testing.T) *shared {
 		token, err = s.a.holdfast("invite", "create", "-q", "--role", "full")
 		return err == nil
 	})
+	// Refused before the token is used: it is good for the next one.
+	if _, err := s.b.holdfastWith(token, "node", "join", "-", "--replaces", "nobody", "--listen", "127.0.0.1:0", "--mesh-listen", freeMeshPort(t)); err == nil || !strings.Contains(err.Error(), "no node was removed") {
+		t.Fatalf("it takes the place of nobody: %v", err)
+	}
 	if _, err := s.b.holdfastWith(token, "node", "join", "-", "--name", "b", "--listen", "127.0.0.1:0", "--mesh-listen", freeMeshPort(t)); err != nil {
 		t.Fatal(err)
 	}

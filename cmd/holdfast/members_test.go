@@ -72,7 +72,17 @@ func TestReplaceAndRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	token = a.must("invite", "create", "-q", "--replaces", "b")
-	if _, err := b.holdfastWith(token, append([]string{"node", "join", "-", "--replaces", "b"}, listen()...)...); err != nil {
+	// A replica that was let in without a signature is in no chain, so that whoever joins
+	// cannot see that the name is wrong.
+	if _, err := b.holdfastWith(token, append([]string{"node", "join", "-", "--name", "b", "--replaces", "nobody"}, listen()...)...); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	b.wait(patience, "it says that it replaces nobody", func() bool {
+		return strings.Contains(b.must("status"), `no node "nobody" was removed`)
+	})
+	b.kill(syscall.SIGTERM)
+	if err := os.WriteFile(filepath.Join(b.dir, "cluster", "replaces"), []byte("b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b.start()

@@ -83,6 +83,7 @@ type Cluster struct {
 	inherited func() error // see OnInherit
 
 	mu       sync.Mutex
+	heir     string            // see NotInherited
 	watchers []func()          // are told when the ledger or the chain has changed
 	newest   sum               // of the ledger, at the index where it was asked for last
 	differs  map[string]uint64 // see Diverged; by node

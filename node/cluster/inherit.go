@@ -35,6 +35,21 @@ func Replace(dir, name string) error {
 // to be called before Run.
 func (c *Cluster) OnInherit(f func() error) { c.inherited = f }
 
+// NotInherited says why what the node that this one replaces had set up is not taken
+// over yet; "" if it is, or if this node replaces none. What is wrong with the name is
+// mended in the file that it is in.
+func (c *Cluster) NotInherited() (why, file string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.heir, filepath.Join(c.cfg.Dir, replacesFile)
+}
+
+func (c *Cluster) notInherited(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heir = why
+}
+
 // inherit takes over what a removed node had set up, once, if this node takes
 // its place. It ends with ctx.
 func (c *Cluster) inherit(ctx context.Context) {
@@ -56,6 +71,7 @@ func (c *Cluster) inherit(ctx context.Context) {
 		}
 		why := c.inheritOnce(ctx, strings.TrimSpace(string(name)))
 		if why == nil {
+			c.notInherited("")
 			c.cfg.Log.Info("this node has taken the place of one that was removed, with its datastores and jobs", "node", string(name))
 			if err = os.Remove(path); err == nil && c.inherited != nil {
 				err = c.inherited()
@@ -64,6 +80,7 @@ func (c *Cluster) inherit(ctx context.Context) {
 		}
 		if ctx.Err() == nil && why.Error() != told {
 			told = why.Error()
+			c.notInherited(fmt.Sprintf("what node %s had set up is not taken over: %v", strings.TrimSpace(string(name)), why))
 			c.cfg.Log.Warn("what the node that this one replaces had set up is not taken over yet", "node", string(name), "err", why)
 		}
 	}

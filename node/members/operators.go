@@ -43,15 +43,19 @@ func names(keys []authority.Key) []string {
 	return all
 }
 
-// Waiting warns of a change of operators that waits, and says what can be done about it.
-func Waiting(c *cluster.Cluster, node string) []overview.Warning {
+// Waiting warns of what waits for somebody: a change of operators, and the place of a
+// lost node that this one is to take. It says what can be done about it.
+func Waiting(c *cluster.Cluster, node string) (list []overview.Warning) {
+	if why, file := c.NotInherited(); why != "" {
+		list = append(list, overview.Warning{Level: "warning", Node: node, Text: why, Hint: "if that is not its name (`holdfast member list`), write the right one into " + file + ", and restart the node"})
+	}
 	o := operatorsOf(c)
 	if o.Counts == "" {
-		return nil
+		return list
 	}
 	text := fmt.Sprintf("the operators will be changed at %s: %s have signed, which is %d of %d, that %d of these sign from then on: %s",
 		o.Counts, strings.Join(o.SignedBy, " and "), len(o.SignedBy), len(o.Operators), o.NextThreshold, strings.Join(o.Next, ", "))
-	return []overview.Warning{{Level: "warning", Node: node, Text: text, Hint: "if not all operators want it, a key may be stolen: any one of them stops it with `holdfast operator veto --operator-key FILE`"}}
+	return append(list, overview.Warning{Level: "warning", Node: node, Text: text, Hint: "if not all operators want it, a key may be stolen: any one of them stops it with `holdfast operator veto --operator-key FILE`"})
 }
 
 func (a api) operators(context.Context, *rest.Call) (any, error) { return operatorsOf(a.Cluster), nil }

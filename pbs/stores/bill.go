@@ -39,8 +39,8 @@ func (s *Set) bill(client settings.S3Client, now time.Time) Bill {
 		}
 		b.Datastores = append(b.Datastores, d.Name)
 		if st, ok := s.Cloud(d.Name); ok {
-			b.Stored += st.Bytes + st.Condemned
-			b.Objects += int64(st.Packs + st.Buried)
+			bytes, objects := st.Billed()
+			b.Stored, b.Objects = b.Stored+bytes, b.Objects+objects
 		}
 	}
 	p, known, err := s3.ProviderOf(client)

@@ -29,3 +29,9 @@ type Stats struct {
 	Requests bucket.Stats `json:"requests"`
 	Cache    cache.Stats  `json:"cache"`
 }
+
+// Billed is how many bytes and objects of packs lie in the bucket: those that nothing
+// needs are paid for too, until they are deleted.
+func (s Stats) Billed() (bytes, objects int64) {
+	return s.Bytes + s.Condemned, int64(s.Packs + s.Buried)
+}
