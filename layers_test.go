@@ -269,8 +269,9 @@ var insideNode = []rule{
 	{"node/exports", ""},
 	{"node/pushes", ""},
 	{"node/plans", "node/exports node/pushes"},
+	{"node/shares", "node/cluster node/members"},
 	{"node/warden", "node/operator"},
-	{"node", "node/alarms node/plans node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/alarms node/plans node/shares node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

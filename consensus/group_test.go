@@ -87,7 +87,12 @@ func rebootAlone(t *testing.T, stock bool) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(time.Second) // the followers hear of the last one
+	began := time.Now()
+	for len(c.nodes[1].machine.items()) < 100 { // it hears of the last one
+		if time.Sleep(10 * time.Millisecond); time.Since(began) > time.Minute {
+			t.Fatalf("a follower has %d of 100 commands after a minute", len(c.nodes[1].machine.items()))
+		}
+	}
 	for _, n := range c.nodes {
 		n.crash()
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/jobs/lockfile"
 	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
@@ -152,7 +153,7 @@ func replaceFile(name string, data []byte) (err error) {
 	if err = os.Rename(tmp, name); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(name))
+	return lockfile.SyncDir(filepath.Dir(name))
 }
 
 // removeLogs removes the logs of tasks that are no longer kept.

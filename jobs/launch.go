@@ -111,7 +111,7 @@ func (s *Scheduler) note(e *entry, change func(*run)) {
 // ended notes how the task of an entry ended.
 func (s *Scheduler) ended(e *entry, i Info, onEnd func(Info)) {
 	s.mu.Lock()
-	e.running = onEnd != nil // until who shares it knows
+	e.running, e.hung = onEnd != nil && !e.hung, false // until who shares it knows
 	s.note(e, func(r *run) {
 		r.End, r.State = i.End, i.Status()
 		if i.cut != nil {

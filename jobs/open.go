@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/jobs/lockfile"
 	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
@@ -18,7 +19,7 @@ func (m *Manager) open() error {
 		return err
 	}
 	var err error
-	if m.lock, err = lock(filepath.Join(dir, "lock")); err != nil {
+	if m.lock, err = lockfile.Lock(filepath.Join(dir, "lock")); err != nil {
 		return err
 	}
 	if err = m.recover(); err != nil {

@@ -26,6 +26,10 @@ type SchedulerConfig struct {
 	// Share decides for a schedule that is shared which node runs it. Required for such.
 	Share func(schedule string) Share
 
+	// Relief tells whether another node could take over what runs here of a schedule that
+	// is shared, and has stalled: see [ErrStalled]. Default: none could.
+	Relief func(schedule string) bool
+
 	// Missed is told of a schedule that did not run when it was due, from the first
 	// such time to the last, and must not wait. It may be told again while the schedule
 	// cannot be started.
@@ -62,6 +66,7 @@ type entry struct {
 	running bool      // from before its task is started until after its end
 	asked   bool      // for what runs, by somebody
 	cut     bool      // what runs was asked to stop
+	hung    bool      // what runs was given up, and has not ended yet
 	hold    time.Time // not before: its task could not be started
 }
 

@@ -29,6 +29,7 @@ type diary struct {
 	takes  time.Duration // how long the work takes
 	fails  error         // how it ends
 	shares Share         // of what is shared
+	relief bool          // whether others could do it
 	ran    []note
 }
 
@@ -64,6 +65,10 @@ func newDiary(t *testing.T, dir, zone string, log *logBuffer) *diary {
 		d.lock.Lock()
 		defer d.lock.Unlock()
 		return d.shares
+	}, Relief: func(string) bool {
+		d.lock.Lock()
+		defer d.lock.Unlock()
+		return d.relief
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -59,8 +59,11 @@ func (s *Scheduler) share(st start, auth string, started func(UPID, error)) {
 		if err != nil {
 			return err
 		}
-		i := <-end
+		i, stalled := s.await(e, u, end)
 		ran, lost = true, ctx.Err() != nil
+		if stalled {
+			return ErrStalled
+		}
 		if i.State != OK && i.State != Warning {
 			return errors.New(i.Status())
 		}
@@ -109,7 +112,7 @@ func (s *Scheduler) firstMissed(st start, before time.Time) time.Time {
 func (s *Scheduler) shareEnded(e *entry, slot time.Time, ran, asked bool, err error) (missed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e.running = false
+	e.running = e.hung
 	if s.life.Err() != nil {
 		return false // after a restart the same is asked again
 	}

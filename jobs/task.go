@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/jobs/stall"
 	"github.com/holdfast-mesh/holdfast/jobs/tasklog"
 )
 
@@ -21,6 +22,7 @@ type Task struct {
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when it has ended and its end is recorded
 	onEnd  func(Info)    // may be nil
+	signs  stall.Signs   // that the work gets on
 
 	mu       sync.Mutex
 	warnings int
@@ -48,15 +50,23 @@ func (t *Task) Warnf(format string, args ...any) {
 }
 
 // Progress says how far the work is, from 0 to 1, and what it is at. It is
-// shown in lists while the task runs, and kept nowhere.
+// shown in lists while the task runs, and kept nowhere. Work whose progress does not
+// change, and neither does what is watched, has stalled in the end: see [ErrStalled].
 func (t *Task) Progress(done float64, doing string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	progress, was := t.progress, t.doing
 	if done >= 0 { // not for NaN
 		t.progress = min(done, 1)
 	}
-	t.doing = tasklog.Clean(doing)
+	if t.doing = tasklog.Clean(doing); t.progress != progress || t.doing != was {
+		t.signs.Seen(time.Now())
+	}
 }
+
+// Watch has a figure that grows while the work gets on, such as the bytes that it has
+// read, count as its progress. It is asked for from any goroutine, also after the end.
+func (t *Task) Watch(figure func() int64) { t.signs.Watch(figure) }
 
 // Count sets a figure of the run, such as how many bytes it fetched. Those of a
 // schedule are kept with its runs.

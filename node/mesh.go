@@ -57,6 +57,12 @@ func (n *Node) ways() map[string]peers.Peer {
 	return n.link.Peers()
 }
 
+// hears tells whether another node is heard of now.
+func (n *Node) hears(id string) bool {
+	p := n.ways()[id]
+	return p.Path != "" && p.Path != peers.PathNone
+}
+
 // statusOfPeer fills in what this node has heard of another.
 func statusOfPeer(m *overview.Member, p peers.Peer) {
 	m.LastHeard = m.LastSaid

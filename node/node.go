@@ -46,6 +46,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/notices"
 	"github.com/holdfast-mesh/holdfast/node/peers"
+	"github.com/holdfast-mesh/holdfast/node/shares"
 	"github.com/holdfast-mesh/holdfast/node/systemd"
 	"github.com/holdfast-mesh/holdfast/pbs/secrets"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -64,6 +65,7 @@ type Node struct {
 	cluster     *cluster.Cluster
 	raised      *alarms.Alarms // what has happened to this node
 	feeds       *feeds.Feeds
+	shares      shares.Shares // who does what several could
 	settings    settings.Store
 	access      *access.Service
 	certificate *certificate.Keeper
@@ -141,6 +143,7 @@ func (n *Node) openState() error {
 		return err
 	}
 	n.settings = n.cluster.Settings()
+	n.shares = shares.Shares{Cluster: n.cluster, Alive: n.hears}
 	if n.access, err = access.New(access.Config{Store: n.cluster.Accounts(), Key: key}); err != nil {
 		return err
 	}
@@ -158,7 +161,7 @@ func (n *Node) openTasks() error {
 		return err
 	}
 	n.keep(closer(func() error { return n.endTasks(context.Background()) }))
-	n.schedules, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: n.tasks, File: n.cfg.at(schedulesFile), Missed: n.notices.Missed, Share: n.share, Log: n.log})
+	n.schedules, err = jobs.NewScheduler(jobs.SchedulerConfig{Manager: n.tasks, File: n.cfg.at(schedulesFile), Missed: n.notices.Missed, Share: n.shares.Share, Relief: n.shares.Relief, Log: n.log})
 	return err
 }
 

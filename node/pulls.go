@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
@@ -20,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/node/pushes"
 	"github.com/holdfast-mesh/holdfast/node/remotes"
 	remoteapi "github.com/holdfast-mesh/holdfast/pbs/api/remotes"
+	"github.com/holdfast-mesh/holdfast/pbs/api/rules"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 	"github.com/holdfast-mesh/holdfast/replication"
 	"github.com/holdfast-mesh/holdfast/replication/rate"
@@ -129,6 +131,9 @@ func (n *Node) push(ctx context.Context, t *jobs.Task, j settings.SyncJob, limit
 	defer done()
 	c.Printf, c.Warnf = t.Logf, t.Warnf
 	c.Progress = func(done, total int, what string) { t.Progress(float64(done)/float64(max(total, 1)), what) }
+	var moved atomic.Int64
+	t.Watch(moved.Load)
+	c.Moved = func() { moved.Add(1) }
 	r, err := pushes.Run(ctx, c)
 	for what, n := range map[string]int64{"snapshots": int64(r.Snapshots), "chunks": int64(r.Chunks), "bytes": r.Bytes} {
 		t.Count(what, n)
@@ -157,10 +162,29 @@ func (n *Node) plans() plans.Config {
 	}
 }
 
+// calendar is when the jobs of all nodes are due.
+func (n *Node) calendar(from, until time.Time) []rules.Slot {
+	var all []plans.Site
+	said := n.feeds.Nodes()
+	for _, m := range members.All(n.cluster, false) {
+		s := plans.Site{Node: m.Name, Site: m.Site, State: n.cluster.SettingsOf(m.ID).State(), Zone: time.Local}
+		s.Resolve = func(remote string) (string, bool) {
+			if remote == "" {
+				return m.Name, true
+			}
+			other, err := n.pulls.Resolve(remote)
+			return other.Name, err == nil
+		}
+		s.Took = func(job string) time.Duration { return plans.Took(said[m.ID].Last, s.State, job) }
+		all = append(all, s)
+	}
+	return plans.Calendar(all, from, until)
+}
+
 // keyring are the keys of jobs that encrypt and decrypt.
 func (n *Node) keyring() *keyring.Ring {
 	return keyring.New(keyring.Config{
-		Client: n.cluster.Client(), Key: n.key, Name: n.nameOf,
+		Client: n.cluster.Client(), Key: n.key, Name: n.shares.NameOf,
 		Nodes: func() (ids []string) {
 			for _, m := range members.All(n.cluster, false) {
 				ids = append(ids, m.ID)

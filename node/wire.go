@@ -67,7 +67,7 @@ func (n *Node) openServices() error {
 	table := removable.NewTable()
 	n.stores, err = stores.New(stores.Config{
 		Settings: n.settings, Tasks: n.tasks, Scheduler: n.schedules, Clouds: n.clouds, Node: n.cfg.Name, Log: n.log,
-		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.claimBucket, Agreed: n.cluster.Agreed, Away: table.Away,
+		Changed: n.changed, Corrupt: n.corrupt, Warden: n.warden, Claim: n.shares.ClaimBucket, Agreed: n.cluster.Agreed, Away: table.Away,
 	})
 	if err != nil {
 		return err
@@ -147,7 +147,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 		export.Endpoints(export.Config{Settings: n.settings, Runner: n.exports}),
 		n.pulls.Endpoints(),
 		n.disks.Endpoints(),
-		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.claimsOf, Plan: n.plans().Of, Calendar: n.calendar, Follow: func(ctx context.Context) error {
+		rules.Endpoints(rules.Config{Settings: n.settings, Scheduler: n.schedules, Claims: n.shares.Claims, Plan: n.plans().Of, Calendar: n.calendar, Follow: func(ctx context.Context) error {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx), n.offloads.Sync(ctx), n.exports.Sync(ctx))
 		}}),
 		members.Endpoints(n.membership()),

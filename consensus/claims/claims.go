@@ -84,6 +84,9 @@ var (
 	// ErrLost ends the context of work whose session was lost: another node may
 	// do it from now on.
 	ErrLost = errors.New("this node was not heard of, and another may do it now")
+	// ErrStalled is what work returns that gets nowhere here, and that another node is to
+	// do. The ledger has to have [authority.LevelDelay].
+	ErrStalled = errors.New("it got nowhere here, and is left to another node")
 )
 
 // Taken says who does what was to be claimed.
@@ -142,7 +145,10 @@ func (c *Claims) hold(ctx context.Context, resource string, slot int64, leave bo
 		return errors.Join(err, context.Cause(ctx))
 	}
 	e := end{s.epoch, ledger.EndClaim{Job: resource, Slot: slot, Fence: fence, State: ledger.Ended}}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrStalled):
+		e.body.State = ledger.Stalled
+	case err != nil:
 		e.body.State = ledger.Failed
 	}
 	return errors.Join(err, c.finish(ctx, s, e))

@@ -30,8 +30,8 @@ const (
 // Turn does a slot of a job when it is this node's turn: at once if it comes first
 // among all that could do it, or had the job last, else [Step] later for each one
 // before it. It waits for the end of a run elsewhere, and takes over if that is
-// lost. A run that fails, here or elsewhere, is the end of its slot; one that was
-// lost is not. Until it is claimed by somebody, Turn goes on until the time until;
+// lost, or has stalled. A run that fails, here or elsewhere, is the end of its slot;
+// one that was lost is not, and one that has stalled only for this node. Until it is claimed by somebody, Turn goes on until the time until;
 // without a quorum nobody can, and its error says so.
 //
 // What do writes is to carry the fence; see [Claims.Hold].
@@ -69,7 +69,7 @@ func (c *Claims) Turn(ctx context.Context, job string, slot, until time.Time, al
 }
 
 // Next is the order in which those that could do a job try it: who had it last comes first,
-// since it has most of what the job needs.
+// since it has most of what the job needs, and who got nowhere with it last.
 func (c *Claims) Next(job string, all []Candidate) []string {
 	order := Order(job, all)
 	var last ledger.Claim
@@ -78,14 +78,19 @@ func (c *Claims) Next(job string, all []Candidate) []string {
 			last = b
 		}
 	}
-	if i := slices.Index(order, last.Owner.NodeID()); i > 0 && last.State != ledger.Lost {
+	i := slices.Index(order, last.Owner.NodeID())
+	switch {
+	case i < 0 || last.State == ledger.Lost:
+	case last.State == ledger.Stalled:
+		order = append(slices.Delete(order, i, i+1), last.Owner.NodeID())
+	default:
 		order = slices.Insert(slices.Delete(order, i, i+1), 0, last.Owner.NodeID())
 	}
 	return order
 }
 
 // Before returns the newest slot before one that was decided: done, or failed. One
-// whose run was lost was not: if there is no other, Before returns the time before the
+// whose run was lost, or has stalled, was not: if there is no other, Before returns the time before the
 // first such. Zero if no slot is known. Whoever has a claim of the job asks when no
 // other runs, so that it is all there is to know.
 func (c *Claims) Before(job string, slot time.Time) (before time.Time) {
@@ -135,11 +140,11 @@ func (c *Claims) try(ctx context.Context, job string, slot time.Time, do func(co
 }
 
 // decided says who has, or had, a slot, as far as it is known here: nil if nobody
-// has, or has lost it. It is decided when that run has ended.
+// has, or has lost it or left it. It is decided when that run has ended.
 func (c *Claims) decided(job string, slot time.Time) (other *Elsewhere, decided bool) {
 	row, is := ledger.Claims.Get(c.cfg.Client.Ledger.View(), ledger.ClaimKey(job, slot.Unix()))
 	b := row.Body
-	if !is || b.State == ledger.Lost || b.Owner == c.self && b.State != ledger.Ended {
+	if !is || b.State == ledger.Lost || b.State == ledger.Stalled || b.Owner == c.self && b.State != ledger.Ended {
 		return nil, false
 	}
 	return &Elsewhere{b.Owner.NodeID(), b.State, b.Fence}, b.State != ledger.Running

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
 
@@ -18,6 +19,17 @@ func (m *mesh) everybody() (all []Candidate) {
 		all = append(all, Candidate{s.id, 1})
 	}
 	return all
+}
+
+// raise brings the ledger to the level at which runs stall.
+func (m *mesh) raise() {
+	c := m.leader().client
+	for level := c.Ledger.View().Level() + 1; level <= authority.LevelDelay; level++ {
+		if _, err := c.Do(m.t.Context(), "node", "", ledger.KindLevel, ledger.RaiseLevel{Level: level}); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Minute)
 }
 
 // A turns is what sites have done of a slot, and what they were told.
@@ -134,6 +146,64 @@ func TestTurnIsTakenOver(t *testing.T) {
 			t.Errorf("the one that was cut off is told %v", r.told[owner])
 		}
 		t.Logf("the next owner ran after %s", took)
+	})
+}
+
+// What an owner leaves since it gets nowhere, as on a hung file system, another does
+// in the same slot, and has the next one: the first comes last then. It once had its
+// slots for ever, and nobody else did them.
+func TestTurnThatStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		defer m.end()
+		leader := m.leader()
+		m.raise()
+		slot := time.Now().Truncate(time.Second)
+		r := m.take(slot, slot.Add(time.Hour), func(s *site, _ context.Context) error {
+			if s.id == Order("push:x", m.everybody())[0] {
+				time.Sleep(20 * time.Minute)
+				return ErrStalled
+			}
+			return nil
+		})
+		order := Order("push:x", m.everybody())
+		if len(r.ran) != 2 || r.ran[0] != order[0] || r.ran[1] == order[0] {
+			t.Fatalf("it was run by %v, the order is %v", r.ran, order)
+		}
+		if err := r.told[order[0]]; !errors.Is(err, ErrStalled) {
+			t.Errorf("the first is told %v", err)
+		}
+		if next := leader.claims.Next("push:x", m.everybody()); next[0] != r.ran[1] {
+			t.Errorf("next is %v, it was done by %s", next, r.ran[1])
+		}
+		if before := leader.claims.Before("push:x", slot.Add(time.Hour)); !before.Equal(slot.UTC()) {
+			t.Errorf("the slot before is %s, want %s", before, slot)
+		}
+	})
+}
+
+// Who got nowhere with a job last comes last, though it has nobody's slot now.
+func TestStalledComesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t)
+		defer m.end()
+		m.raise()
+		order := Order("push:x", m.everybody())
+		slot := time.Now().Truncate(time.Second)
+		for _, s := range m.sites {
+			if s.id == order[0] {
+				if err := s.claims.Slot(t.Context(), "push:x", slot, func(context.Context, ledger.Fence) error { return ErrStalled }); !errors.Is(err, ErrStalled) {
+					t.Fatal(err)
+				}
+			}
+		}
+		time.Sleep(time.Minute)
+		if next := m.leader().claims.Next("push:x", m.everybody()); !slices.Equal(next, []string{order[1], order[2], order[0]}) {
+			t.Errorf("next are %v, the order is %v", next, order)
+		}
+		if before := m.leader().claims.Before("push:x", slot.Add(time.Hour)); !before.Equal(slot.Add(-time.Second).UTC()) {
+			t.Errorf("the slot before is %s, though %s was left", before, slot)
+		}
 	})
 }
 

@@ -62,7 +62,8 @@ const (
 	Running = "running"
 	Ended   = "done"
 	Failed  = "failed"
-	Lost    = "lost" // its session ended before it
+	Lost    = "lost"    // its session ended before it
+	Stalled = "stalled" // its node lives, and leaves it to others; from [authority.LevelDelay] on
 )
 
 // A Claim is who does a job in a slot.
@@ -180,7 +181,7 @@ func (t *tx) endClaim(e *EndClaim) Result {
 	key := ClaimKey(e.Job, e.Slot)
 	c, is := Claims.Get(View{t.Txn}, key)
 	switch {
-	case e.State != Ended && e.State != Failed:
+	case e.State != Ended && e.State != Failed && (e.State != Stalled || t.meta.Level < authority.LevelDelay):
 		return refuse("a run does not end as %q", e.State)
 	case !is || c.Body.Owner != t.command.Node || c.Body.Fence != e.Fence || c.Body.State != Running:
 		return Result{Code: Conflict, Key: "claims/" + key, Text: "the run was superseded"}

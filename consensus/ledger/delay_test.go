@@ -57,6 +57,7 @@ func (w *world) proposals() {
 	for kind := authority.NewOperators; kind <= authority.Veto; kind++ {
 		w.want(w.signed(kind, thief, 1, 2, 9), Forbidden, "does not know")
 	}
+	w.stalls(Refused, "does not end as")
 	for level := w.l.View().Level() + 1; level <= authority.LevelDelay; level++ {
 		w.do(10, KindLevel, RaiseLevel{level})
 	}
@@ -72,6 +73,20 @@ func (w *world) proposals() {
 	w.pass(1)
 	w.want(w.enact(seq()), Done, "")
 	w.want(w.signed(authority.NewOperators, thief, 1, 4, 9), Done, "")
+	w.stalls(Done, "")
+}
+
+// stalls is a run that its node leaves to others, who may have its slot then.
+func (w *world) stalls(code Code, text string) {
+	w.t.Helper()
+	epoch := 1<<41 + w.n // greater than any before
+	w.do(10, KindSession, OpenSession{epoch})
+	f := w.do(10, KindClaim, NewClaim{Job: "stalls", Slot: 100, Epoch: epoch}).Fence
+	w.want(w.try(10, KindEnd, EndClaim{"stalls", 100, *f, Stalled}), code, text)
+	if code == Done {
+		w.want(w.try(10, KindEnd, EndClaim{"stalls", 100, *f, Ended}), Conflict, "superseded")
+		w.do(10, KindClaim, NewClaim{Job: "stalls", Slot: 100, Epoch: epoch})
+	}
 }
 
 // With two of three keys, a thief was the only operator at once, and the third heard

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -146,6 +147,9 @@ func (e *Exports) work(ctx context.Context, t *jobs.Task, id string) error {
 	cfg.Progress = func(done, total int) {
 		t.Progress(float64(done)/float64(max(total, 1)), fmt.Sprintf("%d/%d groups", done, total))
 	}
+	var wrote atomic.Int64
+	t.Watch(wrote.Load)
+	cfg.Wrote = func(string, int64) { wrote.Add(1) }
 	if f, shared := jobs.FenceOf(ctx); shared {
 		cfg.Fence = &f
 	}

@@ -49,6 +49,7 @@ type Config struct {
 	Keys          crypt.Keys
 	Printf, Warnf func(format string, args ...any)
 	Progress      func(done, total int)
+	Wrote         func(file string, bytes int64) // is called while a file grows; default: nobody is told
 
 	// Fence, of a job that nodes share, keeps a run out that was superseded.
 	Fence *jobs.Fence
@@ -151,7 +152,7 @@ func (cfg Config) group(ctx context.Context, dir string, i listing.Info, r *Repo
 			return err
 		}
 	}
-	if _, err := plain.Export(ctx, archive.Open(s, archive.Options{Key: key}), to+".part", plain.Options{}); err != nil {
+	if _, err := plain.Export(ctx, archive.Open(s, archive.Options{Key: key}), to+".part", plain.Options{Progress: cfg.Wrote}); err != nil {
 		return err
 	}
 	if err := cfg.fenced(); err != nil { // it took a while

@@ -47,6 +47,7 @@ type Config struct {
 
 	Printf, Warnf func(format string, args ...any)
 	Progress      func(done, total int, what string) // of snapshots; default: nobody is told
+	Moved         func()                             // is called with each chunk; default: nobody is told
 }
 
 // A Report is what a push did.

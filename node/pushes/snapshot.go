@@ -139,11 +139,21 @@ type counting struct {
 
 func (c *counting) Put(ctx context.Context, d chunks.Digest, b chunks.Blob) (known bool, err error) {
 	known, err = c.Sink.Put(ctx, d, b)
+	if c.p.Moved != nil {
+		c.p.Moved()
+	}
 	if err == nil && !known {
 		c.chunks++
 		c.bytes += int64(len(b))
 	}
 	return known, err
+}
+
+func (c *counting) Append(ctx context.Context, s chunks.Stored) error {
+	if c.p.Moved != nil {
+		c.p.Moved()
+	}
+	return c.Sink.Append(ctx, s)
 }
 
 func (c *counting) Close(ctx context.Context, x chunks.Index) error {

@@ -13,6 +13,7 @@ type Meter struct {
 	requests [classes]atomic.Int64
 	in, out  atomic.Int64
 	took     atomic.Int64 // nanoseconds
+	moved    atomic.Int64 // see Moved
 }
 
 type meterKey struct{}
@@ -31,6 +32,7 @@ func meterOf(ctx context.Context) *Meter {
 func (m *Meter) add(class Class, sent int64) {
 	for ; m != nil; m = m.above {
 		m.requests[class].Add(1)
+		m.moved.Add(1)
 		if class == Put {
 			m.out.Add(max(0, sent))
 		}
@@ -40,8 +42,19 @@ func (m *Meter) add(class Class, sent int64) {
 func (m *Meter) read(class Class, n int) {
 	for ; m != nil && class == Get; m = m.above {
 		m.in.Add(int64(n))
+		m.moved.Add(int64(n))
 	}
 }
+
+func (m *Meter) sends(n int) {
+	for ; m != nil; m = m.above {
+		m.moved.Add(int64(n))
+	}
+}
+
+// Moved grows while requests are made and bodies go either way, those that are not over
+// and those that fail among them.
+func (m *Meter) Moved() int64 { return m.moved.Load() }
 
 func (m *Meter) waited(d time.Duration) {
 	for ; m != nil; m = m.above {

@@ -222,6 +222,7 @@ type upload struct {
 func (u *upload) Read(p []byte) (int, error) {
 	n, err := u.r.Read(p)
 	u.w.moved.Add(int64(n))
+	meterOf(u.ctx).sends(n)
 	if at, _ := u.r.Seek(0, io.SeekCurrent); at == u.r.Size() {
 		u.w.armed(false) // now it is the reply that we wait for
 	}

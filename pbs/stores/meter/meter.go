@@ -35,6 +35,7 @@ type Run struct {
 // to keep.
 func Begin(ctx context.Context, t *jobs.Task, ti *tier.Tier, store string, keep func(usage.Run)) (context.Context, *Run) {
 	ctx, m := bucket.Metered(Notify(ctx, t))
+	t.Watch(m.Moved)
 	run := usage.Run{Task: t.UPID().String(), Type: t.UPID().Type, Store: store, Began: time.Now().UTC()}
 	return ctx, &Run{task: t, tier: ti, meter: m, run: run, keep: keep}
 }

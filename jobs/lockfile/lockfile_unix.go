@@ -1,6 +1,7 @@
 //go:build unix
 
-package jobs
+// Package lockfile keeps a directory of tasks to one process, and makes its entries durable.
+package lockfile
 
 import (
 	"errors"
@@ -10,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the file name for this manager alone, until the result is closed
+// Lock takes the file name for this process alone, until the result is closed
 // or the process ends.
-func lock(name string) (io.Closer, error) {
+func Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -27,8 +28,8 @@ func lock(name string) (io.Closer, error) {
 	return f, nil
 }
 
-// syncDir makes the entries of a directory durable.
-func syncDir(name string) error {
+// SyncDir makes the entries of a directory durable.
+func SyncDir(name string) error {
 	d, err := os.Open(name)
 	if err != nil {
 		return err
