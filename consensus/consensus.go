@@ -120,6 +120,7 @@ type Config struct {
 	Votes   func(term uint64) error                                                 // whether this node may give votes in a term, and ask for them; default: nil, always
 	Lost    func() error                                                            // is asked when there is no log, before one is made: an error keeps Raft from running; default: nil, there never was one
 	Takes   func(e *brittle.TakenBackError, label string) error                     // is told that a leader takes back what was agreed on, before all is put away under a label and this node begins anew, empty; default: nothing
+	Ends    func(label string)                                                      // is told that the state of this node is of a history that has ended, before it is put away under a label and this node begins anew, empty; default: nothing
 	Behind  func(e *tail.Error)                                                     // is told of a node whose log is not in that of this one, which would lead it; nil: there is none any more; default: nothing
 	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
@@ -149,6 +150,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Takes == nil {
 		c.Takes = func(*brittle.TakenBackError, string) error { return nil }
+	}
+	if c.Ends == nil {
+		c.Ends = func(string) {}
 	}
 	if c.Behind == nil {
 		c.Behind = func(*tail.Error) {}

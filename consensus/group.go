@@ -78,6 +78,7 @@ func (g *Group) Load() error {
 func (g *Group) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var r errRecover
+		var more *tail.Error
 		err := g.runOnce(ctx)
 		g.recovered = errors.As(err, &r)
 		switch {
@@ -89,7 +90,9 @@ func (g *Group) Run(ctx context.Context) error {
 				"why", err, "incarnation", g.cfg.Roster.Incarnation())
 		case errors.As(err, new(*brittle.TakenBackError)) && g.cfg.Machine.Applied() == 0:
 			g.cfg.Log.Error("the cluster has lost entries that it had agreed on; this node's log, which has them, was put away, and it begins again as an empty standby", "err", err)
-		case errors.As(err, new(*tail.Error)):
+		case errors.As(err, &more) && more.Later:
+			g.pause(ctx, 2*time.Second, err) // the signature is under way
+		case more != nil:
 			g.pause(ctx, retryAfter, err)
 		case errors.Is(err, ErrNeedsUpgrade):
 			g.pause(ctx, 0, cured(err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"))
@@ -150,6 +153,7 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 	} else if !errors.Is(err, errSuperseded) {
 		return err
 	}
+	g.cfg.Ends(label)
 	if failed := stores.Archive(label); failed != nil {
 		return fmt.Errorf("consensus: put the state of incarnation %d away: %w, after: %w", old, failed, err)
 	}

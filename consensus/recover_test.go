@@ -3,7 +3,9 @@ package consensus_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,10 +69,22 @@ func TestRecoverKeepsTheOldMajorityOut(t *testing.T) {
 	})
 }
 
-// The old majority went on without the base: it may not change what is new.
+// The old majority went on without the base: it may not change what is new, and each
+// of its nodes is told before it forgets what only they had. Once nobody was.
 func TestOldMajorityGoesOnAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 5, 3)
+		ended := map[string]string{}
+		var lock sync.Mutex
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) {
+				cfg.Ends = func(label string) {
+					lock.Lock()
+					defer lock.Unlock()
+					ended[n.name] = label + ": " + strings.Join(n.machine.items(), ", ")
+				}
+			}
+		}
 		c.start()
 		defer c.end()
 		leader := c.form(3)
@@ -96,6 +110,12 @@ func TestOldMajorityGoesOnAlone(t *testing.T) {
 		c.agree()
 		if got := strings.Join(base.machine.items(), ", "); got != "before, of the new incarnation" {
 			t.Errorf("the ledger is %q", got)
+		}
+		lock.Lock()
+		defer lock.Unlock()
+		const had = "1: before, of the old majority"
+		if want := map[string]string{"a": had, "b": had}; !maps.Equal(ended, want) {
+			t.Errorf("the ends are %v, want %v", ended, want)
 		}
 	})
 }

@@ -77,9 +77,13 @@ type Error struct {
 	Last  uint64 // index of the newest entry there
 	Ours  uint64 // likewise here, when this node began
 	Other bool   // the entry Last is here, too, but another one
+	Later bool   // the other is of a later incarnation: the cluster was recovered there
 }
 
 func (e *Error) Error() string {
+	if e.Later {
+		return fmt.Sprintf("the cluster was recovered without this node: %s is of a later incarnation, and this node waits for the signature of that", e.Node)
+	}
 	if e.Other {
 		return fmt.Sprintf("the ledger of this node is not that of %s: entry %d differs, which was agreed on", e.Node, e.Last)
 	}
@@ -88,6 +92,9 @@ func (e *Error) Error() string {
 
 // Hint says what an operator can do about it.
 func (e *Error) Hint() string {
+	if e.Later {
+		return "nothing: it is taken in again by itself when it has heard of the signature; if that takes minutes, look at `holdfast status` on " + e.Node
+	}
 	return "to go on with what " + e.Node + " knows, run `holdfast member recover-quorum` there, and this node is taken in again by itself; or stop this daemon and put its newer disk back; see docs/consensus.md"
 }
 
@@ -175,8 +182,9 @@ func (c *Check) judge(ctx context.Context, node string) (asked bool, err error) 
 		c.fits.Store(node, true)
 		return true, nil
 	}
-	e.Node = node
-	c.Found(e)
+	if e.Node = node; !e.Later { // no disk went back
+		c.Found(e)
+	}
 	return true, e
 }
 
@@ -193,7 +201,10 @@ func (c *Check) compare(theirs Tail) (*Error, error) {
 	if last = max(last, c.Base.Index); err != nil {
 		return nil, err
 	}
-	if theirs.Incarnation > c.Base.Incarnation || theirs.Applied > last {
+	if theirs.Incarnation > c.Base.Incarnation {
+		return &Error{Later: true}, nil
+	}
+	if theirs.Applied > last {
 		return more, nil
 	}
 	newer := cmp.Or(cmp.Compare(theirs.Term, c.Base.Term), cmp.Compare(theirs.Index, c.Base.Index)) > 0

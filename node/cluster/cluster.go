@@ -82,6 +82,8 @@ type Cluster struct {
 	others    sync.Map     // of *Settings, by node: see SettingsOf
 	inherited func() error // see OnInherit
 
+	orphaning sync.Mutex // held while the file of orphans is read or written
+
 	mu       sync.Mutex
 	heir     string            // see NotInherited
 	watchers []func()          // are told when the ledger or the chain has changed
@@ -144,7 +146,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind,
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind, Ends: c.ended,
 	}
 	if how == again {
 		group.Lost, group.Takes = c.lost, c.takenBack
@@ -273,6 +275,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	tasks.Go(func() { _ = c.claims.Run(ctx) }) // it ends with ctx
 	tasks.Go(func() { c.compare(ctx) })
 	tasks.Go(func() { c.raise(ctx) })
+	tasks.Go(func() { c.judgeEnded(ctx) })
 	tasks.Go(func() { c.inherit(ctx) })
 	tasks.Go(func() { c.drafts.Run(ctx) })
 	tasks.Go(func() { c.catchUp(ctx) })

@@ -50,7 +50,7 @@ func New(o *cli.Options) *cobra.Command {
 		}.Command(o),
 		newVote(o, "promote", true, "let a member vote"),
 		newVote(o, "demote", false, "take the vote from a member for good"),
-		newRemove(o, "remove", false), newRemove(o, "eject", true), newRecover(o),
+		newRemove(o, "remove", false), newRemove(o, "eject", true), newRecover(o), newOrphans(o),
 	}
 	return cli.Group("member", "look at the members of the cluster, add and remove them", verbs...)
 }

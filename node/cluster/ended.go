@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster/orphans"
+)
+
+// orphansFile has what was changed in parts of the ledger that have ended.
+const orphansFile = "orphans"
+
+const judgeEvery = 5 * time.Second
+
+// ended is told that the part of the ledger that this node has has ended, before it
+// is put away under a label and this node begins again, empty. What was changed in it
+// is noted first. That it cannot be is no reason to stay in a part that has ended.
+func (c *Cluster) ended(label string) {
+	c.orphaning.Lock()
+	defer c.orphaning.Unlock()
+	part := orphans.Part{Ended: time.Now().Unix(), Dir: filepath.Join(c.cfg.Dir, "raft.orphan-"+label), Changes: orphans.Of(c.ledger.View())}
+	all, err := orphans.Read(c.orphansFile())
+	if len(part.Changes) > 0 && err == nil {
+		err = orphans.Write(c.orphansFile(), append(all, part))
+	}
+	if err != nil {
+		c.cfg.Log.Error("which changes are only in the part of the ledger that has ended is not noted", "dir", part.Dir, "err", err)
+	}
+}
+
+func (c *Cluster) orphansFile() string { return filepath.Join(c.cfg.Dir, orphansFile) }
+
+// judgeEnded finds out which changes the ledger of now lacks, once it is here, and
+// says so. It ends with ctx.
+func (c *Cluster) judgeEnded(ctx context.Context) {
+	every(ctx, judgeEvery, func() {
+		if err := c.judgeOnce(ctx); err != nil && ctx.Err() == nil {
+			c.cfg.Log.Warn("what was changed only in a part of the ledger that has ended is not known yet", "err", err)
+		}
+	})
+}
+
+func (c *Cluster) judgeOnce(ctx context.Context) error {
+	c.orphaning.Lock()
+	defer c.orphaning.Unlock()
+	all, err := orphans.Read(c.orphansFile())
+	if err != nil || len(all) == 0 || all[len(all)-1].Judged {
+		return err
+	}
+	if c.group.Status().Leader == "" || c.group.Linear(ctx) != nil {
+		return nil // it is asked again
+	}
+	var left []orphans.Part
+	for _, p := range all {
+		if !p.Judged {
+			p.Judged, p.Changes = true, orphans.Missing(c.ledger.View(), p.Changes)
+		}
+		if len(p.Changes) > 0 {
+			left = append(left, p)
+		}
+	}
+	if err := orphans.Write(c.orphansFile(), left); err != nil {
+		return err
+	}
+	if n := len(left); n > 0 && left[n-1].Ended == all[len(all)-1].Ended {
+		c.tellOrphans(left[n-1])
+	}
+	return nil
+}
+
+// tellOrphans raises the alarm.
+func (c *Cluster) tellOrphans(p orphans.Part) {
+	names := orphans.Names(p.Changes, c.nameOf)
+	text := strings.Join(names[:min(len(names), 5)], ", ")
+	if more := len(names) - 5; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	c.cfg.Log.Error("changes that were acknowledged are only in the part of the ledger that has ended", "changes", len(p.Changes), "of", text, "dir", p.Dir)
+	c.cfg.Alarm("orphans", fmt.Sprintf("the cluster went on without this node, and %d changes that were acknowledged on its side are not in the ledger any more: %s", len(p.Changes), text),
+		"`holdfast member orphans` on it lists them; make those again that are missed, a datastore by `holdfast datastore create NAME --path DIR --reuse-datastore`, then `holdfast member orphans --forget`; see docs/consensus.md")
+}
+
+// nameOf returns the name of a node, or its ID if it has none.
+func (c *Cluster) nameOf(id string) string {
+	if m, is := ledger.Members.Get(c.ledger.View(), id); is && m.Body.Name != "" {
+		return m.Body.Name
+	}
+	return id
+}
+
+// Orphans are the changes that this node knows of and the ledger lacks, with the parts
+// of the ledger that they were in.
+func (c *Cluster) Orphans() ([]orphans.Part, error) {
+	c.orphaning.Lock()
+	defer c.orphaning.Unlock()
+	return orphans.Read(c.orphansFile())
+}
+
+// ForgetOrphans forgets them: somebody has seen to them. The parts of the ledger stay.
+func (c *Cluster) ForgetOrphans() error {
+	c.orphaning.Lock()
+	defer c.orphaning.Unlock()
+	c.cfg.Alarm("orphans", "", "")
+	return orphans.Write(c.orphansFile(), nil)
+}

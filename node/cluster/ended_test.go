@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster/orphans"
+)
+
+// What was changed in a part of the ledger that has ended is looked for in the ledger of
+// now, and what is not there is told, also after a restart, until somebody has seen to it.
+// An old majority that came back once lost its users and datastores without a word.
+func TestEnded(t *testing.T) {
+	cfg := made(t, Founding{})
+	raised := alarmed{all: map[string]string{}}
+	cfg.Alarm = raised.raise
+	c := opened(t, cfg)
+	stop := running(t, c)
+	for _, name := range []string{"kept", "also"} {
+		_, err := c.client.Do(t.Context(), "root@pam", "", ledger.KindChange, ledger.Change{Ops: []ledger.Op{ledger.Sites.Put(name, 0, ledger.Site{})}})
+		must(t, err)
+	}
+	all := orphans.Of(c.View())
+	if n := len(all); n < 2 || all[n-2].What != "sites/kept" || all[n-1].Actor != "root@pam" {
+		t.Fatalf("%+v", all)
+	}
+	c.ended("1") // all that it had is in the ledger of now
+	must(t, c.judgeOnce(t.Context()))
+	if left, err := c.Orphans(); len(left) != 0 || err != nil || len(raised.all) != 0 {
+		t.Errorf("%+v, %v, %v", left, err, raised.all)
+	}
+
+	lost := slices.Clone(all[len(all)-2:])
+	for i := range lost { // another history has other roots
+		lost[i].Root, lost[i].What = strings.Repeat("00", 32), "datastores/"+c.Self()+"/lone"
+	}
+	must(t, orphans.Write(c.orphansFile(), []orphans.Part{{Ended: 5, Dir: "raft.orphan-1", Changes: append(slices.Clone(all), lost...)}}))
+	stop()
+	c = opened(t, cfg)
+	running(t, c)
+	must(t, c.group.Linear(t.Context()))
+	must(t, c.judgeOnce(t.Context()))
+	left, err := c.Orphans()
+	if len(left) != 1 || !slices.Equal(left[0].Changes, lost) || err != nil {
+		t.Errorf("%+v, %v", left, err)
+	}
+	if text := raised.all["orphans"]; !strings.Contains(text, "2 changes") || !strings.HasSuffix(text, ": datastores/"+c.nameOf(c.Self())+"/lone") {
+		t.Errorf("%v", raised.all)
+	}
+	must(t, c.judgeOnce(t.Context())) // what is judged stays
+	must(t, c.ForgetOrphans())
+	if left, err := c.Orphans(); len(left) != 0 || err != nil || raised.all["orphans"] != "" {
+		t.Errorf("%+v, %v, %v", left, err, raised.all)
+	}
+}
