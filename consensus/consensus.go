@@ -69,10 +69,11 @@ type Roster interface {
 	Incarnation() uint64
 	Base() string // the node with whose history the incarnation began, "" for the first
 	Head() (length uint64, hash [32]byte)
-	Links(from uint64) [][]byte  // the links from number from, 0 being the first
-	Extend(links [][]byte) error // takes over links that follow the head, if they are valid
-	Member(node string) error    // nil: it belongs to the cluster
-	Voter(node string) error     // nil: it may speak Raft
+	Links(from uint64) [][]byte              // the links from number from, 0 being the first
+	Parts(length uint64, head [32]byte) bool // whether there are so many links here, which end otherwise
+	Extend(links [][]byte) error             // takes over links that follow the head, if they are valid
+	Member(node string) error                // nil: it belongs to the cluster
+	Voter(node string) error                 // nil: it may speak Raft
 }
 
 // A Machine is what the group agrees on. Apply, Restore and Reset are never

@@ -14,7 +14,9 @@ import (
 //	who accepted:  verdict
 //
 // So a node that was away learns from whoever calls it that the caller may,
-// before it judges; and one of an old incarnation learns that it is one.
+// before it judges; and one of an old incarnation learns that it is one. Two whose
+// chains part have nothing to give each other here: the ledger, which this is the way
+// to, says whose branch counts.
 type hello struct {
 	Cluster     []byte `cbor:"1,keyasint"`
 	Incarnation uint64 `cbor:"2,keyasint"`
@@ -93,10 +95,13 @@ func (g *gate) exchange(conn net.Conn, give bool) (theirs hello, err error) {
 	if string(theirs.Cluster) != string(ours.Cluster) {
 		return theirs, fmt.Errorf("%w: it belongs to another cluster", ErrRefused)
 	}
+	if len(theirs.Head) != len(ours.Head) {
+		return theirs, fmt.Errorf("%w: a head of %d bytes", ErrRefused, len(theirs.Head))
+	}
 	switch {
 	case ours.Length > theirs.Length:
 		links := [][]byte{}
-		if give {
+		if give && !g.roster.Parts(theirs.Length, [32]byte(theirs.Head)) {
 			links = g.roster.Links(theirs.Length)
 		}
 		err = writeFrame(conn, links, maxLinks)
@@ -105,8 +110,6 @@ func (g *gate) exchange(conn net.Conn, give bool) (theirs hello, err error) {
 		if err = readFrame(conn, &links, maxLinks); err == nil && len(links) > 0 {
 			err = g.roster.Extend(links)
 		}
-	case string(ours.Head) != string(theirs.Head):
-		err = fmt.Errorf("%w: its authority chain is another one of the same length", ErrRefused)
 	}
 	return theirs, err
 }

@@ -92,7 +92,7 @@ func TestStrangersAreRefused(t *testing.T) {
 		{"who is no member, in the name of one", "x", introduce(1, all...), "a", 9, "x may not vote"},
 		{"a member without a vote", "d", introduce(1, append(all, "-d")...), "d", 9, "may not vote"},
 		{"an old incarnation", "b", introduce(0, all...), "b", 9, "incarnation 0 of this cluster has ended"},
-		{"another chain of the same length", "b", introduce(1, "+a", "+b", "+x"), "b", 9, ""},
+		{"a stranger by our chain, of another branch", "x", introduce(1, "+a", "+b", "+x"), "x", 9, "x may not vote"},
 		{"who does not say hello", "b", nil, "b", 9, ""},
 		{"a voter with a term out of nowhere", "b", introduce(1, all...), "b", 1 << 40, "too far ahead"},
 		{"a voter in the name of a stranger", "b", introduce(1, all...), "x", 9, "x may not vote"},
@@ -137,6 +137,32 @@ func introduce(incarnation uint64, links ...string) func(net.Conn) error {
 		}
 		return consensus.Introduce(conn, clusterID, incarnation, r)
 	}
+}
+
+// Operators have signed twice behind the same link, on two sides of a cut: both halves
+// still speak Raft, since the ledger is what says whose branch counts. They once
+// refused each other for ever.
+func TestTwoBranchesSpeak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		c.start()
+		defer c.end()
+		c.form(3)
+		c.nodes[2].crash()
+		for _, n := range c.nodes[:2] {
+			n.roster.add("+x")
+		}
+		c.nodes[2].roster.add("+y")
+		c.nodes[2].start()
+		time.Sleep(time.Minute)
+		if err := c.leader().submit("for all"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if got := c.nodes[2].machine.items(); !slices.Equal(got, []string{"for all"}) {
+			t.Errorf("it has %q", got)
+		}
+	})
 }
 
 // A node that was away does not know yet that its caller may vote. It is shown.

@@ -176,6 +176,16 @@ func (r *roster) Links(from uint64) [][]byte {
 	return slices.Clone(r.links[min(from, uint64(len(r.links))):])
 }
 
+func (r *roster) Parts(length uint64, head [32]byte) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var h [32]byte
+	for _, l := range r.links[:min(length, uint64(len(r.links)))] {
+		h = sha256.Sum256(append(h[:], l...))
+	}
+	return length <= uint64(len(r.links)) && h != head
+}
+
 func (r *roster) Member(node string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

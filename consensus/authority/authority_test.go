@@ -241,7 +241,7 @@ func TestKeeper(t *testing.T) {
 	if err := k.Follow(c.must(t, AddNode, home(12), private(1)).must(t, AddNode, home(13), private(1))); !errors.Is(err, ErrRefused) {
 		t.Errorf("another history: %v", err)
 	}
-	if err := k.Extend(c.Links(0)); !errors.Is(err, ErrRefused) {
+	if err := k.Extend(c.Links(1)); !errors.Is(err, ErrRefused) {
 		t.Errorf("links that stand elsewhere: %v", err)
 	}
 	removed := k.Chain().must(t, AddNode, home(40), private(1)).must(t, RemoveNode, Removal{public(40)}, private(1))

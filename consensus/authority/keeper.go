@@ -16,12 +16,16 @@ type Keeper struct {
 
 // KeeperConfig says what a [Keeper] begins with, and whom it asks.
 type KeeperConfig struct {
-	Chain   *Chain             // nil for a node that has not joined
-	Save    func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
-	Blocked func(Key) bool     // whom this node's own operator keeps out; default: nobody
-	Changed func()             // is told after a longer chain is believed; default: nothing
-	Ripe    func(uint64) bool  // whether the change of operators of a link may count that the ledger was not heard to enact; default: never
-	Invited func(Key) bool     // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
+	Chain *Chain             // nil for a node that has not joined
+	Save  func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
+
+	Part  func(c *Chain, shared uint64) error // likewise, one that shares so many links with that before; default: nothing
+	Stray func([]Key)                         // is told whom a branch that does not count has removed, before anything else: they are to be kept out; must not ask the keeper; default: nothing
+
+	Blocked func(Key) bool    // whom this node's own operator keeps out; default: nobody
+	Changed func()            // is told after a longer chain is believed; default: nothing
+	Ripe    func(uint64) bool // whether the change of operators of a link may count that the ledger was not heard to enact; default: never
+	Invited func(Key) bool    // who is an active member of the ledger without a link, by a plain invite, and never votes; default: nobody
 }
 
 // NewKeeper returns a Keeper.
@@ -29,6 +33,12 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 	nobody := func(Key) bool { return false }
 	if cfg.Save == nil {
 		cfg.Save = func(*Chain) error { return nil }
+	}
+	if cfg.Part == nil {
+		cfg.Part = func(*Chain, uint64) error { return nil }
+	}
+	if cfg.Stray == nil {
+		cfg.Stray = func([]Key) {}
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
@@ -52,28 +62,57 @@ func (k *Keeper) Chain() *Chain {
 	return k.chain
 }
 
-// Follow takes a chain over if it is longer. One that is not a longer version
-// of ours is an error: somebody has signed two histories.
-func (k *Keeper) Follow(c *Chain) error {
-	longer, err := k.follow(c)
-	if longer {
+// Follow takes a chain over if it is longer, or of a later incarnation. Else one that is
+// not a longer version of ours is an error: somebody has signed two histories.
+func (k *Keeper) Follow(c *Chain) error { return k.take(c, false) }
+
+// Agree is Follow of a chain that the ledger has agreed on: of two branches in the same
+// incarnation it is the one that counts.
+func (k *Keeper) Agree(c *Chain) error { return k.take(c, true) }
+
+func (k *Keeper) take(c *Chain, agreed bool) error {
+	changed, err := k.follow(c, agreed)
+	if changed {
 		k.cfg.Changed()
 	}
 	return err
 }
 
-func (k *Keeper) follow(c *Chain) (longer bool, err error) {
+func (k *Keeper) follow(c *Chain, agreed bool) (changed bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.chain.Extends(c) {
 		return false, nil
 	}
 	if !c.Extends(k.chain) {
-		n, _ := c.Head()
-		return false, refused("a chain of %d links that parts from ours", n)
+		return k.part(c, agreed)
 	}
 	if err := k.cfg.Save(c); err != nil {
 		return false, fmt.Errorf("store the authority chain: %w", err)
+	}
+	k.chain = c
+	return true, nil
+}
+
+// part decides between two branches.
+func (k *Keeper) part(c *Chain, agreed bool) (changed bool, err error) {
+	shared := common(k.chain, c)
+	ours, theirs := k.chain.Incarnation(), c.Incarnation()
+	counts := shared > 0 && (theirs > ours || theirs == ours && agreed)
+	stray := removals(c, k.chain)
+	if counts {
+		stray = removals(k.chain, c)
+	}
+	if shared > 0 && len(stray) > 0 {
+		k.cfg.Stray(stray)
+		changed = true
+	}
+	if !counts {
+		n, _ := c.Head()
+		return changed, refused("a chain of %d links that parts from ours behind link %d", n, int64(shared)-1)
+	}
+	if err := k.cfg.Part(c, shared); err != nil {
+		return changed, fmt.Errorf("store the authority chain: %w", err)
 	}
 	k.chain = c
 	return true, nil
@@ -83,11 +122,17 @@ func (k *Keeper) follow(c *Chain) (longer bool, err error) {
 // none from the first on that makes others operators without the word of all: a
 // thief of some keys would have it count at once. Such a link is believed when the
 // ledger has it ([Keeper.Follow]); or, by a node that nobody brings the ledger any
-// more, when it has known of the change for long itself.
+// more, when it has known of the change for long itself. Links that begin with the
+// genesis are those of another branch, all of it.
 func (k *Keeper) Extend(links [][]byte) error {
 	c := k.Chain()
 	if c == nil {
 		return refused("this node does not know which cluster it belongs to")
+	}
+	if len(links) > 0 {
+		if l, err := ParseLink(links[0]); err == nil && l.Kind == Genesis {
+			return k.whole(c, links)
+		}
 	}
 	for _, l := range links {
 		next, err := c.Next(l)
@@ -111,6 +156,9 @@ func (k *Keeper) ripe(c *Chain, link []byte) bool {
 func (k *Keeper) Incarnation() uint64        { return k.Chain().Incarnation() }
 func (k *Keeper) Head() (uint64, [32]byte)   { return k.Chain().Head() }
 func (k *Keeper) Links(from uint64) [][]byte { return k.Chain().Links(from) }
+
+// Parts is [Chain.Parts] of the chain of now.
+func (k *Keeper) Parts(length uint64, head [32]byte) bool { return k.Chain().Parts(length, head) }
 
 // Base returns the node with whose history the incarnation began, or "".
 func (k *Keeper) Base() string {

@@ -65,6 +65,7 @@ type (
 		Length      uint64   `cbor:"2,keyasint"`
 		Head        [32]byte `cbor:"3,keyasint"`
 		Incarnation uint64   `cbor:"4,keyasint"`
+		Shared      uint64   `cbor:"5,keyasint,omitempty"` // in an entry: links that it has in common with the one whose place it takes; 0: all of them
 	}
 	// A Floor is what retention may not go below in a scope: a store, or a
 	// store and namespace.
@@ -335,9 +336,12 @@ func (s *state) follow(c Chain, clock int64) error {
 	switch {
 	case was.Length > 0 && c.Genesis != was.Genesis:
 		return held("this node belongs to one cluster; to put it into another, begin with an empty data directory", "the genesis of another cluster")
-	case c.Length < was.Length, c.Length == was.Length && c.Head != was.Head, c.Incarnation < was.Incarnation:
+	case c.Shared > 0 && c.Shared < was.Length && c.Shared < c.Length && c.Incarnation >= was.Incarnation:
+		s.followed = slices.DeleteFunc(slices.Clone(s.followed), func(r reached) bool { return r.length > c.Shared })
+	case c.Shared > 0, c.Length < was.Length, c.Length == was.Length && c.Head != was.Head, c.Incarnation < was.Incarnation:
 		return held("", "an authority chain of %d links in incarnation %d, after one of %d in %d", c.Length, c.Incarnation, was.Length, was.Incarnation)
 	}
+	c.Shared = 0
 	s.chain = c
 	s.followed = append(slices.Clip(s.followed), reached{c.Length, clock})
 	return nil
@@ -355,12 +359,27 @@ func (s *state) fence(f Fence) error {
 // Follow notes that this node believes a chain; it is to be called by the Save
 // of an [authority.KeeperConfig].
 func (g *Guard) Follow(c *authority.Chain) error {
-	length, head := c.Head()
-	next := Chain{c.GenesisHash(), length, head, c.Incarnation()}
+	next := chainOf(c)
 	if g.Chain() == next {
 		return nil
 	}
 	return g.add("", kindChain, next)
+}
+
+// Part is Follow of another branch, which shares so many links with the one that this
+// node has followed, and is in no earlier incarnation.
+func (g *Guard) Part(c *authority.Chain, shared uint64) error {
+	next := chainOf(c)
+	if g.Chain() == next {
+		return nil
+	}
+	next.Shared = shared
+	return g.add("", kindChain, next)
+}
+
+func chainOf(c *authority.Chain) Chain {
+	length, head := c.Head()
+	return Chain{Genesis: c.GenesisHash(), Length: length, Head: head, Incarnation: c.Incarnation()}
 }
 
 // Chain returns how far this node has followed the authority chain.

@@ -49,6 +49,41 @@ func chain(t testing.TB, n int) *authority.Chain {
 	return c
 }
 
+// Another branch of the authority chain takes the place of the one that was followed, for
+// which no time has passed yet; it does not go back behind what both have, and what is
+// after it is what counts, also when the file is read again.
+func TestPart(t *testing.T) {
+	dir := t.TempDir()
+	g := open(t, dir)
+	shared, ours := chain(t, 3), chain(t, 5)
+	must(t, g.Follow(shared))
+	must(t, g.Follow(ours))
+	node := authority.Node{Key: public(40), Name: "z", Site: "s", Role: "full"}
+	branch, err := shared.Next(shared.Sign(shared.Draft(authority.AddNode, node), private(1), private(2)))
+	must(t, err)
+	for name, err := range map[string]error{"as one with more links": g.Follow(branch), "that shares all": g.Part(branch, 5), "that shares nothing": g.Part(branch, 0)} {
+		if !errors.Is(err, ErrHeld) || g.Chain().Length != 5 {
+			t.Errorf("a branch is followed %s: %v", name, err)
+		}
+	}
+	must(t, g.Part(branch, 3))
+	for range 2 {
+		length, head := branch.Head()
+		if c := g.Chain(); c.Length != length || c.Head != head || c.Shared != 0 {
+			t.Errorf("%+v", c)
+		}
+		if err := g.Follow(chain(t, 4)); !errors.Is(err, ErrHeld) {
+			t.Errorf("the other branch of as many links: %v", err)
+		}
+		if n := len(g.s.followed); n != 2 || g.s.followed[1].length != 4 {
+			t.Errorf("known since: %+v", g.s.followed)
+		}
+		must(t, g.Close())
+		g = open(t, dir)
+	}
+	must(t, g.Close())
+}
+
 func request(id byte, change func(*Request), keys ...byte) Request {
 	r := Request{ID: [16]byte{id}, Cluster: cluster, Node: public(10), Reason: "test"}
 	change(&r)

@@ -34,10 +34,12 @@ type Stream interface {
 	SetDeadline(time.Time) error
 }
 
-// A Chain is the authority chain. Extend checks links and makes them durable.
+// A Chain is the authority chain. Extend checks links and makes them durable; those
+// of another branch are all of it, from the first on.
 type Chain interface {
 	Head() (links uint64, hash [32]byte)
 	Links(from uint64) [][]byte
+	Parts(links uint64, hash [32]byte) bool // there are so many here, which end otherwise
 	Extend(links [][]byte) error
 }
 
@@ -189,9 +191,6 @@ func (s *Syncer) Sync(ctx context.Context, node string) error {
 	conn.SetDeadline(deadline)
 	began := time.Now()
 	if err := s.ask(node, s.cfg.Where(node), conn); err != nil {
-		if errors.Is(err, errFork) {
-			s.cfg.Log.Error("two authority chains", "node", node, "err", err)
-		}
 		return fmt.Errorf("compare the roster with node %s: %w", node, err)
 	}
 	s.times.note(node, began)

@@ -251,10 +251,10 @@ func TestWhatIsNotBelieved(t *testing.T) {
 	forged := with(t, c, authority.AddNode, 3).Links(3)
 	forged[0] = bytes.Clone(forged[0])
 	forged[0][len(forged[0])-1]++
-	if changed, err := a.extend(3, forged); changed || err == nil {
+	if changed, err := a.extend(id(2), 3, forged, false); changed || err == nil {
 		t.Errorf("a forged link: %v, %v", changed, err)
 	}
-	if changed, err := a.extend(9, forged); changed || err == nil {
+	if changed, err := a.extend(id(2), 9, forged, false); changed || err == nil {
 		t.Errorf("links from the future: %v, %v", changed, err)
 	}
 	bad := sign(t, 2, 5)
@@ -269,14 +269,54 @@ func TestWhatIsNotBelieved(t *testing.T) {
 	if !a.take(id(2), []record.Signed{sign(t, 2, 5)}) || a.take(id(2), []record.Signed{sign(t, 2, 4)}) {
 		t.Error("a newer record is not taken, or an older one is")
 	}
-	// Two histories: nobody follows, and both say so.
-	b := w.add(2, with(t, c, authority.AddNode, 4))
-	a.keeper.Follow(with(t, c, authority.AddNode, 3))
-	if err := a.Sync(t.Context(), b.id); !errors.Is(err, errFork) {
-		t.Errorf("%v", err)
+}
+
+// Two branches of one chain: each side is shown the other's, whoever has more links and
+// whoever asks, and who of them is in an earlier incarnation gives way. In the same one
+// nobody does; but whom the other has removed is kept out by both.
+func TestTwoBranches(t *testing.T) {
+	c := founded(t, 1, 2, 3, 4)
+	recovered := func(c *authority.Chain) *authority.Chain {
+		next, err := c.Next(c.Sign(c.Draft(authority.Recover, authority.Recovery{Incarnation: 2, Base: authority.PublicKey(key(2)), Reason: "test"}), key(200)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return next
 	}
-	if a.links() != 4 || b.links() != 4 {
-		t.Errorf("%d and %d links", a.links(), b.links())
+	short := with(t, c, authority.RemoveNode, 4)
+	for name, long := range map[string]*authority.Chain{
+		"one more": with(t, with(t, c, authority.AddNode, 5), authority.AddNode, 6), "as many": with(t, c, authority.AddNode, 5),
+	} {
+		for _, asks := range []int{0, 1} {
+			for _, inc := range []bool{false, true} {
+				w := newNetwork(t)
+				stray := map[string][]authority.Key{}
+				shortest := short
+				if inc {
+					shortest = recovered(short)
+				}
+				pair := []*node{w.add(1, shortest), w.add(2, long)}
+				for _, x := range pair {
+					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(keys []authority.Key) { stray[x.id] = keys }})
+					x.Syncer.cfg.Chain = x.keeper
+				}
+				for range 2 { // who is asked may not know yet that they part
+					if err := pair[asks].Sync(t.Context(), pair[1-asks].id); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+				}
+				_, is := pair[1].keeper.Chain().Node(authority.PublicKey(key(4)))
+				switch {
+				case inc && (is || pair[1].keeper.Incarnation() != 2 || len(stray) > 0):
+					t.Errorf("%s, asked by %d: it is in incarnation %d; kept out: %v", name, asks, pair[1].keeper.Incarnation(), stray)
+				case !inc && (!is || pair[1].links() != int(len(long.Links(0))) || len(stray[pair[1].id]) != 1 || len(stray) != 1):
+					t.Errorf("%s, asked by %d: %d links; kept out: %v", name, asks, pair[1].links(), stray)
+				}
+				if n := pair[0].links(); n != len(shortest.Links(0)) {
+					t.Errorf("%s: the other has %d links now", name, n)
+				}
+			}
+		}
 	}
 }
 

@@ -26,12 +26,14 @@ type (
 		offer
 		Links [][]byte      `cbor:"6,keyasint,omitempty"` // from the asker's count on
 		Have  []record.Have `cbor:"7,keyasint,omitempty"` // if the digests differ
+		All   bool          `cbor:"8,keyasint,omitempty"` // the links are all of ours: the chains part
 	}
 	gift struct {
 		From    uint64          `cbor:"1,keyasint"`
 		Links   [][]byte        `cbor:"2,keyasint,omitempty"`
 		Records []record.Signed `cbor:"3,keyasint,omitempty"`
 		Want    []record.Key    `cbor:"4,keyasint,omitempty"`
+		All     bool            `cbor:"5,keyasint,omitempty"` // as in the answer
 	}
 	returned struct {
 		Records []record.Signed `cbor:"1,keyasint,omitempty"`
@@ -66,17 +68,13 @@ func (o offer) same(p offer) bool {
 	return o.Count == p.Count && o.Head == p.Head && o.Digest == p.Digest
 }
 
-var errFork = errors.New("it has another authority chain of the same length: the operators have signed two histories")
-
 // check says whether an offer can be worked with.
-func (o offer) check(ours offer) error {
+func (o offer) check() error {
 	switch {
 	case o.Version != version:
 		return fmt.Errorf("%w: version %d, want %d", frame.ErrForm, o.Version, version)
 	case len(o.Seen) > maxSeen:
 		return fmt.Errorf("%w: an address of %d bytes", frame.ErrForm, len(o.Seen))
-	case o.Count == ours.Count && o.Head != ours.Head:
-		return errFork
 	}
 	return nil
 }
@@ -86,6 +84,7 @@ func (s *Syncer) ask(node, seen string, conn Stream) error {
 	changed := false
 	defer func() { s.tell(changed) }()
 	var last [2]offer
+	var b branches
 	for range maxRounds {
 		ours, have := s.offer(seen)
 		if err := frame.Write(conn, ours); err != nil {
@@ -95,22 +94,22 @@ func (s *Syncer) ask(node, seen string, conn Stream) error {
 		if err := frame.Read(conn, maxLarge, &a); err != nil {
 			return err
 		}
-		if err := a.check(ours); err != nil {
+		if err := a.check(); err != nil {
 			return err
 		}
 		s.saw(node, a.Seen)
-		if a.same(ours) || last == [2]offer{ours, a.offer} {
+		if a.same(ours) || last == [2]offer{ours, a.offer} && !a.All {
 			return nil // or neither takes what the other has
 		}
 		last = [2]offer{ours, a.offer}
-		more, err := s.extend(ours.Count, a.Links)
+		more, err := s.extend(node, ours.Count, a.Links, a.All)
 		changed = changed || more
 		if err != nil {
 			return err
 		}
 		g := gift{From: a.Count, Want: wanted(have, a.Have)}
 		left := s.budget
-		g.Links = within(s.cfg.Chain.Links(a.Count), &left)
+		g.Links, g.All = s.links(&b, a.offer, a.All, &left)
 		if a.Digest != ours.Digest {
 			g.Records = s.records(newer(have, a.Have), &left)
 		}
@@ -137,9 +136,6 @@ func (s *Syncer) Serve(ctx context.Context, node, seen string, conn Stream) erro
 	defer stop()
 	conn.SetDeadline(time.Now().Add(syncTime))
 	err := s.answer(node, seen, conn)
-	if errors.Is(err, errFork) {
-		s.cfg.Log.Error("two authority chains", "node", node, "err", err)
-	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("compare the roster with node %s: %w", node, err)
 	}
@@ -149,26 +145,24 @@ func (s *Syncer) Serve(ctx context.Context, node, seen string, conn Stream) erro
 func (s *Syncer) answer(node, seen string, conn Stream) error {
 	changed := false
 	defer func() { s.tell(changed) }()
+	var b branches
 	for range maxRounds {
 		var theirs offer
 		if err := frame.Read(conn, maxSmall, &theirs); err != nil {
 			return err
 		}
 		ours, have := s.offer(seen)
-		err := theirs.check(ours)
-		if err != nil && !errors.Is(err, errFork) {
+		if err := theirs.check(); err != nil {
 			return err
 		}
 		s.saw(node, theirs.Seen)
 		a := answer{offer: ours}
 		left := s.budget
-		if err == nil && ours.Count > theirs.Count {
-			a.Links = within(s.cfg.Chain.Links(theirs.Count), &left)
-		}
+		a.Links, a.All = s.links(&b, theirs, false, &left)
 		if ours.Digest != theirs.Digest {
 			a.Have = have
 		}
-		if err := errors.Join(frame.Write(conn, a), err); err != nil {
+		if err := frame.Write(conn, a); err != nil {
 			return err
 		}
 		if ours.same(theirs) {
@@ -178,7 +172,8 @@ func (s *Syncer) answer(node, seen string, conn Stream) error {
 		if err := frame.Read(conn, maxLarge, &g); err != nil {
 			return err
 		}
-		more, err := s.extend(g.From, g.Links)
+		b.part = b.part || g.All
+		more, err := s.extend(node, g.From, g.Links, g.All)
 		changed = changed || more
 		if err != nil {
 			return err
@@ -207,15 +202,38 @@ func (s *Syncer) tell(changed bool) {
 	}
 }
 
-// extend adds links, of which the first has a number, as far as they are new.
-func (s *Syncer) extend(from uint64, links [][]byte) (changed bool, err error) {
+// branches are what is known of the chains of two that compare: whether they part, which
+// only the one with more links sees by itself, and whether ours was shown.
+type branches struct{ part, shown bool }
+
+// links are those to give to another, as far as the budget goes: what it lacks, or once
+// all of ours if its chain parts from it.
+func (s *Syncer) links(b *branches, theirs offer, part bool, left *int) (links [][]byte, all bool) {
+	if b.part = b.part || part || s.cfg.Chain.Parts(theirs.Count, theirs.Head); !b.part {
+		return within(s.cfg.Chain.Links(theirs.Count), left), false
+	}
+	if all, b.shown = !b.shown, true; all {
+		links = within(s.cfg.Chain.Links(0), left)
+	}
+	return links, all
+}
+
+// extend adds links, of which the first has a number, as far as they are new. All links
+// of a chain that parts from ours are looked at, and no reason to end the comparison: it
+// may be the other that has to give way.
+func (s *Syncer) extend(node string, from uint64, links [][]byte, all bool) (changed bool, err error) {
 	if len(links) == 0 {
 		return false, nil
 	}
 	s.chain.Lock()
 	defer s.chain.Unlock()
-	n, _ := s.cfg.Chain.Head()
+	n, head := s.cfg.Chain.Head()
 	switch {
+	case all:
+		err := s.cfg.Chain.Extend(links)
+		s.cfg.Log.Warn("two branches of the authority chain: the operators have signed twice behind the same link", "node", node, "err", err)
+		_, now := s.cfg.Chain.Head()
+		return now != head, nil
 	case from > n:
 		return false, fmt.Errorf("%w: links from number %d on, and there are %d here", frame.ErrForm, from, n)
 	case uint64(len(links)) <= n-from:

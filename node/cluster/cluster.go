@@ -138,12 +138,15 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 		}
 	}()
 	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises, differs: map[string]uint64{}}
+	if chain, err = c.settleBranch(chain); err != nil {
+		return nil, err
+	}
 	if err := c.believe(chain); err != nil {
 		return nil, err
 	}
 	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
-	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
+	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Part: c.partChain, Stray: c.strays, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
 		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind, Ends: c.ended,
@@ -228,11 +231,12 @@ func (c *Cluster) placed() (all []placement.Member) {
 
 // changed follows the chain of the ledger and tells who watches.
 func (c *Cluster) changed(v ledger.View) {
-	if chain := v.Chain(); chain != nil {
-		if err := c.keeper.Follow(chain); err != nil {
+	if chain := v.Chain(); chain != nil && chain.Incarnation() >= c.keeper.Incarnation() {
+		if err := c.keeper.Agree(chain); err != nil {
 			c.cfg.Log.Error("the authority chain of the ledger is not believed", "err", err)
 		}
 	}
+	c.tellStrays()
 	c.tell()
 }
 
@@ -241,6 +245,7 @@ func (c *Cluster) recheck() {
 	if c.group != nil { // it is being opened
 		c.group.Recheck()
 	}
+	c.tellStrays()
 	c.tell()
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -47,10 +48,26 @@ var noise = map[uint16]bool{
 func Of(v ledger.View) (all []Change) {
 	for _, row := range ledger.Audits.All(v) {
 		if a := row.Body; !noise[a.Kind] && a.Result.Code == ledger.Done {
-			all = append(all, Change{a.Index, a.At / 1000, a.Actor, a.Address, a.Node.NodeID(), a.Subject, hex.EncodeToString(a.Root[:])})
+			all = append(all, Change{a.Index, a.At / 1000, a.Actor, a.Address, a.Node.NodeID(), plain(a.Subject), hex.EncodeToString(a.Root[:])})
 		}
 	}
 	return all
+}
+
+// plain leaves out of what a change was about the marks that every change of accounts,
+// or of the settings of a node, writes.
+func plain(subject string) string {
+	var rows []string
+	for what := range strings.SplitSeq(subject, ", ") {
+		node, is := strings.CutPrefix(what, "settings/node/")
+		if what != "settings/accounts" && !(is && !strings.Contains(node, "/")) {
+			rows = append(rows, strings.ToValidUTF8(what, ""))
+		}
+	}
+	if len(rows) == 0 {
+		return subject
+	}
+	return strings.Join(rows, ", ")
 }
 
 // Missing are those of some changes that are not in a ledger, as far as it remembers:

@@ -1,0 +1,78 @@
+package cluster
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
+)
+
+// A node whose own branch of the authority chain does not count takes over the one that
+// was agreed on, keeps out whom its own had removed until that is signed again, and opens
+// again wherever a crash has cut the change short.
+func TestBranch(t *testing.T) {
+	cfg := made(t, Founding{})
+	raised := alarmed{all: map[string]string{}}
+	cfg.Alarm = raised.raise
+	c := opened(t, cfg)
+	operator, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
+	must(t, err)
+	signed := func(chain *authority.Chain, kind uint8, body any) *authority.Chain {
+		next, err := chain.Next(chain.Sign(chain.Draft(kind, body), operator))
+		must(t, err)
+		return next
+	}
+	thief := authority.Node{Key: authority.Key{1}, Name: "thief", Site: "there", Role: "full", Votes: true}
+	other := authority.Node{Key: authority.Key{2}, Name: "other", Site: "there", Role: "full", Votes: true}
+	both := signed(c.Chain(), authority.AddNode, thief)
+	must(t, c.keeper.Follow(both))
+	alone := signed(both, authority.RemoveNode, authority.Removal{Key: thief.Key})
+	must(t, c.Believe(alone.Links(0)[len(both.Links(0))]))
+	agreed := signed(both, authority.AddNode, other)
+	file, next := filepath.Join(cfg.Dir, authorityFile), filepath.Join(cfg.Dir, nextFile)
+	before, err := os.ReadFile(file)
+	must(t, err)
+	must(t, writeChain(next, agreed)) // and a crash
+	must(t, c.Close())
+	c = opened(t, cfg)
+	if _, err := os.Lstat(next); !errors.Is(err, fs.ErrNotExist) || !c.Chain().Extends(alone) {
+		t.Fatalf("a branch is believed that the guard has not followed; %v", err)
+	}
+
+	must(t, c.keeper.Agree(agreed))
+	says := func(when string) {
+		t.Helper()
+		if !c.Chain().Extends(agreed) || c.Roster().Member(thief.Key.NodeID()) == nil || c.Roster().Member(other.Key.NodeID()) != nil {
+			t.Errorf("%s: %d links; the thief: %v, the other: %v", when, len(c.Chain().Links(0)), c.Roster().Member(thief.Key.NodeID()), c.Roster().Member(other.Key.NodeID()))
+		}
+		if text := raised.all["stray"]; !strings.Contains(text, thief.Key.NodeID()) {
+			t.Errorf("%s: %v", when, raised.all)
+		}
+	}
+	says("agreed")
+	must(t, c.Close())
+	must(t, os.WriteFile(file, before, 0o600)) // the crash was before it came to its place
+	must(t, writeChain(next, agreed))
+	c = opened(t, cfg)
+	c.tellStrays()
+	says("after a crash")
+	must(t, c.Close())
+	c = opened(t, cfg)
+	c.tellStrays()
+	says("after a restart")
+	must(t, c.keeper.Agree(signed(agreed, authority.RemoveNode, authority.Removal{Key: thief.Key})))
+	if text := raised.all["stray"]; text != "" || c.Roster().Member(thief.Key.NodeID()) == nil {
+		t.Errorf("it was removed again: %s", text)
+	}
+	must(t, c.Close())
+
+	must(t, os.WriteFile(file, before, 0o600))
+	if c, err := Open(cfg); err == nil { // no file beside: somebody put it there
+		t.Errorf("it opens with the branch that does not count: %v", c.Close())
+	}
+}
