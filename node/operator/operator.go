@@ -123,6 +123,10 @@ func (d Draft) read() (id [16]byte, l authority.Link, action, what string, err e
 // describe says which action a link is, and what it would do.
 func describe(l authority.Link) (action, what string, err error) {
 	switch l.Kind {
+	case authority.Genesis:
+		return "", "found a cluster", nil
+	case authority.Enact:
+		return "", "have the change of operators that waited count", nil
 	case authority.AddGrant:
 		var g authority.Grant
 		err = canon.Decode(l.Body, &g)
@@ -151,6 +155,19 @@ func describe(l authority.Link) (action, what string, err error) {
 		return Recover, fmt.Sprintf("begin incarnation %d with the history of node %s", r.Incarnation, r.Base.NodeID()), err
 	}
 	return "", fmt.Sprintf("do something of the kind %d", l.Kind), nil
+}
+
+// Does says what a link of a chain did, and by the keys of whom it was signed.
+func Does(link []byte) (what string, signers []string, err error) {
+	l, err := authority.ParseLink(link)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, s := range l.Sigs {
+		signers = append(signers, s.Key.NodeID())
+	}
+	_, what, err = describe(l)
+	return what, signers, err
 }
 
 // Name is the public part of an operator's key as people see it.
