@@ -89,7 +89,7 @@ func filterOf(c *rest.Call) (filter, error) {
 }
 
 // wants tells whether a record is one of those asked for.
-func (f filter) wants(a ledger.Audit, names map[string]string) bool {
+func (f filter) wants(a ledger.Audit, t teller) bool {
 	id := a.Node.NodeID()
 	switch {
 	case !f.all && f.kind == "" && routine(a):
@@ -98,10 +98,12 @@ func (f filter) wants(a ledger.Audit, names map[string]string) bool {
 		return false
 	case f.actor != "" && a.Actor != f.actor && !strings.HasPrefix(a.Actor, f.actor+"!"): // what a user's tokens did, too
 		return false
-	case f.node != "" && id != f.node && names[id] != f.node:
+	case f.node != "" && id != f.node && t.names[id] != f.node:
 		return false
 	}
-	return f.subject == "" || slices.ContainsFunc(strings.Split(a.Subject, ", "), func(part string) bool { return strings.HasPrefix(part, f.subject) })
+	return f.subject == "" || slices.ContainsFunc(strings.Split(a.Subject, ", "), func(part string) bool {
+		return strings.HasPrefix(part, f.subject) || strings.HasPrefix(t.named(part), f.subject)
+	})
 }
 
 // read returns what is asked for of a state.
@@ -114,7 +116,7 @@ func read(v ledger.View, f filter) Log {
 	teller := newTeller(v)
 	oldest, newest := len(all), len(all) // of those that are answered
 	for i := len(all) - 1; i >= 0; i-- {
-		if f.before > 0 && all[i].Index >= f.before || !f.wants(all[i], teller.names) {
+		if f.before > 0 && all[i].Index >= f.before || !f.wants(all[i], teller) {
 			continue
 		}
 		if len(log.Records) == f.limit {

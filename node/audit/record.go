@@ -117,7 +117,7 @@ func (t teller) what(a ledger.Audit) string {
 	var parts []string
 	for part := range strings.SplitSeq(text(a.Subject), ", ") {
 		if !mark(part) {
-			parts = append(parts, strings.ReplaceAll(part, "\x00", " "))
+			parts = append(parts, part)
 		}
 	}
 	return strings.TrimSpace(kindName(a.Kind) + " " + strings.Join(parts, ", "))
@@ -150,8 +150,10 @@ func (t teller) link(subject string) string {
 	return what
 }
 
-// named puts the names of nodes where their IDs are.
+// named puts the names of nodes where their IDs are, and blanks between the parts of
+// a key.
 func (t teller) named(s string) string {
+	s = strings.ReplaceAll(s, "\x00", " ")
 	for id, name := range t.names {
 		if name != "" {
 			s = strings.ReplaceAll(s, id, name)
