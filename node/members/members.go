@@ -240,7 +240,7 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 	}
 	_, err = a.do(ctx, c, ledger.KindAuthority, ledger.Link{Link: link})
 	if kind == authority.RemoveNode && errors.Is(err, consensus.ErrNoLeader) {
-		err = a.Cluster.Believe(link) // it is cut off all the same, wherever this is heard of
+		err = overtaken(a.Cluster.Believe(link)) // it is cut off all the same, wherever this is heard of
 	}
 	if err == nil {
 		a.Cut(ctx)
@@ -249,7 +249,16 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 }
 
 func (a api) do(ctx context.Context, c *rest.Call, kind uint16, body any) (ledger.Result, error) {
-	return a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), kind, body)
+	r, err := a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), kind, body)
+	return r, overtaken(err)
+}
+
+// overtaken says of a signed link that came too late what can be done about it.
+func overtaken(err error) error {
+	if operator.Overtaken(err) {
+		return &hinted{fmt.Errorf("something else was signed since this was drafted, or this was done already: %w", err), operator.Again}
+	}
+	return err
 }
 
 // remove removes a member for good. With eject, whoever can be reached cuts it

@@ -410,3 +410,35 @@ func TestManyUses(t *testing.T) {
 		}
 	}
 }
+
+// Two operators were at work: what the second had drafted before the first was done was
+// "not permitted: link 26 does not stand behind link 26", and nothing said what to do.
+func TestWhatWasDraftedTooEarly(t *testing.T) {
+	w := newWorld(t)
+	var first, second made
+	for _, m := range []*made{&first, &second} {
+		if err := w.sign(operator.Invite, "POST", "/invites", url.Values{}, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var d operator.Draft
+	if err := w.call("DELETE", "/invites/"+first.ID, url.Values{"draft": {"1"}}, &d); err != nil {
+		t.Fatal(err)
+	}
+	link, _, err := d.Sign(operator.Revoke, w.operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.sign(operator.Revoke, "DELETE", "/invites/"+second.ID, url.Values{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest("DELETE", "/api2/json/holdfast/invites/"+first.ID+"?"+url.Values{"link": {link}}.Encode(), nil)
+	rec := httptest.NewRecorder()
+	w.router.ServeHTTP(rec, req)
+	if body := rec.Body.String(); rec.Code == http.StatusOK || !strings.Contains(body, "something else was signed") || rec.Header().Get(rest.HintHeader) != operator.Again || !operator.Overtaken(errors.New(body)) {
+		t.Errorf("%d %s, hint %q", rec.Code, body, rec.Header().Get(rest.HintHeader))
+	}
+	if err := w.sign(operator.Revoke, "DELETE", "/invites/"+first.ID, url.Values{}, nil); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+}

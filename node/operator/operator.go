@@ -58,6 +58,13 @@ const (
 	Veto    = "veto"    // that others become it
 )
 
+// Again is what to do about a link that was drafted before another one was taken.
+const Again = "run the same command again; what several operators sign, in a file, has to be made and signed anew"
+
+// Overtaken tells whether a link was refused since another one was taken after it was
+// drafted: it would be good if it were drafted and signed once more.
+func Overtaken(err error) bool { return err != nil && strings.Contains(err.Error(), authority.Behind) }
+
 // Sign returns the signed link for the API, and says what it is. It refuses a
 // link that does something else than the action that was meant.
 func (d Draft) Sign(action string, keys ...ed25519.PrivateKey) (link, what string, err error) {
