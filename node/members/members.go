@@ -38,6 +38,10 @@ type Config struct {
 	ByHand  func(node string) []netip.AddrPort           // where a node is looked for beside its record; default: nowhere
 	SetHand func(node string, at []netip.AddrPort) error // changes that; default: it fails
 	Now     func() time.Time                             // default: time.Now
+
+	// Told is who knows what this node knew at a time of who belongs to the cluster, and
+	// how many more are connected; default: nobody.
+	Told func(since time.Time) (nodes []string, left int)
 }
 
 type api struct{ Config }
@@ -49,6 +53,9 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	if cfg.Cut == nil {
 		cfg.Cut = func(context.Context) {}
+	}
+	if cfg.Told == nil {
+		cfg.Told = func(time.Time) ([]string, int) { return nil, 0 }
 	}
 	if cfg.Rotate == nil {
 		cfg.Rotate = func() error { return errors.New("this node is linked to no other") }
@@ -293,7 +300,11 @@ func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
 	if !m.Signed {
 		return a.signed(ctx, c, authority.AddNode, node) // so that it can be removed
 	}
-	return a.signed(ctx, c, authority.RemoveNode, authority.Removal{Key: node.Key})
+	answer, err := a.signed(ctx, c, authority.RemoveNode, authority.Removal{Key: node.Key})
+	if err != nil || !c.Has("link") {
+		return answer, err
+	}
+	return a.heard(ctx, m), nil
 }
 
 // block keeps a node out here, without asking anybody.
