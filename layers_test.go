@@ -233,12 +233,13 @@ var insideCmd = []rule{
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/s3"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/guard", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/audit", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/s3 cmd/holdfast/schedule"},
 	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/doctor cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/doctor cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard cmd/holdfast/audit"},
 }
 
 // insideNode is the same for the packages of the node.
@@ -262,6 +263,7 @@ var insideNode = []rule{
 	{"node/feeds", ""},
 	{"node/overview", "node/alarms node/feeds"},
 	{"node/members", "node/cluster node/cluster/orphans node/operator node/overview"},
+	{"node/audit", "node/cluster node/operator"},
 	{"node/quotas", "node/cluster node/members"},
 	{"node/figures", "node/cluster node/feeds node/members node/metrics node/peers"},
 	{"node/notices", "node/cluster"},
@@ -272,7 +274,7 @@ var insideNode = []rule{
 	{"node/plans", "node/exports node/pushes"},
 	{"node/shares", "node/cluster node/members"},
 	{"node/warden", "node/operator"},
-	{"node", "node/alarms node/plans node/shares node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/alarms node/audit node/plans node/shares node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

@@ -74,7 +74,7 @@ func (n *Node) router(gate rest.Gate, m *metrics.Metrics) (*rest.Router, error) 
 func inTheNameOf(all []rest.Endpoint) []rest.Endpoint {
 	for i, e := range all {
 		all[i].Handle = func(ctx context.Context, c *rest.Call) (any, error) {
-			return e.Handle(ledger.WithActor(ctx, string(c.Who)), c)
+			return e.Handle(ledger.WithActor(ctx, string(c.Who), c.Source()), c)
 		}
 	}
 	return all

@@ -213,6 +213,7 @@ const matrix = `
 	PUT /holdfast/jobs/{job}/rule 403 by Datastore.Modify
 	GET /holdfast/jobs/{job}/why 403 by Datastore.Audit
 	DELETE /holdfast/alarms 403 by Sys.Modify
+	GET /holdfast/audit 403 by Sys.Audit
 	POST /holdfast/keys 403 by Sys.Modify
 	GET /holdfast/members 403 by Sys.Audit
 	GET /holdfast/members/{member} 403 by Sys.Audit

@@ -121,7 +121,7 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 func (n *Node) membership() members.Config {
 	c := members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}
 	if n.link != nil {
-		c.Rotate, c.Keys = n.link.RotateKeys, n.link.Keys
+		c.Rotate, c.Keys, c.Told = n.link.RotateKeys, n.link.Keys, n.link.Told
 		c.ByHand, c.SetHand = n.link.ByHand, n.link.SetByHand
 		c.Health = func(node string) string { return string(n.ways()[node].State) }
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/node/audit"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
 	"github.com/holdfast-mesh/holdfast/node/exports"
 	"github.com/holdfast-mesh/holdfast/node/feeds"
@@ -151,6 +152,7 @@ func (n *Node) endpoints() []rest.Endpoint {
 			return errors.Join(n.stores.Sync(ctx), n.pulls.Sync(ctx), n.offloads.Sync(ctx), n.exports.Sync(ctx))
 		}}),
 		members.Endpoints(n.membership()),
+		audit.Endpoints(n.cluster),
 		n.ownEndpoints(),
 	)
 }

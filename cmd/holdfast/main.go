@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/account"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/audit"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/datastore"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/doctor"
@@ -83,7 +84,7 @@ func newRoot(e cli.Env) *cobra.Command {
 	flags.BoolVarP(&o.Quiet, "quiet", "q", false, "print results only, no progress")
 	root.AddCommand(newBackup(o), newRestore(o), newMount(o), snapshot.New(o), newGroup(o), newPrune(o), newNamespace(o), datastore.New(o),
 		key.New(o), newBenchmark(o), newVersion(o), newMan(o))
-	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o), member.NewDraft(o), member.NewOperator(o), guard.New(o),
+	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o), member.NewDraft(o), member.NewOperator(o), guard.New(o), audit.New(o),
 		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o), doctor.New(o), notify.New(o), remote.New(o))
 	addExamples(root)
 	return root

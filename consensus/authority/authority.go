@@ -59,6 +59,10 @@ const (
 // ErrRefused is what every link is that does not belong behind a chain.
 var ErrRefused = errors.New("not authorised")
 
+// Behind is in the refusal of a link that was drafted before another one was taken.
+// The ledger keeps refusals, so that the words cannot change.
+const Behind = "does not stand behind"
+
 func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrRefused, fmt.Sprintf(format, args...))
 }
@@ -183,7 +187,7 @@ func (c *Chain) Next(b []byte) (*Chain, error) {
 	case l.Kind >= kinds:
 		return nil, refused("a link of the kind %d, which this program does not know", l.Kind)
 	case l.Seq != n || l.Prev != c.head:
-		return nil, refused("link %d does not stand behind link %d with the hash %x", l.Seq, int64(n)-1, c.head[:4])
+		return nil, refused("link %d "+Behind+" link %d with the hash %x", l.Seq, int64(n)-1, c.head[:4])
 	case n >= MaxLinks:
 		return nil, refused("the chain has %d links already", n)
 	case (n == 0) != (l.Kind == Genesis):

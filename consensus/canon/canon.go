@@ -26,12 +26,20 @@ var (
 		Sort: cbor.SortCoreDeterministic, ShortestFloat: cbor.ShortestFloat16, NaNConvert: cbor.NaNConvert7e00,
 		InfConvert: cbor.InfConvertFloat16, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
 	}.EncMode())
-	decoding = must(cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxNestedLevels: 16,
-		MaxArrayElements: 1 << 17, MaxMapPairs: 1 << 17, UTF8: cbor.UTF8RejectInvalid,
-	}.DecMode())
+	decoding = must(strict.DecMode())
+	clipped  = must(lax(strict).DecMode())
 )
+
+var strict = cbor.DecOptions{
+	DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, TagsMd: cbor.TagsForbidden,
+	ExtraReturnErrors: cbor.ExtraDecErrorUnknownField, MaxNestedLevels: 16,
+	MaxArrayElements: 1 << 17, MaxMapPairs: 1 << 17, UTF8: cbor.UTF8RejectInvalid,
+}
+
+func lax(o cbor.DecOptions) cbor.DecOptions {
+	o.UTF8 = cbor.UTF8DecodeInvalid
+	return o
+}
 
 func must[T any](mode T, err error) T {
 	if err != nil {
@@ -51,8 +59,14 @@ func Encode(v any) []byte {
 }
 
 // Decode reads into v, a pointer, what [Encode] wrote, and nothing else.
-func Decode(b []byte, v any) error {
-	if err := decoding.Unmarshal(b, v); err != nil {
+func Decode(b []byte, v any) error { return decode(decoding, b, v) }
+
+// DecodeClipped is Decode of what may have text that was cut in the middle of a
+// letter. It is as strict otherwise.
+func DecodeClipped(b []byte, v any) error { return decode(clipped, b, v) }
+
+func decode(mode cbor.DecMode, b []byte, v any) error {
+	if err := mode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%w: %w", ErrForm, err)
 	}
 	if again, err := encoding.Marshal(v); err != nil || !bytes.Equal(again, b) {

@@ -48,6 +48,21 @@ func TestDecodeRefusesOtherSpellings(t *testing.T) {
 	}
 }
 
+// The audit cut text at 300 bytes, also in a letter.
+func TestClippedTextIsText(t *testing.T) {
+	cut := Encode(thing{Text: "m\xc3"})
+	var v thing
+	if err := DecodeClipped(cut, &v); err != nil || v.Text != "m\xc3" {
+		t.Errorf("%q, %v", v.Text, err)
+	}
+	if err := Decode(cut, &v); !errors.Is(err, ErrForm) {
+		t.Errorf("text that is not UTF-8 is read: %v", err)
+	}
+	if err := DecodeClipped(append(cut, 0), &v); !errors.Is(err, ErrForm) {
+		t.Errorf("something behind the end is read: %v", err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(Encode(thing{Number: 1, Text: "x", Map: map[string]int{"a": 1}}))
 	f.Add(Encode(thing{List: []thing{{Bytes: []byte("x")}}}))

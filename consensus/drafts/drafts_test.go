@@ -118,7 +118,7 @@ func (w *world) make(change func(*access.State)) uint64 {
 }
 
 func (w *world) tryMake(change func(*access.State) error) error {
-	return w.Make(ledger.WithActor(w.t.Context(), "op@pbs"), func(ctx context.Context, on *ledger.Client) error {
+	return w.Make(ledger.WithActor(w.t.Context(), "op@pbs", ""), func(ctx context.Context, on *ledger.Client) error {
 		return ledger.NewAccounts(on).Update(ctx, change)
 	})
 }

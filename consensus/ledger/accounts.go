@@ -118,18 +118,24 @@ const maxTries = 8
 
 type actorKey struct{}
 
-// WithActor names who makes the changes that ctx is used for; else it is the
-// node itself.
-func WithActor(ctx context.Context, actor string) context.Context {
-	return context.WithValue(ctx, actorKey{}, actor)
+// WithActor names who makes the changes that ctx is used for, and from what address;
+// else it is the node itself.
+func WithActor(ctx context.Context, actor, address string) context.Context {
+	return context.WithValue(ctx, actorKey{}, [2]string{actor, address})
 }
 
 // Actor returns who makes the changes that ctx is used for.
 func Actor(ctx context.Context) string {
-	if a, is := ctx.Value(actorKey{}).(string); is && a != "" {
-		return a
+	if a, is := ctx.Value(actorKey{}).([2]string); is && a[0] != "" {
+		return a[0]
 	}
 	return "node"
+}
+
+// Address returns from where, "" if the node itself makes them.
+func Address(ctx context.Context) string {
+	a, _ := ctx.Value(actorKey{}).([2]string)
+	return a[1]
 }
 
 // Update changes the accounts; see [access.Store].
@@ -164,7 +170,7 @@ func (a *Accounts) update(ctx context.Context, change func(*access.State) error)
 			mark.Value = incomplete
 		}
 		part := append(slices.Clone(ops[:n]), Settings.Put(generationKey, generation, mark))
-		r, err := a.client.Do(ctx, Actor(ctx), "", KindChange, Change{Ops: part})
+		r, err := a.client.Do(ctx, Actor(ctx), Address(ctx), KindChange, Change{Ops: part})
 		if err != nil {
 			return fmt.Errorf("change accounts: %w", err)
 		}

@@ -110,7 +110,7 @@ func TestAccountsOfTwoSites(t *testing.T) {
 	tries := 0
 	err := here.Update(t.Context(), func(s *access.State) error {
 		if tries++; tries == 1 {
-			if err := there.Update(WithActor(t.Context(), "op@pbs"), add("there@pbs")); err != nil {
+			if err := there.Update(WithActor(t.Context(), "op@pbs", ""), add("there@pbs")); err != nil {
 				t.Fatal(err)
 			}
 		}

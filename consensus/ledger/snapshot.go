@@ -204,7 +204,7 @@ func (s *loader) row(value []byte) error {
 	}
 	if s.table == Audits.number {
 		var a Audit
-		if err := canon.Decode(r.Body, &a); err != nil {
+		if err := Audits.read(r.Body, &a); err != nil {
 			return err
 		}
 		must(s.t.Insert(requestTable, &requested{string(a.Request[:]), a.Index}))

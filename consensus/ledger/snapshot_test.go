@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
@@ -301,4 +302,30 @@ func FuzzLedger(f *testing.F) {
 		}
 		ReadResult(b)
 	})
+}
+
+// A user was removed whose name has an umlaut, with all of their rights at once. What
+// the audit says of such a command is cut at 300 bytes, which was in the middle of the
+// letter: no snapshot was good any more, so that no node came up from its own, and
+// whoever asked for the record brought the daemon down.
+func TestAuditIsReadThatWasCutInALetter(t *testing.T) {
+	w := newWorld(t)
+	var ops []Op
+	for i := range 14 {
+		ops = append(ops, Sites.Put(fmt.Sprintf("%02d-üüüüüüüüüü@pbs", i), 0, Site{}))
+	}
+	c := Change{ops}
+	if s := c.subject(); len(s) < 300 || utf8.ValidString(s[:300]) {
+		t.Fatalf("%q is not cut in a letter", s)
+	}
+	b := w.command(10, KindChange, c).Sign(private(10))
+	first := w.apply(b)
+	if again := w.apply(b); again != first || first.Code != Done {
+		t.Errorf("first %+v, again %+v", first, again)
+	}
+	sum := w.l.View().Hash()
+	w.restart()
+	if w.l.View().Hash() != sum {
+		t.Error("it is another state after a restart")
+	}
 }

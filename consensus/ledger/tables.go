@@ -6,7 +6,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/factor"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
-	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
 // The tables. Numbers are never used again; 7 is for realms.
@@ -157,7 +156,7 @@ type description struct {
 }
 
 func describe[T any](t Table[T], most int, config bool) (uint8, description) {
-	return t.number, description{t.name, most, config, func(b []byte) error { return canon.Decode(b, new(T)) }}
+	return t.number, description{t.name, most, config, func(b []byte) error { return t.read(b, new(T)) }}
 }
 
 var descriptions = func() map[uint8]description {

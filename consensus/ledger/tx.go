@@ -112,6 +112,21 @@ func (a Audit) root(prev [32]byte) [32]byte {
 	return canon.Sum(append(append([]byte("holdfast/audit/1\x00"), prev[:]...), canon.Encode(a)...))
 }
 
+// Follows tells whether a record is as it was written behind one with the root prev;
+// the first of all is written behind zeros.
+func (a Audit) Follows(prev [32]byte) bool { return a.Root == a.root(prev) }
+
+// Bytes are what the ledger keeps of a record.
+func (a Audit) Bytes() []byte { return canon.Encode(a) }
+
+// ReadAudit reads what [Audit.Bytes] returned.
+func ReadAudit(b []byte) (a Audit, err error) {
+	if err := Audits.read(b, &a); err != nil {
+		return a, fmt.Errorf("read a record of the audit: %w", err)
+	}
+	return a, nil
+}
+
 func auditKey(index uint64) string { return fmt.Sprintf("%020d", index) }
 
 // audit records a command and its result.
@@ -144,7 +159,7 @@ func (t *tx) forget() {
 // of one chain.
 func CheckAudit(list []Audit) error {
 	for i, a := range list {
-		if i > 0 && a.Root != a.root(list[i-1].Root) {
+		if i > 0 && !a.Follows(list[i-1].Root) {
 			return fmt.Errorf("the record of command %d does not follow that of command %d", a.Index, list[i-1].Index)
 		}
 	}

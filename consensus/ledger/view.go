@@ -175,10 +175,20 @@ func (t Table[T]) String() string { return t.name }
 
 func (t Table[T]) decode(r *record) Row[T] {
 	var body T
-	if err := canon.Decode(r.row.Body, &body); err != nil {
+	if err := t.read(r.row.Body, &body); err != nil {
 		panic(fmt.Sprintf("ledger: row %q of table %s: %v", r.key, t.name, err)) // it was decoded before it was stored
 	}
 	return Row[T]{r.key, r.row.Version, time.UnixMilli(r.row.Created), time.UnixMilli(r.row.Changed), r.row.By, body}
+}
+
+// read reads the body of a row as it is stored. What records of the audit say a command
+// was about is cut at some length, also in a letter; that cannot be changed any more,
+// since all nodes have to write the same.
+func (t Table[T]) read(b []byte, body *T) error {
+	if t.number == Audits.number {
+		return canon.DecodeClipped(b, body)
+	}
+	return canon.Decode(b, body)
 }
 
 // Number is what the table has in commands and snapshots.

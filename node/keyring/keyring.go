@@ -178,7 +178,7 @@ func (r *Ring) put(ctx context.Context, name string, version uint64, meta ledger
 }
 
 func (r *Ring) change(ctx context.Context, op ledger.Op) error {
-	_, err := r.cfg.Client.Do(ctx, ledger.Actor(ctx), "", ledger.KindChange, ledger.Change{Ops: []ledger.Op{op}})
+	_, err := r.cfg.Client.Do(ctx, ledger.Actor(ctx), ledger.Address(ctx), ledger.KindChange, ledger.Change{Ops: []ledger.Op{op}})
 	return err
 }
 

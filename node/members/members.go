@@ -38,6 +38,10 @@ type Config struct {
 	ByHand  func(node string) []netip.AddrPort           // where a node is looked for beside its record; default: nowhere
 	SetHand func(node string, at []netip.AddrPort) error // changes that; default: it fails
 	Now     func() time.Time                             // default: time.Now
+
+	// Told is who knows what this node knew at a time of who belongs to the cluster, and
+	// how many more are connected; default: nobody.
+	Told func(since time.Time) (nodes []string, left int)
 }
 
 type api struct{ Config }
@@ -49,6 +53,9 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	if cfg.Cut == nil {
 		cfg.Cut = func(context.Context) {}
+	}
+	if cfg.Told == nil {
+		cfg.Told = func(time.Time) ([]string, int) { return nil, 0 }
 	}
 	if cfg.Rotate == nil {
 		cfg.Rotate = func() error { return errors.New("this node is linked to no other") }
@@ -242,7 +249,7 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 	}
 	_, err = a.do(ctx, c, ledger.KindAuthority, ledger.Link{Link: link})
 	if kind == authority.RemoveNode && errors.Is(err, consensus.ErrNoLeader) {
-		err = a.Cluster.Believe(link) // it is cut off all the same, wherever this is heard of
+		err = overtaken(a.Cluster.Believe(link)) // it is cut off all the same, wherever this is heard of
 	}
 	if err == nil {
 		a.Cut(ctx)
@@ -251,7 +258,16 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 }
 
 func (a api) do(ctx context.Context, c *rest.Call, kind uint16, body any) (ledger.Result, error) {
-	return a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), kind, body)
+	r, err := a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), kind, body)
+	return r, overtaken(err)
+}
+
+// overtaken says of a signed link that came too late what can be done about it.
+func overtaken(err error) error {
+	if operator.Overtaken(err) {
+		return &hinted{fmt.Errorf("something else was signed since this was drafted, or this was done already: %w", err), operator.Again}
+	}
+	return err
 }
 
 // remove removes a member for good. With eject, whoever can be reached cuts it
@@ -286,7 +302,11 @@ func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
 	if !m.Signed {
 		return a.signed(ctx, c, authority.AddNode, node) // so that it can be removed
 	}
-	return a.signed(ctx, c, authority.RemoveNode, authority.Removal{Key: node.Key})
+	answer, err := a.signed(ctx, c, authority.RemoveNode, authority.Removal{Key: node.Key})
+	if err != nil || !c.Has("link") {
+		return answer, err
+	}
+	return a.heard(ctx, m), nil
 }
 
 // block keeps a node out here, without asking anybody.

@@ -30,6 +30,8 @@ type world struct {
 	operator ed25519.PrivateKey
 	router   *rest.Router
 	cut      int // times that the roster was to be followed at once
+
+	told func() (nodes []string, left int) // nil: nobody is connected
 }
 
 type root struct{ *access.Service }
@@ -78,6 +80,12 @@ func newWorld(t *testing.T) *world {
 		Cluster: w.cluster,
 		Ask:     func() []invite.Member { return []invite.Member{{Node: w.cluster.Self()}} },
 		Cut:     func(context.Context) { w.cut++ },
+		Told: func(time.Time) ([]string, int) {
+			if w.told == nil {
+				return nil, 0
+			}
+			return w.told()
+		},
 	})})
 	if err != nil {
 		t.Fatal(err)
@@ -408,5 +416,79 @@ func TestManyUses(t *testing.T) {
 		if (err == nil) != good {
 			t.Errorf("two uses as %s: %v", role, err)
 		}
+	}
+}
+
+// A node was ejected at one that was cut off from all others, which said "member X is
+// removed", and nothing else: the others went on to give it their backups.
+func TestEjectSaysWhoHasHeard(t *testing.T) {
+	w := newWorld(t)
+	var ids []string
+	for _, name := range []string{"dc", "nas", "attic", "cellar"} {
+		var m made
+		if err := w.sign(operator.Invite, "POST", "/invites", url.Values{"role": {"full"}}, &m); err != nil {
+			t.Fatal(err)
+		}
+		key, err := w.join(m.Token, name, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, key.NodeID())
+	}
+	eject := func(name string) (r Removal) {
+		t.Helper()
+		if err := w.sign(operator.Remove, "DELETE", "/members/"+name, url.Values{"eject": {"1"}}, &r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := eject("dc"); r != (Removal{"dc", 3, 0, true}) {
+		t.Errorf("nobody is connected: %+v", r)
+	}
+	asked := 0 // the second one is told a moment later; who was removed is not counted
+	w.told = func() ([]string, int) {
+		if asked++; asked < 3 {
+			return []string{ids[0], ids[3]}, 1
+		}
+		return []string{ids[0], ids[3], ids[2]}, 0
+	}
+	if r := eject("nas"); r != (Removal{"nas", 2, 2, true}) || asked != 3 {
+		t.Errorf("all are connected: %+v, asked %d times", r, asked)
+	}
+	w.told = func() ([]string, int) { return nil, 1 } // it never answers
+	if r := eject("attic"); r != (Removal{"attic", 1, 0, true}) {
+		t.Errorf("one does not answer: %+v", r)
+	}
+}
+
+// Two operators were at work: what the second had drafted before the first was done was
+// "not permitted: link 26 does not stand behind link 26", and nothing said what to do.
+func TestWhatWasDraftedTooEarly(t *testing.T) {
+	w := newWorld(t)
+	var first, second made
+	for _, m := range []*made{&first, &second} {
+		if err := w.sign(operator.Invite, "POST", "/invites", url.Values{}, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var d operator.Draft
+	if err := w.call("DELETE", "/invites/"+first.ID, url.Values{"draft": {"1"}}, &d); err != nil {
+		t.Fatal(err)
+	}
+	link, _, err := d.Sign(operator.Revoke, w.operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.sign(operator.Revoke, "DELETE", "/invites/"+second.ID, url.Values{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := httptest.NewRequest("DELETE", "/api2/json/holdfast/invites/"+first.ID+"?"+url.Values{"link": {link}}.Encode(), nil)
+	rec := httptest.NewRecorder()
+	w.router.ServeHTTP(rec, req)
+	if body := rec.Body.String(); rec.Code == http.StatusOK || !strings.Contains(body, "something else was signed") || rec.Header().Get(rest.HintHeader) != operator.Again || !operator.Overtaken(errors.New(body)) {
+		t.Errorf("%d %s, hint %q", rec.Code, body, rec.Header().Get(rest.HintHeader))
+	}
+	if err := w.sign(operator.Revoke, "DELETE", "/invites/"+first.ID, url.Values{}, nil); err != nil {
+		t.Errorf("once more: %v", err)
 	}
 }

@@ -77,7 +77,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	if _, err := chain.Next(link); err != nil {
-		return nil, err
+		return nil, overtaken(err)
 	}
 	client := a.Cluster.Client()
 	return nil, a.Cluster.Group().Recover(ctx, client.Command(string(c.Who), c.Source(), ledger.KindAuthority, ledger.Link{Link: link}))

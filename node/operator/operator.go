@@ -58,6 +58,13 @@ const (
 	Veto    = "veto"    // that others become it
 )
 
+// Again is what to do about a link that was drafted before another one was taken.
+const Again = "run the same command again; what several operators sign, in a file, has to be made and signed anew"
+
+// Overtaken tells whether a link was refused since another one was taken after it was
+// drafted: it would be good if it were drafted and signed once more.
+func Overtaken(err error) bool { return err != nil && strings.Contains(err.Error(), authority.Behind) }
+
 // Sign returns the signed link for the API, and says what it is. It refuses a
 // link that does something else than the action that was meant.
 func (d Draft) Sign(action string, keys ...ed25519.PrivateKey) (link, what string, err error) {
@@ -123,6 +130,10 @@ func (d Draft) read() (id [16]byte, l authority.Link, action, what string, err e
 // describe says which action a link is, and what it would do.
 func describe(l authority.Link) (action, what string, err error) {
 	switch l.Kind {
+	case authority.Genesis:
+		return "", "found a cluster", nil
+	case authority.Enact:
+		return "", "have the change of operators that waited count", nil
 	case authority.AddGrant:
 		var g authority.Grant
 		err = canon.Decode(l.Body, &g)
@@ -151,6 +162,19 @@ func describe(l authority.Link) (action, what string, err error) {
 		return Recover, fmt.Sprintf("begin incarnation %d with the history of node %s", r.Incarnation, r.Base.NodeID()), err
 	}
 	return "", fmt.Sprintf("do something of the kind %d", l.Kind), nil
+}
+
+// Does says what a link of a chain did, and by the keys of whom it was signed.
+func Does(link []byte) (what string, signers []string, err error) {
+	l, err := authority.ParseLink(link)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, s := range l.Sigs {
+		signers = append(signers, s.Key.NodeID())
+	}
+	_, what, err = describe(l)
+	return what, signers, err
 }
 
 // Name is the public part of an operator's key as people see it.

@@ -181,12 +181,21 @@ func (l *Link) rotate(now time.Time) error {
 
 // told tells whether the roster was compared with all that are connected since.
 func (l *Link) told(since time.Time) bool {
+	_, left := l.Told(since)
+	return left == 0
+}
+
+// Told returns who knows what this node knew at a time of who belongs to the cluster,
+// and how many of those that are connected do not yet.
+func (l *Link) Told(since time.Time) (nodes []string, left int) {
 	for _, node := range l.connected() {
-		if !l.syncer.Compared(node).After(since) {
-			return false
+		if l.syncer.Compared(node).After(since) {
+			nodes = append(nodes, node)
+		} else {
+			left++
 		}
 	}
-	return true
+	return nodes, left
 }
 
 // Keys are the public keys of a node in the tunnel, the newest first, as it has

@@ -44,7 +44,7 @@ func lines(w io.Writer, object map[string]any, show []string) {
 }
 
 // times are members that hold Unix seconds.
-var times = []string{"starttime", "endtime", "next-run", "last-run-endtime", "expire", "made"}
+var times = []string{"starttime", "endtime", "next-run", "last-run-endtime", "expire", "expires", "joined", "made"}
 
 // cell prints a value for people.
 func cell(name string, value any) string {

@@ -105,7 +105,8 @@ func replace(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.Pri
 	if m.State == "removed" {
 		return nil
 	}
-	return removeWith(ctx, s, c, keys, func() url.Values { return url.Values{"member": {name}, "eject": {"true"}} })
+	_, err := removeWith(ctx, s, c, keys, func() url.Values { return url.Values{"member": {name}, "eject": {"true"}} })
+	return err
 }
 
 func printInvite(o *cli.Options, r admin.Result, replaces string) error {

@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
 	"github.com/holdfast-mesh/holdfast/node/admin"
+	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
@@ -161,34 +162,57 @@ passwords of shared buckets, of remotes, and keys that it had.`
 			if err != nil {
 				return err
 			}
-			if err := removeWith(cmd.Context(), s, c, keys, params); err != nil {
+			r, err := removeWith(cmd.Context(), s, c, keys, params)
+			if err != nil {
 				return err
 			}
-			return o.Print(map[string]any{"removed": args[0]}, func(w io.Writer) { fmt.Fprintf(w, "member %s is removed\n", args[0]) })
+			return o.Print(r, func(w io.Writer) { fmt.Fprint(w, outcome(r)) })
 		},
 	}
 	s.flag(cmd)
 	return cmd
 }
 
+// outcome says who knows of a removal.
+func outcome(r members.Removal) string {
+	text := "member " + r.Removed + " is removed\n"
+	if r.Heard < r.Nodes {
+		who := fmt.Sprintf("%d of %d other nodes have heard of it", r.Heard, r.Nodes)
+		if r.Heard == 0 {
+			who = fmt.Sprintf("nobody could be told: 0 of %d other nodes have heard of it", r.Nodes)
+		}
+		text += who + ". The others may deal with it still, and are told as soon as they are reached again, by whoever knows\n"
+	}
+	if !r.Agreed {
+		text += "there is no quorum: the ledger is told when there is one\n"
+	}
+	return text
+}
+
 // removeWith removes a member. One that no operator has signed for is named in
 // the chain first, which is a call of its own.
-func removeWith(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.PrivateKey, params func() url.Values) error {
+func removeWith(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.PrivateKey, params func() url.Values) (done members.Removal, err error) {
 	var m struct {
+		Name   string
 		Signed bool
 		State  string
 	}
 	if err := daemon.Get(ctx, c, memberPath, url.Values{"member": params()["member"]}, &m); err != nil {
-		return err
+		return done, err
 	}
 	calls := 1
 	if !m.Signed {
 		calls = 2
 	}
+	var r admin.Result
 	for range calls {
-		if _, err := s.call(ctx, c, keys, operator.Remove, http.MethodDelete, memberPath, params()); err != nil {
-			return err
+		if r, err = s.call(ctx, c, keys, operator.Remove, http.MethodDelete, memberPath, params()); err != nil {
+			return done, err
 		}
 	}
-	return nil
+	done = members.Removal{Removed: m.Name, Agreed: true}
+	if string(r.Data) != "null" { // a daemon of before answers nothing
+		err = r.Into(&done)
+	}
+	return done, err
 }

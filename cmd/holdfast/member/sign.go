@@ -9,6 +9,8 @@ import (
 	"io/fs"
 	"net/url"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,9 +57,37 @@ func (s *signer) keys() (keys []ed25519.PrivateKey, err error) {
 	return keys, nil
 }
 
-// call calls the API twice: for what is to be signed, and with the signatures.
-// The first answer is put into the parameters of the second, where it says so.
+// tries is how often what was overtaken is drafted and signed once more, and pause how
+// long is waited before: the node may yet have to hear what was taken.
+const (
+	tries = 2
+	pause = time.Second
+)
+
+// call calls the API twice: for what is to be signed, and with the signatures. If
+// something else was signed between the two, it does so again, as long as that cannot
+// undo what somebody else has just decided.
 func (s *signer) call(ctx context.Context, c *admin.Client, keys []ed25519.PrivateKey, action, method, path string, params url.Values) (admin.Result, error) {
+	for try := 0; ; try++ {
+		r, err := s.once(ctx, c, keys, action, method, path, params)
+		if !operator.Overtaken(err) || try == tries || !slices.Contains([]string{operator.Invite, operator.Revoke, operator.Change, operator.Remove}, action) {
+			return r, err
+		}
+		if !s.o.Quiet {
+			fmt.Fprintln(s.o.Err, "something else was signed meanwhile; once more")
+		}
+		select {
+		case <-ctx.Done():
+			return r, err
+		case <-time.After(pause):
+		}
+		params.Del("link")
+	}
+}
+
+// once is call, once. The first answer is put into the parameters of the second, where
+// it says so.
+func (s *signer) once(ctx context.Context, c *admin.Client, keys []ed25519.PrivateKey, action, method, path string, params url.Values) (admin.Result, error) {
 	params.Set("draft", "1")
 	r, err := daemon.Call(ctx, c, method, path, params)
 	if err != nil || string(r.Data) == "null" { // it needed no signature, and is done

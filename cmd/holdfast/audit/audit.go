@@ -1,0 +1,213 @@
+// Package audit has the verbs about who changed what.
+package audit
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/node/audit"
+)
+
+// New returns the verb and the one below it.
+func New(o *cli.Options) *cobra.Command {
+	flags := []daemon.Flag{
+		{Name: "limit", Usage: "how many records, at most 4096, which is all that a ledger keeps", Kind: daemon.Int},
+		{Name: "before", Usage: "only records with a lower index: the page before", Kind: daemon.Int},
+		{Name: "all", Usage: "also what nodes do by themselves all day: sessions, claims, checkpoints", Kind: daemon.Bool},
+		{Name: "actor", Usage: "only of this user, with what the user's tokens did"},
+		{Name: "subject", Usage: "only what is about this, or begins so: users/alice@pbs, acl/, datastores/"},
+		{Name: "node", Usage: "only what was asked at this node"},
+		{Name: "kind", Usage: "only of this kind: " + strings.Join(audit.Kinds, ", ")},
+	}
+	cmd := &cobra.Command{
+		Use: "audit", Short: "print who changed what: users, rights, datastores, jobs, members, invites",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return cli.Usage(fmt.Errorf("audit has no command %q", args[0]))
+			}
+			return nil
+		},
+		Long: `Every change that the cluster agreed on, and every one that was refused, the newest
+last: as this node has it, which may be behind while it is cut off. The ledger keeps the
+last 4096 commands. It says what was changed, not what it was before. Times are those of
+this machine's time zone.
+
+Each record is chained to the one before, so that none can be changed or left out
+unseen. To check that elsewhere, save all, and have it verified:
+  ` + audit.Save + ` >FILE
+  holdfast audit verify FILE`,
+		Example: "  holdfast audit --limit 10\n  holdfast audit --actor alice@pbs\n  holdfast audit --subject acl/",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			params, err := daemon.Given(cmd, flags)
+			if err != nil {
+				return err
+			}
+			c := daemon.Client(o)
+			defer c.Close()
+			r, err := daemon.Call(cmd.Context(), c, http.MethodGet, audit.Path, params)
+			if err != nil {
+				return err
+			}
+			var log audit.Log
+			if err := r.Into(&log); err != nil {
+				return err
+			}
+			if err := o.Print(r.Data, func(w io.Writer) { table(w, log.Records) }); err != nil {
+				return err
+			}
+			return conclude(o, log, params)
+		},
+	}
+	daemon.AddFlags(cmd, flags)
+	cmd.Flags().Lookup("limit").DefValue = "50"
+	complete(o, cmd)
+	cmd.AddCommand(newVerify(o))
+	return cmd
+}
+
+// conclude says whether the chain holds, and where there is more.
+func conclude(o *cli.Options, log audit.Log, params url.Values) error {
+	l := log.Ledger
+	if l.Broken != "" {
+		return cli.Hint(fmt.Errorf("the chain of the audit on this node is broken: %s", l.Broken),
+			"do not trust what is shown; run holdfast audit on another member, and keep a copy of this node's data directory")
+	}
+	if o.Quiet || o.Format != "text" {
+		return nil
+	}
+	if log.Before > 0 {
+		more := ""
+		for _, name := range []string{"limit", "all", "actor", "subject", "node", "kind"} {
+			if v := params.Get(name); v != "" {
+				more += " --" + name + "=" + v
+			}
+		}
+		fmt.Fprintf(o.Err, "older: holdfast audit%s --before %d\n", more, log.Before)
+	}
+	fmt.Fprintf(o.Err, "the ledger of this node has %d records, of commands %d to %d; their chain is unbroken\n", l.Records, l.First, l.Last)
+	return nil
+}
+
+func table(w io.Writer, list []audit.Record) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "none")
+		return
+	}
+	tab := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "time\twho\tfrom\tat node\twhat\tresult")
+	for _, r := range list {
+		result, at, from := r.Result, r.NodeName, r.Address
+		if r.Why != "" {
+			result += ": " + r.Why
+		}
+		if at == "" {
+			at = r.Node
+		}
+		if from == "" {
+			from = "-"
+		}
+		cells := []string{time.Unix(r.Time, 0).Format("2006-01-02 15:04:05"), r.Actor, from, at, r.What, result}
+		for i := range cells {
+			cells[i] = plain(cells[i])
+		}
+		fmt.Fprintln(tab, strings.Join(cells, "\t"))
+	}
+	tab.Flush()
+}
+
+// plain takes out what would move the cursor of a terminal: members wrote it.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '\ufffd'
+	}, s)
+}
+
+func complete(o *cli.Options, cmd *cobra.Command) {
+	none := cobra.ShellCompDirectiveNoFileComp
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(audit.Kinds, none)) // fails only if it is registered twice
+	for flag, from := range map[string][2]string{"node": {"/holdfast/members", "name"}, "actor": {"/access/users", "userid"}} {
+		_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			c := daemon.Client(o)
+			defer c.Close()
+			var list []map[string]any
+			if daemon.Get(cmd.Context(), c, from[0], nil, &list) != nil {
+				return nil, none
+			}
+			var all []string
+			for _, item := range list {
+				if name, ok := item[from[1]].(string); ok {
+					all = append(all, name)
+				}
+			}
+			return all, none
+		})
+	}
+}
+
+// maxFile bounds what is read of a file.
+const maxFile = 64 << 20
+
+func newVerify(o *cli.Options) *cobra.Command {
+	return &cobra.Command{
+		Use: "verify FILE", Short: "check the chain of an audit that was saved", Args: cli.Exactly(1),
+		Long: `It needs no daemon, and trusts nothing that the file says of itself. FILE was saved with
+  ` + audit.Save + `
+and is checked record by record: that none was changed, left out or put elsewhere. That
+none is missing at the end, the root of the newest says: save the audit on another
+member too, and compare the root of the same command there.`,
+		Example: "  holdfast audit verify audit.json",
+		RunE: func(_ *cobra.Command, args []string) error {
+			log, err := load(args[0])
+			if err != nil {
+				return err
+			}
+			v, err := audit.Verify(log)
+			if err != nil {
+				return fmt.Errorf("verify %s: %w", args[0], err)
+			}
+			return o.Print(v, func(w io.Writer) {
+				fmt.Fprintf(w, "the chain is unbroken from command %d to command %d, %d records\n", v.First, v.Last, v.Records)
+				fmt.Fprintf(w, "root of command %d: %s\n", v.Last, v.Root)
+				if !v.Oldest {
+					fmt.Fprintf(w, "of command %d itself nothing is proven: the one before it is forgotten\n", v.First)
+				}
+			})
+		},
+	}
+}
+
+func load(file string) (log audit.Log, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return log, err
+	}
+	defer f.Close() // it was only read
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = errors.New("it has more than " + strconv.Itoa(maxFile>>20) + " MiB")
+	}
+	if err == nil {
+		err = json.Unmarshal(text, &log)
+	}
+	if err != nil {
+		return log, cli.Hint(fmt.Errorf("read the audit in %s: %w", file, err), "save it with: "+audit.Save)
+	}
+	return log, nil
+}
