@@ -14,6 +14,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/gossip"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
 	"github.com/holdfast-mesh/holdfast/node/feeds"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 )
 
 // openFeeds opens what nodes say that they hold and ran.
@@ -60,8 +61,21 @@ func (n *Node) about() gossip.Meta {
 			m.Free += uint64(space.FreeBytes)
 		}
 	}
-	m.Running = n.running()
+	m.Running, m.Trouble = n.running(), n.trouble()
 	return m
+}
+
+// trouble is what others cannot hear from this node's feed: it is on the disk that is
+// full, and a ledger that has stopped is of no use to them.
+func (n *Node) trouble() string {
+	switch stopped := n.cluster.Group().Status().Stopped; {
+	case n.cluster.Gone():
+	case stopped != nil:
+		return short("its ledger has stopped: "+stopped.Error(), 120)
+	case len(overview.Disk(n.cfg.Dir, n.cfg.Name, nil)) > 0:
+		return "the disk of its data directory is nearly full"
+	}
+	return ""
 }
 
 // running is what this node does now, in short.
@@ -72,23 +86,23 @@ func (n *Node) running() (all []string) {
 		if t.Progress > 0 { // in steps, so that not every look is news
 			text += fmt.Sprintf(" %d%%", int(t.Progress*10)*10)
 		}
-		if all = append(all, short(text)); len(all) == 8 {
+		if all = append(all, short(text, 48)); len(all) == 8 {
 			break
 		}
 	}
 	return all
 }
 
-// short is a text that others can print.
-func short(s string) string {
+// short is a text that others can print, of so many characters at most.
+func short(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r == '\uFFFD' {
 			return -1
 		}
 		return r
 	}, s)
-	if runes := []rune(s); len(runes) > 48 {
-		return string(runes[:47]) + "…"
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
 	}
 	return s
 }

@@ -75,7 +75,7 @@ func statusOfPeer(m *overview.Member, p peers.Peer) {
 	}
 	m.Health, m.Text, m.Loss = string(p.State), p.Text, p.Loss
 	m.RTT = float64(p.RTT.Microseconds()) / 1000
-	m.Ready = m.Reachable
+	m.Ready, m.Trouble = m.Reachable, p.Trouble
 	m.Why = overview.Reason(p.Why)
 	m.Running = append(m.Running, p.Running...)
 	m.Tasks = max(m.Tasks, len(p.Running))

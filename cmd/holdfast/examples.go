@@ -44,7 +44,7 @@ var examples = []string{
 	"guard trip --reason 'somebody removes what nobody asked for'",
 	"guard veto 7c1d --reason 'nobody here asked for it'",
 	"invite list",
-	"invite revoke 3f2a",
+	"invite revoke f9b613af7ea34b52",
 	"job create prune nightly --store main --schedule '02:30' --keep-daily 14",
 	"job create verify monthly --store main --schedule 'sat 04:00' --outdated-after 30",
 	"job list",

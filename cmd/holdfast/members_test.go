@@ -14,7 +14,7 @@ import (
 const patience = 3 * time.Minute
 
 // A replica sets up its own datastore, which comes back when its machine is
-// replaced; and a node that was removed is told so.
+// replaced; and a node that was removed is told so, and changes nothing.
 func TestReplaceAndRemove(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes half a minute")
@@ -90,6 +90,9 @@ func TestReplaceAndRemove(t *testing.T) {
 		_, err := b.holdfast("snapshot", "list", "--store", "main")
 		return err == nil
 	})
+	if text := b.must("status"); !strings.Contains(text, "taken the place of b, whose guard is lost") {
+		t.Errorf("nothing is said of its floors:\n%s", text)
+	}
 
 	// Its site is given up while it is off.
 	b.kill(syscall.SIGTERM)
@@ -99,6 +102,9 @@ func TestReplaceAndRemove(t *testing.T) {
 		out, _ := b.holdfast("status")
 		return strings.Contains(out, "was removed from the cluster")
 	})
+	if _, err := b.holdfast("user", "create", "x@pbs"); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+		t.Errorf("it changes something: %v", err)
+	}
 	if _, err := b.holdfast("snapshot", "list", "--store", "main"); err != nil {
 		t.Errorf("what it holds cannot be read any more: %v", err)
 	}

@@ -207,9 +207,10 @@ func TestLongMetaFits(t *testing.T) {
 		m.Addrs = append(m.Addrs, "/ip6/2001:db8::1234/udp/7443/quic-v1")
 		m.Running = append(m.Running, "pull something from somewhere")
 	}
+	m.Trouble = "its ledger has stopped: no space left on device"
 	b := m.sign("node", key)
 	got, err := parseMeta("node", key.Public().(ed25519.PublicKey), b)
-	if len(b) > 512 || err != nil || got.Feed != m.Feed || got.Version != "1" || len(got.Running) == 0 {
+	if len(b) > 512 || err != nil || got.Feed != m.Feed || got.Version != "1" || len(got.Running) == 0 || got.Trouble != m.Trouble {
 		t.Errorf("%d bytes, %+v, %v", len(b), got, err)
 	}
 	newer := encode(map[int]any{1: "2", 99: []string{"something new"}})

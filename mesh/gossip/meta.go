@@ -28,6 +28,7 @@ type Meta struct {
 	Warnings uint64   `cbor:"13,keyasint,omitempty"` // how many
 	Addrs    []string `cbor:"14,keyasint,omitempty"` // where it can be reached
 	Started  int64    `cbor:"15,keyasint,omitempty"` // Unix seconds
+	Trouble  string   `cbor:"16,keyasint,omitempty"` // why it does not take part as it should, in short
 }
 
 // A Place is where a feed ends.
@@ -71,7 +72,7 @@ func (m Meta) coarse() Meta {
 }
 
 // sign returns the meta as it is sent: a signature, then CBOR. What does not
-// fit is left out: addresses from the end, then work, then all but numbers.
+// fit is left out: addresses from the end, then work, then trouble, then all but numbers.
 func (m Meta) sign(node string, key ed25519.PrivateKey) []byte {
 	m = m.coarse()
 	b := encode(m)
@@ -81,6 +82,8 @@ func (m Meta) sign(node string, key ed25519.PrivateKey) []byte {
 			m.Addrs = m.Addrs[:len(m.Addrs)-1]
 		case len(m.Running) > 0:
 			m.Running = m.Running[:len(m.Running)-1]
+		case m.Trouble != "":
+			m.Trouble = ""
 		default:
 			m.Version, m.Role = "", ""
 		}

@@ -86,6 +86,9 @@ func (c *Cluster) patient(ctx context.Context) (context.Context, context.CancelF
 
 // submit has a command applied.
 func (c *Cluster) submit(ctx context.Context, command []byte) ([]byte, error) {
+	if c.Gone() {
+		return nil, &Error{errors.New("this node was removed from the cluster, and changes nothing in it"), "to take it back: move its data directory away, keep its datastores, and join it again with a new token"}
+	}
 	ctx, cancel := c.patient(ctx)
 	defer cancel()
 	r, err := c.group.Submit(ctx, command)

@@ -161,7 +161,7 @@ func (a api) wanted(c *rest.Call) (t invite.Token, uses int, comment string, err
 func decodeHex(to []byte, text string) error {
 	b, err := hex.DecodeString(text)
 	if err != nil || len(b) != len(to) {
-		return fmt.Errorf("%d hexadecimal digits, want %d", len(text), 2*len(to))
+		return fmt.Errorf("%d characters, want %d hexadecimal digits, as `holdfast invite list` shows them", len(text), 2*len(to))
 	}
 	copy(to, b)
 	return nil

@@ -198,7 +198,7 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 			return nil, &hinted{fmt.Errorf("node %q does not wait for approval: it is %s", m.Name, m.State), "holdfast member remove " + m.Name}
 		}
 		_, err := a.do(ctx, c, ledger.KindState, ledger.SetState{Node: key, State: state})
-		if err == nil && state == ledger.Draining && m.Leader && m.Self {
+		if err == nil && state == ledger.Draining && m.Leader && m.Self && len(a.Cluster.Group().Status().Voters) > 1 {
 			err = a.Cluster.Group().Transfer(ctx, "")
 		}
 		return nil, err
@@ -248,8 +248,11 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 		return nil, err
 	}
 	_, err = a.do(ctx, c, ledger.KindAuthority, ledger.Link{Link: link})
-	if kind == authority.RemoveNode && errors.Is(err, consensus.ErrNoLeader) {
-		err = overtaken(a.Cluster.Believe(link)) // it is cut off all the same, wherever this is heard of
+	if r, is := body.(authority.Removal); is && (errors.Is(err, consensus.ErrNoLeader) || errors.Is(err, consensus.ErrUnknown)) {
+		// It is cut off all the same, wherever this is heard of.
+		if err = overtaken(a.Cluster.Believe(link)); a.Cluster.RemovalSigned(r.Key.NodeID()) {
+			err = nil // the ledger has it by now
+		}
 	}
 	if err == nil {
 		a.Cut(ctx)

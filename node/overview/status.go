@@ -45,11 +45,12 @@ type Member struct {
 	LastHeard time.Time `json:"last_heard,omitzero"` // zero: never, as in all times here
 	Version   string    `json:"version"`
 	Ready     bool      `json:"ready"`
-	Why       string    `json:"why,omitempty"` // it is not
-	Sessions  int       `json:"sessions"`      // of backups and restores
-	Tasks     int       `json:"tasks"`         // that run
-	Running   []string  `json:"running"`       // some of them, in short
-	Failed    []Run     `json:"failed"`        // work whose last run failed
+	Why       string    `json:"why,omitempty"`     // it is not
+	Trouble   string    `json:"trouble,omitempty"` // why it does not take part as it should, as it says
+	Sessions  int       `json:"sessions"`          // of backups and restores
+	Tasks     int       `json:"tasks"`             // that run
+	Running   []string  `json:"running"`           // some of them, in short
+	Failed    []Run     `json:"failed"`            // work whose last run failed
 	Snapshots int       `json:"snapshots"`
 	Groups    int       `json:"groups"`
 	Behind    int       `json:"behind"` // groups of which others have newer snapshots

@@ -30,6 +30,9 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 		}
 	}
 	for _, m := range all {
+		if m.Trouble != "" {
+			list = append(list, Warning{"critical", m.Name, m.Trouble, "see `holdfast status` there: it cannot tell more from afar"})
+		}
 		switch {
 		case m.Path == "local" && !m.Ready:
 			add(m.Name, "", "it is not ready: %s", m.Why)

@@ -31,6 +31,7 @@ type Peer struct {
 	Version string        // of its program, as it said last
 	Why     string        // it is not reached
 	Running []string      // what it does now, in short
+	Trouble string        // why it does not take part as it should, as it says; "": it does
 
 	Gossip    string       // what the gossip knows of it; "": nothing
 	Feed      gossip.Place // where its feed ends, as it says
@@ -76,8 +77,9 @@ func (l *Link) Peers() map[string]Peer {
 		}
 		p.Heard, p.Version, p.Gossip = latest(p.Heard, g.Heard), g.Meta.Version, g.State.String()
 		p.Running, p.Feed = printable(g.Meta.Running), g.Meta.Feed
+		p.Trouble = strings.Join(printable([]string{g.Meta.Trouble}), "")
 		if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
-			p.Path, p.RTT, p.Why, p.Running = PathNone, 0, "it has "+g.State.String(), nil
+			p.Path, p.RTT, p.Why, p.Running, p.Trouble = PathNone, 0, "it has "+g.State.String(), nil, ""
 			delete(seen, g.Node) // its stream stays until somebody misses an answer
 		}
 		all[g.Node] = p

@@ -1,0 +1,21 @@
+package overview
+
+import (
+	"testing"
+	"time"
+)
+
+// A node whose disk was full was shown by all others as if nothing were: what it says in
+// its feed is on that disk.
+func TestTroubleOfAnother(t *testing.T) {
+	m := New("n1", "id", "s1")
+	m.Path, m.Trouble = "direct", "its ledger has stopped: no space left on device"
+	all := Warnings([]Member{m}, nil, time.Now())
+	if len(all) != 1 || all[0].Level != "critical" || all[0].Node != "n1" || all[0].Text != m.Trouble || all[0].Hint == "" {
+		t.Errorf("%+v", all)
+	}
+	m.Trouble = ""
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}
