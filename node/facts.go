@@ -62,6 +62,10 @@ func (n *Node) about() gossip.Meta {
 		}
 	}
 	m.Running, m.Trouble = n.running(), n.trouble()
+	if n.link.Twice() {
+		n.cluster.Alarm("twice", "it runs twice at once: another machine has a copy of its directory, and speaks as this node",
+			"stop the other one for good, and never start it again; if you do not know of it, its key was stolen: eject this node, and join it again with an empty directory")
+	}
 	return m
 }
 
@@ -72,8 +76,34 @@ func (n *Node) trouble() string {
 	case n.cluster.Gone():
 	case stopped != nil:
 		return short("its ledger has stopped: "+stopped.Error(), 120)
+	case n.clockWrong() != "":
+		return n.clockWrong()
 	case len(overview.Disk(n.cfg.Dir, n.cfg.Name, nil)) > 0:
 		return "the disk of its data directory is nearly full"
+	}
+	return ""
+}
+
+// maxAhead is how wrong a clock may be before people are told.
+const maxAhead = time.Minute
+
+// clockWrong says how wrong the clock of this node is, as the others have it; "" if it is
+// not. Of two it is not known whose is.
+func (n *Node) clockWrong() string {
+	if n.link == nil {
+		return ""
+	}
+	ahead, of := n.link.Ahead()
+	how := "behind"
+	if ahead < 0 {
+		how = "ahead of"
+	}
+	switch by := ahead.Abs().Round(time.Minute); { // in steps, so that not every look is news
+	case of == 0 || by <= maxAhead:
+	case of == 1:
+		return fmt.Sprintf("its clock is %s %s that of the other node: one of the two is wrong", by, how)
+	default:
+		return fmt.Sprintf("its clock is %s %s those of the others", by, how)
 	}
 	return ""
 }

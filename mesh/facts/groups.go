@@ -64,19 +64,28 @@ func (c Copy) identity(g Group) identity {
 type holder struct {
 	GroupAt
 	copies []Copy
+	graves []identity // of what was there, and was removed on purpose
 }
 
 // Groups returns all groups, ordered by the name that they have at home, and
 // who holds how much of each. Two places hold the same group if one snapshot of
-// theirs is the same: two guests with one number, at two sites, are two groups.
+// theirs is the same: two guests with one number, at two sites, are two groups. One
+// that a place has removed on purpose counts too: a copy that was not brought up to
+// date before the retention of its source had passed it is late, and no group of its own.
 func (m *Model) Groups() []GroupView {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	var all []holder
 	for _, o := range m.origins() {
 		s := m.nodes[o]
+		graves := map[place][]identity{}
+		for n, r := range s.gone {
+			if p := (place{n.Store, n.Group}); r.Manifest != [32]byte{} && len(s.copies[p]) > 0 {
+				graves[p] = append(graves[p], identity{manifest: r.Manifest})
+			}
+		}
 		for _, p := range s.places() {
-			all = append(all, holder{GroupAt{Origin: o, Store: p.store, Group: p.group}, s.copies[p]})
+			all = append(all, holder{GroupAt{Origin: o, Store: p.store, Group: p.group}, s.copies[p], graves[p]})
 		}
 	}
 	views := []GroupView{}
@@ -87,7 +96,7 @@ func (m *Model) Groups() []GroupView {
 	return views
 }
 
-// clusters puts places together that hold the same snapshot, in order.
+// clusters puts places together that hold the same snapshot, or held it, in order.
 func clusters(all []holder) (out [][]holder) {
 	parent := make([]int, len(all))
 	root := func(i int) int {
@@ -100,8 +109,11 @@ func clusters(all []holder) (out [][]holder) {
 	first := map[identity]int{}
 	for i, h := range all {
 		parent[i] = i
+		ids := slices.Clone(h.graves)
 		for _, c := range h.copies {
-			id := c.identity(h.Group)
+			ids = append(ids, c.identity(h.Group))
+		}
+		for _, id := range ids {
 			if j, known := first[id]; known {
 				a, b := root(i), root(j)
 				parent[max(a, b)] = min(a, b)

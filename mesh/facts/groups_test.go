@@ -48,6 +48,39 @@ func TestGroupsByManifest(t *testing.T) {
 	}
 }
 
+// A replication that stands still is late also when the retention of the source has
+// removed all that the copy has: it once became a group of its own, and was late no more.
+func TestLateBehindRetention(t *testing.T) {
+	s := open(t)
+	say(t, s, 0, began, Added{Snapshot: snap(100), Manifest: [32]byte{1}}, Added{Snapshot: snap(200), Manifest: [32]byte{2}})
+	say(t, s, 1, began, Added{Snapshot: snap(100), Manifest: [32]byte{1}, From: "0"})
+	say(t, s, 2, began, Added{Snapshot: snap(100), Manifest: [32]byte{9}}) // of another guest
+	say(t, s, 0, began.Add(time.Hour), Pruned{Snapshot: snap(100), Why: "keep-last"})
+	late := func(when string) {
+		t.Helper()
+		groups := load(t, s).Groups()
+		if len(groups) != 2 {
+			t.Fatalf("%s: %+v", when, groups)
+		}
+		for _, g := range groups {
+			for _, p := range g.Places {
+				if behind := map[bool]int{true: 1}[p.Origin == origin(1)]; p.Behind != behind || g.Home.Origin == origin(1) {
+					t.Errorf("%s: %+v", when, g)
+				}
+			}
+		}
+	}
+	late("pruned")
+	base, err := load(t, s).Base(origin(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Rebase(nodeKey(0), began.Add(2*time.Hour), base); err != nil {
+		t.Fatal(err)
+	}
+	late("after a base")
+}
+
 // A copy that was pulled is no home, though its clock says that it came first.
 func TestHomeIsNotWherePulled(t *testing.T) {
 	s := open(t)

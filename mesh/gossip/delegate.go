@@ -36,8 +36,16 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if g.knows(n) {
 		return nil
 	}
-	if _, err := parseMeta(n.Name, key, n.Meta); err != nil {
+	meta, err := parseMeta(n.Name, key, n.Meta)
+	if err != nil {
 		return g.refused.note(err, n.Name)
+	}
+	if n.Name == g.cfg.Self {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.started != 0 && meta.Started > g.started { // no life of before
+			g.twice = time.Now()
+		}
 	}
 	return nil
 }
@@ -82,12 +90,17 @@ func (d *delegate) seen(n *memberlist.Node, kind EventKind) {
 	switch {
 	case p == nil || p.State != Alive:
 		kind = Joined
+		was := p
 		p = &Peer{Node: n.Name, State: Alive, Since: time.Now()}
+		if was != nil {
+			p.Twice, p.lives = was.Twice, was.lives
+		}
 		g.peers[n.Name] = p
 		g.news.forget(n.Name)
 	case kind == Joined:
 		return // it is known
 	}
+	p.live(meta.Started, time.Now())
 	p.Meta, p.MetaAt, p.signed = meta, time.Now(), bytes.Clone(n.Meta)
 	g.events.add(Event{Kind: kind, Node: n.Name, Meta: meta})
 }

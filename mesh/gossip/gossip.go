@@ -76,6 +76,9 @@ type Gossip struct {
 	members   map[string]ed25519.PublicKey // others and ourselves
 	peers     map[string]*Peer             // who of the members has been seen
 	meta      []byte                       // ours, signed
+	started   int64                        // as it says
+	twice     time.Time                    // see Twice
+	clocks    map[string]clock             // of others
 	list      *memberlist.Memberlist       // nil: not running
 	transport *transport
 }
@@ -91,7 +94,7 @@ func New(cfg Config) (*Gossip, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gossip{cfg: cfg, heard: newHeard(), kick: make(chan struct{}, 1), peers: map[string]*Peer{}}
+	g := &Gossip{cfg: cfg, heard: newHeard(), kick: make(chan struct{}, 1), peers: map[string]*Peer{}, clocks: map[string]clock{}}
 	g.refused.log, g.refused.n, g.refused.said = cfg.Log, map[string]uint64{}, map[string]time.Time{}
 	g.events.more = make(chan struct{}, 1)
 	g.news = newNews(func() int { return len(g.Peers()) + 1 })
@@ -156,7 +159,7 @@ func (g *Gossip) Publish(m Meta) {
 	signed := m.sign(g.cfg.Self, g.cfg.Key)
 	g.mu.Lock()
 	changed := string(signed) != string(g.meta)
-	g.meta = signed
+	g.meta, g.started = signed, m.Started
 	g.mu.Unlock()
 	if changed {
 		g.wake()
@@ -207,7 +210,7 @@ func (g *Gossip) listConfig(t *transport) *memberlist.Config {
 	c.UDPBufferSize = network.MaxPacket - 32 // memberlist's checksum and counts come on top
 	c.EnableCompression = false
 	d := (*delegate)(g)
-	c.Delegate, c.Events, c.Alive = d, d, d
+	c.Delegate, c.Events, c.Alive, c.Ping = d, d, d, d
 	c.Logger = log.New(logWriter{g.cfg.Log}, "", 0)
 	return c
 }

@@ -31,7 +31,36 @@ type Peer struct {
 	Heard  time.Time // when something came from the node itself, zero: never
 	Meta   Meta      // the last that is known
 	MetaAt time.Time // when it came
+	Twice  time.Time // when it was last seen to run in two places at once, zero: never
 	signed []byte    // the meta as it came
+	lives  []int64   // when the lives of it began that were seen, the one of now last
+}
+
+const maxLives = 16
+
+// live notes which life of a node has spoken. A node that is started again has a life
+// that was not seen before; one that speaks again after another is of a machine with the
+// same directory.
+func (p *Peer) live(started int64, now time.Time) {
+	i := slices.Index(p.lives, started)
+	switch {
+	case started == 0, i >= 0 && i == len(p.lives)-1:
+		return
+	case i >= 0:
+		p.Twice = now
+		p.lives = slices.Delete(p.lives, i, i+1)
+	case len(p.lives) == maxLives:
+		p.lives = slices.Delete(p.lives, 0, 1)
+	}
+	p.lives = append(p.lives, started)
+}
+
+// Twice is when somebody else spoke last as this node, in a life that began after its
+// own; zero: nobody has.
+func (g *Gossip) Twice() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.twice
 }
 
 // Peers returns all other members that have been seen, ordered by node.

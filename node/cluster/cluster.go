@@ -423,6 +423,9 @@ func (c *Cluster) RemovalSigned(node string) bool {
 	return false
 }
 
+// Alarm has people be shown that something has happened here: see [Config].
+func (c *Cluster) Alarm(key, text, hint string) { c.cfg.Alarm(key, text, hint) }
+
 // Gone tells whether operators have removed this node from its cluster.
 func (c *Cluster) Gone() bool { return c.RemovalSigned(c.Self()) }
 

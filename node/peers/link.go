@@ -84,6 +84,9 @@ type Link struct {
 	changed chan struct{} // the roster or a record has changed
 	also    []func(context.Context) error
 	denied  atomic.Bool
+	begun   time.Time
+	own     uint64       // number of this node's record, as it knows it; for renew alone
+	twice   atomic.Int64 // Unix seconds, when somebody else was seen to have signed one
 
 	mu   sync.Mutex
 	seen map[string]string // where members see this node, by member
@@ -96,7 +99,7 @@ func New(cfg Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), changed: make(chan struct{}, 1), seen: map[string]string{}}
+	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), begun: timeNow(), changed: make(chan struct{}, 1), seen: map[string]string{}}
 	l.health = health.New(l.tell)
 	if l.records, err = record.Open(filepath.Join(cfg.Dir, recordsFile), cfg.Cluster); err != nil {
 		return nil, err

@@ -43,6 +43,23 @@ type Peer struct {
 	Text      string       // why it is not up; "" if it is
 }
 
+// twiceFor is how long it is said of a node that it runs twice, after that was seen.
+const twiceFor = 10 * time.Minute
+
+// Twice tells whether somebody else speaks as this node.
+func (l *Link) Twice() bool {
+	return l != nil && (time.Since(time.Unix(l.twice.Load(), 0)) < twiceFor || l.gossip != nil && time.Since(l.gossip.Twice()) < twiceFor)
+}
+
+// Ahead is how far the clocks of others are ahead of this node's, and of how many this is
+// the median.
+func (l *Link) Ahead() (median time.Duration, of int) {
+	if l.gossip == nil {
+		return 0, 0
+	}
+	return l.gossip.Ahead()
+}
+
 // Peers returns what is known of the ways to all nodes, by their IDs.
 func (l *Link) Peers() map[string]Peer {
 	all := map[string]Peer{}
@@ -78,6 +95,9 @@ func (l *Link) Peers() map[string]Peer {
 		p.Heard, p.Version, p.Gossip = latest(p.Heard, g.Heard), g.Meta.Version, g.State.String()
 		p.Running, p.Feed = printable(g.Meta.Running), g.Meta.Feed
 		p.Trouble = strings.Join(printable([]string{g.Meta.Trouble}), "")
+		if !g.Twice.IsZero() && time.Since(g.Twice) < twiceFor {
+			p.Trouble = "it runs twice at once: two machines have its directory"
+		}
 		if g.State == gossip.Dead || g.State == gossip.Gone { // a stream may not know it yet
 			p.Path, p.RTT, p.Why, p.Running, p.Trouble = PathNone, 0, "it has "+g.State.String(), nil, ""
 			delete(seen, g.Node) // its stream stays until somebody misses an answer

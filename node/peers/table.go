@@ -82,7 +82,13 @@ func (l *Link) learn() {
 // renew signs a new record of this node if it is not where the last one says.
 func (l *Link) renew() error {
 	now := record.Record{WireGuard: l.keys.public(), Addrs: l.addrs(), Version: l.cfg.Version, Relay: l.host.Relays()}
-	if is, known := l.records.Get(l.self); known && is.Version == now.Version && is.Relay == now.Relay &&
+	is, known := l.records.Get(l.self)
+	if l.own != 0 && is.Seq > l.own && is.At > l.begun.Unix() { // one of before this life is of a disk that went back
+		l.twice.Store(timeNow().Unix())
+		l.cfg.Log.Error("somebody else has signed a record of this node since it was started: another machine has its key", "says", is.Addrs)
+	}
+	l.own = is.Seq
+	if known && is.Version == now.Version && is.Relay == now.Relay &&
 		slices.Equal(is.WireGuard, now.WireGuard) && slices.Equal(is.Addrs, now.Addrs) {
 		l.keys.published(timeNow()) // after a restart, perhaps
 		return nil
@@ -90,6 +96,8 @@ func (l *Link) renew() error {
 	if _, err := l.records.Renew(now, l.cfg.Key, timeNow()); err != nil {
 		return err
 	}
+	is, _ = l.records.Get(l.self)
+	l.own = is.Seq
 	l.keys.published(timeNow())
 	l.syncer.Push()
 	return nil

@@ -176,6 +176,9 @@ func (a api) release(_ context.Context, c *rest.Call) (any, error) {
 		return See(a.k.Guard(), a.age()), err
 	}
 	r := wanted(c)
+	if r.Unblock != "" && !a.k.Guard().Blocked(r.Unblock) {
+		c.Fail("block", "this node keeps out nothing that is called %q; `holdfast guard show` names what it does", r.Unblock)
+	}
 	r.Cluster, r.Node = a.k.Chain().Cluster(), self
 	rand.Read(r.ID[:]) // never fails
 	if err := c.Err(); err != nil {

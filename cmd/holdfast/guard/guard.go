@@ -2,6 +2,7 @@
 package guard
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
@@ -161,7 +162,11 @@ fourteen days by the guard's own clock; a block is lifted at once.`,
 					return err
 				}
 			case member != "":
-				params.Set("block", "node "+member)
+				id, err := idOf(cmd.Context(), o, member)
+				if err != nil {
+					return err
+				}
+				params.Set("block", "node "+id)
 			case block != "":
 				params.Set("block", block)
 			default:
@@ -172,13 +177,26 @@ fourteen days by the guard's own clock; a block is lifted at once.`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&member, "member", "", "ID of a member that this node keeps out")
+	cmd.Flags().StringVar(&member, "member", "", "name or ID of a member that this node keeps out")
 	cmd.Flags().StringVar(&block, "block", "", "anything else that it keeps out, as guard show names it")
 	cmd.Flags().BoolVar(&trash, "trash", false, "for a day, empty the trash though the ledger was not heard of")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for who reads it later; required")
 	cmd.Flags().StringSliceVar(&keys, "operator-key", nil, "file with an operator's key, may be repeated; default: "+node.OperatorFile+" in the node's directory")
 	_ = cmd.MarkFlagRequired("reason") // it is there
 	return cmd
+}
+
+// idOf returns the ID of a member: what operators sign names it.
+func idOf(ctx context.Context, o *cli.Options, member string) (string, error) {
+	c := daemon.Client(o)
+	defer c.Close()
+	r, err := daemon.Call(ctx, c, http.MethodGet, "/holdfast/members/"+url.PathEscape(member), nil)
+	if err != nil {
+		return "", err
+	}
+	var m struct{ ID string }
+	err = r.Into(&m)
+	return m.ID, err
 }
 
 func count(all ...bool) (n int) {
