@@ -265,7 +265,9 @@ func (d *Drafts) Discard(ctx context.Context, number uint64) error {
 		if i < 0 {
 			return fmt.Errorf("there is no draft %d; `holdfast draft list` names them", number)
 		}
+		gone := s.Drafts[i]
 		s.Drafts = slices.Delete(s.Drafts, i, i+1)
+		s.orphaned(gone)
 		return nil
 	})
 }

@@ -131,6 +131,8 @@ func (w *world) users() string {
 	return strings.Join(all, " ")
 }
 
+func (w *world) acl() []access.ACLEntry { return ledger.NewAccounts(w.client()).State().ACL }
+
 func add(id access.AuthID) func(*access.State) {
 	return func(s *access.State) { s.Users = append(s.Users, access.User{ID: id}) }
 }
@@ -202,6 +204,43 @@ func TestRefused(t *testing.T) {
 		return err
 	}); err == nil || len(w.List()) != 1 {
 		t.Errorf("what is no change is a draft: %v", err)
+	}
+}
+
+// Rights for a user whom a draft would have made are not given to another of that name,
+// whom somebody else has made meanwhile: they once were, and a stranger had them.
+func TestRightsOfAnother(t *testing.T) {
+	grant := func(s *access.State) {
+		s.ACL = append(s.ACL, access.ACLEntry{Path: "/", ID: "a@pbs", Role: "Admin", Propagate: true})
+	}
+	for name, discard := range map[string]bool{"conflict": false, "discarded": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.away = true
+			w.make(add("a@pbs"))
+			w.make(grant)
+			w.make(add("b@pbs"))
+			w.elsewhere(func(s *access.State) { s.Users = append(s.Users, access.User{ID: "a@pbs", Comment: "theirs"}) })
+			if discard {
+				if err := w.Discard(t.Context(), w.List()[0].Number); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.away = false
+			if err := w.Submit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.users(); got != "a@pbs=theirs b@pbs= root@pam=r" {
+				t.Errorf("users are %s", got)
+			}
+			if acl := w.acl(); len(acl) != 0 {
+				t.Errorf("a stranger has %v", acl)
+			}
+			list := w.List()
+			if last := list[len(list)-1]; !strings.Contains(last.Why, "about the user a@pbs of draft 1") {
+				t.Errorf("left are %+v", list)
+			}
+		})
 	}
 }
 

@@ -126,6 +126,9 @@ func (d *Drafts) fits(draft Draft) (command []byte, why string) {
 	if d.cfg.Rights(draft.Actor) != draft.Rights || draft.Rights == "" {
 		return nil, fmt.Sprintf("what %s may do was changed since", draft.Actor)
 	}
+	if why := d.file.State().strange(draft); why != "" {
+		return nil, why
+	}
 	fork := d.cfg.Ledger.Fork()
 	command, fit, err := d.command(fork.View(), d.file.State(), draft)
 	if err != nil {
