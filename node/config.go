@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -167,8 +168,13 @@ func (c *Config) check() error {
 		return err
 	}
 	for what, addr := range map[string]string{"listen": c.Listen, "mesh-listen": c.MeshListen, "metrics-listen": c.MetricsListen} {
-		if _, port, err := net.SplitHostPort(addr); addr != "" && (err != nil || port == "") {
-			return fmt.Errorf("%s is %q, want ADDRESS:PORT or :PORT", what, addr)
+		host, port, err := net.SplitHostPort(addr)
+		_, err2 := net.LookupPort("udp", port)
+		if addr != "" && (err != nil || err2 != nil || port == "") {
+			return fmt.Errorf("%s is %q, want ADDRESS:PORT or :PORT, and a port from 0 to 65535", what, addr)
+		}
+		if _, err := netip.ParseAddr(host); what == "mesh-listen" && host != "" && err != nil {
+			return fmt.Errorf("%s is %q, want the IP address of an interface of this machine, or :PORT", what, addr)
 		}
 	}
 	switch l := c.Limits; {

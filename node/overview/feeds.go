@@ -31,7 +31,8 @@ func (m *Member) Said(v facts.NodeView, stores []facts.StoreView) {
 
 // over reports whether nothing is left of a failure of work that is not done again, and
 // so never ends well. A healing is over if nothing is known to be damaged there any more;
-// an attempt to make a datastore after the next one, whatever its name, and in a day.
+// an attempt to make a datastore after the next one, whatever its name, in a day, or when
+// the datastore is there: it was a draft.
 func over(r facts.Run, v facts.NodeView, stores []facts.StoreView) bool {
 	switch r.Of {
 	case "heal":
@@ -39,7 +40,8 @@ func over(r facts.Run, v facts.NodeView, stores []facts.StoreView) bool {
 			return s.Store == r.Job && s.Damaged == 0 && s.State == "" && s.Said.After(r.Ended)
 		})
 	case "create-datastore":
-		return time.Since(r.Ended) > 24*time.Hour || slices.ContainsFunc(v.Last, func(l facts.Run) bool { return l.Of == r.Of && l.Ended.After(r.Ended) })
+		return time.Since(r.Ended) > 24*time.Hour || slices.ContainsFunc(v.Last, func(l facts.Run) bool { return l.Of == r.Of && l.Ended.After(r.Ended) }) ||
+			slices.ContainsFunc(stores, func(s facts.StoreView) bool { return s.Store == r.Job && s.State == "" && s.Said.After(r.Ended) })
 	}
 	return false
 }

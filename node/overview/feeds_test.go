@@ -15,17 +15,20 @@ func TestAFailedCreateIsOver(t *testing.T) {
 		return facts.Run{Of: "create-datastore", Job: store, OK: ok, Ended: now.Add(-ago)}
 	}
 	for name, c := range map[string]struct {
-		last []facts.Run
-		want int
+		last   []facts.Run
+		want   int
+		stores []facts.StoreView
 	}{
-		"just now":                {[]facts.Run{run("a", false, time.Minute)}, 1},
-		"then one that went well": {[]facts.Run{run("b", true, time.Minute), run("a", false, time.Hour)}, 0},
-		"then another failure":    {[]facts.Run{run("b", false, time.Minute), run("a", false, time.Hour)}, 1},
-		"after one that was well": {[]facts.Run{run("a", false, time.Minute), run("b", true, time.Hour)}, 1},
-		"two days ago":            {[]facts.Run{run("a", false, 48*time.Hour)}, 0},
+		"just now":                 {last: []facts.Run{run("a", false, time.Minute)}, want: 1},
+		"a draft, and it is there": {last: []facts.Run{run("a", false, time.Minute)}, stores: []facts.StoreView{{Kept: facts.Kept{Store: "a"}, Said: now}}},
+		"one of that name before":  {last: []facts.Run{run("a", false, time.Minute)}, want: 1, stores: []facts.StoreView{{Kept: facts.Kept{Store: "a"}, Said: now.Add(-time.Hour)}}},
+		"then one that went well":  {last: []facts.Run{run("b", true, time.Minute), run("a", false, time.Hour)}},
+		"then another failure":     {last: []facts.Run{run("b", false, time.Minute), run("a", false, time.Hour)}, want: 1},
+		"after one that was well":  {last: []facts.Run{run("a", false, time.Minute), run("b", true, time.Hour)}, want: 1},
+		"two days ago":             {last: []facts.Run{run("a", false, 48*time.Hour)}},
 	} {
 		var m Member
-		m.Said(facts.NodeView{Last: c.last}, nil)
+		m.Said(facts.NodeView{Last: c.last}, c.stores)
 		if len(m.Failed) != c.want {
 			t.Errorf("%s: %d failures are shown, want %d", name, len(m.Failed), c.want)
 		}

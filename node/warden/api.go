@@ -98,7 +98,7 @@ func (s State) Warnings() (all []string) {
 		all = append(all, "the breaker is open, and nothing in the trash goes for good: "+s.Breaker+"; see `holdfast guard show`")
 	}
 	if age := time.Duration(s.Ledger) * time.Second; age > MaxAge {
-		all = append(all, fmt.Sprintf("the ledger was not heard of for %s, and the trash is not emptied", age.Round(time.Hour)))
+		all = append(all, "the ledger was "+notHeard(age)+", and the trash is not emptied")
 	}
 	for _, w := range s.Waiting {
 		all = append(all, fmt.Sprintf("operators have signed to %s, which counts in %s; `holdfast guard veto %s` stops it", w.What, time.Duration(w.Left)*time.Second, w.ID))

@@ -89,13 +89,21 @@ func (w *Warden) Keeps(d *catalog.Datastore, trash []catalog.Trashed, all bool) 
 	}
 }
 
+// notHeard says for how long; a node that never heard of it has its first hour in 1970.
+func notHeard(age time.Duration) string {
+	if age > 20*365*24*time.Hour {
+		return "never heard of"
+	}
+	return fmt.Sprintf("not heard of for %s", age.Round(time.Hour))
+}
+
 // waits says why nothing goes from the trash now.
 func (w *Warden) waits(d *catalog.Datastore, trash []catalog.Trashed) string {
 	if why := w.Guard.Tripped(); why != "" {
 		return "the breaker is open: " + why
 	}
 	if age := w.Age(); age > MaxAge && !w.Guard.MaySweep() && !w.full() {
-		return fmt.Sprintf("the ledger was not heard of for %s, and something may be held that this node does not know", age.Round(time.Hour))
+		return "the ledger was " + notHeard(age) + ", and something may be held that this node does not know"
 	}
 	losses, err := w.losses(d, trash)
 	if err != nil {
