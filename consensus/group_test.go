@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/consensustest"
+	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/mesh/meshtest"
 )
 
@@ -63,6 +64,43 @@ func TestTwoSitesHaveOneVoterAndAStandby(t *testing.T) {
 		c.nodes[1].crash() // nothing stops
 		if err := c.nodes[0].submit("without the standby"); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// The only voter of two sites is drained: its standby gets the vote, and leads, and then
+// it may be removed. Once it kept its vote for ever, and the cluster had no leader when it
+// was removed.
+func TestTheOnlyVoterLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 2)
+		var drains atomic.Bool
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) {
+				cfg.Members = func() []placement.Member {
+					all := c.members()
+					all[0].Votes = all[0].Votes && !drains.Load()
+					return all
+				}
+			}
+		}
+		c.start()
+		defer c.end()
+		time.Sleep(2 * time.Hour)
+		if err := c.nodes[0].submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		drains.Store(true)
+		time.Sleep(time.Minute)
+		if s := c.nodes[1].group.Status(); s.Role != "leader" || fmt.Sprint(s.Voters, s.Standbys) != "[b] [a]" {
+			t.Fatalf("%+v", s)
+		}
+		c.nodes[0].crash()
+		if err := c.nodes[1].submit("without it"); err != nil {
+			t.Error(err)
+		}
+		if got := c.nodes[1].machine.items(); !slices.Equal(got, []string{"before", "without it"}) {
+			t.Errorf("it has %q", got)
 		}
 	})
 }

@@ -134,6 +134,8 @@ func (p *placer) carryOut(ctx context.Context, c placement.Change, index uint64)
 		f = p.l.DemoteVoter(id, index, wait)
 	case placement.Remove:
 		f = p.l.RemoveServer(id, index, wait)
+	case placement.Transfer:
+		return p.g.Transfer(ctx, c.ID)
 	default:
 		return fmt.Errorf("a change of the kind %q", c.Kind)
 	}

@@ -62,6 +62,9 @@ func TestReplaceAndRemove(t *testing.T) {
 	store := filepath.Join(root, "store")
 	b.wait(patience, "it takes part", func() bool { s := b.status(); return s.Quorum && len(s.Members) == 2 })
 	b.must("datastore", "create", "main", "--path", store)
+	if _, err := a.holdfast("member", "demote", "a"); err == nil || !strings.Contains(err.Error(), "the only one that votes") {
+		t.Errorf("nobody votes any more: %v", err)
+	}
 
 	rotate(t, a, b)
 	b.must("datastore", "create", "second", "--path", filepath.Join(root, "second")) // by way of a

@@ -54,10 +54,11 @@ type Server struct {
 
 // The kinds of change.
 const (
-	Add     = "add"     // as a standby
-	Promote = "promote" // to a voter
-	Demote  = "demote"  // to a standby
-	Remove  = "remove"
+	Add      = "add"     // as a standby
+	Promote  = "promote" // to a voter
+	Demote   = "demote"  // to a standby
+	Remove   = "remove"
+	Transfer = "transfer" // leadership to a voter
 )
 
 // A Change is one step, and why.
@@ -76,7 +77,7 @@ type State struct {
 // Next returns the next change; false if all is as it should be.
 func Next(s State) (Change, bool) {
 	p := newPlan(s)
-	for _, rule := range []func() (Change, bool){p.leaving, p.adding, p.unfit, p.replacing, p.surplus, p.promoting} {
+	for _, rule := range []func() (Change, bool){p.leaving, p.adding, p.handing, p.unfit, p.replacing, p.surplus, p.promoting} {
 		if c, ok := rule(); ok {
 			return c, true
 		}
@@ -169,6 +170,38 @@ func (p *plan) adding() (Change, bool) {
 	return Change{Add, missing[0].ID, "it is a member and does not follow yet"}, true
 }
 
+// goes returns the leader, if it may not vote any more: it is leaving.
+func (p *plan) goes() (leader Server, is bool) {
+	for _, v := range p.voters {
+		if m, known := p.member[v.ID]; v.Leader && known && !m.Votes {
+			return v, true
+		}
+	}
+	return leader, false
+}
+
+// handing has a leader that is leaving hand over to a voter that stays; if there is none,
+// as in a cluster of two sites, its standby gets a vote for that.
+func (p *plan) handing() (Change, bool) {
+	leader, is := p.goes()
+	if !is {
+		return Change{}, false
+	}
+	stays := false
+	for _, v := range p.voters {
+		if !p.member[v.ID].Votes {
+			continue
+		}
+		if stays = true; p.alive(v) && v.Behind <= CaughtUp {
+			return Change{Transfer, v.ID, leader.ID + " leads, and is leaving"}, true
+		}
+	}
+	if list := p.candidates(YoungSteady); !stays && len(list) > 0 && p.safe("", list[0].ID) {
+		return Change{Promote, list[0].ID, "in place of " + leader.ID + ", which votes alone and is leaving"}, true
+	}
+	return Change{}, false
+}
+
 // unfit takes the vote from who may not have it.
 func (p *plan) unfit() (Change, bool) {
 	for _, v := range p.voters {
@@ -207,7 +240,7 @@ func (p *plan) surplus() (Change, bool) {
 			return Change{Demote, v.ID, "another node at site " + site + " votes"}, true
 		}
 	}
-	if len(p.voters)%2 != 0 || len(p.candidates(0)) > 0 {
+	if _, is := p.goes(); is || len(p.voters)%2 != 0 || len(p.candidates(0)) > 0 {
 		return Change{}, false
 	}
 	for _, v := range slices.Backward(p.voters) {

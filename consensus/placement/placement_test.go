@@ -70,6 +70,13 @@ func TestNext(t *testing.T) {
 		{"not if the rest has no quorum", "a@1/L b@2/Vx c@3/V!1m", ""},
 		{"the leader stays for now", "a@1/Lx b@2/V c@3/V", ""},
 		{"who may not vote any more", "a@1/L b@2/Vn c@3/V", "demote b"},
+		{"the only voter leaves", "a@1/Ln b@2/ c@3/n", "promote b"},
+		{"nobody is steady yet", "a@1/Ln b@2/:10s", ""},
+		{"it hands over", "a@1/Ln b@2/V", "transfer b"},
+		{"not to one that is behind", "a@1/Ln b@2/Vb", ""},
+		{"nor to one that leaves", "a@1/Ln b@2/Vn c@3/V", "transfer c"},
+		{"nor to one that is away", "a@1/Ln b@2/V!1m c@3/V", "transfer c"},
+		{"then it loses its vote", "a@1/Vn b@2/L", "demote a"},
 		{"two voters of one site", "a@1/L b@2/V c@2/V", "demote c"},
 		{"an even number without a third", "a@1/L b@2/V", "demote b"},
 		{"waits for the third", "a@1/L b@2/V c@3/:10s", ""},
@@ -152,6 +159,10 @@ func carryOut(s *State, c Change) {
 				s.Servers[i].Voter = true
 			case Demote:
 				s.Servers[i].Voter = false
+			case Transfer:
+				for j := range s.Servers {
+					s.Servers[j].Leader = j == i
+				}
 			case Remove:
 				s.Servers = append(s.Servers[:i], s.Servers[i+1:]...)
 			}

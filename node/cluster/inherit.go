@@ -97,7 +97,7 @@ func (c *Cluster) inheritOnce(ctx context.Context, name string) error {
 	}
 	old := c.removedAs(name)
 	if old == "" {
-		return fmt.Errorf("no node %q was removed", name)
+		return fmt.Errorf("no node %q was removed, or another has its place", name)
 	}
 	had := c.SettingsOf(old).State()
 	return c.settings.Update(ctx, func(s *settings.State) error {
@@ -114,6 +114,9 @@ func (c *Cluster) inheritOnce(ctx context.Context, name string) error {
 func (c *Cluster) removedAs(name string) (id string) {
 	newest := uint64(0)
 	for other, m := range ledger.Members.All(c.ledger.View()) {
+		if m.Body.Name == name && m.Body.State != ledger.Removed && other != c.Self() {
+			return "" // another has its place already
+		}
 		if m.Body.Name == name && m.Body.State == ledger.Removed && other != c.Self() && m.Version > newest {
 			id, newest = other, m.Version
 		}

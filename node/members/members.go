@@ -220,7 +220,22 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
+	if !node.Votes {
+		if err := a.mayGo(m); err != nil {
+			return nil, err
+		}
+	}
 	return a.signed(ctx, c, authority.AddNode, node)
+}
+
+// mayGo refuses to take the vote from the only node that has one: nothing could be agreed
+// on any more, and what it agreed on alone from then on no other would have.
+func (a api) mayGo(m Member) error {
+	if !m.Voter || len(a.Cluster.Group().Status().Voters) > 1 {
+		return nil
+	}
+	return &hinted{fmt.Errorf("node %q is the only one that votes", m.Name),
+		"`holdfast member drain " + m.Name + "`, and wait until `holdfast member list` shows that another votes; if it is lost for good: `holdfast member recover-quorum` on a node that is left"}
 }
 
 // asNode is what the chain says of a member, or would.
@@ -291,6 +306,11 @@ func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
 	case m.State != ledger.Draining && !eject:
 		return nil, &hinted{fmt.Errorf("node %q takes part: it has to be drained first", m.Name),
 			"`holdfast member drain " + m.Name + "`, then remove it; if it is in hostile hands, `holdfast member eject " + m.Name + "` cuts it off at once"}
+	}
+	if !eject {
+		if err := a.mayGo(m); err != nil {
+			return nil, err
+		}
 	}
 	node, err := a.asNode(m)
 	if err != nil {
