@@ -84,8 +84,8 @@ func (g *Group) BeginAnew(ctx context.Context) error {
 
 // A recovery is a request to go on alone.
 type recovery struct {
-	command []byte
-	done    chan error
+	commands [][]byte
+	done     chan error
 }
 
 // errRecover ends a life, so that the next one begins from a recovery.
@@ -94,14 +94,14 @@ type errRecover struct{ recovery }
 func (errRecover) Error() string { return "the group is being recovered" }
 
 // Recover makes this node the only voter of the group, for when most voters
-// are lost for good. command is applied as the last entry of the old history;
-// the machine must know it, and show a higher incarnation after it, which is
-// what keeps the old majority out if it comes back. It refuses while there is
+// are lost for good. The commands are applied as the last entries of the old history;
+// the machine must show a higher incarnation after them, which is what keeps the old
+// majority out if it comes back. It refuses while there is
 // a leader, and if a node that can be reached knows more.
 //
 // Every entry in the log of this node counts as committed from then on, also
 // those that were not.
-func (g *Group) Recover(ctx context.Context, command []byte) error {
+func (g *Group) Recover(ctx context.Context, commands ...[]byte) error {
 	l := g.life.Load()
 	if l == nil {
 		return fmt.Errorf("recover the group: %w", ErrStopped)
@@ -122,7 +122,7 @@ func (g *Group) Recover(ctx context.Context, command []byte) error {
 			}
 		}
 	}
-	r := recovery{command, make(chan error, 1)}
+	r := recovery{commands, make(chan error, 1)}
 	select {
 	case l.recoveries <- r:
 	case <-ctx.Done():
@@ -138,7 +138,7 @@ func (g *Group) Recover(ctx context.Context, command []byte) error {
 	}
 }
 
-// recover writes a snapshot of everything in the log and of r on top, with
+// recover writes a snapshot of everything in the log and of r on top of it, with
 // this node as the only voter, and empties the log. The snapshot is what
 // decides: a crash before it changes nothing, and one behind it is completed
 // by load.
@@ -156,10 +156,12 @@ func (g *Group) recover(s *Stores, r recovery) error {
 	if h, err = replay(s, f, h, last); err != nil {
 		return err
 	}
-	h.index++
-	data := stamp(g.cfg.Now().UnixMilli(), r.command)
-	if _, err := f.apply(&raft.Log{Index: h.index, Term: h.term, Data: data}); err != nil {
-		return err
+	for _, command := range r.commands {
+		h.index++
+		data := stamp(g.cfg.Now().UnixMilli(), command)
+		if _, err := f.apply(&raft.Log{Index: h.index, Term: h.term, Data: data}); err != nil {
+			return err
+		}
 	}
 	if now := g.cfg.Machine.Incarnation(); now <= before {
 		return fmt.Errorf("the record of the recovery was refused: the incarnation is still %d", now)

@@ -98,7 +98,7 @@ func TestOldMajorityGoesOnAlone(t *testing.T) {
 		if err := others[0].submit("of the old majority"); err != nil {
 			t.Fatal(err)
 		}
-		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+		if err := base.group.Recover(context.Background(), []byte("signed before"), []byte("incarnation 2")); err != nil {
 			t.Fatal(err)
 		}
 		base.roster.add("incarnation 2 c")
@@ -108,7 +108,7 @@ func TestOldMajorityGoesOnAlone(t *testing.T) {
 		c.net.Heal()
 		time.Sleep(5 * time.Minute)
 		c.agree()
-		if got := strings.Join(base.machine.items(), ", "); got != "before, of the new incarnation" {
+		if got := strings.Join(base.machine.items(), ", "); got != "before, signed before, of the new incarnation" {
 			t.Errorf("the ledger is %q", got)
 		}
 		lock.Lock()

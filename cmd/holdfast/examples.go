@@ -72,6 +72,7 @@ var examples = []string{
 	"member list",
 	"member promote dc",
 	"member recover-quorum --plan",
+	"member orphans",
 	"member remove dc",
 	"member return dc",
 	"member show dc",

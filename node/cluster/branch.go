@@ -63,7 +63,8 @@ func (c *Cluster) settleBranch(chain *authority.Chain) (*authority.Chain, error)
 	return chain, os.Remove(path)
 }
 
-// strays keeps out whom a branch that does not count has removed.
+// strays keeps out whom a branch that does not count has removed. Who is removed itself
+// takes part no more: see [Cluster.Gone].
 func (c *Cluster) strays(keys []authority.Key) {
 	for _, k := range keys {
 		if err := c.guard.Block("", guard.Block{What: BlockOf(k), Reason: strayReason}); err != nil {
@@ -78,7 +79,7 @@ func (c *Cluster) tellStrays() {
 	if c.guard.BlocksAny() {
 		for _, b := range c.guard.Blocks() {
 			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
-			if _, is := c.keeper.Chain().Node(key); b.Reason == strayReason && err == nil && is {
+			if _, is := c.keeper.Chain().Node(key); b.Reason == strayReason && err == nil && is && key != c.self {
 				names = append(names, c.nameOf(key.NodeID()))
 			}
 		}

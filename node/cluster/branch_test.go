@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
@@ -68,6 +69,16 @@ func TestBranch(t *testing.T) {
 	must(t, c.keeper.Agree(signed(agreed, authority.RemoveNode, authority.Removal{Key: thief.Key})))
 	if text := raised.all["stray"]; text != "" || c.Roster().Member(thief.Key.NodeID()) == nil {
 		t.Errorf("it was removed again: %s", text)
+	}
+	if c.Gone() {
+		t.Error("this node is removed")
+	}
+	c.strays([]authority.Key{c.self}) // as on the branch of others, while it had one of its own
+	must(t, c.Close())
+	c = opened(t, cfg)
+	c.tellStrays()
+	if _, err := c.client.Do(t.Context(), "root@pam", "", ledger.KindChange, ledger.Change{}); !c.Gone() || err == nil || !strings.Contains(err.Error(), "was removed") || raised.all["stray"] != "" {
+		t.Errorf("it was removed, and takes part: %v, %v", err, raised.all)
 	}
 	must(t, c.Close())
 

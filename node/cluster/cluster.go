@@ -427,7 +427,10 @@ func (c *Cluster) RemovalSigned(node string) bool {
 func (c *Cluster) Alarm(key, text, hint string) { c.cfg.Alarm(key, text, hint) }
 
 // Gone tells whether operators have removed this node from its cluster.
-func (c *Cluster) Gone() bool { return c.RemovalSigned(c.Self()) }
+//
+// Operators may have signed so on a branch of the chain that this node does not follow,
+// since it has one of its own: see [Cluster.strays].
+func (c *Cluster) Gone() bool { return c.RemovalSigned(c.Self()) || c.blocked(c.self) }
 
 // Waits tells whether this node has heard nothing of its cluster since it asked
 // to join, and no operator has signed for it: it may wait for approval.

@@ -322,6 +322,10 @@ func (a api) remove(ctx context.Context, c *rest.Call) (any, error) {
 		}
 		a.Cut(ctx)
 	}
+	if a.Cluster.RemovalSigned(m.ID) {
+		return nil, &hinted{fmt.Errorf("operators have signed already that node %q is removed: it is cut off here, and the ledger has not agreed on it yet", m.Name),
+			"nothing while there is a quorum: it is told within seconds; without one: `holdfast member recover-quorum`"}
+	}
 	if !m.Signed {
 		return a.signed(ctx, c, authority.AddNode, node) // so that it can be removed
 	}

@@ -79,8 +79,14 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	if _, err := chain.Next(link); err != nil {
 		return nil, overtaken(err)
 	}
-	client := a.Cluster.Client()
-	return nil, a.Cluster.Group().Recover(ctx, client.Command(string(c.Who), c.Source(), ledger.KindAuthority, ledger.Link{Link: link}))
+	// What operators have signed since there was no quorum comes first: whom they have
+	// ejected may be why there is none.
+	var commands [][]byte
+	known, _ := a.Cluster.View().Chain().Head()
+	for _, l := range append(slices.Clone(chain.Links(known)), link) {
+		commands = append(commands, a.Cluster.Client().Command(string(c.Who), c.Source(), ledger.KindAuthority, ledger.Link{Link: l}))
+	}
+	return nil, a.Cluster.Group().Recover(ctx, commands...)
 }
 
 // Advice is what an operator should know about how many lost nodes the cluster

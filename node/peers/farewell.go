@@ -19,6 +19,7 @@ const farewell = "/holdfast/farewell/1"
 type (
 	farewellAsk struct {
 		Count uint64 `cbor:"1,keyasint"`
+		Head  []byte `cbor:"2,keyasint,omitempty"`
 	}
 	farewellAnswer struct {
 		Links  [][]byte `cbor:"1,keyasint,omitempty"`
@@ -45,7 +46,9 @@ func (l *Link) answerFarewell(_ context.Context, in host.Inbound) {
 	}
 	var a farewellAnswer
 	if c := l.cluster; !(members{c}).Member(in.Node) && c.RemovalSigned(in.Node) {
-		a.Links = c.Roster().Links(q.Count)
+		if a.Links = c.Roster().Links(q.Count); len(q.Head) == 32 && c.Roster().Parts(q.Count, [32]byte(q.Head)) {
+			a.Links = c.Roster().Links(0) // it has a branch of its own
+		}
 	} else if m, is := ledger.Members.Get(c.View(), in.Node); is && m.Body.State == ledger.Removed {
 		a.Denied = !(members{c}).Member(in.Node)
 	}
@@ -84,8 +87,8 @@ func (l *Link) askFarewell(ctx context.Context, node string) {
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
-	known, _ := l.cluster.Roster().Head()
-	if frame.Write(conn, farewellAsk{known}) != nil {
+	known, head := l.cluster.Roster().Head()
+	if frame.Write(conn, farewellAsk{known, head[:]}) != nil {
 		return
 	}
 	var a farewellAnswer
@@ -96,7 +99,7 @@ func (l *Link) askFarewell(ctx context.Context, node string) {
 	if len(a.Links) == 0 {
 		return
 	}
-	if err := l.cluster.Roster().Extend(a.Links); err != nil {
+	if err := l.cluster.Roster().Extend(a.Links); err != nil && !l.cluster.Gone() {
 		l.cfg.Log.Warn("what a member says of the removal of this node is not taken", "member", node, "err", err)
 	}
 }
