@@ -232,7 +232,10 @@ var withoutQuorum = []struct {
 	}},
 	{row: "prune: mark snapshots as deletable", check: func(s *cutOff) error {
 		return inTurn(
-			func() error { return s.client("backup", "tree.pxar:"+s.tree, "--backup-id", "alone", "-q") },
+			func() error {
+				time.Sleep(time.Second) // a group has one backup in a second
+				return s.client("backup", "tree.pxar:"+s.tree, "--backup-id", "alone", "-q")
+			},
 			func() error { return s.client("prune", "host/alone", "--keep-last", "1") },
 			func() error { return s.shows("host/alone", "snapshot", "list", "--store", "main", "--trash") })
 	}},

@@ -75,8 +75,9 @@ func (c *Cluster) judgeOnce(ctx context.Context) error {
 // tellOrphans raises the alarm.
 func (c *Cluster) tellOrphans(p orphans.Part) {
 	names := orphans.Names(p.Changes, c.nameOf)
-	text := strings.Join(names[:min(len(names), 5)], ", ")
-	if more := len(names) - 5; more > 0 {
+	const shown = 3 // an alarm is cut where it is long
+	text := strings.Join(names[:min(len(names), shown)], ", ")
+	if more := len(names) - shown; more > 0 {
 		text += fmt.Sprintf(" and %d more", more)
 	}
 	c.cfg.Log.Error("changes that were acknowledged are only in the part of the ledger that has ended", "changes", len(p.Changes), "of", text, "dir", p.Dir)

@@ -46,8 +46,8 @@ func (l *Link) answerFarewell(_ context.Context, in host.Inbound) {
 	}
 	var a farewellAnswer
 	if c := l.cluster; !(members{c}).Member(in.Node) && c.RemovalSigned(in.Node) {
-		if a.Links = c.Roster().Links(q.Count); len(q.Head) == 32 && c.Roster().Parts(q.Count, [32]byte(q.Head)) {
-			a.Links = c.Roster().Links(0) // it has a branch of its own
+		if a.Links = c.Roster().Links(q.Count); len(a.Links) == 0 || len(q.Head) == 32 && c.Roster().Parts(q.Count, [32]byte(q.Head)) {
+			a.Links = c.Roster().Links(0) // it has a branch of its own, with more links perhaps
 		}
 	} else if m, is := ledger.Members.Get(c.View(), in.Node); is && m.Body.State == ledger.Removed {
 		a.Denied = !(members{c}).Member(in.Node)

@@ -61,7 +61,10 @@ func plain(subject string) string {
 	for what := range strings.SplitSeq(subject, ", ") {
 		node, is := strings.CutPrefix(what, "settings/node/")
 		if what != "settings/accounts" && !(is && !strings.Contains(node, "/")) {
-			rows = append(rows, strings.ToValidUTF8(what, ""))
+			if n, is := strings.CutPrefix(what, "authority/"); is {
+				what = "what operators signed (link " + strings.TrimLeft(n, "0") + ")"
+			}
+			rows = append(rows, strings.ReplaceAll(strings.ToValidUTF8(what, ""), "\x00", " "))
 		}
 	}
 	if len(rows) == 0 {

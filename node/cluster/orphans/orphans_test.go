@@ -16,6 +16,8 @@ func TestPlain(t *testing.T) {
 		"settings/node/N/traffic":                          "settings/node/N/traffic",
 		"settings/accounts":                                "settings/accounts",
 		"users/j\xc3":                                      "users/j",
+		"acl//\x00a@pbs\x00Admin":                          "acl// a@pbs Admin",
+		"authority/00000000000000000008":                   "what operators signed (link 8)",
 	} {
 		if got := plain(subject); got != want {
 			t.Errorf("%q is %q, want %q", subject, got, want)
