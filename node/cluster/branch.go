@@ -89,7 +89,6 @@ func (c *Cluster) tellStrays() {
 		return
 	}
 	slices.Sort(names)
-	all := strings.Join(names, ", ")
-	c.cfg.Alarm("stray", "operators removed "+all+" on a side that was cut off, while the others signed something else: it is kept out here, and has not been removed by all",
+	c.cfg.Alarm("stray", "operators removed "+strings.Join(names, ", ")+" on a side that was cut off, while the others signed something else: it is kept out here, and has not been removed by all",
 		"remove it again: `holdfast member eject "+names[0]+"`; see docs/cluster.md")
 }

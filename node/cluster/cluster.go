@@ -426,10 +426,8 @@ func (c *Cluster) RemovalSigned(node string) bool {
 // Alarm has people be shown that something has happened here: see [Config].
 func (c *Cluster) Alarm(key, text, hint string) { c.cfg.Alarm(key, text, hint) }
 
-// Gone tells whether operators have removed this node from its cluster.
-//
-// Operators may have signed so on a branch of the chain that this node does not follow,
-// since it has one of its own: see [Cluster.strays].
+// Gone tells whether operators have removed this node from its cluster, perhaps on a
+// branch of the chain that it does not follow: see [Cluster.strays].
 func (c *Cluster) Gone() bool { return c.RemovalSigned(c.Self()) || c.blocked(c.self) }
 
 // Waits tells whether this node has heard nothing of its cluster since it asked
