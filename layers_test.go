@@ -156,6 +156,7 @@ var insideConsensus = []rule{
 	{"consensus/canon", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
+	{"consensus/wire", "consensus/canon"},
 	{"consensus/early", ""},
 	{"consensus/raftlog", ""},
 	{"consensus/ballot", "consensus/early"},
@@ -167,7 +168,7 @@ var insideConsensus = []rule{
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
 	{"consensus/tail", "consensus/canon"},
-	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog consensus/tail"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
 }
 
 // insideReplication is the same for the packages of that folder.

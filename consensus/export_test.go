@@ -1,6 +1,10 @@
 package consensus
 
-import "net"
+import (
+	"net"
+
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
+)
 
 // Introduce says hello on a raft connection as a node with that roster does.
 func Introduce(conn net.Conn, cluster [16]byte, incarnation uint64, r Roster) error {
@@ -15,12 +19,12 @@ var ReadFrames = func(r interface{ Read([]byte) (int, error) }) {
 	var q request
 	var a response
 	for _, m := range []any{&h, &links, &v, &q, &a} {
-		_ = readFrame(r, m, maxFrame)
+		_ = wire.Read(r, m, maxFrame)
 	}
 }
 
 // Unstamp reads an entry of the log.
-var Unstamp = unstamp
+var Unstamp = wire.Unstamp
 
 // Translate says of an error of raft whether the command may have an effect.
 var Translate = translate

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // maxFollowers is how many streams a node gives.
@@ -38,7 +39,7 @@ func (g *Group) newFollower(l *life) *follow.Follower {
 			if err != nil {
 				return nil, err
 			}
-			return conn, writeFrame(conn, request{Op: opFollow, Incarnation: l.gate.incarnation, Index: from}, maxFrame)
+			return conn, wire.Write(conn, request{Op: opFollow, Incarnation: l.gate.incarnation, Index: from}, maxFrame)
 		},
 		Applied: g.cfg.Machine.Applied,
 		Apply: func(e follow.Entry) error {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // An fsm puts a [Machine] where raft expects its own kind.
@@ -88,7 +90,7 @@ func (f *fsm) follow(l *raft.Log) error {
 }
 
 func (f *fsm) apply(l *raft.Log) ([]byte, error) {
-	ms, command, err := unstamp(l.Data)
+	ms, command, err := wire.Unstamp(l.Data)
 	if err != nil {
 		return nil, err
 	}

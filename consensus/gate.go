@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // Every connection for Raft begins with this, before a byte of it is Raft:
@@ -28,7 +30,11 @@ type verdict struct {
 	Refused string `cbor:"1,keyasint,omitempty"` // why, or "" for welcome
 }
 
-const helloTimeout = 10 * time.Second
+const (
+	helloTimeout = 10 * time.Second
+	maxFrame     = 1 << 20
+	maxLinks     = 8 << 20 // of an authority chain
+)
 
 // A gate judges who may speak Raft with this node.
 type gate struct {
@@ -55,12 +61,12 @@ func (g *gate) accept(conn net.Conn, node string) error {
 	v := verdict{}
 	if err != nil {
 		v.Refused = fmt.Sprintf("%.200s", err.Error())
-		if err := errors.Join(writeFrame(conn, v, maxFrame), conn.SetDeadline(time.Time{})); err != nil {
+		if err := errors.Join(wire.Write(conn, v, maxFrame), conn.SetDeadline(time.Time{})); err != nil {
 			return err
 		}
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
-	return errors.Join(writeFrame(conn, v, maxFrame), conn.SetDeadline(time.Time{}))
+	return errors.Join(wire.Write(conn, v, maxFrame), conn.SetDeadline(time.Time{}))
 }
 
 // dial introduces this node on a connection that it made.
@@ -70,7 +76,7 @@ func (g *gate) dial(conn net.Conn) error {
 		return err
 	}
 	var v verdict
-	if err := readFrame(conn, &v, maxFrame); err != nil {
+	if err := wire.Read(conn, &v, maxFrame); err != nil {
 		return err
 	}
 	if v.Refused != "" {
@@ -86,10 +92,10 @@ func (g *gate) exchange(conn net.Conn, give bool) (theirs hello, err error) {
 	if err = conn.SetDeadline(time.Now().Add(helloTimeout)); err != nil {
 		return theirs, err
 	}
-	if err = writeFrame(conn, ours, maxFrame); err != nil {
+	if err = wire.Write(conn, ours, maxFrame); err != nil {
 		return theirs, err
 	}
-	if err = readFrame(conn, &theirs, maxFrame); err != nil {
+	if err = wire.Read(conn, &theirs, maxFrame); err != nil {
 		return theirs, err
 	}
 	if string(theirs.Cluster) != string(ours.Cluster) {
@@ -104,10 +110,10 @@ func (g *gate) exchange(conn net.Conn, give bool) (theirs hello, err error) {
 		if give && !g.roster.Parts(theirs.Length, [32]byte(theirs.Head)) {
 			links = g.roster.Links(theirs.Length)
 		}
-		err = writeFrame(conn, links, maxLinks)
+		err = wire.Write(conn, links, maxLinks)
 	case ours.Length < theirs.Length:
 		var links [][]byte
-		if err = readFrame(conn, &links, maxLinks); err == nil && len(links) > 0 {
+		if err = wire.Read(conn, &links, maxLinks); err == nil && len(links) > 0 {
 			err = g.roster.Extend(links)
 		}
 	}

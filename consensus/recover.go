@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // A Survivor is what a node says of its part of the ledger, when most voters
@@ -158,7 +159,7 @@ func (g *Group) recover(s *Stores, r recovery) error {
 	}
 	for _, command := range r.commands {
 		h.index++
-		data := stamp(g.cfg.Now().UnixMilli(), command)
+		data := wire.Stamp(g.cfg.Now().UnixMilli(), command)
 		if _, err := f.apply(&raft.Log{Index: h.index, Term: h.term, Data: data}); err != nil {
 			return err
 		}

@@ -120,6 +120,57 @@ func TestOldMajorityGoesOnAlone(t *testing.T) {
 	})
 }
 
+// An old majority hears of a recovery from somebody who has nothing of it, while the node
+// that it began with is away: it keeps what it knows, since nobody could give it the
+// ledger of now. It once put its own away, and knew no accounts and no datastores.
+func TestOldMajorityKeepsWhatItHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 5, 3)
+		c.start()
+		defer c.end()
+		if err := c.form(3).submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		base, others := c.nodes[2], c.nodes[:2]
+		c.net.Split([]string{"c"}, []string{"a", "b"})
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+			t.Fatal(err)
+		}
+		base.roster.add("incarnation 2 c")
+		if err := base.submit("of now"); err != nil {
+			t.Fatal(err)
+		}
+		base.crash()
+		c.net.Heal()
+		for _, n := range others {
+			n.roster.add("incarnation 2 c")
+		}
+		for range 2 {
+			time.Sleep(5 * time.Minute)
+			for _, n := range others {
+				if got := strings.Join(n.machine.items(), ", "); got != "before" {
+					t.Errorf("%s knows %q", n.name, got)
+				}
+				if s := n.group.Status(); s.Leader != "" || s.Stopped == nil {
+					t.Errorf("%s: %+v", n.name, s)
+				}
+				n.crash() // and again after a reboot
+				n.start()
+			}
+		}
+		base.start()
+		time.Sleep(5 * time.Minute)
+		c.agree()
+		for _, n := range others {
+			if got := strings.Join(n.machine.items(), ", "); got != "before, of now" {
+				t.Errorf("%s knows %q in the end", n.name, got)
+			}
+		}
+	})
+}
+
 func TestRecoverNamesTheBetterBase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, 5)

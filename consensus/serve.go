@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/tail"
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // What a member may ask of another on [ServiceLedger]: one request and one
@@ -109,7 +110,7 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 	}
 	defer l.stream.track(conn, c.RemoteNode(), g.cfg.Roster.Member).Close()
 	var req request
-	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), readFrame(conn, &req, maxFrame)); err != nil {
+	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), wire.Read(conn, &req, maxFrame)); err != nil {
 		return
 	}
 	if req.Op == opFollow && req.Incarnation == l.gate.incarnation {
@@ -117,7 +118,7 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 		g.cfg.Log.Debug("a node does not follow this one any more", "node", c.RemoteNode(), "err", err)
 		return
 	}
-	err := errors.Join(conn.SetWriteDeadline(time.Now().Add(g.cfg.Profile.Forward)), writeFrame(conn, g.do(ctx, l, c.RemoteNode(), req), maxFrame))
+	err := errors.Join(conn.SetWriteDeadline(time.Now().Add(g.cfg.Profile.Forward)), wire.Write(conn, g.do(ctx, l, c.RemoteNode(), req), maxFrame))
 	if err != nil {
 		g.cfg.Log.Debug("a node did not wait for its answer", "node", c.RemoteNode(), "err", err)
 	}
@@ -204,11 +205,11 @@ func (g *Group) ask(ctx context.Context, node string, req request) (response, er
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	if err := writeFrame(conn, req, maxFrame); err != nil {
+	if err := wire.Write(conn, req, maxFrame); err != nil {
 		return response{}, unknown(fmt.Errorf("ask %s: %w", node, err))
 	}
 	var r response
-	if err := readFrame(conn, &r, maxFrame); err != nil {
+	if err := wire.Read(conn, &r, maxFrame); err != nil {
 		return response{}, unknown(fmt.Errorf("hear from %s: %w", node, err))
 	}
 	switch r.Code {

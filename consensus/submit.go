@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // A Result is what became of a command.
@@ -81,7 +83,7 @@ func (g *Group) apply(ctx context.Context, l *life, command []byte) (Result, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.Apply)
 	defer cancel()
-	f := l.ApplyLog(raft.Log{Data: stamp(g.cfg.Now().UnixMilli(), command)}, g.cfg.Profile.Apply)
+	f := l.ApplyLog(raft.Log{Data: wire.Stamp(g.cfg.Now().UnixMilli(), command)}, g.cfg.Profile.Apply)
 	if err := await(ctx, f); err != nil {
 		return Result{}, translate(err)
 	}

@@ -1,4 +1,6 @@
-package consensus
+// Package wire has the form of what nodes send each other for a ledger, and of what its log
+// holds.
+package wire
 
 import (
 	"encoding/binary"
@@ -8,14 +10,9 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
-// Messages between nodes are frames: a length as u32, big endian, and that
-// many bytes in canonical form.
-const (
-	maxFrame = 1 << 20
-	maxLinks = 8 << 20 // of an authority chain
-)
-
-func writeFrame(w io.Writer, v any, limit int) error {
+// Write writes a message as a frame: a length as u32, big endian, and that many bytes in
+// canonical form, at most limit.
+func Write(w io.Writer, v any, limit int) error {
 	b := canon.Encode(v)
 	if len(b) > limit {
 		return fmt.Errorf("a message of %d bytes, want at most %d", len(b), limit)
@@ -24,7 +21,8 @@ func writeFrame(w io.Writer, v any, limit int) error {
 	return err
 }
 
-func readFrame(r io.Reader, v any, limit int) error {
+// Read reads a frame of at most so many bytes.
+func Read(r io.Reader, v any, limit int) error {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return err
@@ -48,13 +46,15 @@ const (
 	stampSize    = 9
 )
 
-func stamp(ms int64, command []byte) []byte {
+// Stamp returns a command with the time, in Unix milliseconds.
+func Stamp(ms int64, command []byte) []byte {
 	b := append(make([]byte, 0, stampSize+len(command)), stampVersion)
 	b = binary.BigEndian.AppendUint64(b, uint64(ms))
 	return append(b, command...)
 }
 
-func unstamp(b []byte) (ms int64, command []byte, err error) {
+// Unstamp reads what Stamp has made.
+func Unstamp(b []byte) (ms int64, command []byte, err error) {
 	if len(b) < stampSize || b[0] != stampVersion {
 		return 0, nil, fmt.Errorf("an entry of %d bytes is not in version %d", len(b), stampVersion)
 	}

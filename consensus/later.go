@@ -1,0 +1,41 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// errAwaits keeps what a node has of an incarnation that has ended, until it can get the
+// one behind it: without either it would know no accounts and no datastores.
+var errAwaits = &Error{
+	errors.New("the cluster was recovered without this node, and no node answers that has its ledger of now: this one keeps what it knew"),
+	"bring a node back that has it, such as the one on which recover-quorum was run; they are asked every few seconds, and backups and restores go on meanwhile",
+}
+
+// later tells whether a node answers that has a ledger of an incarnation that this node
+// knows of and is not in.
+func (g *Group) later(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var has atomic.Bool
+	var tasks sync.WaitGroup
+	for _, node := range append(slices.Clone(g.cfg.Nodes()), g.cfg.Roster.Base()) {
+		if node == g.cfg.Self || node == "" {
+			continue
+		}
+		tasks.Go(func() {
+			switch r, err := g.ask(ctx, node, request{Op: opTail}); {
+			case errors.Is(err, ErrRefused), err == nil && r.Tail == nil: // of a version that does not know the question
+				has.Store(true)
+			case err == nil && r.Tail.Incarnation >= g.cfg.Roster.Incarnation() && r.Tail.Applied > 0:
+				has.Store(true)
+			}
+		})
+	}
+	tasks.Wait()
+	return has.Load()
+}
