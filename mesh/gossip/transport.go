@@ -62,6 +62,9 @@ func (t *transport) failed(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case err := <-t.broken:
+		if ctx.Err() != nil {
+			return nil // it ends with the rest
+		}
 		return fmt.Errorf("gossip: the network failed: %w", err)
 	}
 }
