@@ -90,8 +90,8 @@ func (g *Group) Run(ctx context.Context) error {
 				"why", err, "incarnation", g.cfg.Roster.Incarnation())
 		case errors.As(err, new(*brittle.TakenBackError)) && g.cfg.Machine.Applied() == 0:
 			g.cfg.Log.Error("the cluster has lost entries that it had agreed on; this node's log, which has them, was put away, and it begins again as an empty standby", "err", err)
-		case err == errAwaits:
-			g.pause(ctx, 5*time.Second, err)
+		case errors.Is(err, errAwaits):
+			g.awaitLater(ctx)
 		case errors.As(err, &more) && more.Later:
 			g.pause(ctx, 2*time.Second, err) // the signature is under way
 		case more != nil:

@@ -16,6 +16,22 @@ var errAwaits = &Error{
 	"bring a node back that has it, such as the one on which recover-quorum was run; they are asked every few seconds, and backups and restores go on meanwhile",
 }
 
+// awaitLater returns when [Group.later] does so, or when ctx ends; until then the status
+// says what is waited for.
+func (g *Group) awaitLater(ctx context.Context) {
+	var why error = errAwaits
+	g.stopped.Store(&why)
+	defer g.stopped.Store(nil)
+	g.cfg.Log.Error("consensus stopped on this node; backups and restores go on", "err", why, "hint", errAwaits.Hint())
+	for !g.later(ctx) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Second):
+		}
+	}
+}
+
 // later tells whether a node answers that has a ledger of an incarnation that this node
 // knows of and is not in.
 func (g *Group) later(ctx context.Context) bool {

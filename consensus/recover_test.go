@@ -153,7 +153,8 @@ func TestOldMajorityKeepsWhatItHas(t *testing.T) {
 				if got := strings.Join(n.machine.items(), ", "); got != "before" {
 					t.Errorf("%s knows %q", n.name, got)
 				}
-				if s := n.group.Status(); s.Leader != "" || s.Stopped == nil {
+				var why *consensus.Error
+				if s := n.group.Status(); s.Leader != "" || !errors.As(s.Stopped, &why) || !strings.Contains(why.Hint(), "bring a node back") {
 					t.Errorf("%s: %+v", n.name, s)
 				}
 				n.crash() // and again after a reboot
