@@ -44,10 +44,9 @@ func (g *Group) later(ctx context.Context) bool {
 			continue
 		}
 		tasks.Go(func() {
-			switch r, err := g.ask(ctx, node, request{Op: opTail}); {
-			case errors.Is(err, ErrRefused), err == nil && r.Tail == nil: // of a version that does not know the question
-				has.Store(true)
-			case err == nil && r.Tail.Incarnation >= g.cfg.Roster.Incarnation() && r.Tail.Applied > 0:
+			r, err := g.ask(ctx, node, request{Op: opTail})
+			old := errors.Is(err, ErrRefused) || err == nil && r.Tail == nil // a version that does not know the question
+			if old || err == nil && r.Tail.Incarnation >= g.cfg.Roster.Incarnation() && r.Tail.Applied > 0 {
 				has.Store(true)
 			}
 		})

@@ -184,7 +184,7 @@ func (n *Node) calendar(from, until time.Time) []rules.Slot {
 // keyring are the keys of jobs that encrypt and decrypt.
 func (n *Node) keyring() *keyring.Ring {
 	return keyring.New(keyring.Config{
-		Client: n.cluster.Client(), Key: n.key, Name: n.shares.NameOf,
+		Client: n.cluster.Client(), Key: n.key, Name: n.cluster.NameOf,
 		Nodes: func() (ids []string) {
 			for _, m := range members.All(n.cluster, false) {
 				ids = append(ids, m.ID)

@@ -80,7 +80,7 @@ func (c *Cluster) tellStrays() {
 		for _, b := range c.guard.Blocks() {
 			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
 			if _, is := c.keeper.Chain().Node(key); b.Reason == strayReason && err == nil && is && key != c.self {
-				names = append(names, c.nameOf(key.NodeID()))
+				names = append(names, c.NameOf(key.NodeID()))
 			}
 		}
 	}

@@ -74,7 +74,7 @@ func (c *Cluster) judgeOnce(ctx context.Context) error {
 
 // tellOrphans raises the alarm.
 func (c *Cluster) tellOrphans(p orphans.Part) {
-	names := orphans.Names(p.Changes, c.nameOf)
+	names := orphans.Names(p.Changes, c.NameOf)
 	const shown = 3 // an alarm is cut where it is long
 	text := strings.Join(names[:min(len(names), shown)], ", ")
 	if more := len(names) - shown; more > 0 {
@@ -85,8 +85,8 @@ func (c *Cluster) tellOrphans(p orphans.Part) {
 		"`holdfast member orphans` on it lists them; make those again that are missed, a datastore by `holdfast datastore create NAME --path DIR --reuse-datastore`, then `holdfast member orphans --forget`; see docs/consensus.md")
 }
 
-// nameOf returns the name of a node, or its ID if it has none.
-func (c *Cluster) nameOf(id string) string {
+// NameOf returns the name of a node, or its ID if it has none.
+func (c *Cluster) NameOf(id string) string {
 	if m, is := ledger.Members.Get(c.ledger.View(), id); is && m.Body.Name != "" {
 		return m.Body.Name
 	}

@@ -46,7 +46,7 @@ func TestEnded(t *testing.T) {
 	if len(left) != 1 || !slices.Equal(left[0].Changes, lost) || err != nil {
 		t.Errorf("%+v, %v", left, err)
 	}
-	if text := raised.all["orphans"]; !strings.Contains(text, "2 changes") || !strings.HasSuffix(text, ": datastores/"+c.nameOf(c.Self())+"/lone") {
+	if text := raised.all["orphans"]; !strings.Contains(text, "2 changes") || !strings.HasSuffix(text, ": datastores/"+c.NameOf(c.Self())+"/lone") {
 		t.Errorf("%v", raised.all)
 	}
 	must(t, c.judgeOnce(t.Context())) // what is judged stays

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
-	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
 
 // heardFile has the time of its last change as content: when the ledger was
@@ -171,11 +170,7 @@ func (c *Cluster) alarmDiffers() {
 	c.mu.Lock()
 	var all []string
 	for node, index := range c.differs {
-		name := node
-		if m, is := ledger.Members.Get(c.ledger.View(), node); is {
-			name = m.Body.Name
-		}
-		all = append(all, fmt.Sprintf("%s (at index %d)", name, index))
+		all = append(all, fmt.Sprintf("%s (at index %d)", c.NameOf(node), index))
 	}
 	c.mu.Unlock()
 	if len(all) == 0 {

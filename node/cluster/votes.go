@@ -15,7 +15,6 @@ import (
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
-	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
 
@@ -131,10 +130,7 @@ func (c *Cluster) behind(e *tail.Error) {
 		c.cfg.Alarm("behind", "", "")
 		return
 	}
-	name := e.Node
-	if m, is := ledger.Members.Get(c.ledger.View(), e.Node); is {
-		name = m.Body.Name
-	}
+	name := c.NameOf(e.Node)
 	text := fmt.Sprintf("its disk went back: %s knows more of the ledger, up to entry %d, where this node had %d; it does not lead %s", name, e.Last, e.Ours, name)
 	if e.Other {
 		text = fmt.Sprintf("its ledger is not that of %s: both have an entry %d that the other has not; it does not lead %s", name, e.Last, name)

@@ -37,7 +37,7 @@ func (s Shares) Share(schedule string) jobs.Share {
 			return err
 		})
 		if other := (*claims.Elsewhere)(nil); errors.As(err, &other) {
-			return &jobs.Elsewhere{Node: s.NameOf(other.Node), How: other.State}
+			return &jobs.Elsewhere{Node: s.Cluster.NameOf(other.Node), How: other.State}
 		}
 		return err
 	}
@@ -67,24 +67,16 @@ func (s Shares) candidates(job string) (all []claims.Candidate) {
 	return all
 }
 
-// NameOf returns the name of a node, or its ID if it has none.
-func (s Shares) NameOf(id string) string {
-	if row, is := ledger.Members.Get(s.Cluster.View(), id); is && row.Body.Name != "" {
-		return row.Body.Name
-	}
-	return id
-}
-
 // Claims are who had the slots of a shared job, and who comes next.
 func (s Shares) Claims(job string) (all []rules.Claim, order []string) {
 	for _, row := range ledger.Claims.All(s.Cluster.View()) {
 		if b := row.Body; b.Job == claimOf(job) {
-			all = append(all, rules.Claim{Slot: b.Slot, Node: s.NameOf(b.Owner.NodeID()), State: b.State, Fence: b.Fence.Index, At: row.Changed.Unix()})
+			all = append(all, rules.Claim{Slot: b.Slot, Node: s.Cluster.NameOf(b.Owner.NodeID()), State: b.State, Fence: b.Fence.Index, At: row.Changed.Unix()})
 		}
 	}
 	slices.SortFunc(all, func(a, b rules.Claim) int { return int(a.Slot - b.Slot) })
 	for _, id := range s.Cluster.Claims().Next(claimOf(job), s.candidates(job)) {
-		order = append(order, s.NameOf(id))
+		order = append(order, s.Cluster.NameOf(id))
 	}
 	return all, order
 }
@@ -103,7 +95,7 @@ func (s Shares) ClaimBucket(ctx context.Context, store, bucket string, work func
 	taken := (*claims.Taken)(nil)
 	switch {
 	case errors.As(err, &taken):
-		return &jobs.Elsewhere{Node: s.NameOf(taken.Node), How: "running"}
+		return &jobs.Elsewhere{Node: s.Cluster.NameOf(taken.Node), How: "running"}
 	case err != nil && !began && ctx.Err() == nil:
 		return work(ctx, true, err) // a site stands alone: the bucket has a fence of its own
 	}

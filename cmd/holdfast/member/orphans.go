@@ -11,15 +11,8 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/node/members"
 )
-
-// An orphan is a change that was lost.
-type orphan struct {
-	Time  int64  `json:"time"` // Unix seconds
-	Actor string `json:"actor"`
-	Node  string `json:"node"`
-	What  string `json:"what"`
-}
 
 func newOrphans(o *cli.Options) *cobra.Command {
 	const path = "/holdfast/orphans"
@@ -47,7 +40,7 @@ taken in again, with all that it has, by: holdfast datastore create NAME --path 
 			if err != nil {
 				return err
 			}
-			var all []orphan
+			var all []members.Orphan
 			if err := r.Into(&all); err != nil {
 				return err
 			}
