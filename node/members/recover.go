@@ -59,6 +59,10 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", status.Leader), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
 	}
 	chain := a.Cluster.Roster().Chain()
+	incarnation := chain.Incarnation() + 1
+	if own := a.Cluster.View().Chain(); parted(own, chain) { // who agreed on the branch of the roster is lost
+		chain = own
+	}
 	self, err := authority.ParseNodeID(a.Cluster.Self())
 	if err != nil {
 		return nil, err
@@ -67,7 +71,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	if c.Has("reason") {
 		reason = c.Text("reason")
 	}
-	body := authority.Recovery{Incarnation: chain.Incarnation() + 1, Base: self, Reason: reason}
+	body := authority.Recovery{Incarnation: incarnation, Base: self, Reason: reason}
 	if !c.Has("link") {
 		return operator.NewDraft(chain, authority.Recover, body), c.Err()
 	}
@@ -92,6 +96,9 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	return nil, err
 }
+
+// parted tells whether neither chain is the other with more links.
+func parted(a, b *authority.Chain) bool { return !a.Extends(b) && !b.Extends(a) }
 
 // renamed is an error with the names of nodes in its text.
 type renamed struct {
