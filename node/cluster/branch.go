@@ -20,6 +20,9 @@ const nextFile = "authority.next"
 // removed.
 const strayReason = "operators removed it, on a side that was cut off; it is to be removed again"
 
+// removedReason is what takes its place when they have.
+const removedReason = "operators removed it"
+
 // partChain makes another branch durable before it is believed: in a file beside, then in
 // the guard, which decides, and then in its place. [Cluster.settleBranch] completes what a
 // crash has cut short.
@@ -73,14 +76,22 @@ func (c *Cluster) strays(keys []authority.Key) {
 	}
 }
 
-// tellStrays says who is kept out like that, and has not been removed since.
+// tellStrays says who is kept out like that, and has not been removed since. For those
+// who have been, the guard has another reason from then on.
 func (c *Cluster) tellStrays() {
 	var names []string
 	if c.guard.BlocksAny() {
 		for _, b := range c.guard.Blocks() {
 			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
-			if _, is := c.keeper.Chain().Node(key); b.Reason == strayReason && err == nil && is && key != c.self {
+			if b.Reason != strayReason || err != nil || key == c.self {
+				continue
+			}
+			if _, is := c.keeper.Chain().Node(key); is {
 				names = append(names, c.NameOf(key.NodeID()))
+			} else if c.RemovalSigned(key.NodeID()) {
+				if err := c.guard.Explain(guard.Block{What: b.What, Reason: removedReason}); err != nil {
+					c.cfg.Log.Warn("the guard has still the reason of before for whom it keeps out", "node", key.NodeID(), "err", err)
+				}
 			}
 		}
 	}
