@@ -85,9 +85,11 @@ func statusOfPeer(m *overview.Member, p peers.Peer) {
 // with a token; replaces names a removed node whose place it takes, "" none. When
 // it fails, it may be called again.
 func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, error) {
-	if t, err := invite.Parse(token); err == nil { // what is wrong with it is said below
-		c.Site = cmp.Or(c.Site, t.Site, c.Name)
+	t, err := invite.Parse(token)
+	if err != nil {
+		return peers.Joined{}, fmt.Errorf("join: %w", err)
 	}
+	c.Site = cmp.Or(c.Site, t.Site, c.Name)
 	full, err := c.initial()
 	if err != nil {
 		return peers.Joined{}, err

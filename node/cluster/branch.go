@@ -16,9 +16,9 @@ import (
 // [authorityFile], until it has.
 const nextFile = "authority.next"
 
-// strayReason is why the guard keeps somebody out whom a branch that does not count has
+// StrayReason is why the guard keeps somebody out whom a branch that does not count has
 // removed.
-const strayReason = "operators removed it, on a side that was cut off; it is to be removed again"
+const StrayReason = "operators removed it, on a side that was cut off; it is to be removed again"
 
 // removedReason is what takes its place when they have.
 const removedReason = "operators removed it"
@@ -70,7 +70,7 @@ func (c *Cluster) settleBranch(chain *authority.Chain) (*authority.Chain, error)
 // takes part no more: see [Cluster.Gone].
 func (c *Cluster) strays(keys []authority.Key) {
 	for _, k := range keys {
-		if err := c.guard.Block("", guard.Block{What: BlockOf(k), Reason: strayReason}); err != nil {
+		if err := c.guard.Block("", guard.Block{What: BlockOf(k), Reason: StrayReason}); err != nil {
 			c.cfg.Log.Error("whom operators have removed on another side is not kept out, since the guard cannot be written", "node", k.NodeID(), "err", err)
 		}
 	}
@@ -83,7 +83,7 @@ func (c *Cluster) tellStrays() {
 	if c.guard.BlocksAny() {
 		for _, b := range c.guard.Blocks() {
 			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
-			if b.Reason != strayReason || err != nil || key == c.self {
+			if b.Reason != StrayReason || err != nil || key == c.self {
 				continue
 			}
 			if _, is := c.keeper.Chain().Node(key); is {

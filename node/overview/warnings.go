@@ -43,6 +43,12 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 		case m.Health == "apart" || m.Health == "slow":
 			add(m.Name, "", "it is %s: %s", m.Health, m.Text)
 		}
+		switch {
+		case m.State == ledger.Draining && m.Voter:
+			add(m.Name, "it is to vote no more before it is removed", "it is being drained, and votes still")
+		case m.State == ledger.Draining:
+			add(m.Name, "`holdfast member remove "+m.Name+"`, or `holdfast member return "+m.Name+"`", "it is drained: it does not vote, and runs only its own jobs")
+		}
 		for _, s := range m.Stores {
 			if s.Error != "" {
 				add(m.Name, "", "datastore %s: %s", s.Store, s.Error)

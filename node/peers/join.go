@@ -53,7 +53,7 @@ func useless(v ledger.View, token [8]byte) error {
 	switch {
 	case !is:
 		return &join.Error{Kind: join.ErrUnknown}
-	case i.Failed >= 5:
+	case i.Burnt():
 		return &join.Error{Kind: join.ErrBurnt}
 	case i.Uses < 1 && len(i.Used) > 0:
 		return nil // it may be the same machine again, which is told the same
