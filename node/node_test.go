@@ -63,6 +63,17 @@ func TestTokenIsCheckedFirst(t *testing.T) {
 	}
 }
 
+// With a mesh port that this machine does not have, what was said was libp2p's list of
+// two failures, and no hint.
+func TestJoinWithAPortOfAnotherMachine(t *testing.T) {
+	c := Config{Name: "home", Dir: filepath.Join(t.TempDir(), "node"), MeshListen: "203.0.113.7:1"}
+	_, err := Join(t.Context(), c, token(t), "")
+	var port interface{ Hint() string }
+	if !errors.As(err, &port) || !strings.Contains(err.Error(), "the mesh port 203.0.113.7:1 cannot be opened") || !strings.Contains(port.Hint(), "--mesh-listen") {
+		t.Error(err)
+	}
+}
+
 // A name with a control character was written to node.toml, and what was said was
 // "toml: line 5", of a file that nobody had written yet.
 func TestNamesAreCheckedFirst(t *testing.T) {

@@ -41,3 +41,17 @@ func TestDrainedIsTold(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 }
+
+// Of a member that this node blocks it was said that nothing was heard of it, and whether
+// it runs.
+func TestBlockedIsNotAway(t *testing.T) {
+	m := New("n1", "id", "s1")
+	m.State = ledger.Active
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 1 {
+		t.Errorf("%+v", all)
+	}
+	m.Blocked = true
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}

@@ -36,6 +36,7 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 		switch {
 		case m.Path == "local" && !m.Ready:
 			add(m.Name, "", "it is not ready: %s", m.Why)
+		case m.Blocked: // so it is not heard of, which is told with the reason
 		case m.Path == "none" && m.State == ledger.Active && m.LastHeard.Unix() <= 0:
 			add(m.Name, "does it run, and is its mesh port open?", "nothing was heard of it since this node runs")
 		case m.Path == "none" && m.State == ledger.Active && now.Sub(m.LastHeard) > silent:
