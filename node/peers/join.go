@@ -221,10 +221,7 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 	case <-h.Running():
 	case err := <-ran:
 		ran <- nil
-		if j.Simulated == nil {
-			err = portTrouble(errors.Join(err, probe(listen)), j.Listen)
-		}
-		return Joined{}, err
+		return Joined{}, portTrouble(errors.Join(err, probe(listen)), j.Listen)
 	}
 	store, signed, err := ownRecord(j, token, keys.private, h.Addrs())
 	if err != nil {
