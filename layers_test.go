@@ -203,7 +203,7 @@ var insideMesh = []rule{
 	{"mesh/join", "mesh/frame mesh/invite mesh/record"},
 	{"mesh/roster", "mesh/frame mesh/record"},
 	{"mesh/network", ""},
-	{"mesh/facts", "mesh/feed"},
+	{"mesh/facts", "mesh/feed mesh/record"},
 	{"mesh/gossip", "mesh/network"},
 	{"mesh/health", ""},
 	{"mesh/exchange", "mesh/network mesh/feed"},
