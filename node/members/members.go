@@ -72,6 +72,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	a := api{cfg}
 	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
+	audit := rest.Any(access.PrivSysAudit, "/") // as that of package audit: they name users, rights and addresses
 	const member = "/holdfast/members/{member}"
 	return []rest.Endpoint{
 		{Method: http.MethodGet, Path: "/holdfast/members", Need: look, Handle: a.list},
@@ -92,7 +93,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodDelete, Path: "/holdfast/operators", Need: change, Handle: a.vetoOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
-		{Method: http.MethodGet, Path: "/holdfast/orphans", Need: look, Handle: a.orphans},
+		{Method: http.MethodGet, Path: "/holdfast/orphans", Need: audit, Handle: a.orphans},
 		{Method: http.MethodDelete, Path: "/holdfast/orphans", Need: change, Handle: a.forgetOrphans},
 	}
 }
