@@ -188,6 +188,50 @@ func TestStartWithoutADatastore(t *testing.T) {
 	leaks(t, before)
 }
 
+// With its mesh port in use, status said "listen at port 8301 of the tunnel: bad local
+// address": not which port, nor what to do.
+func TestMeshPortInUse(t *testing.T) {
+	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	c := initialised(t)
+	c.MeshListen = taken.LocalAddr().String()
+	want := "the mesh port " + c.MeshListen + " is in use by another program"
+	linked := func() (n *Node, stop func()) {
+		if n, err = New(c); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- n.runLink(ctx) }()
+		return n, func() {
+			cancel()
+			if err := errors.Join(<-ran, n.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	n, stop := linked()
+	for len(n.raised.List()) == 0 && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if a := n.raised.List(); !strings.Contains(a[0].Text, want) || !strings.Contains(a[0].Hint, "mesh-listen") {
+		t.Errorf("%+v", a)
+	}
+	if _, err := n.link.Network().Listen(8301); err == nil || !strings.Contains(err.Error(), "open UDP port "+c.MeshListen) {
+		t.Errorf("what goes over the link says %v", err)
+	}
+	stop()
+	c.MeshListen = "127.0.0.1:0"
+	n, stop = linked()
+	for len(n.raised.List()) > 0 && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+}
+
 // oldFile makes a node one from before there were clusters, with a damaged file
 // that a cluster would have to take over.
 func oldFile(c *Config, file string) error {

@@ -16,9 +16,12 @@ import (
 // [authorityFile], until it has.
 const nextFile = "authority.next"
 
-// strayReason is why the guard keeps somebody out whom a branch that does not count has
+// StrayReason is why the guard keeps somebody out whom a branch that does not count has
 // removed.
-const strayReason = "operators removed it, on a side that was cut off; it is to be removed again"
+const StrayReason = "operators removed it, on a side that was cut off; it is to be removed again"
+
+// removedReason is what takes its place when they have.
+const removedReason = "operators removed it"
 
 // partChain makes another branch durable before it is believed: in a file beside, then in
 // the guard, which decides, and then in its place. [Cluster.settleBranch] completes what a
@@ -67,20 +70,28 @@ func (c *Cluster) settleBranch(chain *authority.Chain) (*authority.Chain, error)
 // takes part no more: see [Cluster.Gone].
 func (c *Cluster) strays(keys []authority.Key) {
 	for _, k := range keys {
-		if err := c.guard.Block("", guard.Block{What: BlockOf(k), Reason: strayReason}); err != nil {
+		if err := c.guard.Block("", guard.Block{What: BlockOf(k), Reason: StrayReason}); err != nil {
 			c.cfg.Log.Error("whom operators have removed on another side is not kept out, since the guard cannot be written", "node", k.NodeID(), "err", err)
 		}
 	}
 }
 
-// tellStrays says who is kept out like that, and has not been removed since.
+// tellStrays says who is kept out like that, and has not been removed since. For those
+// who have been, the guard has another reason from then on.
 func (c *Cluster) tellStrays() {
 	var names []string
 	if c.guard.BlocksAny() {
 		for _, b := range c.guard.Blocks() {
 			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
-			if _, is := c.keeper.Chain().Node(key); b.Reason == strayReason && err == nil && is && key != c.self {
+			if b.Reason != StrayReason || err != nil || key == c.self {
+				continue
+			}
+			if _, is := c.keeper.Chain().Node(key); is {
 				names = append(names, c.NameOf(key.NodeID()))
+			} else if c.RemovalSigned(key.NodeID()) {
+				if err := c.guard.Explain(guard.Block{What: b.What, Reason: removedReason}); err != nil {
+					c.cfg.Log.Warn("the guard has still the reason of before for whom it keeps out", "node", key.NodeID(), "err", err)
+				}
 			}
 		}
 	}
