@@ -290,14 +290,14 @@ func TestTwoBranches(t *testing.T) {
 		for _, asks := range []int{0, 1} {
 			for _, inc := range []bool{false, true} {
 				w := newNetwork(t)
-				stray := map[string][]authority.Key{}
+				stray := map[string][]authority.Removed{}
 				shortest := short
 				if inc {
 					shortest = recovered(short)
 				}
 				pair := []*node{w.add(1, shortest), w.add(2, long)}
 				for _, x := range pair {
-					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(keys []authority.Key) { stray[x.id] = keys }})
+					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(s authority.Stray, counts *authority.Chain) { stray[x.id] = s.Against(counts) }})
 					x.Syncer.cfg.Chain = x.keeper
 				}
 				for range 2 { // who is asked may not know yet that they part

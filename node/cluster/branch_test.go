@@ -60,11 +60,11 @@ func TestBranch(t *testing.T) {
 	must(t, os.WriteFile(file, before, 0o600)) // the crash was before it came to its place
 	must(t, writeChain(next, agreed))
 	c = opened(t, cfg)
-	c.tellStrays()
+	c.strays.Tidy(c.Chain())
 	says("after a crash")
 	must(t, c.Close())
 	c = opened(t, cfg)
-	c.tellStrays()
+	c.strays.Tidy(c.Chain())
 	says("after a restart")
 	must(t, c.keeper.Agree(signed(agreed, authority.RemoveNode, authority.Removal{Key: thief.Key})))
 	if text := raised.all["stray"]; text != "" || c.Roster().Member(thief.Key.NodeID()) == nil {
@@ -73,10 +73,10 @@ func TestBranch(t *testing.T) {
 	if c.Gone() {
 		t.Error("this node is removed")
 	}
-	c.strays([]authority.Key{c.self}) // as on the branch of others, while it had one of its own
+	c.strays.Saw(authority.Stray{Removed: []authority.Removed{{Node: c.self}}}, c.Chain()) // as on the branch of others, while it had one of its own
 	must(t, c.Close())
 	c = opened(t, cfg)
-	c.tellStrays()
+	c.strays.Tidy(c.Chain())
 	if _, err := c.client.Do(t.Context(), "root@pam", "", ledger.KindChange, ledger.Change{}); !c.Gone() || err == nil || !strings.Contains(err.Error(), "was removed") || raised.all["stray"] != "" {
 		t.Errorf("it was removed, and takes part: %v, %v", err, raised.all)
 	}

@@ -1,0 +1,101 @@
+package authority
+
+import "github.com/holdfast-mesh/holdfast/consensus/canon"
+
+// A Stray is what one branch says of who is removed, that does not count: see part.go. Its
+// links prove it to everybody who has the chain up to where it parts.
+type Stray struct {
+	Links   [][]byte  // from where it parts to its last removal, as far as they are no more than [MaxStray]
+	ID      [32]byte  // the hash of the last of them, which stands for all
+	Removed []Removed // in the order of the links
+}
+
+// A Removed is one of whom a link says that operators have removed it.
+type Removed struct {
+	Node Key      `cbor:"1,keyasint"`
+	Link [32]byte `cbor:"2,keyasint"` // its hash, which does not depend on which operators signed
+}
+
+// MaxStray bounds the links of a [Stray], in bytes.
+const MaxStray = 1 << 20
+
+// Against are those whom a stray has removed and a chain has not.
+func (s Stray) Against(counts *Chain) (removed []Removed) {
+	for _, r := range s.Removed {
+		if _, is := counts.Node(r.Node); is {
+			removed = append(removed, r)
+		}
+	}
+	return removed
+}
+
+// strayOf reads a branch that parts from another behind so many links, as far as the
+// operators of there have signed: whoever they make operators on a branch of their own has
+// no say in the other.
+func strayOf(loses *Chain, shared uint64) (s Stray) {
+	links, size := loses.Links(shared), 0
+	for i, b := range links {
+		l, err := ParseLink(b)
+		if err != nil || l.changesOperators() {
+			break
+		}
+		size += len(b)
+		var r Removal
+		if l.Kind != RemoveNode || canon.Decode(l.Body, &r) != nil {
+			continue
+		}
+		hash := l.hash(loses.cluster)
+		s.Removed = append(s.Removed, Removed{r.Key, hash})
+		if size <= MaxStray {
+			s.Links, s.ID = links[:i+1:i+1], hash
+		}
+	}
+	return s
+}
+
+func (l Link) changesOperators() bool {
+	return l.Kind == Operators || l.Kind == NewOperators || l.Kind == Enact
+}
+
+// Stray checks the links of a stray that somebody shows: that they part from c, that those
+// who signed them could have signed the same behind c where they part, and that there are
+// no more of them than its last removal needs.
+func (c *Chain) Stray(links [][]byte) (Stray, error) {
+	if len(links) == 0 {
+		return Stray{}, refused("a branch without links")
+	}
+	size := 0
+	for _, b := range links {
+		if size += len(b); size > MaxStray {
+			return Stray{}, refused("a branch of more than %d bytes", MaxStray)
+		}
+	}
+	first, err := ParseLink(links[0])
+	if err != nil {
+		return Stray{}, err
+	}
+	shared := first.Seq
+	if head, is := c.headAt(shared); shared == 0 || !is || head != first.Prev {
+		return Stray{}, refused("a branch that does not part from this chain: its first link is number %d", shared)
+	}
+	if length, _ := c.Head(); shared == length {
+		return Stray{}, refused("links behind the last of this chain, which are no other branch")
+	}
+	branch, err := Read(c.links[:shared])
+	if err != nil {
+		return Stray{}, err
+	}
+	for _, b := range links {
+		if branch, err = branch.Next(b); err != nil {
+			return Stray{}, err
+		}
+	}
+	if common(c, branch) != shared {
+		return Stray{}, refused("links that this chain has itself")
+	}
+	s := strayOf(branch, shared)
+	if len(s.Links) != len(links) {
+		return Stray{}, refused("a branch of %d links, of which %d prove a removal", len(links), len(s.Links))
+	}
+	return s, nil
+}
