@@ -7,9 +7,10 @@ import (
 )
 
 // A node that is cut off ejects another, while the rest has a quorum and signs something
-// else: its branch does not count when the sides meet. Nodes that were off meanwhile see
-// the other branch only, and keep out whom it has ejected all the same, soon after they
-// are back, and after a restart. They went on talking to it, before, until somebody heeded
+// else: its branch does not count when the sides meet. Nodes that were off meanwhile, or
+// that it did not show it to, see the other branch only, and keep out whom it has ejected
+// all the same, soon after they are back, and after a restart. They went on talking to it,
+// before, until somebody heeded an alarm. It ends when operators eject it again.
 func TestEjectedWhereItDoesNotCount(t *testing.T) {
 	m := crowd(t, 6)
 	lone, away, victim := m.Nodes[3], m.Nodes[4], m.Nodes[5]
