@@ -1,6 +1,10 @@
 package authority
 
-import "github.com/holdfast-mesh/holdfast/consensus/canon"
+import (
+	"slices"
+
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
+)
 
 // A Stray is what one branch says of who is removed, that does not count: see part.go. Its
 // links prove it to everybody who has the chain up to where it parts.
@@ -29,11 +33,16 @@ func (s Stray) Against(counts *Chain) (removed []Removed) {
 	return removed
 }
 
-// strayOf reads a branch that parts from another behind so many links, as far as the
+// StrayOf is what is left of a branch that gives way to another.
+func StrayOf(loses, counts *Chain) Stray {
+	return strayOf(loses.cluster, loses.Links(common(loses, counts)))
+}
+
+// strayOf reads the links of a branch from where it parts from another, as far as the
 // operators of there have signed: whoever they make operators on a branch of their own has
 // no say in the other.
-func strayOf(loses *Chain, shared uint64) (s Stray) {
-	links, size := loses.Links(shared), 0
+func strayOf(cluster [16]byte, links [][]byte) (s Stray) {
+	size := 0
 	for i, b := range links {
 		l, err := ParseLink(b)
 		if err != nil || l.changesOperators() {
@@ -44,13 +53,43 @@ func strayOf(loses *Chain, shared uint64) (s Stray) {
 		if l.Kind != RemoveNode || canon.Decode(l.Body, &r) != nil {
 			continue
 		}
-		hash := l.hash(loses.cluster)
+		hash := l.hash(cluster)
 		s.Removed = append(s.Removed, Removed{r.Key, hash})
 		if size <= MaxStray {
 			s.Links, s.ID = links[:i+1:i+1], hash
 		}
 	}
 	return s
+}
+
+// Meets tells whether the links of a stray stand behind one of c, so that they can be
+// checked by who has c.
+func (c *Chain) Meets(links [][]byte) bool {
+	if len(links) == 0 {
+		return false
+	}
+	first, err := ParseLink(links[0])
+	if err != nil || first.Seq == 0 {
+		return false
+	}
+	head, is := c.headAt(first.Seq)
+	return is && head == first.Prev
+}
+
+// Rejoin returns the links of a stray that parted from a branch which itself gives way to
+// another now, from where that parts: else nobody could check them who has never seen it.
+// Nil if they cannot be checked any more.
+func Rejoin(links [][]byte, loses, counts *Chain) [][]byte {
+	if !loses.Meets(links) || counts.Meets(links) {
+		return links
+	}
+	first, err := ParseLink(links[0])
+	if err != nil {
+		return nil
+	}
+	shared := common(loses, counts)
+	all := slices.Concat(loses.Links(shared)[:first.Seq-shared], links)
+	return strayOf(loses.cluster, all).Links
 }
 
 func (l Link) changesOperators() bool {
@@ -75,7 +114,7 @@ func (c *Chain) Stray(links [][]byte) (Stray, error) {
 		return Stray{}, err
 	}
 	shared := first.Seq
-	if head, is := c.headAt(shared); shared == 0 || !is || head != first.Prev {
+	if !c.Meets(links) {
 		return Stray{}, refused("a branch that does not part from this chain: its first link is number %d", shared)
 	}
 	if length, _ := c.Head(); shared == length {
@@ -93,7 +132,7 @@ func (c *Chain) Stray(links [][]byte) (Stray, error) {
 	if common(c, branch) != shared {
 		return Stray{}, refused("links that this chain has itself")
 	}
-	s := strayOf(branch, shared)
+	s := strayOf(c.cluster, links)
 	if len(s.Links) != len(links) {
 		return Stray{}, refused("a branch of %d links, of which %d prove a removal", len(links), len(s.Links))
 	}

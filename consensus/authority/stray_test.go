@@ -12,7 +12,7 @@ import (
 // lost returns what a keeper is left with of a branch that gives way to another.
 func lost(t testing.TB, loses, counts *Chain) (s Stray) {
 	t.Helper()
-	k := NewKeeper(KeeperConfig{Chain: loses, Stray: func(stray Stray, _ *Chain) { s = stray }})
+	k := NewKeeper(KeeperConfig{Chain: loses, Stray: func(loses, counts *Chain) { s = StrayOf(loses, counts) }})
 	if err := k.Agree(counts); err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +114,32 @@ func TestLongStray(t *testing.T) {
 	}
 	if got, err := counts.Stray(s.Links); err != nil || len(got.Removed) != 1 {
 		t.Errorf("%v, %+v", err, got.Removed)
+	}
+}
+
+// The branch that another has parted from gives way itself, to a recovery from before: what
+// was known of the other is to be proven to nodes that know neither.
+func TestStrayOfStray(t *testing.T) {
+	c := three(t)
+	first := c.must(t, AddNode, home(13), private(1)).must(t, AddNode, home(14), private(1))
+	loses := first.must(t, RemoveNode, Removal{public(12)}, private(1))
+	then := first.must(t, AddNode, home(15), private(1))
+	s := lost(t, loses, then)
+	counts := c.must(t, Recover, Recovery{Incarnation: 2, Base: public(10), Reason: "test"}, private(1))
+	if _, err := counts.must(t, AddNode, home(16), private(1)).must(t, AddNode, home(17), private(1)).Stray(s.Links); !errors.Is(err, ErrRefused) || counts.Meets(s.Links) {
+		t.Fatalf("the test is of nothing: %v", err)
+	}
+	links := Rejoin(s.Links, then, counts)
+	if got, err := counts.Stray(links); err != nil || got.ID != s.ID || !slices.Equal(against(got, counts), []Key{public(12)}) {
+		t.Errorf("%v: %+v", err, got)
+	}
+	if again := Rejoin(s.Links, first, then); !slices.EqualFunc(again, s.Links, bytes.Equal) {
+		t.Error("links that can be checked are changed")
+	}
+	stolen := c.must(t, Operators, OperatorsBody{Operators: []Key{public(2)}, Threshold: 1}, private(1), private(2))
+	theirs := lost(t, stolen.must(t, RemoveNode, Removal{public(12)}, private(2)), stolen.must(t, AddNode, home(13), private(2)))
+	if links := Rejoin(theirs.Links, stolen.must(t, AddNode, home(13), private(2)), counts); links != nil {
+		t.Errorf("other operators: %d links", len(links))
 	}
 }
 

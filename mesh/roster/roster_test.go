@@ -297,7 +297,11 @@ func TestTwoBranches(t *testing.T) {
 				}
 				pair := []*node{w.add(1, shortest), w.add(2, long)}
 				for _, x := range pair {
-					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(s authority.Stray, counts *authority.Chain) { stray[x.id] = s.Against(counts) }})
+					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(loses, counts *authority.Chain) {
+						if out := authority.StrayOf(loses, counts).Against(counts); len(out) > 0 {
+							stray[x.id] = out
+						}
+					}})
 					x.Syncer.cfg.Chain = x.keeper
 				}
 				for range 2 { // who is asked may not know yet that they part

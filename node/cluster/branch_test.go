@@ -75,7 +75,7 @@ func TestBranch(t *testing.T) {
 	if c.Gone() {
 		t.Error("this node is removed")
 	}
-	c.strays.Saw(authority.Stray{Removed: []authority.Removed{{Node: c.self}}}, c.Chain()) // as on the branch of others, while it had one of its own
+	c.strays.Saw(signed(both, authority.RemoveNode, authority.Removal{Key: c.self}), c.Chain()) // as on the branch of others, while it had one of its own
 	must(t, c.Close())
 	c = opened(t, cfg)
 	c.strays.Tidy(c.Chain())

@@ -77,10 +77,28 @@ func Open(cfg Config) *Store {
 
 // Saw keeps out whom a branch that this node has seen itself has removed, and the chain
 // that counts has not. If it is this node, it takes part no more.
-func (s *Store) Saw(stray authority.Stray, counts *authority.Chain) {
-	if _, err := s.heed(stray, stray.Against(counts)); err != nil {
+func (s *Store) Saw(loses, counts *authority.Chain) {
+	stray := authority.StrayOf(loses, counts)
+	_, err := s.heed(stray, stray.Against(counts))
+	if err = errors.Join(err, s.rejoin(loses, counts)); err != nil {
 		s.cfg.Log.Error("whom operators have removed on another side is not kept out, or not for good", "err", err)
 	}
+}
+
+// rejoin has what is known of branches that parted from one that gives way be such that it
+// can be checked by who has never seen that.
+func (s *Store) rejoin(loses, counts *authority.Chain) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all, changed := slices.Clone(s.all), false
+	for i, b := range all {
+		all[i].Links = authority.Rejoin(b.Links, loses, counts)
+		changed = changed || len(all[i].Links) != len(b.Links)
+	}
+	if !changed {
+		return nil
+	}
+	return s.write(all)
 }
 
 // Take is Saw of a branch that another node shows, and of which it has to show all that
@@ -162,7 +180,7 @@ func (s *Store) Offered(counts *authority.Chain) (ids [][32]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.all {
-		if len(b.Links) > 0 && slices.ContainsFunc(b.Removed, func(r authority.Removed) bool { return s.out(r, counts) }) {
+		if counts.Meets(b.Links) && slices.ContainsFunc(b.Removed, func(r authority.Removed) bool { return s.out(r, counts) }) {
 			ids = append(ids, b.ID)
 		}
 	}

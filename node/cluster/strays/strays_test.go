@@ -177,7 +177,7 @@ func TestReleased(t *testing.T) {
 	s.restart()
 	s.take(chain, loses, 5, false)
 	s.wants("released, and shown again after a restart", chain, 0)
-	s.Saw(stray(t, loses, chain), chain)
+	s.Saw(loses, chain)
 	s.wants("released, and seen again", chain, 0)
 	more := ejects(t, loses, 13)
 	s.take(chain, more, 5, true)
@@ -190,25 +190,41 @@ func TestReleased(t *testing.T) {
 	s.wants("a third side", chain, 2, 12, 13)
 }
 
-// stray is what is left of a branch that gives way to another.
-func stray(t testing.TB, loses, counts *authority.Chain) (s authority.Stray) {
-	k := authority.NewKeeper(authority.KeeperConfig{Chain: loses, Stray: func(stray authority.Stray, _ *authority.Chain) { s = stray }})
-	must(t, k.Agree(counts))
-	return s
-}
-
 // A node that had a branch itself knows who was removed on it, also itself; and passes on
 // the rest. Nobody tells it of itself: who would keeps it out.
 func TestSaw(t *testing.T) {
 	s := newSite(t)
 	c := members(t, 10, 11, 12, 13)
 	chain, loses := ejects(t, c, 13), ejects(t, c, 12, 13)
-	s.Saw(stray(t, loses, chain), chain)
+	s.Saw(loses, chain)
 	s.wants("seen", chain, 1, 12)
 	s.take(chain, ejects(t, signed(t, c, authority.AddNode, node(15)), 10), 5, false)
 	s.wants("told of itself", chain, 1, 12)
-	s.Saw(stray(t, ejects(t, c, 10, 11), chain), chain)
+	s.Saw(ejects(t, c, 10, 11), chain)
 	s.wants("removed itself", chain, 2, 10, 11, 12)
+}
+
+// The branch from which another has parted gives way itself: what is passed on can be
+// checked by a node that has seen neither.
+func TestSawTwice(t *testing.T) {
+	s := newSite(t)
+	c := members(t, 10, 11, 12, 13)
+	first := signed(t, c, authority.AddNode, node(14))
+	loses, then := ejects(t, first, 12), signed(t, first, authority.AddNode, node(15))
+	s.Saw(loses, then)
+	s.wants("seen", then, 1, 12)
+	chain := signed(t, c, authority.Recover, authority.Recovery{Incarnation: 2, Base: public(10), Reason: "test"})
+	if n := len(s.Offered(chain)); n != 0 {
+		t.Errorf("%d branches are passed on that nobody can check", n)
+	}
+	s.Saw(then, chain)
+	s.restart()
+	s.wants("its branch gave way", chain, 1, 12)
+	other := newSite(t)
+	if changed, err := other.Take(s.Links(s.Offered(chain)[0]), signed(t, chain, authority.AddNode, node(15))); err != nil || !changed {
+		t.Errorf("changed: %v, %v", changed, err)
+	}
+	other.wants("shown", chain, 1, 12)
 }
 
 // Whatever is shown without a proof is refused, and nobody is kept out.
@@ -236,7 +252,7 @@ func TestGuardFails(t *testing.T) {
 	if changed, err := s.Take(loses.Links(5), chain); err == nil || changed || len(s.Offered(chain)) != 0 {
 		t.Errorf("changed: %v, %v", changed, err)
 	}
-	s.Saw(stray(t, loses, chain), chain)
+	s.Saw(loses, chain)
 	if !strings.Contains(s.logged.String(), "is not kept out") {
 		t.Error(s.logged.String())
 	}
