@@ -82,7 +82,8 @@ type (
 
 const (
 	look     = 5 * time.Second  // between two looks at who is connected, and what there is to say
-	every    = 30 * time.Second // between offers to one peer: what it cannot check yet it can later
+	every    = 5 * time.Minute  // between offers to a peer that knows all
+	again    = 30 * time.Second // to one that does not: what it cannot check yet it can later
 	passTime = 20 * time.Second
 	maxIDs   = 64
 
@@ -141,56 +142,60 @@ func (r *rounds) begin(ctx context.Context) {
 		if r.busy[node] || now.Before(r.due[node]) {
 			continue
 		}
-		r.busy[node], r.due[node] = true, now.Add(every)
+		r.busy[node], r.due[node] = true, now.Add(again)
 		r.work.Go(func() {
-			if err := r.Pass(ctx, node); err != nil && ctx.Err() == nil {
+			known, err := r.Pass(ctx, node)
+			if err != nil && ctx.Err() == nil {
 				r.cfg.Log.Debug("whom operators have removed on another side is not passed on", "node", node, "err", err)
 			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			delete(r.busy, node)
+			if delete(r.busy, node); known && now.Before(r.due[node]) {
+				r.due[node] = now.Add(every)
+			}
 		})
 	}
 }
 
-// Pass offers a peer what there is, and gives it what it lacks.
-func (p *Passer) Pass(ctx context.Context, node string) error {
+// Pass offers a peer what there is, and gives it what it lacks. It tells whether that was
+// nothing.
+func (p *Passer) Pass(ctx context.Context, node string) (known bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, passTime)
 	defer cancel()
 	conn, err := p.cfg.Open(ctx, node)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
-	if err := p.pass(conn); err != nil {
-		return fmt.Errorf("pass on to node %s whom operators have removed: %w", node, err)
+	if known, err = p.pass(conn); err != nil {
+		return false, fmt.Errorf("pass on to node %s whom operators have removed: %w", node, err)
 	}
-	return nil
+	return known, nil
 }
 
-func (p *Passer) pass(conn Stream) error {
+func (p *Passer) pass(conn Stream) (known bool, err error) {
 	ids := p.cfg.Store.Offered()
 	ids = ids[:min(len(ids), maxIDs)]
 	if err := frame.Write(conn, offer{ids}); err != nil {
-		return err
+		return false, err
 	}
 	var w want
 	if err := frame.Read(conn, maxSmall, &w); err != nil {
-		return err
+		return false, err
 	}
 	if !wanted(ids, w.IDs) {
-		return fmt.Errorf("%w: it wants what was not offered", frame.ErrForm)
+		return false, fmt.Errorf("%w: it wants what was not offered", frame.ErrForm)
 	}
 	for _, id := range w.IDs {
 		if err := frame.Write(conn, gift{p.cfg.Store.Links(id)}); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return frame.Read(conn, maxSmall, &thanks{})
+	return len(w.IDs) == 0, frame.Read(conn, maxSmall, &thanks{})
 }
 
 // wanted tells whether what is wanted is a part of what was offered, in its order.

@@ -30,7 +30,7 @@ func (l *Link) passStrays(c *cluster.Cluster) error {
 	}
 	l.host.Handle(strays.Protocol, false, func(ctx context.Context, in host.Inbound) {
 		if err := passer.Serve(ctx, in.Node, in); err != nil && ctx.Err() == nil {
-			l.cfg.Log.Warn("not all is believed that a member says of whom operators have removed on another side", "node", in.Node, "err", err)
+			l.cfg.Log.Debug("not all is believed that a member says of whom operators have removed on another side", "node", in.Node, "err", err)
 		}
 	})
 	l.Serve(passer.Run)
