@@ -157,6 +157,7 @@ var insideConsensus = []rule{
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
 	{"consensus/wire", "consensus/canon"},
+	{"consensus/gate", "consensus/canon consensus/wire"},
 	{"consensus/early", ""},
 	{"consensus/raftlog", ""},
 	{"consensus/ballot", "consensus/early"},
@@ -168,7 +169,7 @@ var insideConsensus = []rule{
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
 	{"consensus/tail", "consensus/canon"},
-	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
 }
 
 // insideReplication is the same for the packages of that folder.

@@ -8,7 +8,7 @@
 //   - Nobody speaks Raft here who is not allowed to by the signed roster. The
 //     library obeys an AppendEntries of anybody (measured), so the stream
 //     layer asks for the cluster, the incarnation and the authority chain of
-//     the other side before it hands over a connection; see gate.go.
+//     the other side before it hands over a connection; see package gate.
 //   - A node that starts alone has its state. What was committed is on disk
 //     ([logstore]) and is applied before Raft starts; see load.go.
 //   - A snapshot of a peer is checked before it is installed.
@@ -38,6 +38,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
+	"github.com/holdfast-mesh/holdfast/consensus/gate"
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
@@ -66,14 +67,9 @@ type Conn interface {
 // A Roster knows the authority chain: the signed statements, each on top of
 // the one before, that say who belongs to the cluster. It answers at once.
 type Roster interface {
+	gate.Roster
 	Incarnation() uint64
 	Base() string // the node with whose history the incarnation began, "" for the first
-	Head() (length uint64, hash [32]byte)
-	Links(from uint64) [][]byte              // the links from number from, 0 being the first
-	Parts(length uint64, head [32]byte) bool // whether there are so many links here, which end otherwise
-	Extend(links [][]byte) error             // takes over links that follow the head, if they are valid
-	Member(node string) error                // nil: it belongs to the cluster
-	Voter(node string) error                 // nil: it may speak Raft
 }
 
 // A Machine is what the group agrees on. Apply, Restore and Reset are never

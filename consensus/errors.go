@@ -3,6 +3,8 @@ package consensus
 import (
 	"errors"
 	"fmt"
+
+	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // What callers can expect to go wrong. Match them with errors.Is.
@@ -21,7 +23,7 @@ var (
 	ErrNeedsUpgrade = errors.New("holdfast on this node is too old for its cluster")
 
 	// ErrRefused: the other side is not who it would have to be.
-	ErrRefused = errors.New("refused")
+	ErrRefused = wire.ErrRefused
 )
 
 // errSuperseded ends a group whose cluster was recovered without it.

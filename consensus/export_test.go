@@ -3,22 +3,20 @@ package consensus
 import (
 	"net"
 
+	"github.com/holdfast-mesh/holdfast/consensus/gate"
 	"github.com/holdfast-mesh/holdfast/consensus/wire"
 )
 
 // Introduce says hello on a raft connection as a node with that roster does.
 func Introduce(conn net.Conn, cluster [16]byte, incarnation uint64, r Roster) error {
-	return (&gate{cluster, incarnation, r}).dial(conn)
+	return (&gate.Gate{Cluster: cluster, Incarnation: incarnation, Roster: r}).Dial(conn)
 }
 
 // ReadFrames reads all that a node reads of others before it knows them.
 var ReadFrames = func(r interface{ Read([]byte) (int, error) }) {
-	var h hello
-	var links [][]byte
-	var v verdict
 	var q request
 	var a response
-	for _, m := range []any{&h, &links, &v, &q, &a} {
+	for _, m := range []any{&q, &a} {
 		_ = wire.Read(r, m, maxFrame)
 	}
 }

@@ -24,6 +24,9 @@ func (g *Group) inGroup(l *life) bool {
 
 // leader is who leads, as Raft says or whom this node follows; "" if none is known.
 func (l *life) leader() string {
+	if l.Raft == nil {
+		return ""
+	}
 	if _, id := l.LeaderWithID(); id != "" {
 		return string(id)
 	}
@@ -39,7 +42,7 @@ func (g *Group) newFollower(l *life) *follow.Follower {
 			if err != nil {
 				return nil, err
 			}
-			return conn, wire.Write(conn, request{Op: opFollow, Incarnation: l.gate.incarnation, Index: from}, maxFrame)
+			return conn, wire.Write(conn, request{Op: opFollow, Incarnation: l.gate.Incarnation, Index: from}, maxFrame)
 		},
 		Applied: g.cfg.Machine.Applied,
 		Apply: func(e follow.Entry) error {

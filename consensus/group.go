@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
+	"github.com/holdfast-mesh/holdfast/consensus/gate"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
@@ -23,6 +24,7 @@ import (
 type Group struct {
 	cfg     Config
 	life    atomic.Pointer[life]
+	waits   atomic.Pointer[life]  // nil, or what waits for a later incarnation, in the place of a life, and has no Raft
 	stopped atomic.Pointer[error] // why Raft does not run, though Run does
 	rejoins atomic.Uint64
 
@@ -31,13 +33,13 @@ type Group struct {
 
 // A life is one run of Raft.
 type life struct {
-	*raft.Raft
-	fsm    *fsm
-	gate   *gate
-	stream *stream
-	stores *Stores
-	loaded history // with which it began
-	disk   *brittle.Store
+	*raft.Raft // nil while it waits
+	fsm        *fsm
+	gate       *gate.Gate
+	stream     *stream
+	stores     *Stores
+	loaded     history // with which it began
+	disk       *brittle.Store
 
 	recoveries chan recovery
 	follower   *follow.Follower
@@ -90,8 +92,6 @@ func (g *Group) Run(ctx context.Context) error {
 				"why", err, "incarnation", g.cfg.Roster.Incarnation())
 		case errors.As(err, new(*brittle.TakenBackError)) && g.cfg.Machine.Applied() == 0:
 			g.cfg.Log.Error("the cluster has lost entries that it had agreed on; this node's log, which has them, was put away, and it begins again as an empty standby", "err", err)
-		case errors.Is(err, errAwaits):
-			g.awaitLater(ctx)
 		case errors.As(err, &more) && more.Later:
 			g.pause(ctx, 2*time.Second, err) // the signature is under way
 		case more != nil:
@@ -146,8 +146,9 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if errors.Is(err, errSuperseded) && !g.later(ctx) {
-		return errAwaits
+	var later errLater
+	if errors.Is(err, errSuperseded) && !errors.As(err, &later) && g.cfg.Machine.Applied() > 0 {
+		return nil // the next life waits for the ledger that comes in its place
 	}
 	label := strconv.FormatUint(old, 10)
 	if taken := new(brittle.TakenBackError); errors.As(err, &taken) {
@@ -164,6 +165,11 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 	}
 	archived = true
 	g.cfg.Machine.Reset()
+	if later.state != nil {
+		if failed := g.adopt(later.state); failed != nil {
+			g.cfg.Log.Warn("the ledger of the later incarnation was not taken over; this node is given it as a standby", "err", failed)
+		}
+	}
 	return err
 }
 
@@ -174,10 +180,10 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	if err != nil {
 		return 0, err
 	}
-	incarnation = l.gate.incarnation
+	incarnation = l.gate.Incarnation
 	defer trans.Close() // a second time, if all went well
 	if g.superseded(incarnation) && l.fsm.machine.Applied() > 0 {
-		return incarnation, errSuperseded
+		return incarnation, g.await(ctx, l)
 	}
 	if err := g.found(stores, trans); err != nil {
 		return 0, err
@@ -238,7 +244,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
 	}
 	l.follower = g.newFollower(l)
-	if l.disk, err = brittle.New(stores.Log, helloTimeout); err != nil {
+	if l.disk, err = brittle.New(stores.Log, gate.Timeout); err != nil {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}
 	l.fsm.note, l.fsm.installed = l.disk.Applied, l.disk.Installed
@@ -246,7 +252,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	if g.cfg.Machine.Applied() == 0 {
 		incarnation = g.cfg.Roster.Incarnation()
 	}
-	l.gate = &gate{g.cfg.Cluster, incarnation, g.cfg.Roster}
+	l.gate = &gate.Gate{Cluster: g.cfg.Cluster, Incarnation: incarnation, Roster: g.cfg.Roster}
 	if l.stream, err = newStream(g.cfg, l.gate); err != nil {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}
@@ -285,7 +291,7 @@ func (g *Group) watch(ctx context.Context, l *life, halted <-chan error) error {
 		case r := <-l.recoveries:
 			return errRecover{r}
 		case <-tick.C:
-			if g.superseded(l.gate.incarnation) {
+			if g.superseded(l.gate.Incarnation) {
 				return errSuperseded
 			}
 		}
@@ -317,7 +323,7 @@ func (l *life) stop(trans *filter) {
 // it forgets them when it ends, and they would wait for ever.
 func (l *life) drain() {
 	l.fsm.end()
-	for quiet, deadline := 0, time.Now().Add(helloTimeout); quiet < 2 && time.Now().Before(deadline); {
+	for quiet, deadline := 0, time.Now().Add(gate.Timeout); quiet < 2 && time.Now().Before(deadline); {
 		if quiet++; l.fsm.isBusy() || l.Stats()["fsm_pending"] != "0" {
 			quiet = 0
 		}
@@ -335,6 +341,9 @@ func (l *life) voters() (ids []string) {
 }
 
 func (l *life) servers() []raft.Server {
+	if l.Raft == nil {
+		return l.loaded.config.Servers
+	}
 	f := l.GetConfiguration()
 	if f.Error() != nil {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -26,19 +27,29 @@ type Survivor struct {
 	Term     uint64
 }
 
-// Survey asks every server of the group, itself included. It changes nothing.
+// present is the life of now, or what waits for one.
+func (g *Group) present() *life { return cmp.Or(g.life.Load(), g.waits.Load()) }
+
+// Survey asks every server of the group, itself included. It changes nothing. Who has
+// nothing of the group, or something of one that has ended, asks everybody.
 func (g *Group) Survey(ctx context.Context) ([]Survivor, error) {
-	l := g.life.Load()
+	l := g.present()
 	if l == nil {
 		return nil, fmt.Errorf("ask the servers of the group: %w", ErrStopped)
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.RPC)
 	defer cancel()
-	servers := l.servers()
+	servers := []string{g.cfg.Self}
+	for _, s := range l.servers() {
+		servers = append(servers, string(s.ID))
+	}
+	if l.Raft == nil || g.cfg.Machine.Applied() == 0 {
+		servers = append(servers, g.others()...)
+	}
+	servers = slices.Compact(slices.Sorted(slices.Values(servers)))
 	all := make([]Survivor, len(servers))
 	var tasks sync.WaitGroup
-	for i, s := range servers {
-		id := string(s.ID)
+	for i, id := range servers {
 		tasks.Go(func() {
 			r := response{Stats: l.stats(g.cfg.Version)}
 			var err error
@@ -103,7 +114,7 @@ func (errRecover) Error() string { return "the group is being recovered" }
 // Every entry in the log of this node counts as committed from then on, also
 // those that were not.
 func (g *Group) Recover(ctx context.Context, commands ...[]byte) error {
-	l := g.life.Load()
+	l := g.present()
 	if l == nil {
 		return fmt.Errorf("recover the group: %w", ErrStopped)
 	}
@@ -114,11 +125,11 @@ func (g *Group) Recover(ctx context.Context, commands ...[]byte) error {
 	if err != nil {
 		return err
 	}
-	last := l.LastIndex()
+	ours := l.end()
 	for _, s := range all {
-		if s.Err == nil && cmp.Or(cmp.Compare(s.LastTerm, l.lastTerm()), cmp.Compare(s.Last, last)) > 0 {
+		if s.Err == nil && cmp.Or(cmp.Compare(s.LastTerm, ours.Term), cmp.Compare(s.Last, ours.Index)) > 0 {
 			return &Error{
-				fmt.Errorf("recover the group: %s knows more: its log ends with entry %d, this node's with %d", s.Node, s.Last, last),
+				fmt.Errorf("recover the group: %s knows more: its log ends with entry %d, this node's with %d", s.Node, s.Last, ours.Index),
 				"run it on " + s.Node + " instead",
 			}
 		}

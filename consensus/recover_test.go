@@ -172,6 +172,142 @@ func TestOldMajorityKeepsWhatItHas(t *testing.T) {
 	})
 }
 
+// All who have the ledger of the later incarnation are lost for good: the old majority
+// goes on with what it kept. It once waited for ever, since only a node that runs Raft
+// could be recovered.
+func TestOldMajorityGoesOnWhenTheLaterOnesAreLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 5, 3)
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) { cfg.Nodes = func() []string { return []string{"a", "b", "c"} } }
+		}
+		c.start()
+		defer c.end()
+		if err := c.form(3).submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		lost, others := c.nodes[2], c.nodes[:2]
+		c.net.Split([]string{"c"}, []string{"a", "b"})
+		time.Sleep(time.Minute)
+		if err := lost.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+			t.Fatal(err)
+		}
+		lost.roster.add("incarnation 2 c")
+		if err := lost.submit("of now"); err != nil {
+			t.Fatal(err)
+		}
+		lost.crash()
+		c.net.Heal()
+		more := others[0]
+		if more.group.Status().Leader != more.name {
+			more = others[1]
+		}
+		less := others[0]
+		if less == more {
+			less = others[1]
+		}
+		c.net.Split([]string{less.name}, []string{more.name, "c"})
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		_, _ = more.group.Submit(ctx, []byte("at one only"))
+		cancel()
+		for _, n := range others {
+			n.roster.add("incarnation 2 c")
+		}
+		time.Sleep(10 * time.Second)
+		c.net.Heal()
+		time.Sleep(time.Minute)
+		all, err := less.group.Survey(context.Background())
+		if err != nil || len(all) != 3 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		for _, s := range all {
+			if (s.Err != nil) != (s.Node == "c") || s.Err == nil && s.Last == 0 {
+				t.Errorf("the survey says %+v", s)
+			}
+		}
+		var why *consensus.Error
+		if err := less.group.Recover(context.Background(), []byte("incarnation 3")); !errors.As(err, &why) || why.Hint() != "run it on "+more.name+" instead" {
+			t.Fatalf("where less is known: %v", err)
+		}
+		if err := more.group.Recover(context.Background(), []byte("incarnation 2"), []byte("incarnation 3")); err != nil {
+			t.Fatal(err)
+		}
+		more.roster.add("incarnation 3 " + more.name)
+		if err := more.submit("goes on"); err != nil {
+			t.Fatal(err)
+		}
+		less.roster.add("incarnation 3 " + more.name)
+		lost.start() // it was not lost, after all
+		lost.roster.add("incarnation 3 " + more.name)
+		time.Sleep(5 * time.Minute)
+		c.agree()
+		if got := strings.Join(lost.machine.items(), ", "); got != "before, at one only, goes on" {
+			t.Errorf("the ledger is %q", got)
+		}
+	})
+}
+
+// The node that has the ledger of the later incarnation answers, and dies: who hears it
+// puts its own away only when it has that ledger. It once had neither.
+func TestLaterLedgerComesBeforeTheOldGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 5, 3)
+		ended := make(chan bool)
+		var first sync.Once
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) {
+				cfg.Nodes = func() []string { return []string{"a", "b", "c"} }
+				cfg.Ends = func(string) {
+					first.Do(func() {
+						c.net.Split([]string{"c"}, []string{"a", "b"})
+						close(ended)
+					})
+				}
+			}
+		}
+		c.start()
+		defer c.end()
+		if err := c.form(3).submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		base, others := c.nodes[2], c.nodes[:2]
+		c.net.Split([]string{"c"}, []string{"a", "b"})
+		time.Sleep(time.Minute)
+		if err := base.group.Recover(context.Background(), []byte("incarnation 2")); err != nil {
+			t.Fatal(err)
+		}
+		base.roster.add("incarnation 2 c")
+		if err := base.submit("of now"); err != nil {
+			t.Fatal(err)
+		}
+		c.net.Heal()
+		for _, n := range others {
+			n.roster.add("incarnation 2 c")
+		}
+		<-ended
+		base.crash()
+		for range 2 {
+			time.Sleep(time.Minute)
+			for _, n := range others {
+				if got := strings.Join(n.machine.items(), ", "); got != "before, of now" && got != "before" {
+					t.Errorf("%s knows %q", n.name, got)
+				}
+				n.crash() // and after a reboot
+				n.start()
+			}
+		}
+		base.start()
+		c.net.Heal()
+		time.Sleep(5 * time.Minute)
+		c.agree()
+		if err := others[0].submit("together"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestRecoverNamesTheBetterBase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1, 5)

@@ -57,7 +57,10 @@ type stats struct {
 	LastTerm uint64 `cbor:"6,keyasint"`
 }
 
-const requestTimeout = 5 * time.Second // to read a request, from its first byte on
+const (
+	requestTimeout = 5 * time.Second // to read a request, from its first byte on
+	maxFrame       = 1 << 20
+)
 
 // serve answers members until ctx is done.
 func (g *Group) serve(ctx context.Context, l *life) error {
@@ -113,7 +116,7 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), wire.Read(conn, &req, maxFrame)); err != nil {
 		return
 	}
-	if req.Op == opFollow && req.Incarnation == l.gate.incarnation {
+	if req.Op == opFollow && l.Raft != nil && req.Incarnation == l.gate.Incarnation {
 		err := g.lead(ctx, l, c.RemoteNode(), req.Index, conn)
 		g.cfg.Log.Debug("a node does not follow this one any more", "node", c.RemoteNode(), "err", err)
 		return
@@ -130,12 +133,16 @@ func (g *Group) do(ctx context.Context, l *life, node string, req request) respo
 		return response{Stats: l.stats(g.cfg.Version)}
 	case opTail:
 		return response{Tail: l.tail()}
-	case opAsk:
+	}
+	if l.Raft == nil {
+		return response{Code: codeNotLeader, Text: errAwaits.Error()}
+	}
+	if req.Op == opAsk {
 		value, err := g.reply(ctx, node, req.Command)
 		return respond(Result{Value: value}, err)
 	}
-	if req.Incarnation != l.gate.incarnation {
-		return response{Code: codeRefused, Text: fmt.Sprintf("you are in incarnation %d of the cluster, this node is in %d", req.Incarnation, l.gate.incarnation)}
+	if req.Incarnation != l.gate.Incarnation {
+		return response{Code: codeRefused, Text: fmt.Sprintf("you are in incarnation %d of the cluster, this node is in %d", req.Incarnation, l.gate.Incarnation)}
 	}
 	switch req.Op {
 	case opSubmit:
@@ -197,7 +204,7 @@ func respond(r Result, err error) response {
 // errNotLeader.
 func (g *Group) ask(ctx context.Context, node string, req request) (response, error) {
 	if l := g.life.Load(); l != nil {
-		req.Incarnation = l.gate.incarnation
+		req.Incarnation = l.gate.Incarnation
 	}
 	conn, err := g.cfg.Network.Dial(ctx, node, ServiceLedger)
 	if err != nil {
@@ -225,7 +232,13 @@ func (g *Group) ask(ctx context.Context, node string, req request) (response, er
 
 func (l *life) stats(version string) *stats {
 	applied, _, halted := l.fsm.progress()
-	s := &stats{Term: l.CurrentTerm(), Last: l.LastIndex(), Applied: applied, Version: version, LastTerm: l.lastTerm()}
+	t := l.end()
+	s := &stats{Term: t.Term, Last: t.Index, Applied: applied, Version: version, LastTerm: t.Term}
+	if l.Raft == nil {
+		halted = errAwaits
+	} else {
+		s.Term = l.CurrentTerm()
+	}
 	if halted != nil {
 		s.Stopped = halted.Error()
 	}

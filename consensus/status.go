@@ -38,7 +38,7 @@ func (g *Group) Status() Status {
 	}
 	applied, _, halted := l.fsm.progress()
 	s.Role, s.Leader, s.Term, s.Stopped = roles[l.State()], l.leader(), l.CurrentTerm(), halted
-	s.Last, s.Commit, s.Applied, s.Incarnation = l.LastIndex(), l.CommitIndex(), applied, l.gate.incarnation
+	s.Last, s.Commit, s.Applied, s.Incarnation = l.LastIndex(), l.CommitIndex(), applied, l.gate.Incarnation
 	s.LeaderSeen = l.LastContact()
 	servers := l.servers()
 	if theirs, seen, ok := l.follower.Group(); ok {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/holdfast-mesh/holdfast/consensus/gate"
 )
 
 // A stream is the network as raft sees it: connections that have passed the
@@ -18,7 +20,7 @@ type stream struct {
 	net.Listener
 	self    string
 	network Network
-	gate    *gate
+	gate    *gate.Gate
 	log     *slog.Logger
 	passed  chan net.Conn
 	ctx     context.Context // ends with Close
@@ -32,7 +34,7 @@ type stream struct {
 // atOnce bounds the connections that are being judged.
 const atOnce = 64
 
-func newStream(cfg Config, g *gate) (*stream, error) {
+func newStream(cfg Config, g *gate.Gate) (*stream, error) {
 	l, err := cfg.Network.Listen(ServiceRaft)
 	if err != nil {
 		return nil, fmt.Errorf("listen for raft: %w", err)
@@ -78,8 +80,8 @@ func (s *stream) receive(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	t := s.track(conn, c.RemoteNode(), s.gate.roster.Voter)
-	err := s.gate.accept(t, t.node)
+	t := s.track(conn, c.RemoteNode(), s.gate.Roster.Voter)
+	err := s.gate.Accept(t, t.node)
 	if s.Recheck(); err != nil { // it may have shown more of the chain
 		s.log.Warn("a node was refused on the raft port", "node", t.node, "err", err)
 		t.Close()
@@ -110,8 +112,8 @@ func (s *stream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn,
 	if err != nil {
 		return nil, err
 	}
-	t := s.track(conn, string(node), s.gate.roster.Member)
-	err = s.gate.dial(t)
+	t := s.track(conn, string(node), s.gate.Roster.Member)
+	err = s.gate.Dial(t)
 	if s.Recheck(); err != nil {
 		t.Close()
 		return nil, fmt.Errorf("introduce this node to %s: %w", node, err)

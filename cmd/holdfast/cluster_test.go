@@ -245,6 +245,9 @@ func TestClusterOfProcesses(t *testing.T) {
 	if out := a.must("draft", "list"); !strings.Contains(out, "users/three@pbs") || strings.Contains(a.users(), "three@pbs") {
 		t.Errorf("it is no draft:\n%s", out)
 	}
+	if out := a.must("member", "recover-quorum", "--plan"); strings.Count(out, "is not reached: ") != 2 || strings.Contains(out, "12D3Koo") {
+		t.Errorf("the plan is:\n%s", out) // it once named nodes by their IDs
+	}
 	if _, err := a.holdfastWith(strings.Repeat("AAAA-", 14)+"AA\n", "member", "recover-quorum", "--recovery-key"); err == nil {
 		t.Error("it was recovered with a wrong key")
 	}

@@ -127,11 +127,14 @@ type (
 		Node      [64]byte `cbor:"3,keyasint"` // signature by the key of the node
 	}
 	Recovery struct {
-		Incarnation uint64 `cbor:"1,keyasint"`
+		Incarnation uint64 `cbor:"1,keyasint"` // the next one, or one behind those of a branch that is lost
 		Base        Key    `cbor:"2,keyasint"` // the node whose history goes on
 		Reason      string `cbor:"3,keyasint"`
 	}
 )
+
+// maxSkipped is how far a recovery goes beyond the incarnation before it.
+const maxSkipped = 1 << 10
 
 // The roles of nodes, and whether they may vote.
 var roles = map[string]bool{"full": true, "replica": false, "cloud": true, "witness": true, "follower": false}

@@ -83,6 +83,23 @@ func TestPartOfLaterIncarnation(t *testing.T) {
 	}
 }
 
+// All who have the branch of the later incarnation are lost: one is begun behind it from the
+// other branch, which then counts for whoever comes back.
+func TestPartOfBoth(t *testing.T) {
+	c := three(t)
+	old := c.must(t, AddNode, home(13), private(1))
+	lost := c.must(t, Recover, Recovery{Incarnation: 2, Base: public(10), Reason: "test"}, private(1)).must(t, RemoveNode, Removal{public(12)}, private(1))
+	var stray []Key
+	k := NewKeeper(KeeperConfig{Chain: lost, Stray: func(keys []Key) { stray = keys }})
+	again := old.must(t, Recover, Recovery{Incarnation: 3, Base: public(11), Reason: "test"}, private(1))
+	if err := k.Extend(again.Links(0)); err != nil || k.Chain().Incarnation() != 3 || k.Base() != public(11).NodeID() || !slices.Equal(stray, []Key{public(12)}) {
+		t.Fatalf("%v, incarnation %d, kept out: %v", err, k.Incarnation(), stray)
+	}
+	if err := k.Agree(lost); !errors.Is(err, ErrRefused) || k.Incarnation() != 3 {
+		t.Errorf("the lost branch comes back: %v", err)
+	}
+}
+
 // A branch in which others became operators has no say in who is kept out, from there on,
 // and is not taken from a peer beyond that.
 func TestPartOfThieves(t *testing.T) {

@@ -20,6 +20,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
@@ -208,4 +210,48 @@ func receive(r io.Reader) (u update, err error) {
 		return u, fmt.Errorf("%w: %w", errStream, err)
 	}
 	return u, nil
+}
+
+// A State is all that a group has agreed on, as one of its members gives it.
+type State struct {
+	Entry      // the newest command in it, whose data is the state
+	Group      raft.Configuration
+	GroupIndex uint64 // of the entry that says who is in the group
+}
+
+// Fetch takes the whole state from a source that was asked for all behind entry 0, and
+// nothing after it.
+func Fetch(c net.Conn) (*State, error) {
+	s := &fetched{}
+	if err := Follow(c, s); !errors.Is(err, errFetched) {
+		return nil, err
+	}
+	return &s.State, nil
+}
+
+var errFetched = errors.New("all is here")
+
+// fetched is a [Sink] that wants one snapshot.
+type fetched struct{ State }
+
+func (f *fetched) Applied() uint64 { return f.Index }
+
+func (f *fetched) Apply(e Entry) error {
+	return fmt.Errorf("%w: entry %d instead of a snapshot", errStream, e.Index)
+}
+
+func (f *fetched) Restore(state []byte, at Entry) error {
+	f.Entry = Entry{at.Index, at.Term, bytes.Clone(state)}
+	return nil
+}
+
+func (f *fetched) Heard(n News) (err error) {
+	if f.Index == 0 {
+		return nil
+	}
+	if f.Group, err = decode(n.Config); err != nil {
+		return err
+	}
+	f.GroupIndex = n.ConfigIndex
+	return errFetched
 }

@@ -4,11 +4,15 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
+
+// ErrRefused says that the other side is not who it would have to be.
+var ErrRefused = errors.New("refused")
 
 // Write writes a message as a frame: a length as u32, big endian, and that many bytes in
 // canonical form, at most limit.

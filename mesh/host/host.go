@@ -55,6 +55,8 @@ type Inbound struct {
 	Node string     // proven by the connection
 	From netip.Addr // where it comes from; the zero Addr if it comes through a relay
 	Seen string     // the multiaddress at which we see the node; "" through a relay
+
+	silent func()
 }
 
 // Config says what a [Host] is.
@@ -200,7 +202,7 @@ func (h *Host) accept(do handler) network.StreamHandler {
 			s.Reset()
 			return
 		}
-		in := Inbound{Stream: s, Node: c.RemotePeer().String()}
+		in := Inbound{Stream: s, Node: c.RemotePeer().String(), silent: func() { h.silent(c) }}
 		if !relayed(c) {
 			in.Seen = c.RemoteMultiaddr().String()
 			in.From = ipOf(c.RemoteMultiaddr())
@@ -226,9 +228,13 @@ func (h *Host) now() (host.Host, error) {
 func (h *Host) Open(ctx context.Context, node, proto string) (Stream, error) {
 	s, err := h.openStream(ctx, node, proto)
 	if err != nil {
-		return nil, fmt.Errorf("open %s to node %s: %w", proto, node, reason(ctx, err))
+		return nil, opening(ctx, proto, node, err)
 	}
 	return s, nil
+}
+
+func opening(ctx context.Context, proto, node string, err error) error {
+	return fmt.Errorf("open %s to node %s: %w", proto, node, reason(ctx, err))
 }
 
 func (h *Host) openStream(ctx context.Context, node, proto string) (network.Stream, error) {
@@ -257,5 +263,5 @@ func (h *Host) OpenTo(ctx context.Context, node string, addrs []string, proto st
 			return s, nil
 		}
 	}
-	return nil, fmt.Errorf("open %s to node %s: %w", proto, node, reason(ctx, err))
+	return nil, opening(ctx, proto, node, err)
 }

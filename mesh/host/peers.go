@@ -39,6 +39,9 @@ type known struct {
 
 	reserved time.Time    // when we reserved a place at this relay
 	through  network.Conn // the connection by which we did
+
+	asked   bool      // it is to be asked whether it is there
+	doubted time.Time // since it was silent; zero: it is not
 }
 
 const (
@@ -110,6 +113,7 @@ func (h *Host) tend(ctx context.Context, p host.Host) {
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		h.recheck(p)
+		h.askSilent(ctx, p, &work)
 		for _, id := range h.due(p) {
 			work.Go(func() { h.attend(ctx, p, id) })
 		}
@@ -230,14 +234,31 @@ func (h *Host) dial(ctx context.Context, p host.Host, id peer.ID, addrs []ma.Mul
 }
 
 // circuits returns the addresses of a node through the members that we are
-// connected to and that can be reached by all.
+// connected to and that can be reached by all; those that are silent only if there is
+// no other.
 func (h *Host) circuits(p host.Host, to peer.ID) (all []ma.Multiaddr) {
+	var silent []ma.Multiaddr
 	for _, r := range h.relays(p) {
-		if r != to {
-			all = append(all, ma.StringCast("/p2p/"+r.String()+"/p2p-circuit"))
+		through := ma.StringCast("/p2p/" + r.String() + "/p2p-circuit")
+		switch {
+		case r == to:
+		case h.doubts(r):
+			silent = append(silent, through)
+		default:
+			all = append(all, through)
 		}
 	}
+	if len(all) == 0 {
+		return silent
+	}
 	return all
+}
+
+func (h *Host) doubts(id peer.ID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.peers[id]
+	return k != nil && time.Since(k.doubted) < doubtTime
 }
 
 // openTo opens a stream to a node that is a guest while that lasts.

@@ -149,7 +149,12 @@ func (h *Host) Addrs() []record.Addr {
 // WireGuard is the protocol of streams that carry packets of the tunnel.
 const WireGuard = "/holdfast/wg/1"
 
-// Carry opens a stream for packets of the tunnel: what its relay does.
+// Carry opens a stream for packets of the tunnel: what its relay does. It can be told that
+// nothing comes any more, by a method Silent.
 func (h *Host) Carry(ctx context.Context, node string) (io.ReadWriteCloser, error) {
-	return h.Open(ctx, node, WireGuard)
+	s, err := h.openStream(ctx, node, WireGuard)
+	if err != nil {
+		return nil, opening(ctx, WireGuard, node, err)
+	}
+	return packetStream{s, h}, nil
 }

@@ -3,10 +3,12 @@ package members
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
@@ -31,16 +33,13 @@ func (a api) survey(ctx context.Context, _ *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := map[string]string{}
-	for _, m := range All(a.Cluster, true) {
-		names[m.ID] = m.Name
-	}
+	names := a.names()
 	list := []Survivor{}
 	best := -1
 	for i, s := range all {
-		n := Survivor{ID: s.Node, Name: cmp.Or(names[s.Node], s.Node), Last: s.Last, Term: s.LastTerm, Applied: s.Applied}
+		n := Survivor{ID: s.Node, Name: names.Replace(s.Node), Last: s.Last, Term: s.LastTerm, Applied: s.Applied}
 		if s.Err != nil {
-			n.Why = s.Err.Error()
+			n.Why = strings.TrimPrefix(names.Replace(s.Err.Error()), "this node does not lead: ") // nobody has asked that
 		} else if best < 0 || cmp.Or(cmp.Compare(s.LastTerm, all[best].LastTerm), cmp.Compare(s.Last, all[best].Last)) > 0 {
 			best = i
 		}
@@ -60,6 +59,10 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", status.Leader), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
 	}
 	chain := a.Cluster.Roster().Chain()
+	incarnation := chain.Incarnation() + 1
+	if own := a.Cluster.View().Chain(); parted(own, chain) { // who agreed on the branch of the roster is lost
+		chain = own
+	}
 	self, err := authority.ParseNodeID(a.Cluster.Self())
 	if err != nil {
 		return nil, err
@@ -68,7 +71,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	if c.Has("reason") {
 		reason = c.Text("reason")
 	}
-	body := authority.Recovery{Incarnation: chain.Incarnation() + 1, Base: self, Reason: reason}
+	body := authority.Recovery{Incarnation: incarnation, Base: self, Reason: reason}
 	if !c.Has("link") {
 		return operator.NewDraft(chain, authority.Recover, body), c.Err()
 	}
@@ -86,7 +89,33 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	for _, l := range append(slices.Clone(chain.Links(known)), link) {
 		commands = append(commands, a.Cluster.Client().Command(string(c.Who), c.Source(), ledger.KindAuthority, ledger.Link{Link: l}))
 	}
-	return nil, a.Cluster.Group().Recover(ctx, commands...)
+	err = a.Cluster.Group().Recover(ctx, commands...)
+	if why := (*consensus.Error)(nil); errors.As(err, &why) {
+		names := a.names()
+		return nil, &hinted{&renamed{err, names.Replace(err.Error())}, names.Replace(why.Hint())}
+	}
+	return nil, err
+}
+
+// parted tells whether neither chain is the other with more links.
+func parted(a, b *authority.Chain) bool { return !a.Extends(b) && !b.Extends(a) }
+
+// renamed is an error with the names of nodes in its text.
+type renamed struct {
+	error
+	text string
+}
+
+func (e *renamed) Error() string { return e.text }
+func (e *renamed) Unwrap() error { return e.error }
+
+// names puts the names of members in the place of their IDs.
+func (a api) names() *strings.Replacer {
+	var pairs []string
+	for _, m := range All(a.Cluster, true) {
+		pairs = append(pairs, m.ID, cmp.Or(m.Name, m.ID))
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 // Advice is what an operator should know about how many lost nodes the cluster

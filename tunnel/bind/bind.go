@@ -49,7 +49,9 @@ type Socket interface {
 }
 
 // A Relay opens streams to nodes that UDP does not reach. The node at the
-// other end must be the one that was asked for: the stream authenticates it.
+// other end must be the one that was asked for: the stream authenticates it. One
+// that has a method Silent is told by that, before it is closed, that nothing has
+// come for [relayDead].
 type Relay interface {
 	Open(ctx context.Context, node NodeID) (io.ReadWriteCloser, error)
 }

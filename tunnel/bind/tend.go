@@ -32,6 +32,9 @@ func (b *Bind) tendRelay(ctx context.Context, group *errgroup.Group, p *Peer, us
 	case s == nil:
 	case s.dead(now):
 		b.cfg.Log.Info("relay stream does not answer; closing it", "peer", p.id)
+		if c, is := s.conn.(interface{ Silent() }); is {
+			c.Silent()
+		}
 		s.close()
 	case s.mine && now-time.Duration(s.used.Load()) > relayIdle:
 		s.close()
