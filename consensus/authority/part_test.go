@@ -90,7 +90,7 @@ func TestPartOfBoth(t *testing.T) {
 	old := c.must(t, AddNode, home(13), private(1))
 	lost := c.must(t, Recover, Recovery{Incarnation: 2, Base: public(10), Reason: "test"}, private(1)).must(t, RemoveNode, Removal{public(12)}, private(1))
 	var stray []Key
-	k := NewKeeper(KeeperConfig{Chain: lost, Stray: func(keys []Key) { stray = keys }})
+	k := NewKeeper(KeeperConfig{Chain: lost, Stray: func(loses, counts *Chain) { stray = against(StrayOf(loses, counts), counts) }})
 	again := old.must(t, Recover, Recovery{Incarnation: 3, Base: public(11), Reason: "test"}, private(1))
 	if err := k.Extend(again.Links(0)); err != nil || k.Chain().Incarnation() != 3 || k.Base() != public(11).NodeID() || !slices.Equal(stray, []Key{public(12)}) {
 		t.Fatalf("%v, incarnation %d, kept out: %v", err, k.Incarnation(), stray)
