@@ -97,8 +97,8 @@ func (l Link) changesOperators() bool {
 }
 
 // Stray checks the links of a stray that somebody shows: that they part from c, that those
-// who signed them could have signed the same behind c where they part, and that there are
-// no more of them than its last removal needs.
+// who signed them could have signed the same behind c where they part, and now, and that
+// there are no more of them than its last removal needs.
 func (c *Chain) Stray(links [][]byte) (Stray, error) {
 	if len(links) == 0 {
 		return Stray{}, refused("a branch without links")
@@ -136,5 +136,27 @@ func (c *Chain) Stray(links [][]byte) (Stray, error) {
 	if len(s.Links) != len(links) {
 		return Stray{}, refused("a branch of %d links, of which %d prove a removal", len(links), len(s.Links))
 	}
+	if err := c.stand(s); err != nil {
+		return Stray{}, err
+	}
 	return s, nil
+}
+
+// stand refuses a stray of which those who have removed somebody could not do so now: who
+// has stolen the key of somebody who was an operator once could have any node kept out.
+func (c *Chain) stand(s Stray) error {
+	for _, b := range s.Links {
+		l, err := ParseLink(b)
+		if err != nil || l.Kind != RemoveNode {
+			continue
+		}
+		signers, err := l.signers(c.cluster)
+		if err != nil {
+			return err
+		}
+		if n := count(signers, c.operators); n < c.threshold {
+			return refused("a removal on another branch that %d of the operators of now have signed, want %d", n, c.threshold)
+		}
+	}
+	return nil
 }

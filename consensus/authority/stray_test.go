@@ -81,6 +81,10 @@ func TestStrayIsNoProof(t *testing.T) {
 	if s, err := counts.Stray([][]byte{link}); err != nil || len(s.Removed) != 1 {
 		t.Errorf("what is signed: %v, %+v", err, s)
 	}
+	after := counts.must(t, Operators, OperatorsBody{Operators: []Key{public(2)}, Threshold: 1}, private(1), private(2))
+	if s, err := after.Stray([][]byte{link}); !errors.Is(err, ErrRefused) || len(s.Removed) != 0 {
+		t.Errorf("signed by who is no operator any more: %v, %+v", err, s)
+	}
 	two := founded(t, 2, 2).must(t, AddNode, home(12), private(1), private(2))
 	one := two.Draft(RemoveNode, Removal{public(12)}).sign(cluster, private(1))
 	if _, err := two.must(t, AddNode, home(13), private(1), private(2)).Stray([][]byte{one}); !errors.Is(err, ErrRefused) {
