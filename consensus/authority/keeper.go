@@ -20,7 +20,7 @@ type KeeperConfig struct {
 	Save  func(*Chain) error // makes a longer chain durable before it is believed; default: nothing
 
 	Part  func(c *Chain, shared uint64) error // likewise, one that shares so many links with that before; default: nothing
-	Stray func([]Key)                         // is told whom a branch that does not count has removed, before anything else: they are to be kept out; must not ask the keeper; default: nothing
+	Stray func(loses, counts *Chain)          // is told of a branch that does not count, before anything else: whom it has removed is to be kept out, see [StrayOf]; must not ask the keeper; default: nothing
 
 	Blocked func(Key) bool    // whom this node's own operator keeps out; default: nobody
 	Changed func()            // is told after a longer chain is believed; default: nothing
@@ -38,7 +38,7 @@ func NewKeeper(cfg KeeperConfig) *Keeper {
 		cfg.Part = func(*Chain, uint64) error { return nil }
 	}
 	if cfg.Stray == nil {
-		cfg.Stray = func([]Key) {}
+		cfg.Stray = func(*Chain, *Chain) {}
 	}
 	if cfg.Changed == nil {
 		cfg.Changed = func() {}
@@ -99,13 +99,13 @@ func (k *Keeper) part(c *Chain, agreed bool) (changed bool, err error) {
 	shared := common(k.chain, c)
 	ours, theirs := k.chain.Incarnation(), c.Incarnation()
 	counts := shared > 0 && (theirs > ours || theirs == ours && agreed)
-	stray := removals(c, k.chain)
+	loses, stays := c, k.chain
 	if counts {
-		stray = removals(k.chain, c)
+		loses, stays = k.chain, c
 	}
-	if shared > 0 && len(stray) > 0 {
-		k.cfg.Stray(stray)
-		changed = true
+	if shared > 0 {
+		k.cfg.Stray(loses, stays)
+		changed = len(StrayOf(loses, stays).Against(stays)) > 0
 	}
 	if !counts {
 		n, _ := c.Head()

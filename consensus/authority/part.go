@@ -13,7 +13,7 @@ import (
 // the ledger has agreed on. The other is only a removal that was believed without a
 // quorum, or what an old majority did behind a recovery: its links are not in the chain
 // any more, and would have to be signed again. Until then, whom it has removed is kept
-// out by everybody who has seen it.
+// out by everybody who has seen it, or is shown a [Stray].
 
 // headAt is the hash of the last of the first n links; false if there are fewer.
 func (c *Chain) headAt(n uint64) (head [32]byte, is bool) {
@@ -45,24 +45,6 @@ func common(a, b *Chain) uint64 {
 		y, _ := b.headAt(uint64(i) + 1)
 		return x != y
 	}))
-}
-
-// removals are whom one branch has removed, and the other has not, as far as the
-// operators of where they part have signed: whoever they make operators on a branch of
-// their own has no say in the other.
-func removals(loses, counts *Chain) (keys []Key) {
-	for _, b := range loses.Links(common(loses, counts)) {
-		var r Removal
-		switch l, err := ParseLink(b); {
-		case err != nil, l.Kind == Operators, l.Kind == NewOperators, l.Kind == Enact:
-			return keys
-		case l.Kind == RemoveNode && canon.Decode(l.Body, &r) == nil:
-			if _, is := counts.Node(r.Key); is {
-				keys = append(keys, r.Key)
-			}
-		}
-	}
-	return keys
 }
 
 // whole takes links over that are all of a chain, whose beginning is that of ours, with

@@ -7,12 +7,20 @@ import (
 )
 
 // three is a chain of one operator and three nodes.
-func three(t *testing.T) *Chain {
+func three(t testing.TB) *Chain {
 	c := founded(t, 1, 1)
 	for n := range byte(3) {
 		c = c.must(t, AddNode, home(10+n), private(1))
 	}
 	return c
+}
+
+// against are those whom a stray has removed and a chain has not.
+func against(s Stray, counts *Chain) (keys []Key) {
+	for _, r := range s.Against(counts) {
+		keys = append(keys, r.Node)
+	}
+	return keys
 }
 
 func headOf(c *Chain) [32]byte { _, h := c.Head(); return h }
@@ -27,7 +35,7 @@ func TestPart(t *testing.T) {
 	agreed := c.must(t, RemoveNode, Removal{public(12)}, private(1)).must(t, AddNode, home(13), private(1))
 	var parted []uint64
 	var stray []Key
-	k := NewKeeper(KeeperConfig{Chain: alone, Part: func(_ *Chain, n uint64) error { parted = append(parted, n); return nil }, Stray: func(keys []Key) { stray = keys }})
+	k := NewKeeper(KeeperConfig{Chain: alone, Part: func(_ *Chain, n uint64) error { parted = append(parted, n); return nil }, Stray: func(loses, counts *Chain) { stray = against(StrayOf(loses, counts), counts) }})
 	shared := uint64(len(c.Links(0)))
 	if err := k.Follow(agreed); !errors.Is(err, ErrRefused) || k.Chain() != alone {
 		t.Fatalf("another branch is taken from a peer: %v", err)
@@ -64,7 +72,7 @@ func TestPartOfLaterIncarnation(t *testing.T) {
 	old := c.must(t, RemoveNode, Removal{public(12)}, private(1)).must(t, AddNode, home(13), private(1))
 	later := c.must(t, Recover, Recovery{Incarnation: 2, Base: public(10), Reason: "test"}, private(1))
 	var stray []Key
-	k := NewKeeper(KeeperConfig{Chain: old, Stray: func(keys []Key) { stray = keys }})
+	k := NewKeeper(KeeperConfig{Chain: old, Stray: func(loses, counts *Chain) { stray = against(StrayOf(loses, counts), counts) }})
 	if err := k.Extend(later.Links(0)); err != nil || k.Incarnation() != 2 || !slices.Equal(stray, []Key{public(12)}) {
 		t.Fatalf("%v, incarnation %d, kept out: %v", err, k.Incarnation(), stray)
 	}
@@ -82,7 +90,7 @@ func TestPartOfBoth(t *testing.T) {
 	old := c.must(t, AddNode, home(13), private(1))
 	lost := c.must(t, Recover, Recovery{Incarnation: 2, Base: public(10), Reason: "test"}, private(1)).must(t, RemoveNode, Removal{public(12)}, private(1))
 	var stray []Key
-	k := NewKeeper(KeeperConfig{Chain: lost, Stray: func(keys []Key) { stray = keys }})
+	k := NewKeeper(KeeperConfig{Chain: lost, Stray: func(loses, counts *Chain) { stray = against(StrayOf(loses, counts), counts) }})
 	again := old.must(t, Recover, Recovery{Incarnation: 3, Base: public(11), Reason: "test"}, private(1))
 	if err := k.Extend(again.Links(0)); err != nil || k.Chain().Incarnation() != 3 || k.Base() != public(11).NodeID() || !slices.Equal(stray, []Key{public(12)}) {
 		t.Fatalf("%v, incarnation %d, kept out: %v", err, k.Incarnation(), stray)
@@ -99,7 +107,7 @@ func TestPartOfThieves(t *testing.T) {
 	stolen := c.must(t, Operators, OperatorsBody{Operators: []Key{public(2)}, Threshold: 1}, private(1), private(2)).must(t, RemoveNode, Removal{public(12)}, private(2))
 	ours := c.must(t, AddNode, home(13), private(1))
 	var stray []Key
-	k := NewKeeper(KeeperConfig{Chain: ours, Stray: func(keys []Key) { stray = keys }})
+	k := NewKeeper(KeeperConfig{Chain: ours, Stray: func(loses, counts *Chain) { stray = against(StrayOf(loses, counts), counts) }})
 	if err := k.Follow(stolen); !errors.Is(err, ErrRefused) || len(stray) != 0 {
 		t.Errorf("%v, kept out: %v", err, stray)
 	}

@@ -290,14 +290,18 @@ func TestTwoBranches(t *testing.T) {
 		for _, asks := range []int{0, 1} {
 			for _, inc := range []bool{false, true} {
 				w := newNetwork(t)
-				stray := map[string][]authority.Key{}
+				stray := map[string][]authority.Removed{}
 				shortest := short
 				if inc {
 					shortest = recovered(short)
 				}
 				pair := []*node{w.add(1, shortest), w.add(2, long)}
 				for _, x := range pair {
-					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(keys []authority.Key) { stray[x.id] = keys }})
+					x.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: x.keeper.Chain(), Stray: func(loses, counts *authority.Chain) {
+						if out := authority.StrayOf(loses, counts).Against(counts); len(out) > 0 {
+							stray[x.id] = out
+						}
+					}})
 					x.Syncer.cfg.Chain = x.keeper
 				}
 				for range 2 { // who is asked may not know yet that they part
@@ -316,6 +320,41 @@ func TestTwoBranches(t *testing.T) {
 					t.Errorf("%s: the other has %d links now", name, n)
 				}
 			}
+		}
+	}
+}
+
+// An older program has no word for a branch. What two say that have one chain it reads, and
+// what it says is read; whoever shows it all of another chain is refused, and no worse off
+// than by its own refusal of that chain.
+func TestOlderProgram(t *testing.T) {
+	type oldAnswer struct {
+		offer
+		Links [][]byte      `cbor:"6,keyasint,omitempty"`
+		Have  []record.Have `cbor:"7,keyasint,omitempty"`
+	}
+	type oldGift struct {
+		From    uint64          `cbor:"1,keyasint"`
+		Links   [][]byte        `cbor:"2,keyasint,omitempty"`
+		Records []record.Signed `cbor:"3,keyasint,omitempty"`
+		Want    []record.Key    `cbor:"4,keyasint,omitempty"`
+	}
+	c := founded(t, 1, 2)
+	a := answer{offer: offer{Version: version, Count: 3}, Links: c.Links(1), Have: []record.Have{{Node: record.KeyOf(key(2)), Seq: 1}}}
+	g := gift{From: 1, Links: c.Links(1), Records: []record.Signed{sign(t, 2, 1)}, Want: []record.Key{record.KeyOf(key(1))}}
+	oldA, oldG := oldAnswer{a.offer, a.Links, a.Have}, oldGift{g.From, g.Links, g.Records, g.Want}
+	for _, err := range []error{
+		frame.Decode(frame.Encode(a), new(oldAnswer)), frame.Decode(frame.Encode(oldA), new(answer)),
+		frame.Decode(frame.Encode(g), new(oldGift)), frame.Decode(frame.Encode(oldG), new(gift)),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	a.All, g.All = true, true
+	for _, err := range []error{frame.Decode(frame.Encode(a), new(oldAnswer)), frame.Decode(frame.Encode(g), new(oldGift))} {
+		if !errors.Is(err, frame.ErrForm) {
+			t.Error(err)
 		}
 	}
 }

@@ -5,11 +5,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
-	"github.com/holdfast-mesh/holdfast/consensus/guard"
+	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
 )
 
 // nextFile has the branch of the authority chain that takes the place of the one in
@@ -18,10 +16,7 @@ const nextFile = "authority.next"
 
 // StrayReason is why the guard keeps somebody out whom a branch that does not count has
 // removed.
-const StrayReason = "operators removed it, on a side that was cut off; it is to be removed again"
-
-// removedReason is what takes its place when they have.
-const removedReason = "operators removed it"
+const StrayReason = strays.Reason
 
 // partChain makes another branch durable before it is believed: in a file beside, then in
 // the guard, which decides, and then in its place. [Cluster.settleBranch] completes what a
@@ -66,40 +61,23 @@ func (c *Cluster) settleBranch(chain *authority.Chain) (*authority.Chain, error)
 	return chain, os.Remove(path)
 }
 
-// strays keeps out whom a branch that does not count has removed. Who is removed itself
-// takes part no more: see [Cluster.Gone].
-func (c *Cluster) strays(keys []authority.Key) {
-	for _, k := range keys {
-		if err := c.guard.Block("", guard.Block{What: BlockOf(k), Reason: StrayReason}); err != nil {
-			c.cfg.Log.Error("whom operators have removed on another side is not kept out, since the guard cannot be written", "node", k.NodeID(), "err", err)
-		}
-	}
+// openStrays opens what this node knows of branches that do not count, and whom they have
+// removed.
+func (c *Cluster) openStrays() *strays.Store {
+	return strays.Open(strays.Config{
+		File: filepath.Join(c.cfg.Dir, straysFile), Self: c.self, Guard: c.guard, Log: c.cfg.Log, Name: c.NameOf, Block: BlockOf, Alarm: c.cfg.Alarm, Signed: c.RemovalSigned,
+	})
 }
 
-// tellStrays says who is kept out like that, and has not been removed since. For those
-// who have been, the guard has another reason from then on.
-func (c *Cluster) tellStrays() {
-	var names []string
-	if c.guard.BlocksAny() {
-		for _, b := range c.guard.Blocks() {
-			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
-			if b.Reason != StrayReason || err != nil || key == c.self {
-				continue
-			}
-			if _, is := c.keeper.Chain().Node(key); is {
-				names = append(names, c.NameOf(key.NodeID()))
-			} else if c.RemovalSigned(key.NodeID()) {
-				if err := c.guard.Explain(guard.Block{What: b.What, Reason: removedReason}); err != nil {
-					c.cfg.Log.Warn("the guard has still the reason of before for whom it keeps out", "node", key.NodeID(), "err", err)
-				}
-			}
-		}
+// TakeStray keeps out whom a branch has removed that does not count and of which another
+// node shows the links: see [strays.Store.Take].
+func (c *Cluster) TakeStray(links [][]byte) error {
+	changed, err := c.strays.Take(links, c.Chain())
+	if changed {
+		c.recheck()
 	}
-	if len(names) == 0 {
-		c.cfg.Alarm("stray", "", "")
-		return
-	}
-	slices.Sort(names)
-	c.cfg.Alarm("stray", "operators removed "+strings.Join(names, ", ")+" on a side that was cut off, while the others signed something else: it is kept out here, and has not been removed by all",
-		"remove it again: `holdfast member eject "+names[0]+"`; see docs/cluster.md")
+	return err
 }
+
+// Strays are the branches that do not count of which this node has the links.
+func (c *Cluster) Strays() *strays.Store { return c.strays }

@@ -10,6 +10,7 @@
 //	raft.orphan-N    likewise, of before it was put away
 //	raft/            log, vote and snapshots of the ledger
 //	drafts.json      changes that wait for a quorum, see package drafts
+//	strays           whom a branch of the chain has removed that does not count, see package strays
 //	logins.json      second factors that were used here while there was no quorum
 //	restored         there is one if the disk went back once, see votes.go
 //	heard            changed when the ledger was heard of last
@@ -39,6 +40,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
+	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
 	"github.com/holdfast-mesh/holdfast/node/cluster/sums"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -48,6 +50,7 @@ const (
 	authorityFile = "authority"
 	loginsFile    = "logins.json"
 	foundingFile  = "founding"
+	straysFile    = "strays"
 )
 
 // Config says which node of which cluster this is.
@@ -80,6 +83,7 @@ type Cluster struct {
 	drafts   *drafts.Drafts
 	votes    *votes
 	sums     *sums.Sums
+	strays   *strays.Store
 
 	others    sync.Map     // of *Settings, by node: see SettingsOf
 	inherited func() error // see OnInherit
@@ -148,7 +152,8 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
 	c.sums = sums.New(c.ledger)
-	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Part: c.partChain, Stray: c.strays, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
+	c.strays = c.openStrays()
+	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Part: c.partChain, Stray: c.strays.Saw, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
 		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind, Ends: c.ended,
@@ -241,7 +246,7 @@ func (c *Cluster) changed(v ledger.View) {
 	if c.sums.Changed(v) {
 		c.alarmDiffers()
 	}
-	c.tellStrays()
+	c.strays.Tidy(c.Chain())
 	c.tell()
 }
 
@@ -250,7 +255,7 @@ func (c *Cluster) recheck() {
 	if c.group != nil { // it is being opened
 		c.group.Recheck()
 	}
-	c.tellStrays()
+	c.strays.Tidy(c.Chain())
 	c.tell()
 }
 
@@ -432,7 +437,7 @@ func (c *Cluster) RemovalSigned(node string) bool {
 func (c *Cluster) Alarm(key, text, hint string) { c.cfg.Alarm(key, text, hint) }
 
 // Gone tells whether operators have removed this node from its cluster, perhaps on a
-// branch of the chain that it does not follow: see [Cluster.strays].
+// branch of the chain that it does not follow: see package strays.
 func (c *Cluster) Gone() bool { return c.RemovalSigned(c.Self()) || c.blocked(c.self) }
 
 // Waits tells whether this node has heard nothing of its cluster since it asked
@@ -443,10 +448,7 @@ func (c *Cluster) Waits() bool { return c.ledger.View().Chain() == nil && !c.Sig
 func (c *Cluster) Chain() *authority.Chain { return c.keeper.Chain() }
 
 // Release has what the guard has let in again count at once.
-func (c *Cluster) Release() {
-	c.group.Recheck()
-	c.tell()
-}
+func (c *Cluster) Release() { c.recheck() }
 
 // Guard is what this node has promised.
 func (c *Cluster) Guard() *guard.Guard { return c.guard }

@@ -189,6 +189,9 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 	l.host.Handle(host.WireGuard, false, func(ctx context.Context, in host.Inbound) {
 		_ = l.tunnel.ServeStream(ctx, tunnel.NodeID(in.Node), in) // ends as streams end
 	})
+	if err := l.passStrays(c); err != nil {
+		return err
+	}
 	l.host.Handle(farewell, true, l.answerFarewell)
 	l.host.Handle(reminder, true, l.answerReminder)
 	l.gossip, err = gossip.New(gossip.Config{Self: l.self.NodeID(), Key: l.cfg.Key, Network: l.Network(), Log: l.cfg.Log})

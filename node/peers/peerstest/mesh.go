@@ -278,3 +278,12 @@ func (m *Mesh) Eject(ctx context.Context, at, victim *Node) error {
 	at.Link.Follow()
 	return err
 }
+
+// Promote has operators sign again that a node may vote, at another that has a quorum.
+func (m *Mesh) Promote(ctx context.Context, at, of *Node) error {
+	chain := at.Cluster.Chain()
+	body, _ := chain.Node(of.Key())
+	body.Votes = true
+	_, err := at.Cluster.Client().Do(ctx, "root@pam", "", ledger.KindAuthority, ledger.Link{Link: m.sign(chain, authority.AddNode, body)})
+	return err
+}
