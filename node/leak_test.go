@@ -189,7 +189,8 @@ func TestStartWithoutADatastore(t *testing.T) {
 }
 
 // With its mesh port in use, status said "listen at port 8301 of the tunnel: bad local
-// address": not which port, nor what to do.
+// address": not which port, nor what to do. And it stayed so until the node was started
+// again, in a cluster of one without a quorum, though the port was free a moment later.
 func TestMeshPortInUse(t *testing.T) {
 	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
@@ -220,14 +221,24 @@ func TestMeshPortInUse(t *testing.T) {
 	if a := n.raised.List(); !strings.Contains(a[0].Text, want) || !strings.Contains(a[0].Hint, "mesh-listen") {
 		t.Errorf("%+v", a)
 	}
-	if _, err := n.link.Network().Listen(8301); err == nil || !strings.Contains(err.Error(), "open UDP port "+c.MeshListen) {
+	if l, err := n.link.Network().Listen(8301); err != nil { // the ledger of a cluster of one goes on
 		t.Errorf("what goes over the link says %v", err)
+	} else {
+		l.Close()
 	}
-	stop()
-	c.MeshListen = "127.0.0.1:0"
-	n, stop = linked()
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for len(n.raised.List()) > 0 && t.Context().Err() == nil {
 		time.Sleep(time.Millisecond)
+	}
+	for t.Context().Err() == nil { // it goes on by itself, and has the port
+		again, err := net.ListenPacket("udp4", c.MeshListen)
+		if err != nil {
+			break
+		}
+		again.Close()
+		time.Sleep(100 * time.Millisecond)
 	}
 	stop()
 }

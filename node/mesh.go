@@ -41,6 +41,11 @@ const portAlarm = "mesh-port"
 func (n *Node) runLink(ctx context.Context) error {
 	alarm := n.raised.Shown(n.log)
 	alarm(portAlarm, "", "")
+	n.link.AwaitPort(ctx, func(port *peers.PortError) {
+		n.log.Error("this node is linked to no other site yet; backups and restores go on", "err", port, "hint", port.Hint())
+		alarm(portAlarm, "it is linked to no other site yet: "+port.Error(), port.Hint())
+	})
+	alarm(portAlarm, "", "")
 	err := n.link.Run(ctx)
 	var port *peers.PortError
 	switch {

@@ -1,10 +1,12 @@
 package peers
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"syscall"
+	"time"
 )
 
 // A PortError says why the mesh port cannot be opened.
@@ -30,9 +32,9 @@ func (e *PortError) Hint() string {
 	const set = "mesh-listen in node.toml (--mesh-listen of `holdfast node join`)"
 	switch {
 	case errors.Is(e.Err, syscall.EADDRINUSE):
-		return "`ss -lntup` shows by which: end that one, or set another port as " + set + "; then start the node again"
+		return "`ss -lntup` shows by which: end that one, and this node goes on by itself; or set another port as " + set + ", and start the node again"
 	case errors.Is(e.Err, syscall.EADDRNOTAVAIL):
-		return "`ip address` shows which it has: set one of these, or only a port, as " + set + "; then start the node again"
+		return "`ip address` shows which it has: this node goes on by itself when it has that one; or set one of these, or only a port, as " + set + ", and start the node again"
 	}
 	return "set a port from 1024 on as " + set + "; then start the node again"
 }
@@ -47,11 +49,44 @@ func portTrouble(err error, listen string) error {
 	return err
 }
 
+const portEvery = 2 * time.Second // between two looks whether the port can be opened by now
+
+// AwaitPort waits until the mesh port can be opened, or ctx ends: a program that ends late,
+// or an address that comes only with the network, leaves no node alone until somebody
+// starts it again. It tells why it waits, each time that this is something else. What is
+// on this node alone, such as the ledger of a cluster of one, works meanwhile. To be called
+// before [Link.Run].
+func (l *Link) AwaitPort(ctx context.Context, tell func(*PortError)) {
+	at, err := parseListen(l.cfg.Listen)
+	if err != nil || l.cfg.Simulated != nil {
+		return // Run says so, or there is nothing to open
+	}
+	told := ""
+	for ctx.Err() == nil {
+		var port *PortError
+		if !errors.As(portTrouble(probe(at), l.cfg.Listen), &port) {
+			return
+		}
+		if text := port.Error(); text != told {
+			told = text
+			tell(port)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(portEvery):
+		}
+	}
+}
+
 // probe says why a port cannot be opened, which libp2p only tells in its own words.
 func probe(at netip.AddrPort) error {
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return err
 	}
-	return c.Close()
+	t, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(at))
+	if err != nil {
+		return errors.Join(err, u.Close())
+	}
+	return errors.Join(u.Close(), t.Close())
 }
