@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast-mesh/holdfast/consensus/follow"
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 )
@@ -148,12 +149,17 @@ func load(s *Stores, f *fsm, trans raft.Transport) (history, error) {
 	if err := trim(s, h.index); err != nil {
 		return h, err
 	}
-	h, err = replay(s, f, h, commit)
+	if h, err = replay(s, f, h, commit); err == nil {
+		h, err = followed(s, f, h)
+	}
 	f.set(f.machine.Applied(), err)
 	if err != nil || h.fresh {
 		return h, err
 	}
-	return h, store(s, f.machine, h, trans)
+	if err := store(s, f.machine, h, trans); err != nil {
+		return h, err
+	}
+	return h, errors.Join(follow.Note(s.Log, nil), trim(s, h.index))
 }
 
 // store writes the state of the machine as the snapshot of h.
