@@ -84,30 +84,6 @@ func (n *Node) trouble() string {
 	return ""
 }
 
-// maxAhead is how wrong a clock may be before people are told.
-const maxAhead = time.Minute
-
-// clockWrong says how wrong the clock of this node is, as the others have it; "" if it is
-// not. Of two it is not known whose is.
-func (n *Node) clockWrong() string {
-	if n.link == nil {
-		return ""
-	}
-	ahead, of := n.link.Ahead()
-	how := "behind"
-	if ahead < 0 {
-		how = "ahead of"
-	}
-	switch by := ahead.Abs().Round(time.Minute); { // in steps, so that not every look is news
-	case of == 0 || by <= maxAhead:
-	case of == 1:
-		return fmt.Sprintf("its clock is %s %s that of the other node: one of the two is wrong", by, how)
-	default:
-		return fmt.Sprintf("its clock is %s %s those of the others", by, how)
-	}
-	return ""
-}
-
 // running is what this node does now, in short.
 func (n *Node) running() (all []string) {
 	tasks, _ := n.tasks.List(jobs.Filter{Running: true})

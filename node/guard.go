@@ -29,6 +29,7 @@ func (n *Node) alarms() []overview.Warning {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
 	list = append(list, members.Waiting(n.cluster, n.cfg.Name)...)
+	list = append(list, members.KeptOut(n.cluster, n.cfg.Name)...)
 	for _, d := range n.cluster.Drafts().List() {
 		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
 		if d.Why != "" {

@@ -188,6 +188,61 @@ func TestStartWithoutADatastore(t *testing.T) {
 	leaks(t, before)
 }
 
+// With its mesh port in use, status said "listen at port 8301 of the tunnel: bad local
+// address": not which port, nor what to do. And it stayed so until the node was started
+// again, in a cluster of one without a quorum, though the port was free a moment later.
+func TestMeshPortInUse(t *testing.T) {
+	taken, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	c := initialised(t)
+	c.MeshListen = taken.LocalAddr().String()
+	want := "the mesh port " + c.MeshListen + " is in use by another program"
+	linked := func() (n *Node, stop func()) {
+		if n, err = New(c); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ran := make(chan error, 1)
+		go func() { ran <- n.runLink(ctx) }()
+		return n, func() {
+			cancel()
+			if err := errors.Join(<-ran, n.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	n, stop := linked()
+	for len(n.raised.List()) == 0 && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	if a := n.raised.List(); !strings.Contains(a[0].Text, want) || !strings.Contains(a[0].Hint, "mesh-listen") {
+		t.Errorf("%+v", a)
+	}
+	if l, err := n.link.Network().Listen(8301); err != nil { // the ledger of a cluster of one goes on
+		t.Errorf("what goes over the link says %v", err)
+	} else {
+		l.Close()
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for len(n.raised.List()) > 0 && t.Context().Err() == nil {
+		time.Sleep(time.Millisecond)
+	}
+	for t.Context().Err() == nil { // it goes on by itself, and has the port
+		again, err := net.ListenPacket("udp4", c.MeshListen)
+		if err != nil {
+			break
+		}
+		again.Close()
+		time.Sleep(100 * time.Millisecond)
+	}
+	stop()
+}
+
 // oldFile makes a node one from before there were clusters, with a damaged file
 // that a cluster would have to take over.
 func oldFile(c *Config, file string) error {

@@ -470,6 +470,23 @@ func TestWhoMayCallWhat(t *testing.T) {
 	}
 }
 
+// Who changed what is shown to who may audit everything: it names users, their rights and
+// addresses. Which of it was lost, with the same in it, was shown to every monitor too,
+// which has Audit on /system.
+func TestWhoSeesWhoChangedWhat(t *testing.T) {
+	g := newGateTest(t)
+	g.account("auditor", "/ Audit")
+	g.account("monitor", "/system Audit")
+	for _, name := range []string{"GET /holdfast/audit", "GET /holdfast/orphans"} {
+		if status, body := g.ask("auditor", name); status != http.StatusOK {
+			t.Errorf("%s with Audit on /: %d %.100s", name, status, body)
+		}
+		if status, body := g.ask("monitor", name); status != http.StatusForbidden {
+			t.Errorf("%s with Audit on /system: %d %.100s", name, status, body)
+		}
+	}
+}
+
 // refused tells an answer to somebody who may not: by its status, and where PBS
 // answers with 400, by its words.
 func refused(status int, body string) bool {

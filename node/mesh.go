@@ -33,10 +33,25 @@ func (n *Node) openLink(id [16]byte) (err error) {
 	return nil
 }
 
+// portAlarm is the key of the alarm that the mesh port cannot be opened.
+const portAlarm = "mesh-port"
+
 // runLink links the node to the others until ctx ends. A site stands alone: if
 // it cannot, the rest goes on.
 func (n *Node) runLink(ctx context.Context) error {
-	switch err := n.link.Run(ctx); {
+	alarm := n.raised.Shown(n.log)
+	alarm(portAlarm, "", "")
+	n.link.AwaitPort(ctx, func(port *peers.PortError) {
+		n.log.Error("this node is linked to no other site yet; backups and restores go on", "err", port, "hint", port.Hint())
+		alarm(portAlarm, "it is linked to no other site yet: "+port.Error(), port.Hint())
+	})
+	alarm(portAlarm, "", "")
+	err := n.link.Run(ctx)
+	var port *peers.PortError
+	switch {
+	case errors.As(err, &port):
+		n.log.Error("this node is linked to no other site until it is restarted; backups and restores go on", "err", err, "hint", port.Hint())
+		alarm(portAlarm, "it is linked to no other site until it is restarted: "+port.Error(), port.Hint())
 	case errors.Is(err, peers.ErrRemoved):
 		n.log.Error("operators have removed this node from the cluster: it is linked to nobody, and its copies do not count; restores of what it holds go on", "hint", goneHint)
 	case err != nil && ctx.Err() == nil:
@@ -85,9 +100,11 @@ func statusOfPeer(m *overview.Member, p peers.Peer) {
 // with a token; replaces names a removed node whose place it takes, "" none. When
 // it fails, it may be called again.
 func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, error) {
-	if t, err := invite.Parse(token); err == nil { // what is wrong with it is said below
-		c.Site = cmp.Or(c.Site, t.Site, c.Name)
+	t, err := invite.Parse(token)
+	if err != nil {
+		return peers.Joined{}, fmt.Errorf("join: %w", err)
 	}
+	c.Site = cmp.Or(c.Site, t.Site, c.Name)
 	full, err := c.initial()
 	if err != nil {
 		return peers.Joined{}, err

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 )
 
@@ -35,17 +36,55 @@ func initialised(t *testing.T) Config {
 	return c
 }
 
+// token is one that nobody has made.
+func token(t *testing.T) string {
+	t.Helper()
+	text, err := invite.Token{
+		Cluster: [16]byte{1}, Seed: [32]byte{1}, Expires: time.Now().Add(time.Hour).Unix(), Role: "full", Genesis: [32]byte{1}, Head: [32]byte{1},
+		Members: []invite.Member{{Node: "x"}},
+	}.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// Of a token that was damaged on the way, with no --site, it was said that --site is
+// missing.
+func TestTokenIsCheckedFirst(t *testing.T) {
+	c := Config{Name: "home", Dir: filepath.Join(t.TempDir(), "node"), MeshListen: "127.0.0.1:0"}
+	for text, want := range map[string]error{"hf1.xx": invite.ErrCut, token(t) + "a": invite.ErrDamaged, "": invite.ErrNotToken} {
+		if _, err := Join(t.Context(), c, text, ""); !errors.Is(err, want) || strings.Contains(err.Error(), "site") {
+			t.Errorf("%q: %v, want %v", text, err, want)
+		}
+		if _, err := os.Stat(c.Dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: something is made: %v", text, err)
+		}
+	}
+}
+
+// With a mesh port that this machine does not have, what was said was libp2p's list of
+// two failures, and no hint.
+func TestJoinWithAPortOfAnotherMachine(t *testing.T) {
+	c := Config{Name: "home", Dir: filepath.Join(t.TempDir(), "node"), MeshListen: "203.0.113.7:1"}
+	_, err := Join(t.Context(), c, token(t), "")
+	var port interface{ Hint() string }
+	if !errors.As(err, &port) || !strings.Contains(err.Error(), "the mesh port 203.0.113.7:1 cannot be opened") || !strings.Contains(port.Hint(), "--mesh-listen") {
+		t.Error(err)
+	}
+}
+
 // A name with a control character was written to node.toml, and what was said was
 // "toml: line 5", of a file that nobody had written yet.
 func TestNamesAreCheckedFirst(t *testing.T) {
 	for _, bad := range []string{"a\x01b", "a\nb", "\x1b[31mred", "a\u202eb", "a b", ""} {
 		for flag, c := range map[string]Config{"--name": {Name: bad, Site: "here"}, "--site": {Name: "home", Site: bad}} {
 			c.Dir, c.MeshListen = filepath.Join(t.TempDir(), "node"), "127.0.0.1:0"
-			_, join := Join(t.Context(), c, "hf1.no", "")
-			for verb, err := range map[string]error{"init": Init(c), "join": join} {
-				if bad == "" && verb == "join" {
-					continue // the site is that of the token, or the name
-				}
+			wrong := map[string]error{"init": Init(c)}
+			if bad != "" { // the site is that of the token, or the name
+				_, wrong["join"] = Join(t.Context(), c, token(t), "")
+			}
+			for verb, err := range wrong {
 				if err == nil || !strings.Contains(err.Error(), flag+" is ") || strings.Contains(err.Error(), "toml") || strings.ContainsAny(err.Error(), "\x01\x1b") {
 					t.Errorf("%s with %s %q: %v", verb, flag, bad, err)
 				}

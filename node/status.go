@@ -45,7 +45,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 			s.Leader = m.Name
 		}
 		own := overview.New(m.Name, m.ID, m.Site)
-		own.Role, own.State, own.Voter = m.Role, m.State, m.Voter
+		own.Role, own.State, own.Voter, own.Blocked = m.Role, m.State, m.Voter, m.Blocked
 		n.statusOfFeed(&own, facts[m.ID], c)
 		if m.Self {
 			own.Alarms = n.raised.List()

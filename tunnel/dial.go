@@ -22,14 +22,27 @@ var ErrNoPeer = errors.New("it is not a peer")
 func (t *Tunnel) Listen(service uint16) (net.Listener, error) {
 	l, err := t.stack.Listen(service)
 	if err != nil {
-		return nil, err
+		return nil, t.orFailed(err)
 	}
 	return &listener{l, t}, nil
 }
 
 // ListenPacket receives and sends packets; see [Tunnel.AddrOf].
 func (t *Tunnel) ListenPacket(service uint16) (net.PacketConn, error) {
-	return t.stack.ListenPacket(service)
+	p, err := t.stack.ListenPacket(service)
+	if err != nil {
+		return nil, t.orFailed(err)
+	}
+	return p, nil
+}
+
+// orFailed is why the tunnel did not start, if it did not, in the place of what comes of
+// that.
+func (t *Tunnel) orFailed(err error) error {
+	if why := t.failed.Load(); why != nil {
+		return *why
+	}
+	return err
 }
 
 // Dial opens a connection to a service of a node.

@@ -30,6 +30,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -115,7 +116,8 @@ type Tunnel struct {
 	bind  *bind.Bind
 	waits rate // of packets for WireGuard
 
-	running chan struct{} // closed when the mesh port is open
+	running chan struct{}         // closed when the mesh port is open
+	failed  atomic.Pointer[error] // why it was not opened
 	closing sync.Once
 	life    context.Context // ends when the tunnel closes
 	end     context.CancelFunc
@@ -197,7 +199,9 @@ func wireGuardLog(log *slog.Logger) *device.Logger {
 func (t *Tunnel) Run(ctx context.Context) error {
 	defer t.Close()
 	if err := t.start(); err != nil {
-		return fmt.Errorf("start tunnel: %w", err)
+		err = fmt.Errorf("start tunnel: %w", err)
+		t.failed.Store(&err)
+		return err
 	}
 	close(t.running)
 	t.cfg.Log.Info("the mesh port is open", "at", t.bind.LocalAddr())

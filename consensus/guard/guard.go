@@ -427,6 +427,16 @@ func (g *Guard) Block(actor string, b Block) error {
 	return g.add(actor, kindBlock, b)
 }
 
+// Explain changes the reason for which somebody is kept out, and nothing else.
+func (g *Guard) Explain(b Block) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if was, is := g.s.blocks[b.What]; !is || was == b {
+		return nil
+	}
+	return g.write("", kindBlock, b)
+}
+
 // BlocksAny tells whether anybody is kept out.
 func (g *Guard) BlocksAny() bool {
 	g.mu.Lock()

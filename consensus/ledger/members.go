@@ -32,6 +32,10 @@ type Invite struct {
 	Used    []string      `cbor:"10,keyasint,omitempty"` // node IDs
 }
 
+// Burnt tells whether an invite was tried with so many wrong signatures that it is of no
+// use any more.
+func (i Invite) Burnt() bool { return i.Failed >= maxFailures }
+
 // NewInvite makes an invite. With Link, which adds the grant for its key, it
 // may be for any role; without, for a role that does not vote and keeps no
 // keys.
@@ -220,7 +224,7 @@ func (t *tx) usable(i Invite, is bool) error {
 	switch {
 	case !is:
 		return errNoInvite
-	case i.Failed >= maxFailures:
+	case i.Burnt():
 		return errBurnt
 	case i.Uses < 1:
 		return errRevoked

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/mesh/feed"
+	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
 
 // A GroupView is a group over all nodes: one place where its backups arrive,
@@ -151,14 +152,24 @@ func viewOf(all []holder) (v GroupView) {
 	slices.Sort(times)
 	times = slices.Compact(times)
 	v.Count, v.Newest = len(times), times[len(times)-1]
+	home := slices.MinFunc(all, func(a, b holder) int { return a.precedes(b, v.Newest) })
 	for i := range all {
 		at, _ := slices.BinarySearch(times, all[i].Newest+1)
-		all[i].Behind = len(times) - at
+		if all[i].Behind = len(times) - at; all[i].cameBack(home) {
+			all[i].Behind = 0
+		}
 		v.Places = append(v.Places, all[i].GroupAt)
 	}
-	home := slices.MinFunc(all, func(a, b holder) int { return a.precedes(b, v.Newest) })
 	v.Home = home.GroupAt
 	return v
+}
+
+// cameBack tells whether what a place holds is a copy of the node's own snapshots that
+// another node had pulled before: in a ring of pulls, it is as old as that one was then,
+// and nobody is late for what they have themselves.
+func (h holder) cameBack(home holder) bool {
+	from := h.copies[len(h.copies)-1].From
+	return h.Origin == home.Origin && from != "" && from != record.Key(h.Origin).NodeID()
 }
 
 // precedes orders places by who had the snapshot of a time first. What was

@@ -1,9 +1,13 @@
 package facts
 
 import (
+	"fmt"
+	"maps"
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/mesh/record"
 )
 
 // A copy is known by its manifest, though its namespace is another; a guest of
@@ -88,6 +92,33 @@ func TestHomeIsNotWherePulled(t *testing.T) {
 	say(t, s, 1, began.Add(-time.Hour), Added{Snapshot: snap(100), Manifest: [32]byte{1}, From: "0"})
 	if g := load(t, s).Groups(); len(g) != 1 || g[0].Home.Origin != origin(0) || g[0].Copies() != 2 {
 		t.Errorf("%+v", g)
+	}
+}
+
+// In a ring of pulls each node has an old copy of its own snapshots that came back by
+// another, and was shown as late for itself. One that it made within itself is late.
+func TestRingIsNotLateForItself(t *testing.T) {
+	s := open(t)
+	id := func(i int) string { return record.Key(origin(i)).NodeID() }
+	back := func(store string) Snapshot {
+		return Snapshot{store, Group{Namespace: "n1/n0", Type: guest.Type, ID: guest.ID}, 100}
+	}
+	say(t, s, 0, began, Added{Snapshot: snap(100), Manifest: [32]byte{1}}, Added{Snapshot: snap(200), Manifest: [32]byte{2}},
+		Added{Snapshot: back("main"), Manifest: [32]byte{1}, From: id(1)}, Added{Snapshot: back("disk"), Manifest: [32]byte{1}, From: id(0)})
+	say(t, s, 1, began, Added{Snapshot: snap(100), Manifest: [32]byte{1}, From: id(0)}, Added{Snapshot: snap(200), Manifest: [32]byte{2}, From: id(0)},
+		Added{Snapshot: back("main"), Manifest: [32]byte{1}, From: id(0)})
+	m := load(t, s)
+	groups := m.Groups()
+	if len(groups) != 1 || len(groups[0].Places) != 5 {
+		t.Fatalf("%+v", groups)
+	}
+	late := map[string]int{}
+	for _, p := range groups[0].Places {
+		late[fmt.Sprintf("%t %s %s", p.Origin == origin(0), p.Store, p.Group.Namespace)] += p.Behind
+	}
+	want := map[string]int{"true main ": 0, "true main n1/n0": 0, "true disk n1/n0": 1, "false main ": 0, "false main n1/n0": 1}
+	if !maps.Equal(late, want) {
+		t.Errorf("%v, want %v", late, want)
 	}
 }
 

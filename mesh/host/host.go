@@ -129,6 +129,7 @@ type handler struct {
 // New returns a host that is not connected to anybody. Nothing is opened
 // before [Host.Run], which is to be called at most once.
 func New(cfg Config) (*Host, error) {
+	quiet()
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err

@@ -202,3 +202,57 @@ func TestVerifyWhatWasCutInALetter(t *testing.T) {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
+
+// A file whose newest records were cut off was found to be whole, though it said itself
+// how far the ledger went; and nothing told how to find it if it did not.
+func TestVerifyWithoutTheNewest(t *testing.T) {
+	w := history(t)
+	whole := saved(t, w, filter{limit: MaxLimit, all: true})
+	cut := whole
+	cut.Records = whole.Records[:7]
+	if v, err := Verify(cut); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("ends with command %d", whole.Records[6].Index)) || !strings.Contains(err.Error(), fmt.Sprint(w.index)) {
+		t.Errorf("cut: %+v, %v", v, err)
+	}
+	cut.Ledger.Last, cut.Ledger.Root = whole.Records[6].Index, whole.Records[6].Root // and made to fit
+	v, err := Verify(cut)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := whole.Ledger.Root
+	if err := v.Reaches(head); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("ends with command %d", v.Last)) {
+		t.Errorf("it goes up to the head: %v", err)
+	}
+	if v, err = Verify(whole); err != nil || v.Reaches(head) != nil || v.Reaches(strings.ToUpper(whole.Records[6].Root)) != nil {
+		t.Errorf("%v; the head: %v, one before it: %v", err, v.Reaches(head), v.Reaches(whole.Records[6].Root))
+	}
+	for _, bad := range []string{"", "x", head[1:], head + "00"} {
+		if err := v.Reaches(bad); err == nil || !strings.Contains(err.Error(), "64 hexadecimal digits") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// With a key twice, a reader of the file saw one actor, and the other was compared.
+func TestReadKeysTwice(t *testing.T) {
+	text, err := json.Marshal(read(history(t).l.View(), filter{limit: MaxLimit, all: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if log, err := Read(text); err != nil || len(log.Records) != 9 {
+		t.Fatalf("%d records, %v", len(log.Records), err)
+	}
+	if log, err := Read([]byte(`{"data":[]}`)); err != nil || len(log.Records) != 0 {
+		t.Errorf("%+v, %v", log, err)
+	}
+	for _, twice := range []string{`"actor":"eve@pbs","actor":`, `"Actor":"eve@pbs","actor":`, `"\u0061ctor":"eve@pbs","actor":`} {
+		forged := strings.Replace(string(text), `"actor":`, twice, 1)
+		if _, err := Read([]byte(forged)); err == nil || !strings.Contains(err.Error(), "twice") {
+			t.Errorf("%s: %v", twice, err)
+		}
+	}
+	for name, bad := range map[string]string{"records": `{"records":[],"records":[]}`, "more": string(text) + "{}", "half": string(text[:100]), "none": ""} {
+		if _, err := Read([]byte(bad)); err == nil {
+			t.Errorf("%s: it is read", name)
+		}
+	}
+}

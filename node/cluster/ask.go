@@ -27,7 +27,7 @@ func (c *Cluster) answer(_ context.Context, node string, question []byte) ([]byt
 	case askAlive:
 		return c.claims.Answer(node, body)
 	case askSums:
-		return c.encodeSums(), nil
+		return c.sums.Encode(), nil
 	case askLevel:
 		return []byte{ledger.Level}, nil
 	}

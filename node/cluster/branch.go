@@ -14,6 +14,10 @@ import (
 // [authorityFile], until it has.
 const nextFile = "authority.next"
 
+// StrayReason is why the guard keeps somebody out whom a branch that does not count has
+// removed.
+const StrayReason = strays.Reason
+
 // partChain makes another branch durable before it is believed: in a file beside, then in
 // the guard, which decides, and then in its place. [Cluster.settleBranch] completes what a
 // crash has cut short.
@@ -61,7 +65,7 @@ func (c *Cluster) settleBranch(chain *authority.Chain) (*authority.Chain, error)
 // removed.
 func (c *Cluster) openStrays() *strays.Store {
 	return strays.Open(strays.Config{
-		File: filepath.Join(c.cfg.Dir, straysFile), Self: c.self, Guard: c.guard, Log: c.cfg.Log, Name: c.NameOf, Block: BlockOf, Alarm: c.cfg.Alarm,
+		File: filepath.Join(c.cfg.Dir, straysFile), Self: c.self, Guard: c.guard, Log: c.cfg.Log, Name: c.NameOf, Block: BlockOf, Alarm: c.cfg.Alarm, Signed: c.RemovalSigned,
 	})
 }
 

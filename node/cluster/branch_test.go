@@ -72,6 +72,10 @@ func TestBranch(t *testing.T) {
 	if text := raised.all["stray"]; text != "" || c.Roster().Member(thief.Key.NodeID()) == nil {
 		t.Errorf("it was removed again: %s", text)
 	}
+	// `guard show` went on to say that it is to be removed again.
+	if blocks := c.Guard().Blocks(); len(blocks) != 1 || blocks[0].Reason != "operators removed it" {
+		t.Errorf("it was removed again, and the guard says %+v", blocks)
+	}
 	if c.Gone() {
 		t.Error("this node is removed")
 	}

@@ -41,6 +41,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
+	"github.com/holdfast-mesh/holdfast/node/cluster/sums"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -81,18 +82,18 @@ type Cluster struct {
 	settings *Settings
 	drafts   *drafts.Drafts
 	votes    *votes
+	sums     *sums.Sums
 	strays   *strays.Store
 
 	others    sync.Map     // of *Settings, by node: see SettingsOf
 	inherited func() error // see OnInherit
 
-	orphaning sync.Mutex // held while the file of orphans is read or written
+	orphaning   sync.Mutex // held while the file of orphans is read or written
+	orphansTold string     // which of them were told last
 
 	mu       sync.Mutex
-	heir     string            // see NotInherited
-	watchers []func()          // are told when the ledger or the chain has changed
-	newest   sum               // of the ledger, at the index where it was asked for last
-	differs  map[string]uint64 // see Diverged; by node
+	heir     string   // see NotInherited
+	watchers []func() // are told when the ledger or the chain has changed
 }
 
 // ErrNone says that a node belongs to no cluster yet.
@@ -141,7 +142,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 			err = errors.Join(err, promises.Close())
 		}
 	}()
-	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises, differs: map[string]uint64{}}
+	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises}
 	if chain, err = c.settleBranch(chain); err != nil {
 		return nil, err
 	}
@@ -150,6 +151,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	}
 	c.votes = openVotes(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
+	c.sums = sums.New(c.ledger)
 	c.strays = c.openStrays()
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Part: c.partChain, Stray: c.strays.Saw, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
@@ -240,6 +242,9 @@ func (c *Cluster) changed(v ledger.View) {
 		if err := c.keeper.Agree(chain); err != nil {
 			c.cfg.Log.Error("the authority chain of the ledger is not believed", "err", err)
 		}
+	}
+	if c.sums.Changed(v) {
+		c.alarmDiffers()
 	}
 	c.strays.Tidy(c.Chain())
 	c.tell()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,33 +56,42 @@ func (c *Cluster) judgeOnce(ctx context.Context) error {
 		return nil // it is asked again
 	}
 	var left []orphans.Part
+	more := false
 	for _, p := range all {
-		if !p.Judged {
+		judged := p.Judged
+		if !judged {
 			p.Judged, p.Changes = true, orphans.Missing(c.ledger.View(), p.Changes)
 		}
 		if len(p.Changes) > 0 {
-			left = append(left, p)
+			left, more = append(left, p), more || !judged
 		}
 	}
-	if err := orphans.Write(c.orphansFile(), left); err != nil {
-		return err
+	if more {
+		c.tellOrphans(left) // before it is noted: a crash has it told again
 	}
-	if n := len(left); n > 0 && left[n-1].Ended == all[len(all)-1].Ended {
-		c.tellOrphans(left[n-1])
-	}
-	return nil
+	return orphans.Write(c.orphansFile(), left)
 }
 
-// tellOrphans raises the alarm.
-func (c *Cluster) tellOrphans(p orphans.Part) {
-	names := orphans.Names(p.Changes, c.NameOf)
-	const shown = 3 // an alarm is cut where it is long
-	text := strings.Join(names[:min(len(names), shown)], ", ")
-	if more := len(names) - shown; more > 0 {
-		text += fmt.Sprintf(" and %d more", more)
+// tellOrphans raises the alarm, of now: what was lost before nobody has seen to yet.
+func (c *Cluster) tellOrphans(parts []orphans.Part) {
+	var all []orphans.Change
+	for _, p := range slices.Backward(parts) { // the newest first
+		all = append(all, p.Changes...)
 	}
-	c.cfg.Log.Error("changes that were acknowledged are only in the part of the ledger that has ended", "changes", len(p.Changes), "of", text, "dir", p.Dir)
-	c.cfg.Alarm("orphans", fmt.Sprintf("the cluster went on without this node, and %d changes that were acknowledged on its side are not in the ledger any more: %s", len(p.Changes), text),
+	names := orphans.Names(all, c.NameOf)
+	const shown = 3 // an alarm is cut where it is long
+	first := strings.Join(names[:min(len(names), shown)], ", ")
+	if more := len(names) - shown; more > 0 {
+		first += fmt.Sprintf(" and %d more", more)
+	}
+	text := fmt.Sprintf("the cluster went on without this node, and %d changes that were acknowledged on its side are not in the ledger any more: %s", len(all), first)
+	if text == c.orphansTold {
+		return // it could not be noted, and was judged again
+	}
+	c.orphansTold = text
+	c.cfg.Log.Error("changes that were acknowledged are only in the part of the ledger that has ended", "changes", len(all), "of", first, "dir", parts[len(parts)-1].Dir)
+	c.cfg.Alarm("orphans", "", "")
+	c.cfg.Alarm("orphans", text,
 		"`holdfast member orphans` on it lists them; make those again that are missed, a datastore by `holdfast datastore create NAME --path DIR --reuse-datastore`, then `holdfast member orphans --forget`; see docs/consensus.md")
 }
 
@@ -105,6 +115,7 @@ func (c *Cluster) Orphans() ([]orphans.Part, error) {
 func (c *Cluster) ForgetOrphans() error {
 	c.orphaning.Lock()
 	defer c.orphaning.Unlock()
+	c.orphansTold = ""
 	c.cfg.Alarm("orphans", "", "")
 	return orphans.Write(c.orphansFile(), nil)
 }

@@ -55,3 +55,36 @@ func TestEnded(t *testing.T) {
 		t.Errorf("%+v, %v, %v", left, err, raised.all)
 	}
 }
+
+// Behind a second loss status counted the changes of only that one, and showed the time
+// of the first.
+func TestASecondLossIsTold(t *testing.T) {
+	cfg := made(t, Founding{})
+	raised, told := alarmed{all: map[string]string{}}, 0
+	cfg.Alarm = func(key, text, hint string) {
+		if key == "orphans" && text != "" && raised.text(key) == "" {
+			told++ // one that is new, and so has the time of now
+		}
+		raised.raise(key, text, hint)
+	}
+	c := opened(t, cfg)
+	running(t, c)
+	must(t, c.group.Linear(t.Context()))
+	lose := func(what ...string) {
+		t.Helper()
+		all, err := orphans.Read(c.orphansFile())
+		must(t, err)
+		part := orphans.Part{Ended: 5, Dir: "raft.orphan"}
+		for _, w := range what {
+			part.Changes = append(part.Changes, orphans.Change{Index: 1 << 40, What: w, Root: strings.Repeat("00", 32)})
+		}
+		must(t, orphans.Write(c.orphansFile(), append(all, part)))
+		must(t, c.judgeOnce(t.Context()))
+		must(t, c.judgeOnce(t.Context()))
+	}
+	lose("sites/a", "sites/b")
+	lose("sites/c")
+	if text := raised.text("orphans"); !strings.Contains(text, " 3 changes") || !strings.HasSuffix(text, ": sites/c, sites/a, sites/b") || told != 2 {
+		t.Errorf("told %d times, %q", told, text)
+	}
+}

@@ -2,11 +2,7 @@ package cluster
 
 import (
 	"context"
-	"crypto/subtle"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,36 +67,6 @@ func compared(s consensus.Status, self string) []string {
 	return nil
 }
 
-// A sum is what the state comes to at an index.
-type sum struct {
-	index uint64
-	hash  [32]byte
-}
-
-const sumSize = 8 + 32
-
-// sums are those that this node knows: at every thousandth index, and now.
-func (c *Cluster) sums() (all []sum) {
-	for _, h := range c.ledger.Hashes() {
-		all = append(all, sum{h.Index, h.Sum})
-	}
-	v := c.ledger.View()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.newest.index != v.Index() {
-		c.newest = sum{v.Index(), v.Hash()}
-	}
-	return append(all, c.newest)
-}
-
-func (c *Cluster) encodeSums() []byte {
-	b := binary.BigEndian.AppendUint64(nil, c.keeper.Incarnation())
-	for _, s := range c.sums() {
-		b = append(binary.BigEndian.AppendUint64(b, s.index), s.hash[:]...)
-	}
-	return b
-}
-
 // compareWith asks a node for its sums. Two ledgers that differ at one index have
 // lost each other: that is noted until a later comparison of the two finds none.
 func (c *Cluster) compareWith(ctx context.Context, node string) error {
@@ -114,40 +80,12 @@ func (c *Cluster) compareWith(ctx context.Context, node string) error {
 }
 
 func (c *Cluster) judge(theirs []byte, by string) error {
-	if len(theirs) < 8 || (len(theirs)-8)%sumSize != 0 {
-		return errors.New("sums that cannot be read")
+	index, err := c.sums.Judge(theirs, by)
+	if err != nil {
+		return err
 	}
-	if binary.BigEndian.Uint64(theirs) != c.keeper.Incarnation() {
-		return nil
-	}
-	ours := map[uint64][32]byte{}
-	for _, s := range c.sums() {
-		ours[s.index] = s.hash
-	}
-	compared, differ := false, uint64(0)
-	for b := theirs[8:]; len(b) > 0; b = b[sumSize:] {
-		index := binary.BigEndian.Uint64(b)
-		hash, is := ours[index]
-		if !is || index == 0 {
-			continue
-		}
-		compared = true
-		if subtle.ConstantTimeCompare(hash[:], b[8:sumSize]) == 0 && differ == 0 {
-			differ = index
-		}
-	}
-	if !compared {
-		return nil
-	}
-	c.mu.Lock()
-	was := c.differs[by]
-	delete(c.differs, by)
-	if differ != 0 {
-		c.differs[by] = differ
-	}
-	c.mu.Unlock()
-	if differ != 0 && was == 0 {
-		c.cfg.Log.Error("ledgers differ: keep both data directories, and recover from the one that you trust", "index", differ, "node", by)
+	if index != 0 {
+		c.cfg.Log.Error("ledgers differ: keep both data directories, and recover from the one that you trust", "index", index, "node", by)
 	}
 	c.alarmDiffers()
 	return nil
@@ -158,21 +96,17 @@ func (c *Cluster) forgetOthers(group []string) {
 	if len(group) == 0 {
 		return // it is not known
 	}
-	c.mu.Lock()
-	maps.DeleteFunc(c.differs, func(node string, _ uint64) bool { return !slices.Contains(group, node) })
-	c.mu.Unlock()
+	c.sums.Keep(group)
 	c.alarmDiffers()
 }
 
 // alarmDiffers shows with whom this node does not agree. Which of two is wrong is
 // not known, so that none is blamed; of three the third knows.
 func (c *Cluster) alarmDiffers() {
-	c.mu.Lock()
 	var all []string
-	for node, index := range c.differs {
+	for node, index := range c.sums.Differ() {
 		all = append(all, fmt.Sprintf("%s (at index %d)", c.NameOf(node), index))
 	}
-	c.mu.Unlock()
 	if len(all) == 0 {
 		c.cfg.Alarm("diverged", "", "")
 		return
@@ -184,9 +118,7 @@ func (c *Cluster) alarmDiffers() {
 // Diverged returns the lowest index at which the ledger of this node is not that of
 // another, 0 if they are the same as far as is known.
 func (c *Cluster) Diverged() (lowest uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, index := range c.differs {
+	for _, index := range c.sums.Differ() {
 		if lowest == 0 || index < lowest {
 			lowest = index
 		}

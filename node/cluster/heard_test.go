@@ -31,6 +31,12 @@ func (a *alarmed) raise(key, text, _ string) {
 	}
 }
 
+func (a *alarmed) text(key string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.all[key]
+}
+
 // Ledgers that differ were noticed by one node only, which blamed the leader: it was
 // the one that was wrong, and nobody else said a word.
 func TestWhoComparesLedgers(t *testing.T) {
@@ -51,7 +57,7 @@ func TestWhoComparesLedgers(t *testing.T) {
 	cfg.Alarm = raised.raise
 	c := opened(t, cfg)
 	defer c.Close()
-	same := c.encodeSums()
+	same := c.sums.Encode()
 	other := slices.Clone(same)
 	other[len(other)-1] ^= 1
 	elsewhere := slices.Clone(other)
@@ -63,7 +69,7 @@ func TestWhoComparesLedgers(t *testing.T) {
 	}
 	must(t, c.judge(other, "b"))
 	must(t, c.judge(other, "c"))
-	index := binary.BigEndian.Uint64(same[len(same)-sumSize:])
+	index := binary.BigEndian.Uint64(same[len(same)-40:])
 	if text := raised.all["diverged"]; !strings.Contains(text, "not the same as that of b (at index ") || !strings.Contains(text, "c (at") || c.Diverged() != index {
 		t.Errorf("%v, at %d, not %d", raised.all, c.Diverged(), index)
 	}
@@ -75,6 +81,58 @@ func TestWhoComparesLedgers(t *testing.T) {
 	c.forgetOthers([]string{"b"})
 	if len(maps.Clone(raised.all)) != 0 || c.Diverged() != 0 {
 		t.Errorf("it is in the group no more: %v", raised.all)
+	}
+}
+
+// For two minutes behind `member recover-quorum`, the node that it was run on and those
+// that had its chain, and their ledger of before, each said that the other's ledger was
+// wrong: what a ledger comes to was told under the incarnation of the chain.
+func TestLedgersOfTwoIncarnationsAreNotCompared(t *testing.T) {
+	cfg := made(t, Founding{})
+	raised := alarmed{all: map[string]string{}}
+	cfg.Alarm = raised.raise
+	c := opened(t, cfg)
+	before := c.sums.Encode()
+	other := slices.Clone(before)
+	other[len(other)-1] ^= 1
+	of := func(incarnation uint64, sums []byte) []byte {
+		return append(binary.BigEndian.AppendUint64(nil, incarnation), sums[8:]...)
+	}
+
+	operator, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
+	must(t, err)
+	chain := c.Chain()
+	link := chain.Sign(chain.Draft(authority.Recover, authority.Recovery{Incarnation: 2, Base: c.self, Reason: "test"}), operator)
+	must(t, c.Believe(link)) // and its ledger is not here yet
+	if sums := c.sums.Encode(); !slices.Equal(sums, before) {
+		t.Errorf("the ledger of before is told as that of incarnation %d", binary.BigEndian.Uint64(sums))
+	}
+	must(t, c.judge(of(2, other), "b"))
+	if raised.text("diverged") != "" {
+		t.Errorf("the later ledger is compared with the one of before: %q", raised.text("diverged"))
+	}
+	must(t, c.judge(other, "b"))
+	if raised.text("diverged") == "" || c.Diverged() == 0 {
+		t.Errorf("two of before that differ: %q, at %d", raised.text("diverged"), c.Diverged())
+	}
+
+	stop := running(t, c)
+	defer stop()
+	must(t, c.group.Linear(t.Context()))
+	must(t, c.offerOnce(t.Context())) // the recovery is in the ledger now
+	if raised.text("diverged") != "" || c.Diverged() != 0 {
+		t.Errorf("it is told of the ledger of before: %q, at %d", raised.text("diverged"), c.Diverged())
+	}
+	now := c.sums.Encode()
+	must(t, c.judge(of(1, other), "b"))
+	must(t, c.judge(now, "b"))
+	if raised.text("diverged") != "" || binary.BigEndian.Uint64(now) != 2 {
+		t.Errorf("incarnation %d: %q", binary.BigEndian.Uint64(now), raised.text("diverged"))
+	}
+	now[len(now)-1] ^= 1
+	must(t, c.judge(now, "b"))
+	if raised.text("diverged") == "" {
+		t.Error("two later ones that differ, and nobody says it")
 	}
 }
 

@@ -43,6 +43,7 @@ func TestApproveAndDeny(t *testing.T) {
 	}{
 		{"a vote before approval", "PUT", url.Values{"vote": {"1"}, "draft": {"1"}}, "waits for approval"},
 		{"a removal before approval", "DELETE", url.Values{"draft": {"1"}}, "waits for approval"},
+		{"a role that there is not", "PUT", url.Values{"approve": {"1"}, "role": {"king"}, "draft": {"1"}}, "there is no role"}, // it was signed
 		{"an active state without a signature", "PUT", url.Values{"state": {"active"}}, "does not become"},
 	} {
 		if err := w.call(c.method, "/members/nas", c.params, nil); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -26,7 +26,7 @@ type Invite struct {
 	Signed  bool     `json:"signed"`
 	Used    []string `json:"used"` // node IDs
 	Failed  int      `json:"failed,omitempty"`
-	State   string   `json:"state"` // "open", "used", "expired"
+	State   string   `json:"state"` // "open", "used or revoked", "burnt" with wrong signatures, "expired"
 	Comment string   `json:"comment,omitempty"`
 	By      string   `json:"by,omitempty"`
 }
@@ -40,6 +40,8 @@ func (a api) invites(context.Context, *rest.Call) (any, error) {
 		switch {
 		case i.Uses < 1:
 			state = "used or revoked"
+		case i.Burnt():
+			state = "burnt"
 		case i.Expires <= now:
 			state = "expired"
 		}

@@ -72,6 +72,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	a := api{cfg}
 	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
+	audit := rest.Any(access.PrivSysAudit, "/") // as that of package audit: they name users, rights and addresses
 	const member = "/holdfast/members/{member}"
 	return []rest.Endpoint{
 		{Method: http.MethodGet, Path: "/holdfast/members", Need: look, Handle: a.list},
@@ -92,7 +93,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodDelete, Path: "/holdfast/operators", Need: change, Handle: a.vetoOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
-		{Method: http.MethodGet, Path: "/holdfast/orphans", Need: look, Handle: a.orphans},
+		{Method: http.MethodGet, Path: "/holdfast/orphans", Need: audit, Handle: a.orphans},
 		{Method: http.MethodDelete, Path: "/holdfast/orphans", Need: change, Handle: a.forgetOrphans},
 	}
 }
@@ -108,7 +109,7 @@ type Member struct {
 	MayVote bool   `json:"may-vote"` // its role lets it
 	Leader  bool   `json:"leader,omitempty"`
 	Self    bool   `json:"self,omitempty"`
-	Blocked bool   `json:"blocked,omitempty"` // this node keeps it out
+	Blocked bool   `json:"blocked,omitempty"` // this node keeps it out, though it was not removed
 	Signed  bool   `json:"signed"`            // an operator has signed for it
 	Joined  int64  `json:"joined"`            // Unix seconds
 
@@ -135,7 +136,7 @@ func All(c *cluster.Cluster, removed bool) []Member {
 		list = append(list, Member{
 			ID: id, Name: m.Name, Site: m.Site, Role: m.Role, State: m.State, MayVote: m.Votes,
 			Voter: slices.Contains(status.Voters, id), Leader: status.Leader == id, Self: id == c.Self(),
-			Blocked: c.Guard().Blocked(cluster.BlockOf(key)), Signed: signed, Joined: row.Created.Unix(),
+			Blocked: m.State != ledger.Removed && c.Guard().Blocked(cluster.BlockOf(key)), Signed: signed, Joined: row.Created.Unix(),
 		})
 	}
 	slices.SortFunc(list, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
@@ -194,6 +195,9 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 	if c.Has("state") {
 		state := c.Text("state")
 		key, _ := authority.ParseNodeID(m.ID)
+		if state == ledger.Active && m.State == ledger.Active {
+			return nil, fmt.Errorf("node %q is not drained: it takes part", m.Name)
+		}
 		if state == ledger.Removed && m.State != ledger.Pending {
 			return nil, &hinted{fmt.Errorf("node %q does not wait for approval: it is %s", m.Name, m.State), "holdfast member remove " + m.Name}
 		}
@@ -209,7 +213,10 @@ func (a api) change(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	if c.Has("role") {
 		node.Role = c.Text("role")
-		node.Votes, _ = authority.MayVote(node.Role)
+		votes, known := authority.MayVote(node.Role)
+		if node.Votes = votes; !known {
+			c.Fail("role", "there is no role %q: it is full, replica, cloud, witness or follower", node.Role)
+		}
 	}
 	if node.Role == "" || m.State == ledger.Pending && !approve {
 		return nil, &hinted{fmt.Errorf("node %q waits for approval", m.Name), "holdfast member approve " + m.Name}

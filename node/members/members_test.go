@@ -492,3 +492,81 @@ func TestWhatWasDraftedTooEarly(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 }
+
+// What members said that was not so, or not said at all: `member return` of one that was
+// not drained said that it takes part again; status knew nothing of one that was drained,
+// or blocked on this node; who was ejected was shown as blocked for ever.
+func TestDrainedAndBlocked(t *testing.T) {
+	w := newWorld(t)
+	var plain made
+	if err := w.call("POST", "/invites", url.Values{"role": {"replica"}, "uses": {"2"}}, &plain); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"attic", "dc"} {
+		if _, err := w.join(plain.Token, name, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.call("PUT", "/members/attic", url.Values{"state": {"active"}}, nil); err == nil || !strings.Contains(err.Error(), `"attic" is not drained`) {
+		t.Errorf("return of one that is not drained: %v", err)
+	}
+	if list := KeptOut(w.cluster, "home"); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	if err := w.call("POST", "/members/attic/block", url.Values{"reason": {"odd"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.call("DELETE", "/members/dc", url.Values{"eject": {"1"}, "draft": {"1"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	list := KeptOut(w.cluster, "home")
+	if len(list) != 2 || list[0].Text != "attic is kept out of this node: odd" || list[1].Text != "dc is kept out of this node: ejected" || !strings.Contains(list[0].Hint, "guard release --member attic") {
+		t.Errorf("%+v", list)
+	}
+	for range 2 {
+		if err := w.sign(operator.Remove, "DELETE", "/members/dc", url.Values{"eject": {"1"}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list := KeptOut(w.cluster, "home"); len(list) != 1 {
+		t.Errorf("%+v", list)
+	}
+	for _, m := range All(w.cluster, true) {
+		if m.Blocked != (m.Name == "attic") {
+			t.Errorf("%s, which is %s: blocked %t", m.Name, m.State, m.Blocked)
+		}
+	}
+}
+
+// A token that was burnt with wrong signatures was listed as open.
+func TestBurntInvite(t *testing.T) {
+	w := newWorld(t)
+	var plain made
+	if err := w.call("POST", "/invites", url.Values{"role": {"replica"}}, &plain); err != nil {
+		t.Fatal(err)
+	}
+	state := func() string {
+		var list []Invite
+		if err := w.call("GET", "/invites", nil, &list); err != nil || len(list) != 1 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		return list[0].State
+	}
+	forged := mustParse(t, plain.Token)
+	forged.Seed[0] ^= 1
+	text, err := forged.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if got := state(); got != "open" {
+			t.Errorf("after %d wrong signatures it is %s", i, got)
+		}
+		if _, err := w.join(text, "thief", "away"); err == nil {
+			t.Fatal("it was let in")
+		}
+	}
+	if got := state(); got != "burnt" {
+		t.Errorf("it is of no use, and listed as %s", got)
+	}
+}

@@ -36,6 +36,7 @@ type Member struct {
 	Role      string    `json:"role"`
 	State     string    `json:"state"`
 	Voter     bool      `json:"voter"`
+	Blocked   bool      `json:"blocked,omitempty"` // this node keeps it out
 	Reachable bool      `json:"reachable"`
 	Path      string    `json:"path"` // how it is reached: "local", "direct", "relay", "none"
 	RTT       float64   `json:"rtt_ms"`

@@ -1,8 +1,11 @@
 package overview
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
 
 // A node whose disk was full was shown by all others as if nothing were: what it says in
@@ -15,6 +18,39 @@ func TestTroubleOfAnother(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	m.Trouble = ""
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// A member that was drained, and forgotten, ran no shared job for months, and status
+// did not say it.
+func TestDrainedIsTold(t *testing.T) {
+	m := New("n1", "id", "s1")
+	m.Path, m.State = "direct", ledger.Draining
+	all := Warnings([]Member{m}, nil, time.Now())
+	if len(all) != 1 || !strings.Contains(all[0].Text, "is drained") || !strings.Contains(all[0].Hint, "member return n1") {
+		t.Errorf("%+v", all)
+	}
+	m.Voter = true
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 1 || !strings.Contains(all[0].Text, "votes still") {
+		t.Errorf("%+v", all)
+	}
+	m.State, m.Voter = ledger.Active, true
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
+// Of a member that this node blocks it was said that nothing was heard of it, and whether
+// it runs.
+func TestBlockedIsNotAway(t *testing.T) {
+	m := New("n1", "id", "s1")
+	m.State = ledger.Active
+	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 1 {
+		t.Errorf("%+v", all)
+	}
+	m.Blocked = true
 	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 0 {
 		t.Errorf("%+v", all)
 	}

@@ -36,12 +36,19 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 		switch {
 		case m.Path == "local" && !m.Ready:
 			add(m.Name, "", "it is not ready: %s", m.Why)
+		case m.Blocked: // so it is not heard of, which is told with the reason
 		case m.Path == "none" && m.State == ledger.Active && m.LastHeard.Unix() <= 0:
 			add(m.Name, "does it run, and is its mesh port open?", "nothing was heard of it since this node runs")
 		case m.Path == "none" && m.State == ledger.Active && now.Sub(m.LastHeard) > silent:
 			add(m.Name, "what it holds is as it was then", "it is not reached since %s", m.LastHeard.Format(time.DateTime))
 		case m.Health == "apart" || m.Health == "slow":
 			add(m.Name, "", "it is %s: %s", m.Health, m.Text)
+		}
+		switch {
+		case m.State == ledger.Draining && m.Voter:
+			add(m.Name, "it is to vote no more before it is removed", "it is being drained, and votes still")
+		case m.State == ledger.Draining:
+			add(m.Name, "`holdfast member remove "+m.Name+"`, or `holdfast member return "+m.Name+"`", "it is drained: it does not vote, and runs only its own jobs")
 		}
 		for _, s := range m.Stores {
 			if s.Error != "" {

@@ -53,7 +53,7 @@ func useless(v ledger.View, token [8]byte) error {
 	switch {
 	case !is:
 		return &join.Error{Kind: join.ErrUnknown}
-	case i.Failed >= 5:
+	case i.Burnt():
 		return &join.Error{Kind: join.ErrBurnt}
 	case i.Uses < 1 && len(i.Used) > 0:
 		return nil // it may be the same machine again, which is told the same
@@ -221,7 +221,7 @@ func Join(ctx context.Context, j Joining) (Joined, error) {
 	case <-h.Running():
 	case err := <-ran:
 		ran <- nil
-		return Joined{}, err
+		return Joined{}, portTrouble(errors.Join(err, probe(listen)), j.Listen)
 	}
 	store, signed, err := ownRecord(j, token, keys.private, h.Addrs())
 	if err != nil {

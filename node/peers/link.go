@@ -287,7 +287,7 @@ func (l *Link) Run(ctx context.Context) error {
 
 func (l *Link) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return l.tunnel.Run(ctx) })
+	g.Go(func() error { return portTrouble(l.tunnel.Run(ctx), l.cfg.Listen) })
 	g.Go(func() error {
 		select {
 		case <-l.tunnel.Running():

@@ -2,7 +2,6 @@
 package audit
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -98,7 +97,7 @@ func conclude(o *cli.Options, log audit.Log, params url.Values) error {
 		}
 		fmt.Fprintf(o.Err, "older: holdfast audit%s --before %d\n", more, log.Before)
 	}
-	fmt.Fprintf(o.Err, "the ledger of this node has %d records, of commands %d to %d; their chain is unbroken\n", l.Records, l.First, l.Last)
+	fmt.Fprintf(o.Err, "the ledger of this node has %d records, of commands %d to %d; their chain is unbroken\nhead: %s\n", l.Records, l.First, l.Last, plain(l.Root))
 	return nil
 }
 
@@ -165,32 +164,45 @@ func complete(o *cli.Options, cmd *cobra.Command) {
 const maxFile = 64 << 20
 
 func newVerify(o *cli.Options) *cobra.Command {
-	return &cobra.Command{
+	var head string
+	cmd := &cobra.Command{
 		Use: "verify FILE", Short: "check the chain of an audit that was saved", Args: cli.Exactly(1),
 		Long: `It needs no daemon, and trusts nothing that the file says of itself. FILE was saved with
   ` + audit.Save + `
-and is checked record by record: that none was changed, left out or put elsewhere. That
-none is missing at the end, the root of the newest says: save the audit on another
-member too, and compare the root of the same command there.`,
-		Example: "  holdfast audit verify audit.json",
-		RunE: func(_ *cobra.Command, args []string) error {
+and is checked record by record: that none was changed, left out or put elsewhere. Whether
+the newest are missing at the end, no file can know: have the head that holdfast audit
+prints, on a member that you trust, and name it with --head. It fails then if the file
+ends before the record of that head.`,
+		Example: "  holdfast audit verify audit.json\n  holdfast audit verify audit.json --head 5f2c…",
+		RunE: func(cmd *cobra.Command, args []string) error {
 			log, err := load(args[0])
 			if err != nil {
 				return err
 			}
 			v, err := audit.Verify(log)
+			given := cmd.Flags().Changed("head")
+			if err == nil && given {
+				err = v.Reaches(head)
+			}
 			if err != nil {
 				return fmt.Errorf("verify %s: %w", args[0], err)
 			}
 			return o.Print(v, func(w io.Writer) {
 				fmt.Fprintf(w, "the chain is unbroken from command %d to command %d, %d records\n", v.First, v.Last, v.Records)
 				fmt.Fprintf(w, "root of command %d: %s\n", v.Last, v.Root)
+				if given {
+					fmt.Fprintln(w, "it goes up to the head that was given, or further")
+				} else {
+					fmt.Fprintf(w, "whether there are records behind command %d, it cannot say: compare with --head HEAD, which holdfast audit prints on a member\n", v.Last)
+				}
 				if !v.Oldest {
 					fmt.Fprintf(w, "of command %d itself nothing is proven: the one before it is forgotten\n", v.First)
 				}
 			})
 		},
 	}
+	cmd.Flags().StringVar(&head, "head", "", "root of the newest record, as a member prints it: fail if the file ends before it")
+	return cmd
 }
 
 func load(file string) (log audit.Log, err error) {
@@ -204,7 +216,7 @@ func load(file string) (log audit.Log, err error) {
 		err = errors.New("it has more than " + strconv.Itoa(maxFile>>20) + " MiB")
 	}
 	if err == nil {
-		err = json.Unmarshal(text, &log)
+		log, err = audit.Read(text)
 	}
 	if err != nil {
 		return log, cli.Hint(fmt.Errorf("read the audit in %s: %w", file, err), "save it with: "+audit.Save)

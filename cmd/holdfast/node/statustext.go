@@ -34,7 +34,7 @@ type status struct {
 
 type site struct {
 	Name, Site, Role, State, Version, Why, Path, Health string
-	Voter, Reachable, Ready                             bool
+	Voter, Reachable, Ready, Blocked                    bool
 	RTT                                                 float64   `json:"rtt_ms"`
 	LastHeard                                           time.Time `json:"last_heard"`
 	Sessions, Tasks, Snapshots, Behind                  int
@@ -155,6 +155,9 @@ func (m site) role() string {
 	}
 	if m.State != "" && m.State != "active" {
 		role += ", " + m.State
+	}
+	if m.Blocked {
+		role += ", blocked"
 	}
 	return role
 }

@@ -22,9 +22,12 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 )
 
-// reason is why the guard keeps somebody out. Who is blocked for another one is no
+// Reason is why the guard keeps somebody out. Who is blocked for another one is no
 // business of this package.
-const reason = "operators removed it, on a side that was cut off; it is to be removed again"
+const Reason = "operators removed it, on a side that was cut off; it is to be removed again"
+
+// removed is what takes its place when they have.
+const removed = "operators removed it"
 
 // MaxBranches is how many there are at most of which somebody is not removed again.
 // Nobody but operators can make more.
@@ -39,9 +42,10 @@ type Config struct {
 	Guard *guard.Guard
 	Log   *slog.Logger
 
-	Name  func(node string) string // of a node, by its ID
-	Block func(k authority.Key) string
-	Alarm func(key, text, hint string)
+	Name   func(node string) string // of a node, by its ID
+	Signed func(node string) bool   // whether the chain that counts has removed it
+	Block  func(k authority.Key) string
+	Alarm  func(key, text, hint string)
 }
 
 // A Store is what this node knows of such branches. Its methods may be called
@@ -126,7 +130,7 @@ func (s *Store) heed(stray authority.Stray, against []authority.Removed) (change
 		if s.cfg.Guard.Blocked(what) {
 			continue
 		}
-		if err := s.cfg.Guard.Block("", guard.Block{What: what, Reason: reason}); err != nil {
+		if err := s.cfg.Guard.Block("", guard.Block{What: what, Reason: Reason}); err != nil {
 			return changed, fmt.Errorf("keep out %s: %w", what, err)
 		}
 		changed = true
@@ -220,14 +224,22 @@ func (s *Store) Tidy(counts *authority.Chain) {
 	s.tell(counts)
 }
 
-// tell says who is kept out, and has not been removed since.
+// tell says who is kept out, and has not been removed since. For those who have been, the
+// guard has another reason from then on.
 func (s *Store) tell(counts *authority.Chain) {
 	var names []string
 	if s.cfg.Guard.BlocksAny() {
 		for _, b := range s.cfg.Guard.Blocks() {
 			key, err := authority.ParseNodeID(strings.TrimPrefix(b.What, "node "))
-			if _, is := counts.Node(key); b.Reason == reason && err == nil && is && key != s.cfg.Self {
+			if b.Reason != Reason || err != nil || key == s.cfg.Self {
+				continue
+			}
+			if _, is := counts.Node(key); is {
 				names = append(names, s.cfg.Name(key.NodeID()))
+			} else if s.cfg.Signed(key.NodeID()) {
+				if err := s.cfg.Guard.Explain(guard.Block{What: b.What, Reason: removed}); err != nil {
+					s.cfg.Log.Warn("the guard has still the reason of before for whom it keeps out", "node", key.NodeID(), "err", err)
+				}
 			}
 		}
 	}

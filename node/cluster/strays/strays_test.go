@@ -84,7 +84,7 @@ func (s *site) open() {
 	must(s.t, err)
 	s.Store = Open(Config{
 		File: filepath.Join(s.dir, "strays"), Self: public(10), Guard: s.guard, Log: slog.New(slog.NewTextHandler(&s.logged, nil)),
-		Name: func(id string) string { return "the " + id }, Block: func(k authority.Key) string { return "node " + k.NodeID() },
+		Name: func(id string) string { return "the " + id }, Signed: func(string) bool { return true }, Block: func(k authority.Key) string { return "node " + k.NodeID() },
 		Alarm: func(_, text, _ string) { s.alarm = text },
 	})
 }

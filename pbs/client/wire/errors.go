@@ -73,11 +73,19 @@ const maxMessage = 16 << 10
 
 // refusal makes an error of an answer that is not a success.
 func refusal(server, method, path string, status int, text []byte) *APIError {
-	e := &APIError{Server: server, Status: status, Message: OneLine(string(text)), Method: method, Path: path}
+	e := &APIError{Server: server, Status: status, Message: OneLine(string(text)), Method: method, Path: plain(path)}
 	if e.Message == "" {
 		e.Message = http.StatusText(status)
 	}
 	return e
+}
+
+// plain is a path for people: without the second slash that some calls begin with.
+func plain(path string) string {
+	if strings.HasPrefix(path, "//") {
+		return path[1:]
+	}
+	return path
 }
 
 // refused is refusal of an answer of HTTP/1.1. It reads, and does not close, the

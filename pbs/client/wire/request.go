@@ -141,7 +141,7 @@ func (srv *Server) brokenCall(ctx context.Context, r Request, err error) error {
 	case errors.As(err, &known): // the connection was not made
 		return err
 	}
-	return &LostError{Server: srv.name, Doing: r.Method + " " + r.Path, Err: err}
+	return &LostError{Server: srv.name, Doing: r.Method + " " + plain(r.Path), Err: err}
 }
 
 // newRequest returns a request of HTTP/1.1 without authorisation.
@@ -182,7 +182,7 @@ func readAnswer[T any](ctx context.Context, srv *Server, r Request, body io.Read
 		a, err = parseAnswer[T](text)
 	}
 	if err != nil {
-		return a, &AnswerError{srv.name, r.Method + " " + r.Path, err}
+		return a, &AnswerError{srv.name, r.Method + " " + plain(r.Path), err}
 	}
 	return a, nil
 }

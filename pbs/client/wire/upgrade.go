@@ -66,7 +66,7 @@ func (srv *Server) shakeHands(ctx context.Context, conn link, req *http.Request)
 	defer stop()
 	conn.SetDeadline(time.Now().Add(answerTimeout))
 	lost := func(err error) error {
-		return &LostError{Server: srv.name, Doing: "GET " + req.URL.Path, Err: err}
+		return &LostError{Server: srv.name, Doing: "GET " + plain(req.URL.Path), Err: err}
 	}
 	asked := time.Now()
 	if err := req.Write(conn); err != nil {

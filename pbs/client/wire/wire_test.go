@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -103,6 +104,31 @@ func TestRefusalsAreTold(t *testing.T) {
 		}
 		if errors.Is(e, fs.ErrNotExist) != (row.status == 404) {
 			t.Errorf("%s: is it fs.ErrNotExist?", row.name)
+		}
+	}
+}
+
+// The login and the backup are asked for with two slashes, as PBS's client does, and
+// messages showed them: "GET //api2/json/backup".
+func TestMessagesNameAPathAsItIs(t *testing.T) {
+	srv, err := New(Config{Host: "host", Address: "host:8007", User: "a@b", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const twice = "/" + Base + "/backup"
+	req, err := srv.newRequest(t.Context(), Request{Method: "GET", Path: twice})
+	if err != nil || req.URL.Path != twice {
+		t.Fatalf("%v, asked for at %s", err, req.URL)
+	}
+	near, far := net.Pipe()
+	far.Close()
+	_, lost := srv.shakeHands(t.Context(), link{Conn: near}, req)
+	for _, err := range []error{
+		refused("host:8007", req, &http.Response{StatusCode: 400, Body: io.NopCloser(strings.NewReader("no"))}),
+		srv.brokenCall(t.Context(), Request{Method: "GET", Path: twice}, io.EOF), lost,
+	} {
+		if !strings.Contains(err.Error(), "GET "+Base+"/backup") || strings.Contains(err.Error(), "//") {
+			t.Error(err)
 		}
 	}
 }
