@@ -149,7 +149,8 @@ func newRelease(o *cli.Options) *cobra.Command {
 with --operator-key, or with --sign-to FILE write what those sign who are elsewhere; that
 is submitted on this node. A floor becomes what the flags say, nothing without any, after
 fourteen days by the guard's own clock; a block is lifted at once.`,
-		Example: `  holdfast guard release --member nas --reason 'ejected by mistake' --sign-to release.json
+		Example: `  holdfast guard release main --min-age 168h --reason 'a month is too long' --operator-key operator.key
+  holdfast guard release --member nas --reason 'ejected by mistake' --sign-to release.json
   holdfast operator sign release.json --operator-key second.key     # where that key is
   holdfast operator submit release.json                             # here again`,
 		RunE: func(cmd *cobra.Command, args []string) error {

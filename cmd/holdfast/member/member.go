@@ -142,9 +142,12 @@ func newRemove(o *cli.Options, use string, eject bool) *cobra.Command {
 	short, long := "remove a drained member for good", "Its copies do not count any more. Its machine joins again only with a new key."
 	if eject {
 		short = "cut a member off at once, and remove it: for one in hostile hands, or lost"
-		long = `Every node that can be reached stops to talk to it within two seconds, before anything
-is agreed on. Then the operator's signature removes it for good. Change what it knew:
-passwords of shared buckets, of remotes, and keys that it had.`
+		long = `This node stops to talk to it at once, before anybody has signed. With the operator's
+signature, or those of as many operators as must, every node that can be reached does so
+within two seconds, before anything is agreed on, and it is removed for good. Until then
+it is cut off on this node only; holdfast guard release lets it in again there.
+
+Change what it knew: passwords of shared buckets, of remotes, and keys that it had.`
 	}
 	cmd := &cobra.Command{
 		Use: use + " MEMBER", Short: short, Long: long, Args: cli.Exactly(1),

@@ -55,7 +55,9 @@ with --sign-to FILE for those that are elsewhere.
 
 It counts at once if all operators of now have signed, or the recovery key has for those
 who have not. If fewer have, it counts after seven days, in which every status warns of
-it and any one of the operators may veto it.`,
+it and any one of the operators may veto it. With --sign-to nothing is submitted before
+it would count at once: the others sign FILE, and holdfast operator submit FILE has it
+begin, with those who have signed until then.`,
 		Example: "  holdfast operator set 12D3KooWA... 12D3KooWB... 12D3KooWC... --threshold 2 --sign-to set.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keys, err := s.keys()
@@ -95,7 +97,9 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 	var paper bool
 	cmd := &cobra.Command{
 		Use: "sign FILE", Short: "add your signature to what another operator has begun", Args: cli.Exactly(1),
-		Long: "It prints what it signs, and needs no daemon. FILE may hold the secret of an invite.",
+		Long: `It prints what it signs, and needs no daemon. Names of nodes that it prints are those
+which they had where FILE was made, and are not signed; IDs are. FILE may hold the secret
+of an invite. A key that was no operator's when FILE was made does not sign.`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			r, _, err := signatures.Read(args[0])
 			if err != nil {
