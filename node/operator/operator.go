@@ -8,7 +8,6 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -96,7 +95,10 @@ func (d Draft) Sign(action string, keys ...ed25519.PrivateKey) (link, what strin
 func (d Draft) Cosign(keys ...ed25519.PrivateKey) (Draft, string, error) {
 	s, err := d.signed()
 	if err == nil {
-		err = errors.Join(d.genuine(), d.entitled(s, keys))
+		err = d.genuine()
+	}
+	if err == nil {
+		err = d.entitled(s, keys)
 	}
 	if err != nil {
 		return d, "", err

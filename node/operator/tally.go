@@ -216,10 +216,13 @@ var errUnsigned = errors.New("nobody has signed it")
 // Ready refuses a draft that nobody has signed, or that has a signature which is none.
 func (d Draft) Ready() error {
 	s, err := d.signed()
-	if err == nil && len(s.by) == 0 {
-		err = errUnsigned
+	if err != nil {
+		return err
 	}
-	return errors.Join(err, d.genuine())
+	if len(s.by) == 0 {
+		return errUnsigned
+	}
+	return d.genuine()
 }
 
 // genuine refuses a draft with a signature that is none. Who put it there could have
