@@ -109,11 +109,12 @@ func TestFilesOfGuardsAreTamperedWith(t *testing.T) {
 	}
 }
 
-// What is read before it is signed is what is signed: an age that does not fit into the
-// words was shown as another one, and a terminal shows what control characters say.
+// What is read before it is signed is what is signed: operators could be made to sign a
+// floor of a negative age, which is none, as one of 30 days, since the age did not fit into
+// 64 bits of nanoseconds; and a terminal does what control characters say.
 func TestRequestsSayWhatTheyDo(t *testing.T) {
-	const wraps = -9223372037 // of which nanoseconds do not fit into 64 bits
-	for _, f := range []guard.Floor{{Scope: "main", MinAge: wraps * 2}, {Scope: "main", MinAge: 1 << 40}, {Scope: "main", MinCopies: -1}, {Scope: "main", LockUntil: -5}, {MinAge: 60}} {
+	const wraps = 2592000 - 1<<55 // less than nothing, and was shown as 720h0m0s
+	for _, f := range []guard.Floor{{Scope: "main", MinAge: wraps}, {Scope: "main", MinAge: 1 << 40}, {Scope: "main", MinCopies: -1}, {Scope: "main", LockUntil: -5}, {MinAge: 60}} {
 		r := letIn()
 		r.Unblock, r.Floor = "", &f
 		if _, err := ReadRequest(text(r)); err == nil {
