@@ -39,7 +39,6 @@ var examples = []string{
 	"group list",
 	"guard close --reason 'two old hosts were removed'",
 	"guard raise main --min-age 720h --min-copies 1",
-	"guard release main --min-age 168h --reason 'a month is too long' --operator-key operator.key",
 	"guard show",
 	"guard trip --reason 'somebody removes what nobody asked for'",
 	"guard veto 7c1d --reason 'nobody here asked for it'",
