@@ -154,6 +154,7 @@ var insidePBS = []rule{
 // insideConsensus is the same for consensus: the group knows no state machine.
 var insideConsensus = []rule{
 	{"consensus/canon", ""},
+	{"consensus/actor", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
 	{"consensus/wire", "consensus/canon"},
@@ -165,9 +166,9 @@ var insideConsensus = []rule{
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
-	{"consensus/ledger", "consensus/canon consensus/authority"},
+	{"consensus/ledger", "consensus/actor consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
-	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
+	{"consensus/drafts", "consensus/actor consensus/authority consensus/canon consensus/ledger"},
 	{"consensus/tail", "consensus/canon"},
 	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
 }
