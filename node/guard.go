@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/node/members"
@@ -28,8 +29,7 @@ func (n *Node) alarms() []overview.Warning {
 	if n.cluster.Gone() {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
-	list = append(list, members.Waiting(n.cluster, n.cfg.Name)...)
-	list = append(list, members.KeptOut(n.cluster, n.cfg.Name)...)
+	list = slices.Concat(list, members.Waiting(n.cluster, n.cfg.Name), members.KeptOut(n.cluster, n.cfg.Name), members.Clock(n.cluster, n.cfg.Name))
 	for _, d := range n.cluster.Drafts().List() {
 		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
 		if d.Why != "" {

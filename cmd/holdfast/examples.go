@@ -74,6 +74,7 @@ var examples = []string{
 	"member recover-quorum --plan",
 	"member remove dc",
 	"member return dc",
+	"member set-clock",
 	"member show dc",
 	"mount host/web/2026-11-29T02:00:00Z root.pxar /mnt",
 	"namespace create main:site/web",

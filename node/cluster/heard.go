@@ -27,11 +27,14 @@ func (c *Cluster) LedgerSeen() time.Time {
 	if info, err := os.Stat(filepath.Join(c.cfg.Dir, heardFile)); err == nil && info.ModTime().After(last) {
 		last = info.ModTime()
 	}
-	if at := c.ledger.View().At(); at.After(last) {
+	if at := c.ledger.View().At(); at.After(last) && c.LedgerAhead() < compareEvery {
 		last = at
 	}
 	return last
 }
+
+// LedgerAhead is how far the clock of the ledger is ahead; less than 0: it is not.
+func (c *Cluster) LedgerAhead() time.Duration { return c.ledger.View().At().Sub(c.cfg.Now()) }
 
 // compareEvery is how often ledgers are compared, and the time noted.
 const compareEvery = time.Minute

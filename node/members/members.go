@@ -93,6 +93,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodDelete, Path: "/holdfast/operators", Need: change, Handle: a.vetoOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
+		{Method: http.MethodPut, Path: "/holdfast/clock", Need: change, Handle: a.setClock},
 		{Method: http.MethodGet, Path: "/holdfast/orphans", Need: audit, Handle: a.orphans},
 		{Method: http.MethodDelete, Path: "/holdfast/orphans", Need: change, Handle: a.forgetOrphans},
 	}

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,8 @@ type world struct {
 	cluster  *cluster.Cluster
 	operator ed25519.PrivateKey
 	router   *rest.Router
-	cut      int // times that the roster was to be followed at once
+	ahead    atomic.Int64 // of the clock of this node, nanoseconds
+	cut      int          // times that the roster was to be followed at once
 
 	told func() (nodes []string, left int) // nil: nobody is connected
 }
@@ -48,7 +50,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t}
-	cfg := cluster.Config{Dir: filepath.Join(dir, "c"), Key: key}
+	cfg := cluster.Config{Dir: filepath.Join(dir, "c"), Key: key, Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }}
 	f := cluster.Founding{Name: "home", Site: "here", Operator: func() (ed25519.PrivateKey, error) {
 		w.operator, err = keyfile.Make(filepath.Join(dir, "operator.key"))
 		return w.operator, err

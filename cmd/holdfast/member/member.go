@@ -50,6 +50,13 @@ func New(o *cli.Options) *cobra.Command {
 			Use: "deny MEMBER", Short: "turn away a machine that waits for approval", Method: http.MethodPut, Path: memberPath,
 			Args: []string{"member"}, Fixed: map[string]string{"state": "removed"}, Done: "{member} is turned away; it joins only with a new key and a new token",
 		}.Command(o),
+		daemon.Verb{
+			Use: "set-clock", Short: "set the clock of the ledger back, when it is ahead", Method: http.MethodPut, Path: "/holdfast/clock",
+			Long: `The clock of the ledger is that of whoever leads, and never goes back by itself. If that
+was wrong once, it is ahead until as much time has passed: nobody can be invited
+meanwhile. See first that the clocks of all nodes are right (holdfast status).`,
+			Done: "the clock of the ledger is that of the leader again; invites that were made meanwhile end within seven days",
+		}.Command(o),
 		newVote(o, "promote", true, "let a member vote"),
 		newVote(o, "demote", false, "take the vote from a member for good"),
 		newRemove(o, "remove", false), newRemove(o, "eject", true), newRecover(o), newOrphans(o),
