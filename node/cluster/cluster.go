@@ -107,8 +107,9 @@ type Cluster struct {
 	orphansTold string     // which of them were told last
 
 	mu       sync.Mutex
-	heir     string   // see NotInherited
-	watchers []func() // are told when the ledger or the chain has changed
+	heir     string           // see NotInherited
+	waited   *ledger.Proposal // see early
+	watchers []func()         // are told when the ledger or the chain has changed
 }
 
 // ErrNone says that a node belongs to no cluster yet.
@@ -256,6 +257,7 @@ func (c *Cluster) changed(v ledger.View) {
 		c.alarmDiffers()
 	}
 	c.strays.Tidy(c.Chain())
+	c.early(v)
 	c.tell()
 }
 
