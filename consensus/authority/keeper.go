@@ -103,9 +103,11 @@ func (k *Keeper) part(c *Chain, agreed bool) (changed bool, err error) {
 	if counts {
 		loses, stays = k.chain, c
 	}
-	if shared > 0 {
+	// What this node took for true itself stays so for whom it kept out; of what a peer
+	// shows, only what the operators of now have signed.
+	if stray := StrayOf(loses, stays); shared > 0 && (counts || stays.stand(loses.Links(shared)) == nil) {
 		k.cfg.Stray(loses, stays)
-		changed = len(StrayOf(loses, stays).Against(stays)) > 0
+		changed = len(stray.Against(stays)) > 0
 	}
 	if !counts {
 		n, _ := c.Head()

@@ -100,6 +100,24 @@ func TestPartOfBoth(t *testing.T) {
 	}
 }
 
+// Who has stolen the key of somebody who was an operator once cannot have nodes kept out by
+// a branch behind a link of then.
+func TestPartOfFormerOperators(t *testing.T) {
+	c := three(t)
+	old := c.must(t, RemoveNode, Removal{public(12)}, private(1))
+	ours := c.must(t, Operators, OperatorsBody{Operators: []Key{public(2)}, Threshold: 1}, private(1), private(2))
+	var stray []Key
+	kept := func(loses, counts *Chain) { stray = against(StrayOf(loses, counts), counts) }
+	k := NewKeeper(KeeperConfig{Chain: ours, Stray: kept})
+	if err := k.Extend(old.Links(0)); !errors.Is(err, ErrRefused) || k.Chain() != ours || len(stray) != 0 {
+		t.Errorf("%v, kept out: %v", err, stray)
+	}
+	k = NewKeeper(KeeperConfig{Chain: old, Stray: kept}) // who believed it when it was good
+	if err := k.Agree(ours); err != nil || !slices.Equal(stray, []Key{public(12)}) {
+		t.Errorf("%v, kept out: %v", err, stray)
+	}
+}
+
 // A branch in which others became operators has no say in who is kept out, from there on,
 // and is not taken from a peer beyond that.
 func TestPartOfThieves(t *testing.T) {

@@ -136,18 +136,22 @@ func (c *Chain) Stray(links [][]byte) (Stray, error) {
 	if len(s.Links) != len(links) {
 		return Stray{}, refused("a branch of %d links, of which %d prove a removal", len(links), len(s.Links))
 	}
-	if err := c.stand(s); err != nil {
+	if err := c.stand(s.Links); err != nil {
 		return Stray{}, err
 	}
 	return s, nil
 }
 
-// stand refuses a stray of which those who have removed somebody could not do so now: who
-// has stolen the key of somebody who was an operator once could have any node kept out.
-func (c *Chain) stand(s Stray) error {
-	for _, b := range s.Links {
+// stand refuses links of another branch of which those who have removed somebody could not
+// do so now: who has stolen the key of somebody who was an operator once could have any node
+// kept out.
+func (c *Chain) stand(links [][]byte) error {
+	for _, b := range links {
 		l, err := ParseLink(b)
-		if err != nil || l.Kind != RemoveNode {
+		if err != nil || l.changesOperators() { // see strayOf
+			return nil
+		}
+		if l.Kind != RemoveNode {
 			continue
 		}
 		signers, err := l.signers(c.cluster)
