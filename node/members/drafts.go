@@ -2,7 +2,12 @@ package members
 
 import (
 	"context"
+	"maps"
+	"strings"
 
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
+	"github.com/holdfast-mesh/holdfast/consensus/drafts"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
@@ -11,21 +16,56 @@ type Draft struct {
 	Number uint64 `json:"draft"`
 	Made   int64  `json:"made"` // Unix seconds
 	By     string `json:"by"`
-	What   string `json:"what"` // the rows that it changes
+	What   string `json:"what"` // what it does with which rows
 	State  string `json:"state"`
 	Why    string `json:"why,omitempty"`
 }
 
 func (a api) drafts(context.Context, *rest.Call) (any, error) {
-	list := []Draft{}
+	list, members := []Draft{}, maps.Collect(ledger.Members.All(a.Cluster.View()))
 	for _, d := range a.Cluster.Drafts().List() {
 		state := "waits for a quorum"
 		if d.Why != "" {
 			state = "not applied"
 		}
-		list = append(list, Draft{d.Number, d.Made, d.Actor, d.Subject(), state, d.Why})
+		list = append(list, Draft{d.Number, d.Made, d.Actor, does(members, d), state, d.Why})
 	}
 	return list, nil
+}
+
+// does says what a draft does with which rows, in the order of its rows: "remove
+// datastores/n3/extra". Members are called by their names.
+func does(members map[string]ledger.Row[ledger.Member], d drafts.Draft) string {
+	var c ledger.Change
+	if err := canon.Decode(d.Body, &c); err != nil {
+		return d.Subject()
+	}
+	var said []string
+	last := ""
+	for _, o := range c.Ops {
+		if o.Mark() {
+			continue
+		}
+		verb := "change "
+		switch {
+		case o.Delete:
+			verb = "remove "
+		case o.Expect == 0:
+			verb = "make "
+		}
+		parts := strings.Split(ledger.Change{Ops: []ledger.Op{o}}.Subject(), "/")
+		for i, p := range parts {
+			if m, is := members[p]; is && m.Body.Name != "" {
+				parts[i] = m.Body.Name
+			}
+		}
+		row := strings.Join(parts, "/")
+		if verb != last {
+			row = verb + row
+		}
+		said, last = append(said, row), verb
+	}
+	return strings.Join(said, ", ")
 }
 
 // submit submits all drafts now, instead of within seconds, and answers which

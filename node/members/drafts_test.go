@@ -1,0 +1,72 @@
+package members
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus/drafts"
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+)
+
+// A draft that made something and one that removed it were shown alike, as the name of a
+// row: whoever looked whether to discard it could not tell.
+func TestWhatDraftsDo(t *testing.T) {
+	w := newWorld(t)
+	ctx := ledger.WithActor(t.Context(), "root@pam", "")
+	if err := w.cluster.Accounts().Update(ctx, func(s *access.State) error {
+		s.Users = append(s.Users, access.User{ID: "old@pbs"}, access.User{ID: "there@pbs"})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	draft := func(change func(context.Context, *ledger.Client) error) {
+		t.Helper()
+		var kept *drafts.Kept
+		if err := w.cluster.Drafts().Make(ctx, change); !errors.As(err, &kept) {
+			t.Fatal(err)
+		}
+	}
+	accounts := func(change func(*access.State)) {
+		t.Helper()
+		draft(func(ctx context.Context, on *ledger.Client) error {
+			return ledger.NewAccounts(on).Update(ctx, func(s *access.State) error { change(s); return nil })
+		})
+	}
+	accounts(func(s *access.State) { s.Users = append(s.Users, access.User{ID: "new@pbs"}) })
+	accounts(func(s *access.State) {
+		for i := range s.Users {
+			if s.Users[i].ID != "root@pam" {
+				s.Users[i].Comment = "x"
+			}
+		}
+	})
+	accounts(func(s *access.State) {
+		s.Users = s.Users[1:]
+		s.Users = append(s.Users, access.User{ID: "zoe@pbs"})
+	})
+	draft(func(ctx context.Context, on *ledger.Client) error {
+		put := ledger.Datastores.Put(w.cluster.Self()+"/extra", 0, ledger.Datastore{})
+		_, err := on.Do(ctx, "root@pam", "", ledger.KindChange, ledger.Change{Ops: []ledger.Op{put}})
+		return err
+	})
+	var list []Draft
+	if err := w.call("GET", "/drafts", nil, &list); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, d := range list {
+		got = append(got, d.What)
+	}
+	want := []string{
+		"make users/new@pbs",
+		"change users/new@pbs, users/old@pbs, users/there@pbs",
+		"remove users/new@pbs, make users/zoe@pbs",
+		"make datastores/home/extra",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
