@@ -1,8 +1,6 @@
 package node
 
 import (
-	"fmt"
-
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/overview"
@@ -30,13 +28,7 @@ func (n *Node) alarms() []overview.Warning {
 	}
 	list = append(list, members.Waiting(n.cluster, n.cfg.Name)...)
 	list = append(list, members.KeptOut(n.cluster, n.cfg.Name)...)
-	for _, d := range n.cluster.Drafts().List() {
-		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
-		if d.Why != "" {
-			text = fmt.Sprintf("draft %d of %s is not applied: %s", d.Number, d.Actor, d.Why)
-		}
-		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast draft list"})
-	}
+	list = append(list, members.Drafted(n.cluster.Drafts().List(), n.cfg.Name)...)
 	if wrong := n.clockWrong(); wrong != "" {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`): times of snapshots, schedules and invites go by it"})
 	}

@@ -2,12 +2,15 @@ package members
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/drafts"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/overview"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
@@ -66,6 +69,41 @@ func does(members map[string]ledger.Row[ledger.Member], d drafts.Draft) string {
 		said, last = append(said, row), verb
 	}
 	return strings.Join(said, ", ")
+}
+
+// Drafted is a warning of a node for its drafts that wait, and one for those that were not
+// applied: one for each would push out what else there is to see.
+func Drafted(list []drafts.Draft, node string) []overview.Warning {
+	var waits, stuck []drafts.Draft
+	for _, d := range list {
+		if d.Why == "" {
+			waits = append(waits, d)
+		} else {
+			stuck = append(stuck, d)
+		}
+	}
+	texts := []string{}
+	if n := len(waits); n > 0 {
+		d := waits[0]
+		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
+		if n > 1 {
+			text = fmt.Sprintf("%d drafts wait for a quorum; the oldest, draft %d of %s, since %s", n, d.Number, d.Actor, time.Unix(d.Made, 0).UTC().Format(time.DateTime))
+		}
+		texts = append(texts, text)
+	}
+	if n := len(stuck); n > 0 {
+		d := stuck[0]
+		text := fmt.Sprintf("draft %d of %s is not applied: %s", d.Number, d.Actor, d.Why)
+		if n > 1 {
+			text = fmt.Sprintf("%d drafts are not applied; the oldest, draft %d of %s: %s", n, d.Number, d.Actor, d.Why)
+		}
+		texts = append(texts, text)
+	}
+	warnings := []overview.Warning{}
+	for _, text := range texts {
+		warnings = append(warnings, overview.Warning{Level: "warning", Node: node, Text: text, Hint: "holdfast draft list"})
+	}
+	return warnings
 }
 
 // submit submits all drafts now, instead of within seconds, and answers which

@@ -70,3 +70,30 @@ func TestWhatDraftsDo(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+// Six drafts were six warnings of status, and what else was wrong came after them, and was
+// not shown.
+func TestOneWarningForAllDrafts(t *testing.T) {
+	d := func(n uint64, why string) drafts.Draft {
+		return drafts.Draft{Number: n, Actor: "root@pam", Made: 1795867200, Why: why}
+	}
+	for _, tt := range []struct {
+		list []drafts.Draft
+		want []string
+	}{
+		{nil, nil},
+		{[]drafts.Draft{d(7, "")}, []string{"draft 7 of root@pam waits for a quorum"}},
+		{[]drafts.Draft{d(2, ""), d(3, ""), d(4, "it was changed"), d(5, "")}, []string{
+			"3 drafts wait for a quorum; the oldest, draft 2 of root@pam, since 2026-11-28 12:00:00", "draft 4 of root@pam is not applied: it was changed",
+		}},
+		{[]drafts.Draft{d(4, "it was changed"), d(5, "x")}, []string{"2 drafts are not applied; the oldest, draft 4 of root@pam: it was changed"}},
+	} {
+		var got []string
+		for _, w := range Drafted(tt.list, "n3") {
+			got = append(got, w.Text)
+		}
+		if strings.Join(got, "\n") != strings.Join(tt.want, "\n") {
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(tt.want, "\n"))
+		}
+	}
+}

@@ -1,7 +1,9 @@
 package overview
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
@@ -75,6 +77,18 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 		}
 	}
 	return list
+}
+
+// WorstFirst puts what is critical before the rest, each in the order it had.
+func WorstFirst(list []Warning) {
+	slices.SortStableFunc(list, func(a, b Warning) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+func rank(w Warning) int {
+	if w.Level == "critical" {
+		return 0
+	}
+	return 1
 }
 
 func workOf(r Run) string {

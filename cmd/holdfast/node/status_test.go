@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,33 @@ func TestStatusText(t *testing.T) {
 	no := page(t, strings.Replace(answer, `"quorum": true`, `"quorum": false, "why": "no leader is known", "as_of": "2026-11-28T11:00:00Z"`, 1), 0, false)
 	if !strings.HasPrefix(no, "quorum: NO since 60 min ago, nothing can be changed (no leader is known); backups and restores go on; facts of") {
 		t.Errorf("%.150s", no)
+	}
+}
+
+// Six warnings of drafts pushed out that a node is not reached; something critical that
+// came after eight others would have been pushed out, too.
+func TestWarningsShown(t *testing.T) {
+	var s status
+	add := func(level, text, hint string, n int) {
+		for i := range n {
+			s.Warn = append(s.Warn, warning{level, fmt.Sprint("n", i), fmt.Sprint(text, i), hint})
+		}
+	}
+	add("warning", "draft", "draft list", 9)
+	add("warning", "away", "as it was then", 3)
+	add("warning", "unhinted", "", 1)
+	add("critical", "clock", "set it", 2)
+	var out strings.Builder
+	s.print(&out, time.Now(), 0, false)
+	for _, want := range []string{"draft0", "draft1", "draft2", "draft3", "away0", "unhinted0", "CRITICAL: n0: clock0", "CRITICAL: n1: clock1", "and 7 warnings more: --all"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+	add("critical", "lost", "look", 9)
+	out.Reset()
+	if s.print(&out, time.Now(), 0, false); strings.Count(out.String(), "CRITICAL") != 11 || strings.Contains(out.String(), "away") {
+		t.Errorf("got\n%s", &out)
 	}
 }
 
