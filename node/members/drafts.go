@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,6 +70,27 @@ func does(members map[string]ledger.Row[ledger.Member], d drafts.Draft) string {
 		said, last = append(said, row), verb
 	}
 	return strings.Join(said, ", ")
+}
+
+// MakesStore says what to do about a datastore of a node that there is not, as far as one
+// of the drafts would make it; "" if none would.
+func MakesStore(list []drafts.Draft, node, store string) string {
+	for _, d := range list {
+		var c ledger.Change
+		if canon.Decode(d.Body, &c) != nil {
+			continue
+		}
+		if slices.ContainsFunc(c.Ops, func(o ledger.Op) bool {
+			return o.Table == ledger.Datastores.Number() && o.Key == node+"/"+store && o.Expect == 0 && !o.Delete
+		}) {
+			state := "waits for a quorum: then"
+			if d.Why != "" {
+				state = "was not applied (" + d.Why + "): when that is settled"
+			}
+			return fmt.Sprintf("it is draft %d, which %s the datastore is there; `holdfast draft list`, `holdfast status`", d.Number, state)
+		}
+	}
+	return ""
 }
 
 // Drafted is a warning of a node for its drafts that wait, and one for those that were not

@@ -69,6 +69,11 @@ func TestWhatDraftsDo(t *testing.T) {
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	for store, want := range map[string]string{"extra": "it is draft 4, which waits for a quorum", "other": ""} {
+		if hint := MakesStore(w.cluster.Drafts().List(), w.cluster.Self(), store); !strings.HasPrefix(hint, want) || want == "" && hint != "" {
+			t.Errorf("%s: %q", store, hint)
+		}
+	}
 }
 
 // Six drafts were six warnings of status, and what else was wrong came after them, and was
