@@ -76,7 +76,7 @@ var codes = []struct {
 	{8, ErrSignature, "paste the token again; if that does not help, " + newToken},
 	{9, ErrRecord, "upgrade holdfast on both machines to the same version"},
 	{10, ErrRole, "leave the site and role to the token, or " + newToken + " for the ones you want"},
-	{11, ErrTaken, "choose another name with --name"},
+	{11, ErrTaken, "choose another name with --name; if this machine is to take the place of that node, which is lost: `holdfast invite create --replaces NAME` on a member, then here `holdfast node join TOKEN --replaces NAME`"},
 	{12, ErrRemoved, "a machine that was removed comes back with a new key: delete its node key, then join again"},
 	{13, ErrBusy, "wait a minute and run the same command again"},
 	{14, ErrNoQuorum, "the token is not used up: run the same command again when `holdfast status` on a member shows a quorum"},

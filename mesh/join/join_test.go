@@ -312,6 +312,17 @@ func TestWhatIsNotTakenOver(t *testing.T) {
 	}
 }
 
+// A machine that was installed anew, and joined under its old name, was told to choose
+// another one; nothing led to --replaces.
+func TestNameIsTaken(t *testing.T) {
+	e := &Error{Kind: ErrTaken}
+	for _, want := range []string{"--name", "invite create --replaces NAME", "node join TOKEN --replaces NAME"} {
+		if !strings.Contains(e.Hint(), want) {
+			t.Errorf("no %q in %q", want, e.Hint())
+		}
+	}
+}
+
 // A member that lost its quorum in the moment of joining said "the token is not used up";
 // the node was in the list afterwards, and with another data directory it was refused.
 func TestUndecided(t *testing.T) {
