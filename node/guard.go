@@ -32,11 +32,7 @@ func (n *Node) alarms() []overview.Warning {
 	if wrong := n.clockWrong(); wrong != "" {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`): times of snapshots, schedules and invites go by it"})
 	}
-	age := n.cluster.LedgerAge()
-	if n.cluster.Waits() {
-		age = 0 // it has nothing, and the status says why
-	}
-	for _, text := range warden.See(n.cluster.Guard(), age).Warnings() {
+	for _, text := range warden.See(n.cluster.Guard(), n.cluster.Missed()).Warnings() {
 		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast guard show"})
 	}
 	return list

@@ -36,6 +36,8 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Why = "this node has heard nothing of the cluster yet; if its invite wanted approval: `holdfast member approve " + n.cfg.Name + "` on a member"
 	case group.Stopped != nil:
 		s.Why = group.Stopped.Error()
+	case !s.Quorum && n.cluster.Starting():
+		s.Why = "this node has just started, and looks for the others"
 	case !s.Quorum:
 		s.Why = "no leader is known"
 	}

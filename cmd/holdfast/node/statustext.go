@@ -98,7 +98,7 @@ func (s status) quorum(now time.Time) string {
 		return fmt.Sprintf("quorum: yes, %s leads, %d vote; %s", s.Leader, s.Voters, age)
 	}
 	since := "since " + ago(s.AsOf, now)
-	if s.AsOf.IsZero() {
+	if s.AsOf.Unix() <= 0 { // it was never heard of: the ledger is empty, and of the year 1970
 		since = "yet"
 	}
 	return fmt.Sprintf("quorum: NO %s, nothing can be changed (%s); backups and restores go on; %s", since, s.Why, age)
