@@ -89,6 +89,16 @@ func TestWarningsShown(t *testing.T) {
 	}
 }
 
+// With a clock ten days behind, a node said of itself that it was heard of ten days ago.
+// What is ahead of the clock of the node is of now; that the clock is wrong is a warning.
+func TestAgesByOneClock(t *testing.T) {
+	got := page(t, `{"quorum": true, "leader": "n2", "voters": 2, "facts_as_of": "2026-11-18T12:00:00Z", "now": "2026-11-18T12:00:00Z", "members": [
+		{"name": "n2", "path": "local", "last_heard": "2026-11-18T12:00:00Z"}, {"name": "n1", "path": "direct", "last_heard": "2026-11-28T12:00:00Z"}]}`, 0, false)
+	if strings.Contains(got, "ago") || !strings.Contains(got, "facts of now") || strings.Count(got, "  now  ") != 2 {
+		t.Errorf("got\n%s", got)
+	}
+}
+
 func TestRedraw(t *testing.T) {
 	if got := redraw("a\nb\n", 24); got != "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J" {
 		t.Errorf("%q", got)

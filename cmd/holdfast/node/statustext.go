@@ -28,6 +28,7 @@ type status struct {
 	Members []site    `json:"members"`
 	Groups  []group   `json:"groups"`
 	Warn    []warning `json:"warnings"`
+	Now     time.Time `json:"now"`
 }
 
 type warning struct{ Level, Node, Text, Hint string }
@@ -69,6 +70,9 @@ const (
 
 // print writes it for people, in lines of at most width; 0: of any length.
 func (s status) print(out io.Writer, now time.Time, width int, all bool) {
+	if !s.Now.IsZero() {
+		now = s.Now // times are by the clock of the node, and so are their ages
+	}
 	var page bytes.Buffer
 	fmt.Fprintln(&page, s.quorum(now))
 	if s.Advice != "" {
