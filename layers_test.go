@@ -155,6 +155,7 @@ var insidePBS = []rule{
 // insideConsensus is the same for consensus: the group knows no state machine.
 var insideConsensus = []rule{
 	{"consensus/canon", ""},
+	{"consensus/actor", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
 	{"consensus/wire", "consensus/canon"},
@@ -166,9 +167,9 @@ var insideConsensus = []rule{
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
-	{"consensus/ledger", "consensus/canon consensus/authority"},
+	{"consensus/ledger", "consensus/actor consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
-	{"consensus/drafts", "consensus/authority consensus/canon consensus/ledger"},
+	{"consensus/drafts", "consensus/actor consensus/authority consensus/canon consensus/ledger"},
 	{"consensus/tail", "consensus/canon"},
 	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
 }
@@ -236,10 +237,11 @@ var insideCmd = []rule{
 	{"cmd/holdfast/notify", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/task", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/s3"},
 	{"cmd/holdfast/schedule", "cmd/holdfast/cli cmd/holdfast/daemon"},
-	{"cmd/holdfast/guard", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/signatures", "cmd/holdfast/cli"},
+	{"cmd/holdfast/guard", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/signatures"},
 	{"cmd/holdfast/audit", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/job", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/s3 cmd/holdfast/schedule"},
-	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon"},
+	{"cmd/holdfast/member", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/signatures"},
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},

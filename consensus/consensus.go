@@ -32,7 +32,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -51,18 +50,12 @@ const (
 	ServiceLedger = 8301 // commands and questions of members
 )
 
-// A Network connects nodes by name. The connections that a listener of it
-// accepts are [Conn], as proof of who is at the other end.
-type Network interface {
-	Listen(service uint16) (net.Listener, error)
-	Dial(ctx context.Context, node string, service uint16) (net.Conn, error)
-}
-
-// A Conn is a connection whose other end is authenticated.
-type Conn interface {
-	net.Conn
-	RemoteNode() string
-}
+type (
+	// A Network connects nodes by name.
+	Network = gate.Network
+	// A Conn is a connection whose other end is authenticated.
+	Conn = gate.Conn
+)
 
 // A Roster knows the authority chain: the signed statements, each on top of
 // the one before, that say who belongs to the cluster. It answers at once.

@@ -185,3 +185,49 @@ func TestFounderPutBack(t *testing.T) {
 		}
 	})
 }
+
+// The directory of a node is removed while it runs: it takes part in nothing any more, says
+// why, and makes no new directory, which would be that of a node without a key.
+func TestDirectoryRemoved(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		for _, n := range c.nodes {
+			n.change = func(cfg *consensus.Config) {
+				cfg.Stores, cfg.Dir = nil, filepath.Join(dir, n.name)
+				if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				cfg.Lost = func() error { // as the cluster of the node does, by its own files
+					_, err := os.Stat(filepath.Join(cfg.Dir, "key"))
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(cfg.Dir, "key"), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		c.start()
+		defer c.end()
+		leader := c.form(3)
+		other := c.nodes[0]
+		if other == leader {
+			other = c.nodes[1]
+		}
+		if err := os.RemoveAll(filepath.Join(dir, other.name)); err != nil {
+			t.Fatal(err)
+		}
+		if err := leader.submit("after"); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			time.Sleep(time.Minute)
+			if s := other.group.Status(); s.Stopped == nil || s.Role != "stopped" {
+				t.Errorf("%+v", s)
+			}
+			if _, err := os.Stat(filepath.Join(dir, other.name, "raft", "log.db")); err == nil {
+				t.Error("it has made a new log")
+			}
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -59,8 +60,24 @@ func (g *Group) newFollower(l *life) *follow.Follower {
 			}
 			return store(l.stores, g.cfg.Machine, history{index: at.Index, term: at.Term, config: group, configIndex: index}, encoder{})
 		},
-		Log: g.cfg.Log,
+		Store: l.stores.Log, Log: g.cfg.Log,
 	})
+}
+
+// followed applies what this node was given by a stream since its state was stored.
+func followed(s *Stores, f *fsm, h history) (history, error) {
+	entries, _ := follow.Noted(s.Log) // what is damaged comes again by the stream
+	for _, e := range entries {
+		if e.Index > f.machine.Applied() {
+			if _, err := f.apply(&raft.Log{Index: e.Index, Term: e.Term, Data: e.Data}); err != nil {
+				return h, fmt.Errorf("%w: apply entry %d: %w", ErrNeedsUpgrade, e.Index, err)
+			}
+		}
+		if e.Index > h.index {
+			h.index, h.term, h.fresh = e.Index, e.Term, false
+		}
+	}
+	return h, nil
 }
 
 // lead gives a node a stream, until that ends.

@@ -36,7 +36,7 @@ type life struct {
 	*raft.Raft // nil while it waits
 	fsm        *fsm
 	gate       *gate.Gate
-	stream     *stream
+	stream     *gate.Stream
 	stores     *Stores
 	loaded     history // with which it began
 	disk       *brittle.Store
@@ -253,7 +253,7 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 		incarnation = g.cfg.Roster.Incarnation()
 	}
 	l.gate = &gate.Gate{Cluster: g.cfg.Cluster, Incarnation: incarnation, Roster: g.cfg.Roster}
-	if l.stream, err = newStream(g.cfg, l.gate); err != nil {
+	if l.stream, err = gate.Listen(g.cfg.Network, g.cfg.Self, ServiceRaft, l.gate, g.cfg.Log); err != nil {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}
 	return l, newFilter(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -328,6 +328,15 @@ func (l *life) drain() {
 			quiet = 0
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// Recheck closes the connections of nodes that the roster does not let have them
+// any more. It is called by itself after every command, and when a node has shown
+// a longer chain; call it when the roster changed in another way.
+func (g *Group) Recheck() {
+	if l := g.life.Load(); l != nil {
+		l.stream.Recheck()
 	}
 }
 

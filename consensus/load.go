@@ -8,6 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/holdfast-mesh/holdfast/consensus/follow"
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
 )
@@ -23,7 +24,11 @@ func openStores(cfg Config) (*Stores, func() error, error) {
 		return cfg.Stores, func() error { return nil }, nil
 	}
 	dir := filepath.Join(cfg.Dir, "raft")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		if errors.Is(err, os.ErrNotExist) { // what is put there now would be a node without a key
+			err = cured(fmt.Errorf("the directory of the node was removed while it ran: %w", err),
+				"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node")
+		}
 		return nil, nil, err
 	}
 	path := filepath.Join(dir, "log.db")
@@ -148,12 +153,17 @@ func load(s *Stores, f *fsm, trans raft.Transport) (history, error) {
 	if err := trim(s, h.index); err != nil {
 		return h, err
 	}
-	h, err = replay(s, f, h, commit)
+	if h, err = replay(s, f, h, commit); err == nil {
+		h, err = followed(s, f, h)
+	}
 	f.set(f.machine.Applied(), err)
 	if err != nil || h.fresh {
 		return h, err
 	}
-	return h, store(s, f.machine, h, trans)
+	if err := store(s, f.machine, h, trans); err != nil {
+		return h, err
+	}
+	return h, errors.Join(follow.Note(s.Log, nil), trim(s, h.index))
 }
 
 // store writes the state of the machine as the snapshot of h.

@@ -165,7 +165,10 @@ func (g *Group) recover(s *Stores, r recovery) error {
 	if err != nil {
 		return err
 	}
-	if h, err = replay(s, f, h, last); err != nil {
+	if h, err = replay(s, f, h, last); err == nil {
+		h, err = followed(s, f, h)
+	}
+	if err != nil {
 		return err
 	}
 	for _, command := range r.commands {

@@ -60,6 +60,7 @@ type stats struct {
 const (
 	requestTimeout = 5 * time.Second // to read a request, from its first byte on
 	maxFrame       = 1 << 20
+	atOnce         = 64 // connections that are being answered
 )
 
 // serve answers members until ctx is done.
@@ -111,7 +112,7 @@ func (g *Group) answer(ctx context.Context, l *life, conn net.Conn) {
 		g.cfg.Log.Warn("a node was refused on the ledger port", "node", c.RemoteNode(), "err", err)
 		return
 	}
-	defer l.stream.track(conn, c.RemoteNode(), g.cfg.Roster.Member).Close()
+	defer l.stream.Track(conn, c.RemoteNode(), g.cfg.Roster.Member).Close()
 	var req request
 	if err := errors.Join(conn.SetReadDeadline(time.Now().Add(requestTimeout)), wire.Read(conn, &req, maxFrame)); err != nil {
 		return

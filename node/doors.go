@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
-	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/front"
 	"github.com/holdfast-mesh/holdfast/node/metrics"
@@ -74,7 +74,7 @@ func (n *Node) router(gate rest.Gate, m *metrics.Metrics) (*rest.Router, error) 
 func inTheNameOf(all []rest.Endpoint) []rest.Endpoint {
 	for i, e := range all {
 		all[i].Handle = func(ctx context.Context, c *rest.Call) (any, error) {
-			return e.Handle(ledger.WithActor(ctx, string(c.Who), c.Source()), c)
+			return e.Handle(actor.With(ctx, string(c.Who), c.Source()), c)
 		}
 	}
 	return all

@@ -74,6 +74,8 @@ func (n *Node) about() gossip.Meta {
 func (n *Node) trouble() string {
 	switch stopped := n.cluster.Group().Status().Stopped; {
 	case n.cluster.Gone():
+	case len(overview.Vanished(n.cfg.at(identityFile), "")) > 0:
+		return "its data directory was removed while it runs"
 	case stopped != nil:
 		return short("its ledger has stopped: "+stopped.Error(), 120)
 	case n.clockWrong() != "":

@@ -99,7 +99,7 @@ func (n *Node) openCluster() error {
 	}
 	open := cluster.Config{Dir: c.at(clusterDir), Key: key, Version: c.Version, Log: n.log, Alarm: n.raised.Shown(n.log)}
 	if n.link != nil {
-		open.Network, open.Feeds = n.link.Network(), true
+		open.Network, open.Feeds, open.Now = n.link.Network(), true, n.link.Now
 	}
 	if n.cluster, err = cluster.Open(open); err != nil {
 		return fmt.Errorf("accounts and settings: %w", err)

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"slices"
+
 	"github.com/holdfast-mesh/holdfast/catalog"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/overview"
@@ -26,13 +28,12 @@ func (n *Node) alarms() []overview.Warning {
 	if n.cluster.Gone() {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
-	list = append(list, members.Waiting(n.cluster, n.cfg.Name)...)
-	list = append(list, members.KeptOut(n.cluster, n.cfg.Name)...)
-	list = append(list, members.Drafted(n.cluster.Drafts().List(), n.cfg.Name)...)
+	list = slices.Concat(list, members.Waiting(n.cluster, n.cfg.Name), members.KeptOut(n.cluster, n.cfg.Name), members.Clock(n.cluster, n.cfg.Name),
+		members.Drafted(n.cluster.Drafts().List(), n.cfg.Name))
 	if wrong := n.clockWrong(); wrong != "" {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`): times of snapshots, schedules and invites go by it"})
 	}
-	for _, text := range warden.See(n.cluster.Guard(), n.cluster.Missed()).Warnings() {
+	for _, text := range warden.See(n.cluster.Guard(), members.Missed(n.cluster, n.started)).Warnings() {
 		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast guard show"})
 	}
 	return list

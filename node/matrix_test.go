@@ -238,6 +238,7 @@ const matrix = `
 	DELETE /holdfast/operators 403 by Sys.Modify
 	GET /holdfast/recover 403 by Sys.Audit
 	POST /holdfast/recover 403 by Sys.Modify
+	PUT /holdfast/clock 403 by Sys.Modify
 	GET /holdfast/orphans 403 by Sys.Audit
 	DELETE /holdfast/orphans 403 by Sys.Modify
 	GET /holdfast/status 403 by Sys.Audit

@@ -54,7 +54,7 @@ func TestTwoOperatorsSign(t *testing.T) {
 		}
 	}
 	set := append([]string{"operator", "set", "--threshold", "2"}, ids...)
-	refused("1 operators have signed, and 3 have to", append(set, "--sign-to", paper)...)
+	refused("1 operator has signed, and 3 have to", append(set, "--sign-to", paper)...)
 	refused("not every new operator has signed", "operator", "submit", paper)
 	for _, file := range []string{second, third} {
 		if out := b.must("operator", "sign", paper, "--operator-key", file); !strings.Contains(out, "and 3 have to") {
@@ -71,7 +71,7 @@ func TestTwoOperatorsSign(t *testing.T) {
 		return err == nil
 	})
 	refused("--sign-to", "invite", "create", "--role", "full")
-	refused("1 operators have signed, and 2 have to", "invite", "create", "--role", "full", "--sign-to", paper)
+	refused("1 operator has signed, and 2 have to", "invite", "create", "--role", "full", "--sign-to", paper)
 	refused("want 2", "operator", "submit", paper)
 	b.must("operator", "sign", paper, "--operator-key", first) // once more the same
 	refused("want 2", "operator", "submit", paper)
@@ -84,7 +84,7 @@ func TestTwoOperatorsSign(t *testing.T) {
 	if _, err := b.holdfastWith(invite.Token, "node", "join", "-", "--name", "b", "--listen", "127.0.0.1:0", "--mesh-listen", freeMeshPort(t)); err != nil {
 		t.Fatal(err)
 	}
-	refused("1 operators have signed", "member", "demote", "b")
+	refused("1 operator has signed", "member", "demote", "b")
 	a.must("member", "demote", "b", "--operator-key", second, "--operator-key", third)
 	if out := a.must("member", "show", "b"); !strings.Contains(out, "may-vote") || strings.Contains(out, "may-vote  yes") {
 		t.Errorf("it may vote still:\n%s", out)

@@ -297,6 +297,9 @@ func (c *Chain) Grant(k Key) (Grant, bool) {
 // Operators returns the operators' keys, and how many of them must sign.
 func (c *Chain) Operators() ([]Key, int) { return c.operators, c.threshold }
 
+// RecoveryKey is the one on paper; false if there is none.
+func (c *Chain) RecoveryKey() (Key, bool) { return c.recovery, c.recovery != Key{} }
+
 // Pending returns the change of operators that waits; false if none does.
 func (c *Chain) Pending() (Pending, bool) {
 	if c == nil || c.pending == nil {

@@ -51,8 +51,10 @@ func (d *Disk) Copy() (*Disk, error) {
 			err = errors.Join(err, image.log.SetUint64([]byte(key), n))
 		}
 	}
-	if who, unset := d.log.Get([]byte("LastVoteCand")); unset == nil {
-		err = errors.Join(err, image.log.Set([]byte("LastVoteCand"), who))
+	for _, key := range []string{"LastVoteCand", "Followed"} {
+		if b, unset := d.log.Get([]byte(key)); unset == nil {
+			err = errors.Join(err, image.log.Set([]byte(key), b))
+		}
 	}
 	return image, err
 }

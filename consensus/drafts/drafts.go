@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
@@ -178,8 +179,8 @@ func (d *Drafts) Make(ctx context.Context, change func(context.Context, *ledger.
 
 // draft returns the change as a draft, without a body if there is nothing to do.
 func (d *Drafts) draft(ctx context.Context, s *state, change func(context.Context, *ledger.Client) error) (Draft, error) {
-	fork, actor := d.fork(s), ledger.Actor(ctx)
-	draft := Draft{Number: s.Next, Made: time.Now().Unix(), Actor: actor, Rights: d.cfg.Rights(actor)}
+	fork, who := d.fork(s), actor.Of(ctx)
+	draft := Draft{Number: s.Next, Made: time.Now().Unix(), Actor: who, Rights: d.cfg.Rights(who)}
 	err := change(ctx, &ledger.Client{Key: d.cfg.Key, Ledger: fork, Submit: func(_ context.Context, b []byte) ([]byte, error) {
 		if draft.Body != nil {
 			return nil, errors.New("it takes more than one command, which a draft cannot be")

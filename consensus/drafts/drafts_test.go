@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
@@ -118,7 +119,7 @@ func (w *world) make(change func(*access.State)) uint64 {
 }
 
 func (w *world) tryMake(change func(*access.State) error) error {
-	return w.Make(ledger.WithActor(w.t.Context(), "op@pbs", ""), func(ctx context.Context, on *ledger.Client) error {
+	return w.Make(actor.With(w.t.Context(), "op@pbs", ""), func(ctx context.Context, on *ledger.Client) error {
 		return ledger.NewAccounts(on).Update(ctx, change)
 	})
 }

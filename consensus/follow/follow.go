@@ -78,6 +78,8 @@ type Source interface {
 // A Sink is a node that follows.
 type Sink interface {
 	Applied() uint64
+	// Note is told of commands before they are applied, in their order.
+	Note([]Entry) error
 	Apply(Entry) error
 	Restore(state []byte, at Entry) error
 	// Heard is told after each update; an error ends the stream.
@@ -182,13 +184,21 @@ func Follow(c net.Conn, s Sink) error {
 func take(u update, s Sink) error {
 	at := u.Behind
 	for _, e := range u.Entries {
-		if e.Index <= at || at > s.Applied() {
+		if e.Index <= at || u.Behind > s.Applied() {
 			return fmt.Errorf("%w: entry %d behind %d, and %d is here", errStream, e.Index, at, s.Applied())
 		}
+		at = e.Index
+	}
+	if len(u.Entries) == 0 {
+		return nil
+	}
+	if err := s.Note(u.Entries); err != nil {
+		return err
+	}
+	for _, e := range u.Entries {
 		if err := s.Apply(e); err != nil {
 			return err
 		}
-		at = e.Index
 	}
 	return nil
 }
@@ -236,9 +246,11 @@ type fetched struct{ State }
 
 func (f *fetched) Applied() uint64 { return f.Index }
 
-func (f *fetched) Apply(e Entry) error {
-	return fmt.Errorf("%w: entry %d instead of a snapshot", errStream, e.Index)
+func (f *fetched) Note(entries []Entry) error {
+	return fmt.Errorf("%w: entry %d instead of a snapshot", errStream, entries[0].Index)
 }
+
+func (f *fetched) Apply(Entry) error { return nil }
 
 func (f *fetched) Restore(state []byte, at Entry) error {
 	f.Entry = Entry{at.Index, at.Term, bytes.Clone(state)}

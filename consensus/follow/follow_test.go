@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
@@ -39,6 +41,7 @@ func (s *source) News() News { return News{Leader: s.leader} }
 // A sink notes what it is given.
 type sink struct {
 	at       uint64
+	noted    []uint64
 	entries  []uint64
 	restored int
 	heard    News
@@ -46,7 +49,18 @@ type sink struct {
 }
 
 func (s *sink) Applied() uint64 { return s.at }
+
+func (s *sink) Note(entries []Entry) error {
+	for _, e := range entries {
+		s.noted = append(s.noted, e.Index)
+	}
+	return nil
+}
+
 func (s *sink) Apply(e Entry) error {
+	if !slices.Contains(s.noted, e.Index) {
+		return errors.New("it was not noted before")
+	}
 	s.at = max(s.at, e.Index)
 	s.entries = append(s.entries, e.Index)
 	return s.refuse
@@ -145,6 +159,55 @@ func TestHostile(t *testing.T) {
 }
 
 var errRefused = errors.New("the machine refuses it")
+
+// What was noted is read again, and what another has written there is no command.
+func TestNoted(t *testing.T) {
+	s := raft.NewInmemStore()
+	if got, err := Noted(s); err != nil || got != nil {
+		t.Errorf("in the beginning: %v, %v", got, err)
+	}
+	want := []Entry{{Index: 7, Term: 2, Data: []byte("x")}, {Index: 9, Term: 3, Data: []byte("y")}}
+	if err := Note(s, want); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Noted(s); err != nil || !slices.EqualFunc(got, want, func(a, b Entry) bool { return string(canon.Encode(a)) == string(canon.Encode(b)) }) {
+		t.Errorf("%v, %v", got, err)
+	}
+	b, err := s.Get(journalKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		damaged := bytes.Clone(b)
+		damaged[i] ^= 1
+		if got, err := Noted(noted(damaged)); err == nil || got != nil {
+			t.Fatalf("damaged at %d: %v, %v", i, got, err)
+		}
+	}
+	if err := Note(s, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Noted(s); err != nil || got != nil {
+		t.Errorf("in the end: %v, %v", got, err)
+	}
+}
+
+// noted is a store that has this under every key.
+func noted(b []byte) raft.StableStore {
+	s := raft.NewInmemStore()
+	_ = s.Set(journalKey, b) // in memory
+	return s
+}
+
+func FuzzNoted(f *testing.F) {
+	f.Add(canon.Encode([]Entry{{Index: 7, Term: 2, Data: []byte("x")}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		sum := canon.Sum(b)
+		if all, err := Noted(noted(append(sum[:], b...))); err == nil && len(all) > len(b) {
+			t.Errorf("%d entries in %x", len(all), b)
+		}
+	})
+}
 
 func FuzzReceive(f *testing.F) {
 	f.Add(frame(update{News: News{Leader: "a", Config: []byte{1}}, Behind: 5, Entries: []Entry{{Index: 6, Term: 1, Data: []byte("x")}}}))

@@ -35,8 +35,9 @@ type Config struct {
 	Restore func(state []byte) error
 	// Keep makes the state durable if it is still that at an entry, whose data
 	// is left out.
-	Keep func(at Entry, group raft.Configuration, index uint64) error
-	Log  *slog.Logger
+	Keep  func(at Entry, group raft.Configuration, index uint64) error
+	Store raft.StableStore // for what came since, see [Note]
+	Log   *slog.Logger
 }
 
 // A Follower follows others while this node has no place in the group.
@@ -44,10 +45,12 @@ type Follower struct {
 	cfg  Config
 	news atomic.Pointer[heard] // nil: nobody is followed
 
-	mu   sync.Mutex
-	at   Entry // the newest, without data
-	kept uint64
-	when time.Time
+	mu    sync.Mutex
+	at    Entry // the newest, without data
+	kept  uint64
+	when  time.Time // zero: what is here came as a state, and is nowhere else
+	noted []Entry   // since kept
+	size  int       // bytes of those
 }
 
 // heard is what a source said last.
@@ -137,6 +140,23 @@ func (f *Follower) from(ctx context.Context, node string) error {
 // Applied is the index of the newest command here.
 func (f *Follower) Applied() uint64 { return f.cfg.Applied() }
 
+// Note makes commands durable that are not here yet: what is applied here, and may be
+// acknowledged, is there after a reboot.
+func (f *Follower) Note(entries []Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := len(f.noted)
+	for _, e := range entries {
+		if e.Index > f.Applied() {
+			f.noted, f.size = append(f.noted, e), f.size+len(e.Data)
+		}
+	}
+	if len(f.noted) == before {
+		return nil
+	}
+	return Note(f.cfg.Store, f.noted)
+}
+
 // Apply applies a command, unless it is here.
 func (f *Follower) Apply(e Entry) error {
 	f.note(e)
@@ -149,6 +169,9 @@ func (f *Follower) Restore(state []byte, at Entry) error {
 		return nil
 	}
 	f.note(at)
+	f.mu.Lock()
+	f.when = time.Time{}
+	f.mu.Unlock()
 	return f.cfg.Restore(state)
 }
 
@@ -166,7 +189,7 @@ func (f *Follower) Heard(n News) error {
 	}
 	f.news.Store(&heard{n, time.Now(), group})
 	f.mu.Lock()
-	due := time.Since(f.when) >= keepEvery
+	due := time.Since(f.when) >= keepEvery || f.size > journalMost
 	f.mu.Unlock()
 	if due {
 		f.keep()
@@ -205,5 +228,8 @@ func (f *Follower) keep() {
 		f.cfg.Log.Warn("the ledger is not written down; it is tried again", "err", err)
 		return
 	}
-	f.kept, f.when = f.at.Index, time.Now()
+	f.kept, f.when, f.noted, f.size = f.at.Index, time.Now(), nil, 0
+	if err := Note(f.cfg.Store, nil); err != nil {
+		f.cfg.Log.Warn("what is written down is noted, too", "err", err)
+	}
 }

@@ -3,6 +3,7 @@ package guard
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -53,6 +54,21 @@ func (r Request) wishes() (n int) {
 	return n
 }
 
+// maxAge bounds the age of a floor in seconds: one of more cannot be said in words.
+const maxAge = int64(math.MaxInt64 / time.Second)
+
+// Check refuses a request that is for nothing, for several things at once, or for a
+// floor that is none: who signs would read something else than what they sign.
+func (r Request) Check() error {
+	if r.wishes() != 1 {
+		return errors.New("loosen the guard: the request is for a floor, for a block or for the trash, and for one of them")
+	}
+	if f := r.Floor; f != nil && (f.Scope == "" || f.MinAge < 0 || f.MinAge > maxAge || f.MinCopies < 0 || f.LockUntil < 0) {
+		return fmt.Errorf("loosen the guard: a floor of %q with an age of %d s, %d copies and locked until %d is none", f.Scope, f.MinAge, f.MinCopies, f.LockUntil)
+	}
+	return nil
+}
+
 // SweepTime is how long the trash may be emptied after a request for it.
 const SweepTime = 24 * time.Hour
 
@@ -71,8 +87,9 @@ func (g *Guard) Ask(chain *authority.Chain, self authority.Key, r Request) error
 	switch {
 	case r.Cluster != chain.Cluster() || r.Node != self:
 		return held("", "the request is for another node or cluster")
-	case r.wishes() != 1:
-		return errors.New("loosen the guard: the request is for a floor, for a block or for the trash, and for one of them")
+	}
+	if err := r.Check(); err != nil {
+		return err
 	}
 	return g.add("operators", kindAsk, r)
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	gomaps "maps"
+	"maps"
 	"slices"
 	"sync/atomic"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/factor"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
@@ -116,28 +117,6 @@ func accountRows(s *access.State) map[string]Op {
 // faster.
 const maxTries = 8
 
-type actorKey struct{}
-
-// WithActor names who makes the changes that ctx is used for, and from what address;
-// else it is the node itself.
-func WithActor(ctx context.Context, actor, address string) context.Context {
-	return context.WithValue(ctx, actorKey{}, [2]string{actor, address})
-}
-
-// Actor returns who makes the changes that ctx is used for.
-func Actor(ctx context.Context) string {
-	if a, is := ctx.Value(actorKey{}).([2]string); is && a[0] != "" {
-		return a[0]
-	}
-	return "node"
-}
-
-// Address returns from where, "" if the node itself makes them.
-func Address(ctx context.Context) string {
-	a, _ := ctx.Value(actorKey{}).([2]string)
-	return a[1]
-}
-
 // Update changes the accounts; see [access.Store].
 func (a *Accounts) Update(ctx context.Context, change func(*access.State) error) error {
 	for try := 1; ; try++ {
@@ -170,7 +149,7 @@ func (a *Accounts) update(ctx context.Context, change func(*access.State) error)
 			mark.Value = incomplete
 		}
 		part := append(slices.Clone(ops[:n]), Settings.Put(generationKey, generation, mark))
-		r, err := a.client.Do(ctx, Actor(ctx), Address(ctx), KindChange, Change{Ops: part})
+		r, err := a.client.Do(ctx, actor.Of(ctx), actor.Address(ctx), KindChange, Change{Ops: part})
 		if err != nil {
 			return fmt.Errorf("change accounts: %w", err)
 		}
@@ -194,7 +173,9 @@ func fitting(ops []Op) int {
 // when they come, in the order of tables and keys.
 func (was *accounts) diff(next *access.State) (ops []Op) {
 	old, new := accountRows(was.State), accountRows(next)
-	for _, key := range sortedKeys(old, new) {
+	all := maps.Clone(old)
+	maps.Copy(all, new)
+	for _, key := range slices.Sorted(maps.Keys(all)) {
 		o, is := new[key]
 		before, had := old[key]
 		version := was.versions[key]
@@ -221,14 +202,4 @@ func (a *Accounts) TakeOver(ctx context.Context, from *access.State) error {
 		*s = *from.Clone()
 		return nil
 	})
-}
-
-func sortedKeys(maps ...map[string]Op) []string {
-	seen := map[string]bool{}
-	for _, m := range maps {
-		for k := range m {
-			seen[k] = true
-		}
-	}
-	return slices.Sorted(gomaps.Keys(seen))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/ticket"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 )
 
 func newService(t *testing.T, store access.Store) *access.Service {
@@ -110,7 +111,7 @@ func TestAccountsOfTwoSites(t *testing.T) {
 	tries := 0
 	err := here.Update(t.Context(), func(s *access.State) error {
 		if tries++; tries == 1 {
-			if err := there.Update(WithActor(t.Context(), "op@pbs", ""), add("there@pbs")); err != nil {
+			if err := there.Update(actor.With(t.Context(), "op@pbs", ""), add("there@pbs")); err != nil {
 				t.Fatal(err)
 			}
 		}

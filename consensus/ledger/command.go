@@ -24,6 +24,7 @@ const (
 	KindLevel      uint16 = 11 // body [RaiseLevel]; by the leader
 	KindCheckpoint uint16 = 12 // body [NewCheckpoint]; by any member, signed by the origin
 	KindState      uint16 = 13 // body [SetState]; by a node in the role full, or the node itself
+	KindClock      uint16 = 14 // body [SetClock]; by a node in the role full; from level 4 on
 )
 
 // ignorable marks kinds that a program which does not know them may skip.
@@ -212,4 +213,5 @@ var kinds = map[uint16]kind{
 	KindLevel:      of((*tx).raiseLevel),
 	KindCheckpoint: of((*tx).checkpoint),
 	KindState:      of((*tx).setState),
+	KindClock:      of((*tx).setClock).onlyFull(),
 }

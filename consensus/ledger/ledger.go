@@ -40,7 +40,7 @@ import (
 )
 
 // Level is the feature level of this program; see [View.Level].
-const Level = 3
+const Level = 4
 
 // levelOwn is the level from which on a node in any role sets itself up.
 const levelOwn = 2
@@ -123,7 +123,10 @@ func (l *Ledger) replace(db *memdb.MemDB) {
 // Check says whether Apply would know a command. Whether it would be refused
 // is another question, and depends on when it is applied.
 func (l *Ledger) Check(b []byte) error {
-	_, err := prepare(b)
+	p, err := prepare(b)
+	if err == nil {
+		err = enters(p.command.Kind, l.View().Level())
+	}
 	return err
 }
 

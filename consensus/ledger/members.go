@@ -157,8 +157,8 @@ func (t *tx) invite(i *NewInvite) Result {
 		return refuse("an invite for the role %q, %d times", in.Role, in.Uses)
 	case t.meta.Level >= authority.LevelDelay && strings.ContainsFunc(in.Site, unicode.IsControl): // no node could be at such a site
 		return refuse("an invite for the site %q", in.Site)
-	case in.Expires*1000 <= t.meta.At || in.Expires*1000 > t.meta.At+7*24*3600*1000:
-		return refuse("an invite is good for at most seven days from now")
+	case in.Expires*1000 <= t.meta.At || in.Expires*1000 > t.meta.At+MaxInvite.Milliseconds():
+		return t.tooLong(in.Expires)
 	case i.Link == nil && (votes || in.Role == "cloud" || in.Granted):
 		return forbid("an invite for the role %q has to be signed by an operator", in.Role)
 	}

@@ -137,6 +137,7 @@ func TestRecordedLogs(t *testing.T) {
 		w.found(2, 1, 2, 3)
 		history(w, rand.New(rand.NewPCG(3, 1)), 60)
 		w.proposals()
+		w.ahead()
 		var text strings.Builder
 		for _, b := range w.log {
 			if bytes.HasPrefix(b, []byte("+ ")) {
@@ -147,7 +148,7 @@ func TestRecordedLogs(t *testing.T) {
 		}
 		h := w.l.View().Hash()
 		fmt.Fprintf(&text, "= %x\n", h)
-		if err := os.WriteFile(filepath.Join("testdata", "log-level3.txt"), []byte(text.String()), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join("testdata", "log-level4.txt"), []byte(text.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -17,10 +17,11 @@ type tx struct {
 	meta    meta
 	command Command
 	role    string // of the node that signed
+	stamp   int64  // by the clock of the leader, Unix ms; [meta.At] may be later
 }
 
 func begin(db *memdb.MemDB, index uint64, at int64) *tx {
-	t := &tx{Txn: db.Txn(true)}
+	t := &tx{Txn: db.Txn(true), stamp: at}
 	t.meta = *View{t.Txn}.meta()
 	t.meta.Index, t.meta.At = index, max(t.meta.At+1, at)
 	return t

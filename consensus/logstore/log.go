@@ -51,7 +51,7 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	commit := max(s.commit.Load(), s.staged.Load())
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(logBucket)
 		b.FillPercent = 1 // entries only come behind
 		for _, l := range logs {
@@ -91,7 +91,7 @@ func appendable(b *bolt.Bucket, index uint64) error {
 
 // DeleteRange removes the entries from low to high, both included.
 func (s *Store) DeleteRange(low, high uint64) error {
-	err := s.db.Update(func(tx *bolt.Tx) error {
+	err := s.update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(logBucket)
 		var gone [][]byte // a cursor may lose its place when it deletes
 		c := b.Cursor()
@@ -131,7 +131,7 @@ func (s *Store) Applied(index uint64) error {
 	if index <= s.commit.Load() {
 		return nil
 	}
-	err := s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(commitKey, key(index)) })
+	err := s.update(func(tx *bolt.Tx) error { return tx.Bucket(metaBucket).Put(commitKey, key(index)) })
 	if err != nil {
 		return fmt.Errorf("note commit index %d in %s: %w", index, s, err)
 	}
@@ -148,7 +148,7 @@ func (s *Store) GetCommitIndex() (uint64, error) {
 
 // Set stores a value beside the log.
 func (s *Store) Set(k, v []byte) error {
-	err := s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(stableBucket).Put(k, v) })
+	err := s.update(func(tx *bolt.Tx) error { return tx.Bucket(stableBucket).Put(k, v) })
 	if err != nil {
 		return fmt.Errorf("write %q to %s: %w", k, s, err)
 	}

@@ -62,6 +62,7 @@ type Config struct {
 type Store struct {
 	db     *bolt.DB
 	path   string
+	file   os.FileInfo   // as it was opened
 	mu     sync.Mutex    // held by who writes the commit index
 	staged atomic.Uint64 // commit index to be written with the next entries
 	commit atomic.Uint64 // commit index as written
@@ -104,7 +105,10 @@ func open(cfg Config) (s *Store, err error) {
 		return nil, err
 	}
 	s = &Store{db: db, path: cfg.Path}
-	if err = s.setUp(); err == nil {
+	if s.file, err = os.Stat(cfg.Path); err == nil {
+		err = s.setUp()
+	}
+	if err == nil {
 		err = s.check()
 	}
 	if err == nil && isNew && !cfg.NoSync {
@@ -157,6 +161,18 @@ func probe(path string) (err error) {
 			})
 		})
 	})
+}
+
+// ErrGone is a write to a file that was removed, or is another one by now: it would
+// succeed, and nobody could read it again.
+var ErrGone = errors.New("the file was removed while it was in use")
+
+// update changes the file, if it is there.
+func (s *Store) update(f func(*bolt.Tx) error) error {
+	if info, err := os.Stat(s.path); errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, s.file) {
+		return &Error{ErrGone, "stop the daemon; put the directory back as it was, or move what is left away and join again: `holdfast invite create --replaces NAME` on another node"}
+	}
+	return s.db.Update(f)
 }
 
 // setUp makes the buckets and checks the format.

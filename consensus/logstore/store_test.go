@@ -41,6 +41,28 @@ func entry(index, term uint64) *raft.Log {
 	}
 }
 
+// The directory of a node was removed while it ran: it went on to vote, and was made a
+// voter, with a file that nobody could ever read again.
+func TestRemovedWhileInUse(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"removed":  os.Remove,
+		"replaced": func(path string) error { return errors.Join(os.Remove(path), os.WriteFile(path, nil, 0o600)) },
+	} {
+		path := filepath.Join(t.TempDir(), "raft.db")
+		s := openTest(t, path)
+		must(t, s.StoreLog(entry(1, 7)), spoil(path))
+		for what, err := range map[string]error{
+			"an entry": s.StoreLog(entry(2, 7)), "a term": s.SetUint64([]byte("CurrentTerm"), 8), "a vote": s.Set([]byte("who"), nil),
+			"what is applied": s.Applied(1), "a removal": s.DeleteRange(1, 1),
+		} {
+			if !errors.Is(err, ErrGone) {
+				t.Errorf("%s, %s: %v", name, what, err)
+			}
+		}
+		must(t, s.Close())
+	}
+}
+
 func TestStoreSurvivesReopening(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raft.db")
 	s := openTest(t, path)

@@ -32,7 +32,7 @@ type Record struct {
 // Kinds are what the kinds of command are called.
 var Kinds = []string{
 	"change", "authority", "join", "invite", "revoke", "record", "session",
-	"expire", "claim", "end", "level", "checkpoint", "state",
+	"expire", "claim", "end", "level", "checkpoint", "state", "clock",
 }
 
 // kindName is the name of a kind, whose numbers begin with 1.

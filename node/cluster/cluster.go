@@ -62,10 +62,25 @@ type Config struct {
 	Profile consensus.Profile  // default: consensus.WAN
 	Feeds   bool               // somebody calls WentBack, soon after the start; until then this node does not vote
 	Log     *slog.Logger       // default: discard
+	Now     func() time.Time   // the clock that the ledger gets from this node; default: time.Now
 
 	// Alarm has people be shown that something has happened here, under a key; with
 	// no text, that it is over. Default: nobody is.
 	Alarm func(key, text, hint string)
+}
+
+func (c Config) withDefaults() Config {
+	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
+	if c.Alarm == nil {
+		c.Alarm = func(string, string, string) {}
+	}
+	if c.Network == nil {
+		c.Network = alone{}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
 }
 
 // A Cluster is this node's part of it.
@@ -92,8 +107,9 @@ type Cluster struct {
 	orphansTold string     // which of them were told last
 
 	mu       sync.Mutex
-	heir     string   // see NotInherited
-	watchers []func() // are told when the ledger or the chain has changed
+	heir     string           // see NotInherited
+	waited   *ledger.Proposal // see early
+	watchers []func()         // are told when the ledger or the chain has changed
 }
 
 // ErrNone says that a node belongs to no cluster yet.
@@ -119,13 +135,7 @@ const (
 )
 
 func open(cfg Config, how way) (c *Cluster, err error) {
-	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
-	if cfg.Alarm == nil {
-		cfg.Alarm = func(string, string, string) {}
-	}
-	if cfg.Network == nil {
-		cfg.Network = alone{}
-	}
+	cfg = cfg.withDefaults()
 	chain, err := readChain(filepath.Join(cfg.Dir, authorityFile))
 	if errors.Is(err, os.ErrNotExist) {
 		err = ErrNone
@@ -156,7 +166,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Part: c.partChain, Stray: c.strays.Saw, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind, Ends: c.ended,
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Now: cfg.Now, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind, Ends: c.ended,
 	}
 	if how == again {
 		group.Lost, group.Takes = c.lost, c.takenBack
@@ -247,6 +257,7 @@ func (c *Cluster) changed(v ledger.View) {
 		c.alarmDiffers()
 	}
 	c.strays.Tidy(c.Chain())
+	c.early(v)
 	c.tell()
 }
 

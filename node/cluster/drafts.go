@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/drafts"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
@@ -107,7 +108,7 @@ func (c *Cluster) Agreed(ctx context.Context) error {
 // nobody to agree on it.
 func (c *Cluster) drafted(ctx context.Context, now func(context.Context) error, on func(context.Context, *ledger.Client) error) error {
 	err := now(ctx)
-	if err == nil || ledger.Actor(ctx) == "node" || ctx.Err() != nil || c.Gone() || c.Waits() {
+	if err == nil || actor.Of(ctx) == "node" || ctx.Err() != nil || c.Gone() || c.Waits() {
 		return err
 	}
 	below := c.drafts.Waiting() && c.group.Status().Leader == "" // it may be about what is in a draft

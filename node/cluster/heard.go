@@ -27,29 +27,14 @@ func (c *Cluster) LedgerSeen() time.Time {
 	if info, err := os.Stat(filepath.Join(c.cfg.Dir, heardFile)); err == nil && info.ModTime().After(last) {
 		last = info.ModTime()
 	}
-	if at := c.ledger.View().At(); at.After(last) {
+	if at := c.ledger.View().At(); at.After(last) && c.LedgerAhead() < compareEvery {
 		last = at
 	}
 	return last
 }
 
-// startTime is how long a node may look for a leader when it was started, before that is
-// worth more than a word.
-const startTime = 2 * time.Minute
-
-// Starting tells whether this node has just started, and has found no leader yet.
-func (c *Cluster) Starting() bool {
-	return c.group.Status().Leader == "" && time.Since(c.votes.begun) < startTime
-}
-
-// Missed is for how long the ledger was not heard of, as far as people have to look at
-// it: no time if there is none yet, or if this node is starting, which status says itself.
-func (c *Cluster) Missed() time.Duration {
-	if c.Waits() || c.Starting() {
-		return 0
-	}
-	return c.LedgerAge()
-}
+// LedgerAhead is how far the clock of the ledger is ahead; less than 0: it is not.
+func (c *Cluster) LedgerAhead() time.Duration { return c.ledger.View().At().Sub(c.cfg.Now()) }
 
 // compareEvery is how often ledgers are compared, and the time noted.
 const compareEvery = time.Minute

@@ -4,16 +4,12 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -197,24 +193,5 @@ func TestRemember(t *testing.T) {
 	}
 	if old, err := filepath.Glob(filepath.Join(cfg.Dir, "raft.orphan-*")); len(old) != 1 || err != nil {
 		t.Errorf("the old log is in %v, %v", old, err)
-	}
-}
-
-// Seconds after a node was started for the first time, status said that the ledger was
-// never heard of, and that the trash is not emptied.
-func TestStarting(t *testing.T) {
-	cfg := made(t, Founding{})
-	c := opened(t, cfg) // and does not run, so that it finds no leader
-	defer c.Close()
-	old := time.Now().Add(-72 * time.Hour)
-	if err := os.Chtimes(filepath.Join(cfg.Dir, heardFile), old, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		t.Fatal(err)
-	}
-	if !c.Starting() || c.Missed() != 0 {
-		t.Errorf("it has just started: %t, missed %s", c.Starting(), c.Missed())
-	}
-	c.votes.begun = time.Now().Add(-startTime)
-	if c.Starting() || c.Missed() == 0 || c.Missed() > c.LedgerAge() {
-		t.Errorf("it runs for a while: %t, missed %s of %s", c.Starting(), c.Missed(), c.LedgerAge())
 	}
 }

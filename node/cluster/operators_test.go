@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -67,4 +68,55 @@ func TestOperatorsChangeByThemselves(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The clock of who leads says that seven days are over, and every other node knows better:
+// it says so. Nothing was said, and whoever was to veto was locked out within seconds.
+func TestOperatorsBeforeTheirTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := made(t, Founding{})
+		first, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
+		must(t, err)
+		told := map[string]string{}
+		var ahead atomic.Int64
+		cfg.Alarm = func(key, text, _ string) { told[key] = text }
+		cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		c := opened(t, cfg)
+		stop := running(t, c)
+		time.Sleep(time.Minute)
+		sign := func(b authority.OperatorsBody, keys ...ed25519.PrivateKey) {
+			t.Helper()
+			link := c.Chain().Sign(c.Chain().Draft(authority.NewOperators, b), keys...)
+			_, err := c.Client().Do(t.Context(), "op@pbs", "", ledger.KindAuthority, ledger.Link{Link: link})
+			must(t, err)
+		}
+		second, third := operatorKey(2), operatorKey(3)
+		key := authority.PublicKey
+		sign(authority.OperatorsBody{Operators: []authority.Key{key(first), key(second), key(third)}, Threshold: 2}, first, second, third)
+		sign(authority.OperatorsBody{Operators: []authority.Key{key(third)}, Threshold: 1}, second, third)
+		p, waits := c.View().Proposal()
+		if !waits {
+			t.Fatal("it does not wait")
+		}
+		ahead.Store(int64(8 * 24 * time.Hour))
+		time.Sleep(5 * time.Minute)
+		if now, _ := c.Chain().Operators(); len(now) != 1 {
+			t.Fatalf("%d operators", len(now))
+		}
+		if told["early"] != "" { // this node is the one whose clock is wrong
+			t.Errorf("it says %q", told["early"])
+		}
+		stop()
+		ahead.Store(0)
+		for due, want := range map[time.Time]bool{p.Due: true, time.Now(): false} {
+			delete(told, "early")
+			was := p
+			was.Due = due
+			c.waited = &was
+			c.early(c.View())
+			if (told["early"] != "") != want {
+				t.Errorf("due %s: %q", due, told["early"])
+			}
+		}
+	})
 }

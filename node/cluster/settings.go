@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
@@ -163,7 +164,7 @@ func (s *Settings) update(ctx context.Context, change func(*settings.State) erro
 			mark.Value = incomplete
 		}
 		part := append(slices.Clone(ops[:n]), ledger.Settings.Put(s.generationKey(), generation, mark))
-		r, err := s.client.Do(ctx, ledger.Actor(ctx), ledger.Address(ctx), ledger.KindChange, ledger.Change{Ops: part})
+		r, err := s.client.Do(ctx, actor.Of(ctx), actor.Address(ctx), ledger.KindChange, ledger.Change{Ops: part})
 		if err != nil {
 			return fmt.Errorf("change settings: %w", err)
 		}

@@ -91,6 +91,12 @@ func (v *votes) write(r restored) error {
 // with itself alone: then it does not begin at all. If no other node votes, all that
 // was agreed on is here, and it goes on.
 func (c *Cluster) lost() error {
+	if _, err := os.Lstat(filepath.Join(c.cfg.Dir, authorityFile)); errors.Is(err, fs.ErrNotExist) {
+		return &Error{
+			fmt.Errorf("the directory of the node was removed while it runs: %w", err),
+			"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node",
+		}
+	}
 	others := func(n authority.Node) bool { return n.Votes && !n.Removed && n.Key != c.self }
 	if !slices.ContainsFunc(c.keeper.Chain().Nodes(), others) {
 		return nil

@@ -72,8 +72,8 @@ func parse(text []byte) (ed25519.PrivateKey, error) {
 	return private, nil
 }
 
-// What a key is on paper: words of four letters and digits, which are the seed
-// and its CRC-32 in base32.
+// What a key is on paper: 14 words of four letters and digits and one of two, which
+// are the seed and its CRC-32 in base32.
 var paper = base32.StdEncoding.WithPadding(base32.NoPadding)
 
 const word = 4
@@ -104,7 +104,7 @@ func ReadPaper(text string) (ed25519.PrivateKey, error) {
 	}, strings.ToUpper(text))
 	b, err := paper.DecodeString(only)
 	if err != nil || len(b) != ed25519.SeedSize+4 || paper.EncodeToString(b) != only {
-		return nil, errors.New("this is no recovery key: it has 15 words of four letters and digits")
+		return nil, errors.New("this is no recovery key: it has 14 words of four letters and digits, and one of two")
 	}
 	seed, sum := b[:ed25519.SeedSize], b[ed25519.SeedSize:]
 	if !bytes.Equal(sum, binary.BigEndian.AppendUint32(nil, crc32.ChecksumIEEE(seed))) {

@@ -48,6 +48,25 @@ func TestPaper(t *testing.T) {
 	}
 }
 
+// Who typed the recovery key wrong was told that it has 15 words of four, and looked for
+// what is missing from the last one.
+func TestWhatAPaperKeyLooksLike(t *testing.T) {
+	_, text, err := Paper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lengths := map[int]int{}
+	for _, word := range strings.Split(text, "-") {
+		lengths[len(word)]++
+	}
+	if len(lengths) != 2 || lengths[4] != 14 || lengths[2] != 1 {
+		t.Errorf("words of %v letters", lengths)
+	}
+	if _, err := ReadPaper("XXXX-TR32-GBJQ"); err == nil || !strings.Contains(err.Error(), "14 words of four letters and digits, and one of two") {
+		t.Error(err)
+	}
+}
+
 func FuzzReadPaper(f *testing.F) {
 	_, text, err := Paper()
 	if err != nil {

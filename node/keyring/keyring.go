@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/pbs/api/keys"
@@ -178,7 +179,7 @@ func (r *Ring) put(ctx context.Context, name string, version uint64, meta ledger
 }
 
 func (r *Ring) change(ctx context.Context, op ledger.Op) error {
-	_, err := r.cfg.Client.Do(ctx, ledger.Actor(ctx), ledger.Address(ctx), ledger.KindChange, ledger.Change{Ops: []ledger.Op{op}})
+	_, err := r.cfg.Client.Do(ctx, actor.Of(ctx), actor.Address(ctx), ledger.KindChange, ledger.Change{Ops: []ledger.Op{op}})
 	return err
 }
 

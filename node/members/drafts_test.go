@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/drafts"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
@@ -15,7 +16,7 @@ import (
 // row: whoever looked whether to discard it could not tell.
 func TestWhatDraftsDo(t *testing.T) {
 	w := newWorld(t)
-	ctx := ledger.WithActor(t.Context(), "root@pam", "")
+	ctx := actor.With(t.Context(), "root@pam", "")
 	if err := w.cluster.Accounts().Update(ctx, func(s *access.State) error {
 		s.Users = append(s.Users, access.User{ID: "old@pbs"}, access.User{ID: "there@pbs"})
 		return nil

@@ -93,6 +93,7 @@ func Endpoints(cfg Config) []rest.Endpoint {
 		{Method: http.MethodDelete, Path: "/holdfast/operators", Need: change, Handle: a.vetoOperators},
 		{Method: http.MethodGet, Path: "/holdfast/recover", Need: look, Handle: a.survey},
 		{Method: http.MethodPost, Path: "/holdfast/recover", Need: change, Handle: a.recover},
+		{Method: http.MethodPut, Path: "/holdfast/clock", Need: change, Handle: a.setClock},
 		{Method: http.MethodGet, Path: "/holdfast/orphans", Need: audit, Handle: a.orphans},
 		{Method: http.MethodDelete, Path: "/holdfast/orphans", Need: change, Handle: a.forgetOrphans},
 	}
@@ -263,7 +264,12 @@ func (a api) asNode(m Member) (authority.Node, error) {
 // signed drafts a link, or gives the signed one to the ledger.
 func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (any, error) {
 	if !c.Has("link") {
-		return operator.NewDraft(a.Cluster.Roster().Chain(), kind, body), nil
+		d := operator.NewDraft(a.Cluster.Roster().Chain(), kind, body)
+		if r, is := body.(authority.Removal); is {
+			id := r.Key.NodeID()
+			d = d.Called(id, a.names().Replace(id))
+		}
+		return d, nil
 	}
 	link, err := operator.Signed(c.Text("link"), kind, body)
 	if err != nil {
@@ -284,7 +290,27 @@ func (a api) signed(ctx context.Context, c *rest.Call, kind uint8, body any) (an
 
 func (a api) do(ctx context.Context, c *rest.Call, kind uint16, body any) (ledger.Result, error) {
 	r, err := a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), kind, body)
+	if err != nil && c.Has("link") {
+		err = a.tooFew(err, c.Text("link"))
+	}
 	return r, overtaken(err)
+}
+
+// tooFew says of a signed link that was refused who has not signed it, if that is why.
+func (a api) tooFew(err error, text string) error {
+	link, wrong := operator.ReadLink(text)
+	if wrong != nil || operator.Overtaken(err) || errors.Is(err, consensus.ErrNoLeader) {
+		return err
+	}
+	d, wrong := operator.DraftOf(a.Cluster.Roster().Chain(), link)
+	if wrong != nil {
+		return err
+	}
+	t, wrong := d.Tally()
+	if wrong != nil || t.Lacks() == "" {
+		return err
+	}
+	return &hinted{fmt.Errorf("%w: %s", err, t.Lacks()), operator.More}
 }
 
 // overtaken says of a signed link that came too late what can be done about it.

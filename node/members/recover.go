@@ -121,14 +121,15 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	body := authority.Recovery{Incarnation: incarnation, Base: self, Reason: reason}
 	if !c.Has("link") {
-		return operator.NewDraft(chain, authority.Recover, body), c.Err()
+		d := operator.NewDraft(chain, authority.Recover, body)
+		return d.Called(self.NodeID(), a.names().Replace(self.NodeID())), c.Err()
 	}
 	link, err := operator.Signed(c.Text("link"), authority.Recover, body)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := chain.Next(link); err != nil {
-		return nil, overtaken(err)
+		return nil, overtaken(a.tooFew(err, c.Text("link")))
 	}
 	// What operators have signed since there was no quorum comes first: whom they have
 	// ejected may be why there is none.

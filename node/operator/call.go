@@ -1,7 +1,6 @@
 package operator
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -19,13 +18,14 @@ const (
 	MemberPath    = "/holdfast/members/{member}"
 	OperatorsPath = "/holdfast/operators"
 	RecoverPath   = "/holdfast/recover"
+	ReleasePath   = "/holdfast/guard/release"
 )
 
 // A Call is one of the API.
 type Call struct {
-	Method string     `json:"method"`
-	Path   string     `json:"path"`
-	Params url.Values `json:"params"`
+	Method string     `json:"method,omitempty"`
+	Path   string     `json:"path,omitempty"`
+	Params url.Values `json:"params,omitempty"`
 }
 
 // An implied call is what a link stands for. Of what is no part of the link, the
@@ -39,6 +39,13 @@ type implied struct {
 // call as well; where it says another thing than the link it was tampered with, and
 // is refused. What the link says is taken from the link.
 func (d Draft) Implied(file Call) (Call, error) {
+	if d.Request != "" {
+		r, err := ReadRequest(d.Request)
+		if err != nil {
+			return Call{}, err
+		}
+		return Call{http.MethodPost, ReleasePath, url.Values{"request": {text(r)}}}, nil
+	}
 	_, l, _, what, err := d.read()
 	if err != nil {
 		return Call{}, err
@@ -139,19 +146,4 @@ func Signed(text string, kind uint8, body any) ([]byte, error) {
 		return nil, fmt.Errorf("what is signed is another thing than this call: it would %s", what)
 	}
 	return b, nil
-}
-
-// errUnsigned is a file that nobody has signed.
-var errUnsigned = errors.New("nobody has signed it")
-
-// Ready refuses a draft that nobody has signed, or that has a signature which is none.
-func (d Draft) Ready() error {
-	id, l, _, _, err := d.read()
-	if err != nil {
-		return err
-	}
-	if len(l.Sigs) == 0 {
-		return errUnsigned
-	}
-	return l.CheckSignatures(id)
 }

@@ -17,34 +17,40 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
-// A Draft is a link that wants a signature, as the API sends it.
+// A Draft is what wants signatures, as the API sends it: a link, or a request to loosen
+// the guard of a node.
 type Draft struct {
-	Cluster string `json:"cluster"` // hexadecimal
-	Link    string `json:"link"`    // base64
-	Need    int    `json:"need"`    // signatures
+	Cluster string `json:"cluster,omitempty"` // of the link, hexadecimal
+	Link    string `json:"link,omitempty"`    // base64
+	Need    int    `json:"need,omitempty"`    // signatures
+	Request string `json:"request,omitempty"` // base64
+	Voices
 }
 
 // NewDraft returns the draft of a link that stands behind a chain.
 func NewDraft(chain *authority.Chain, kind uint8, body any) Draft {
 	cluster := chain.Cluster()
-	operators, need := chain.Operators()
-	if kind == authority.Veto {
-		need = 1
+	v := voices(chain, kind)
+	need := v.Threshold
+	if o, is := body.(authority.OperatorsBody); is {
+		to := ids(o.Operators)
+		need = wanted(len(to), len(lacking(to, v.Operators)), v.Threshold)
 	}
-	if o, is := body.(authority.OperatorsBody); is { // as many of the old ones, and all new ones
-		need = max(need, len(o.Operators)+need-shared(operators, o.Operators))
+	return Draft{
+		Cluster: hex.EncodeToString(cluster[:]), Link: base64.StdEncoding.EncodeToString(chain.Draft(kind, body).Bytes()), Need: need, Voices: v,
 	}
-	return Draft{hex.EncodeToString(cluster[:]), base64.StdEncoding.EncodeToString(chain.Draft(kind, body).Bytes()), need}
 }
 
-// shared counts the keys that are in both lists.
-func shared(a, b []authority.Key) (n int) {
-	for _, k := range a {
-		if slices.Contains(b, k) {
-			n++
-		}
+// DraftOf returns the draft of a link that is there, signed or not.
+func DraftOf(chain *authority.Chain, link []byte) (Draft, error) {
+	l, err := authority.ParseLink(link)
+	if err != nil {
+		return Draft{}, err
 	}
-	return n
+	cluster := chain.Cluster()
+	return Draft{
+		Cluster: hex.EncodeToString(cluster[:]), Link: base64.StdEncoding.EncodeToString(link), Voices: voices(chain, l.Kind),
+	}, nil
 }
 
 // The actions that somebody may mean to sign for.
@@ -60,6 +66,9 @@ const (
 
 // Again is what to do about a link that was drafted before another one was taken.
 const Again = "run the same command again; what several operators sign, in a file, has to be made and signed anew"
+
+// More is what to do about what too few have signed.
+const More = "with a FILE of --sign-to, each who has not signed: holdfast operator sign FILE --operator-key KEY; then once more: holdfast operator submit FILE"
 
 // Overtaken tells whether a link was refused since another one was taken after it was
 // drafted: it would be good if it were drafted and signed once more.
@@ -81,9 +90,24 @@ func (d Draft) Sign(action string, keys ...ed25519.PrivateKey) (link, what strin
 	return d.Link, what, err
 }
 
-// Cosign adds signatures to a link that other operators have signed before, and
-// says what it is, which whoever has the keys is to read.
+// Cosign adds signatures to what other operators have signed before, and says what it
+// is, which whoever has the keys is to read. Keys of no operator do not sign.
 func (d Draft) Cosign(keys ...ed25519.PrivateKey) (Draft, string, error) {
+	s, err := d.signed()
+	if err == nil {
+		err = d.genuine()
+	}
+	if err == nil {
+		err = d.entitled(s, keys)
+	}
+	if err != nil {
+		return d, "", err
+	}
+	if d.Request != "" {
+		what := ""
+		d.Request, what, err = signRequest(d.Request, keys)
+		return d, what, err
+	}
 	id, l, _, what, err := d.read()
 	if err != nil {
 		return d, "", err
@@ -99,17 +123,11 @@ func (d Draft) Cosign(keys ...ed25519.PrivateKey) (Draft, string, error) {
 	return d, what, nil
 }
 
-// Signatures is how many there are.
-func (d Draft) Signatures() int {
-	_, l, _, _, err := d.read()
-	if err != nil {
-		return 0
-	}
-	return len(l.Sigs)
-}
-
 // read reads the draft: for which cluster, which link, and what that does.
 func (d Draft) read() (id [16]byte, l authority.Link, action, what string, err error) {
+	if d.Request != "" {
+		return id, l, "", "", errTwo
+	}
 	cluster, err := hex.DecodeString(d.Cluster)
 	if err != nil || len(cluster) != 16 {
 		return id, l, "", "", fmt.Errorf("sign: the daemon names the cluster %.40q", d.Cluster)

@@ -1,7 +1,11 @@
 package overview
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
@@ -27,4 +31,16 @@ func Disk(dir, node string, free func(dir string) (disk.Space, error)) []Warning
 		}}
 	}
 	return nil
+}
+
+// Vanished is the warning that a file of a node is gone which it has as long as it lives:
+// its directory was removed while it runs. Nil if the file is there.
+func Vanished(file, node string) []Warning {
+	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return []Warning{{
+		"critical", node, fmt.Sprintf("%s was removed while the node runs: it takes no part in votes, and nothing that it is told is there after a restart", filepath.Dir(file)),
+		"stop it and put the directory back, the datastores are elsewhere; if it is lost: `holdfast invite create --replaces NAME` on another node, and join with that; see docs/cluster.md",
+	}}
 }

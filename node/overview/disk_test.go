@@ -2,6 +2,8 @@ package overview
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -23,6 +25,27 @@ func TestLittleRoom(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 	if w := Disk(t.TempDir(), "n1", nil); len(w) > 1 {
+		t.Errorf("%+v", w)
+	}
+}
+
+// The directory of a running node was removed, and all that was said of it is that its disk
+// is nearly full.
+func TestVanished(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "n1", "identity.key")
+	if w := Vanished(file, "n1"); len(w) != 1 || w[0].Level != "critical" || !strings.Contains(w[0].Text, filepath.Dir(file)+" was removed") || !strings.Contains(w[0].Hint, "--replaces") {
+		t.Errorf("%+v", w)
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil { // something has made it again
+		t.Fatal(err)
+	}
+	if w := Vanished(file, "n1"); len(w) != 1 {
+		t.Errorf("%+v", w)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if w := Vanished(file, "n1"); len(w) != 0 {
 		t.Errorf("%+v", w)
 	}
 }

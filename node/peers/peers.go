@@ -60,6 +60,22 @@ func (l *Link) Ahead() (median time.Duration, of int) {
 	return l.gossip.Ahead()
 }
 
+// wrongClock is how wrong the clock of this node is before that of most others is taken.
+const wrongClock = time.Minute
+
+// Now is the time by the clock of this node, or by that of most, of three at least, if it
+// is far from that: one command under a wrong clock would set that of the ledger ahead.
+func (l *Link) Now() time.Time {
+	return righted(time.Now(), l.Ahead)
+}
+
+func righted(now time.Time, ahead func() (time.Duration, int)) time.Time {
+	if d, of := ahead(); of >= 2 && d.Abs() > wrongClock {
+		return now.Add(d)
+	}
+	return now
+}
+
 // Peers returns what is known of the ways to all nodes, by their IDs.
 func (l *Link) Peers() map[string]Peer {
 	all := map[string]Peer{}

@@ -3,16 +3,15 @@ package warden
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
-	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/node/operator"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
@@ -33,7 +32,7 @@ type api struct {
 
 // Endpoints returns the endpoints about the guard of this node. Whoever may
 // change the node tightens it; to loosen it takes the operators' signatures: the
-// call with draft answers what to sign, see [operator.Request].
+// call with draft answers what to sign, see [operator.Draft].
 func Endpoints(k Keeper, age func() time.Duration) []rest.Endpoint {
 	a := api{k, age}
 	look, change := rest.Any(access.PrivSysAudit, "/system/status"), rest.Any(access.PrivSysModify, "/system/network")
@@ -168,12 +167,10 @@ func (a api) release(_ context.Context, c *rest.Call) (any, error) {
 		if err := errors.Join(err, c.Err()); err != nil {
 			return nil, err
 		}
-		err = a.k.Guard().Ask(a.k.Chain(), self, r)
-		if err == nil {
-			err = a.k.Guard().Settle()
+		if err := a.ask(self, r); err != nil {
+			return nil, err
 		}
-		a.k.Release()
-		return See(a.k.Guard(), a.age()), err
+		return See(a.k.Guard(), a.age()), nil
 	}
 	r := wanted(c)
 	if r.Unblock != "" && !a.k.Guard().Blocked(r.Unblock) {
@@ -184,15 +181,75 @@ func (a api) release(_ context.Context, c *rest.Call) (any, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	return map[string]string{"request": base64.StdEncoding.EncodeToString(canon.Encode(r))}, nil
+	if err := r.Check(); err != nil {
+		return nil, err
+	}
+	return operator.NewRequest(a.k.Chain(), r), nil
+}
+
+// ask has the guard take what was signed.
+func (a api) ask(self authority.Key, r guard.Request) error {
+	chain := a.k.Chain()
+	if r.Cluster != chain.Cluster() {
+		return &hinted{errors.New("the request is for a node of another cluster"), "have it made again, with `holdfast guard release … --sign-to FILE` on the node whose guard it is for"}
+	}
+	if r.Node != self {
+		name := r.Node.NodeID()
+		if n, is := chain.Node(r.Node); is {
+			name = n.Name
+		}
+		return &hinted{fmt.Errorf("the request is for node %s (%s), and this is another one", name, r.Node.NodeID()), "`holdfast operator submit FILE` on " + name}
+	}
+	if t, err := operator.NewRequest(chain, r).Tally(); err != nil || !t.Enough() {
+		return errors.Join(err, &hinted{fmt.Errorf("loosen the guard: %w: %s", authority.ErrRefused, t), operator.More})
+	}
+	if err := a.k.Guard().Ask(chain, self, r); err != nil {
+		return err
+	}
+	err := a.k.Guard().Settle()
+	a.k.Release()
+	return err
+}
+
+// A hinted error has a known cure.
+type hinted struct {
+	error
+	cure string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+func (e *hinted) Hint() string  { return e.cure }
+
+// fewest is how many digits of an ID are taken for all of it.
+const fewest = 4
+
+// waiting finds a loosening that waits by the beginning of its ID.
+func (a api) waiting(id string) (found [16]byte, err error) {
+	if len(id) < fewest {
+		return found, &hinted{fmt.Errorf("%.40q is no ID of a request: it has at least 4 digits", id), "`holdfast guard show` names them"}
+	}
+	n := 0
+	for _, p := range a.k.Guard().Pending() {
+		if strings.HasPrefix(hex.EncodeToString(p.Request.ID[:]), strings.ToLower(id)) {
+			found = p.Request.ID
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return found, &hinted{fmt.Errorf("there is no request %.40q", id), "`holdfast guard show` names them"}
+	case 1:
+		return found, nil
+	}
+	return found, &hinted{fmt.Errorf("%d requests begin with %.40q", n, id), "name more digits: `holdfast guard show` has all"}
 }
 
 func (a api) veto(_ context.Context, c *rest.Call) (any, error) {
-	b, err := hex.DecodeString(c.Text("id"))
-	if err != nil || len(b) != 16 {
-		return nil, fmt.Errorf("there is no request %.40q; `holdfast guard show` names them", c.Text("id"))
+	id, err := a.waiting(c.Text("id"))
+	if err != nil {
+		return nil, err
 	}
-	v := guard.Veto{ID: [16]byte(b)}
+	v := guard.Veto{ID: id}
 	if c.Has("reason") {
 		v.Reason = c.Text("reason")
 	}

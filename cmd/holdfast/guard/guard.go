@@ -3,14 +3,12 @@ package guard
 
 import (
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -19,15 +17,14 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
-	"github.com/holdfast-mesh/holdfast/node"
-	"github.com/holdfast-mesh/holdfast/node/keyfile"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/signatures"
 	"github.com/holdfast-mesh/holdfast/node/operator"
 	"github.com/holdfast-mesh/holdfast/node/warden"
 )
 
 const (
 	path        = "/holdfast/guard"
-	releasePath = path + "/release"
+	releasePath = operator.ReleasePath
 )
 
 // New returns the verbs.
@@ -145,14 +142,19 @@ func newRelease(o *cli.Options) *cobra.Command {
 	var f floorFlags
 	var member, block, reason string
 	var trash bool
-	var keys []string
+	var sign signatures.Flags
 	cmd := &cobra.Command{
 		Use: "release [STORE[/NAMESPACE]]", Short: "lower a floor, let a member in again, or empty the trash without a quorum", Args: cobra.MaximumNArgs(1),
 		Long: `It takes the signatures of the operators, as many as the cluster wants: name each key
-with --operator-key. A floor becomes what the flags say, nothing without any, after
+with --operator-key, or with --sign-to FILE write what those sign who are elsewhere; that
+is submitted on this node. A floor becomes what the flags say, nothing without any, after
 fourteen days by the guard's own clock; a block is lifted at once.`,
+		Example: `  holdfast guard release main --min-age 168h --reason 'a month is too long' --operator-key operator.key
+  holdfast guard release --member nas --reason 'ejected by mistake' --sign-to release.json
+  holdfast operator sign release.json --operator-key second.key     # where that key is
+  holdfast operator submit release.json                             # here again`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			params := url.Values{}
+			params, called := url.Values{}, map[string]string{}
 			switch wishes := len(args) + count(member != "", block != "", trash); {
 			case wishes != 1:
 				return cli.Usage(errors.New("what is to be released? One of STORE, --member, --block and --trash"))
@@ -167,13 +169,14 @@ fourteen days by the guard's own clock; a block is lifted at once.`,
 					return err
 				}
 				params.Set("block", "node "+id)
+				called[id] = member
 			case block != "":
 				params.Set("block", block)
 			default:
 				params.Set("trash", "1")
 			}
 			params.Set("reason", reason)
-			return release(cmd, o, keys, params)
+			return release(cmd, o, sign, params, called)
 		},
 	}
 	f.add(cmd)
@@ -181,7 +184,7 @@ fourteen days by the guard's own clock; a block is lifted at once.`,
 	cmd.Flags().StringVar(&block, "block", "", "anything else that it keeps out, as guard show names it")
 	cmd.Flags().BoolVar(&trash, "trash", false, "for a day, empty the trash though the ledger was not heard of")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for who reads it later; required")
-	cmd.Flags().StringSliceVar(&keys, "operator-key", nil, "file with an operator's key, may be repeated; default: "+node.OperatorFile+" in the node's directory")
+	sign.Add(cmd)
 	_ = cmd.MarkFlagRequired("reason") // it is there
 	return cmd
 }
@@ -208,18 +211,12 @@ func count(all ...bool) (n int) {
 	return n
 }
 
-// release has the daemon draft a request, signs it and gives it back.
-func release(cmd *cobra.Command, o *cli.Options, files []string, params url.Values) error {
-	if len(files) == 0 {
-		files = []string{filepath.Join(o.Data, node.OperatorFile)}
-	}
-	var keys []ed25519.PrivateKey
-	for _, file := range files {
-		key, err := keyfile.Read(file)
-		if err != nil {
-			return cli.Hint(fmt.Errorf("the operator's key is not here: %w", err), "name it with --operator-key FILE")
-		}
-		keys = append(keys, key)
+// release has the daemon draft a request, signs it and gives it back, or writes it for
+// the others who have to sign, with what nodes are called here.
+func release(cmd *cobra.Command, o *cli.Options, sign signatures.Flags, params url.Values, called map[string]string) error {
+	keys, err := sign.Keys(o)
+	if err != nil {
+		return err
 	}
 	c := daemon.Client(o)
 	defer c.Close()
@@ -227,18 +224,22 @@ func release(cmd *cobra.Command, o *cli.Options, files []string, params url.Valu
 	if err != nil {
 		return err
 	}
-	var draft struct{ Request string }
+	var draft operator.Draft
 	if err := r.Into(&draft); err != nil {
 		return err
 	}
-	signed, what, err := operator.SignRequest(draft.Request, operator.Wanted(params.Get), keys...)
+	for id, name := range called {
+		draft = draft.Called(id, name)
+	}
+	draft, what, err := draft.SignRequest(operator.Wanted(params.Get), keys...)
 	if err != nil {
 		return err
 	}
-	if !o.Quiet {
-		fmt.Fprintln(o.Err, "signed with the operator's key: "+what)
+	signatures.Say(o, draft, what)
+	if t, err := draft.Tally(); err != nil || !t.Enough() {
+		return errors.Join(err, sign.Pass(operator.File{Draft: draft}, t))
 	}
-	if r, err = daemon.Call(cmd.Context(), c, http.MethodPost, releasePath, url.Values{"request": {signed}}); err != nil {
+	if r, err = daemon.Call(cmd.Context(), c, http.MethodPost, releasePath, url.Values{"request": {draft.Request}}); err != nil {
 		return err
 	}
 	return print(o, r.Data)

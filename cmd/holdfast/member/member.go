@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/signatures"
 	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/operator"
@@ -48,6 +49,13 @@ func New(o *cli.Options) *cobra.Command {
 		daemon.Verb{
 			Use: "deny MEMBER", Short: "turn away a machine that waits for approval", Method: http.MethodPut, Path: memberPath,
 			Args: []string{"member"}, Fixed: map[string]string{"state": "removed"}, Done: "{member} is turned away; it joins only with a new key and a new token",
+		}.Command(o),
+		daemon.Verb{
+			Use: "set-clock", Short: "set the clock of the ledger back, when it is ahead", Method: http.MethodPut, Path: "/holdfast/clock",
+			Long: `The clock of the ledger is that of whoever leads, and never goes back by itself. If that
+was wrong once, it is ahead until as much time has passed: nobody can be invited
+meanwhile. See first that the clocks of all nodes are right (holdfast status).`,
+			Done: "the clock of the ledger is that of the leader again; invites that were made meanwhile end within seven days",
 		}.Command(o),
 		newVote(o, "promote", true, "let a member vote"),
 		newVote(o, "demote", false, "take the vote from a member for good"),
@@ -141,9 +149,12 @@ func newRemove(o *cli.Options, use string, eject bool) *cobra.Command {
 	short, long := "remove a drained member for good", "Its copies do not count any more. Its machine joins again only with a new key."
 	if eject {
 		short = "cut a member off at once, and remove it: for one in hostile hands, or lost"
-		long = `Every node that can be reached stops to talk to it within two seconds, before anything
-is agreed on. Then the operator's signature removes it for good. Change what it knew:
-passwords of shared buckets, of remotes, and keys that it had.`
+		long = `This node stops to talk to it at once, before anybody has signed. With the operator's
+signature, or those of as many operators as must, every node that can be reached does so
+within two seconds, before anything is agreed on, and it is removed for good. Until then
+it is cut off on this node only; holdfast guard release lets it in again there.
+
+Change what it knew: passwords of shared buckets, of remotes, and keys that it had.`
 	}
 	cmd := &cobra.Command{
 		Use: use + " MEMBER", Short: short, Long: long, Args: cli.Exactly(1),
@@ -155,7 +166,7 @@ passwords of shared buckets, of remotes, and keys that it had.`
 			if err != nil && eject { // cutting it off needs no key
 				_, cut := daemon.Call(cmd.Context(), c, http.MethodDelete, memberPath, params())
 				if cut == nil {
-					err = cli.Hint(fmt.Errorf("%s is cut off here, but is a member still: %w", args[0], err), "repeat it with --operator-key FILE")
+					err = cli.Hint(fmt.Errorf("%s is cut off here, but is a member still: %w", args[0], err), "repeat it with --operator-key FILE; "+takeBack(args[0]))
 				}
 				return errors.Join(err, cut)
 			}
@@ -192,12 +203,8 @@ func outcome(r members.Removal) string {
 // removeWith removes a member. One that no operator has signed for is named in
 // the chain first, which is a call of its own.
 func removeWith(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.PrivateKey, params func() url.Values) (done members.Removal, err error) {
-	var m struct {
-		Name   string
-		Signed bool
-		State  string
-	}
-	if err := daemon.Get(ctx, c, memberPath, url.Values{"member": params()["member"]}, &m); err != nil {
+	m, err := show(ctx, c, params()["member"])
+	if err != nil {
 		return done, err
 	}
 	calls := 1
@@ -207,6 +214,9 @@ func removeWith(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.
 	var r admin.Result
 	for range calls {
 		if r, err = s.call(ctx, c, keys, operator.Remove, http.MethodDelete, memberPath, params()); err != nil {
+			if params().Get("eject") == "true" {
+				err = cutOff(ctx, c, m, err)
+			}
 			return done, err
 		}
 	}
@@ -215,4 +225,40 @@ func removeWith(ctx context.Context, s *signer, c *admin.Client, keys []ed25519.
 		err = r.Into(&done)
 	}
 	return done, err
+}
+
+// member is what is asked of one before it is removed.
+type member struct {
+	ID, Name, State string
+	Signed, Blocked bool
+}
+
+func show(ctx context.Context, c *admin.Client, name []string) (m member, err error) {
+	err = daemon.Get(ctx, c, memberPath, url.Values{"member": name}, &m)
+	return m, err
+}
+
+// takeBack says how a member is let in again that was cut off here.
+func takeBack(name string) string {
+	return "to let it in here again, which operators sign as well: holdfast guard release --member " + name + " --reason TEXT"
+}
+
+// cutOff adds to why a member was not removed that it is cut off here all the same:
+// ejecting begins with that, before anybody has signed.
+func cutOff(ctx context.Context, c *admin.Client, before member, why error) error {
+	m, err := show(ctx, c, []string{before.ID})
+	var waits *signatures.Unfinished
+	switch {
+	case err != nil || !m.Blocked:
+		return why
+	case errors.As(why, &waits):
+		return cli.Hint(fmt.Errorf("%s is cut off here, and by no other node: %w", m.Name, why), waits.Hint()+"; "+takeBack(m.Name))
+	case before.Blocked:
+		return why
+	}
+	hint := takeBack(m.Name)
+	if known := interface{ Hint() string }(nil); errors.As(why, &known) && known.Hint() != "" {
+		hint = known.Hint() + "; " + hint
+	}
+	return cli.Hint(fmt.Errorf("%s is cut off here, but is a member still: %w", m.Name, why), hint)
 }

@@ -1,7 +1,6 @@
 package member
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,9 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/signatures"
+	"github.com/holdfast-mesh/holdfast/node/admin"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/operator"
@@ -55,7 +55,9 @@ with --sign-to FILE for those that are elsewhere.
 
 It counts at once if all operators of now have signed, or the recovery key has for those
 who have not. If fewer have, it counts after seven days, in which every status warns of
-it and any one of the operators may veto it.`,
+it and any one of the operators may veto it. With --sign-to nothing is submitted before
+it would count at once: the others sign FILE, and holdfast operator submit FILE has it
+begin, with those who have signed until then.`,
 		Example: "  holdfast operator set 12D3KooWA... 12D3KooWB... 12D3KooWC... --threshold 2 --sign-to set.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keys, err := s.keys()
@@ -95,9 +97,11 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 	var paper bool
 	cmd := &cobra.Command{
 		Use: "sign FILE", Short: "add your signature to what another operator has begun", Args: cli.Exactly(1),
-		Long: "It prints what it signs, and needs no daemon. FILE may hold the secret of an invite.",
+		Long: `It prints what it signs, and needs no daemon. Names of nodes that it prints are those
+which they had where FILE was made, and are not signed; IDs are. FILE may hold the secret
+of an invite. A key that was no operator's when FILE was made does not sign.`,
 		RunE: func(_ *cobra.Command, args []string) error {
-			r, _, err := readRequest(args[0])
+			r, _, err := signatures.Read(args[0])
 			if err != nil {
 				return err
 			}
@@ -109,21 +113,20 @@ func newOperatorSign(o *cli.Options) *cobra.Command {
 			if r.Draft, what, err = r.Cosign(keys...); err != nil {
 				return err
 			}
-			s.say(what)
-			text, err := json.Marshal(r)
+			s.say(r.Draft, what)
+			t, err := r.Tally()
 			if err == nil {
-				_, err = statefile.WriteSecret(args[0], text, true)
+				err = signatures.Write(args[0], r)
 			}
 			if err != nil {
 				return err
 			}
-			have := r.Signatures()
-			return o.Print(map[string]any{"what": what, "signatures": have, "need": r.Need}, func(w io.Writer) {
-				fmt.Fprintf(w, "%d operators have signed, and %d have to\n", have, r.Need)
+			return o.Print(map[string]any{"what": what, "signatures": t.Have, "need": t.Need, "missing": t.Missing, "waits": t.Waits}, func(w io.Writer) {
+				fmt.Fprintln(w, signatures.Standing(t))
 			})
 		},
 	}
-	cmd.Flags().StringSliceVar(&s.files, "operator-key", nil, "file with your key; required")
+	cmd.Flags().StringSliceVar(&s.Files, "operator-key", nil, "file with your key; required")
 	cmd.Flags().BoolVar(&paper, "recovery-key", false, "read the key on paper from the standard input; it has a change of operators count at once")
 	cmd.MarkFlagsOneRequired("operator-key", "recovery-key")
 	cmd.MarkFlagsMutuallyExclusive("operator-key", "recovery-key")
@@ -161,10 +164,11 @@ recovery key.`,
 func newOperatorSubmit(o *cli.Options) *cobra.Command {
 	return &cobra.Command{
 		Use: "submit FILE", Short: "have done what enough operators have signed", Args: cli.Exactly(1),
-		Long: `It does what the signed link in FILE says, and nothing else: a file that names another
-call, or that nobody has signed, is refused.`,
+		Long: `It does what is signed in FILE, and nothing else: a file that names another call, or
+that nobody has signed, is refused. What loosens the guard of a node has to be submitted
+on that node; everything else on any member.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r, call, err := readRequest(args[0])
+			r, call, err := signatures.Read(args[0])
 			if err == nil {
 				err = r.Ready()
 			}
@@ -177,10 +181,28 @@ call, or that nobody has signed, is refused.`,
 			if err != nil {
 				return err
 			}
+			if r.Request != "" {
+				return released(o, r, answer)
+			}
 			if string(answer.Data) == "null" {
 				return o.Print(answer.Data, func(w io.Writer) { fmt.Fprintln(w, "done") })
 			}
 			return daemon.Print(o, answer, nil)
 		},
 	}
+}
+
+// released says what became of a guard that was loosened here.
+func released(o *cli.Options, r operator.File, answer admin.Result) error {
+	asked, err := operator.ReadRequest(r.Request)
+	if err != nil {
+		return err
+	}
+	return o.Print(answer.Data, func(w io.Writer) {
+		when := "it counts now"
+		if asked.Floor != nil {
+			when = "it counts in fourteen days by the clock of this node's guard, unless it is vetoed: holdfast guard show"
+		}
+		fmt.Fprintf(w, "operators have signed to %s; %s\n", r.Named(operator.What(asked)), when)
+	})
 }

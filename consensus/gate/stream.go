@@ -1,4 +1,4 @@
-package consensus
+package gate
 
 import (
 	"context"
@@ -9,18 +9,30 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/holdfast-mesh/holdfast/consensus/gate"
 )
 
-// A stream is the network as raft sees it: connections that have passed the
+// A Network connects nodes by name. The connections that a listener of it
+// accepts are [Conn], as proof of who is at the other end.
+type Network interface {
+	Listen(service uint16) (net.Listener, error)
+	Dial(ctx context.Context, node string, service uint16) (net.Conn, error)
+}
+
+// A Conn is a connection whose other end is authenticated.
+type Conn interface {
+	net.Conn
+	RemoteNode() string
+}
+
+// A Stream is the network as raft sees it: connections that have passed the
 // gate. It remembers all of them, since raft does not, so that they end with
 // it or when their node is no longer welcome.
-type stream struct {
+type Stream struct {
 	net.Listener
 	self    string
 	network Network
-	gate    *gate.Gate
+	gate    *Gate
+	service uint16
 	log     *slog.Logger
 	passed  chan net.Conn
 	ctx     context.Context // ends with Close
@@ -28,28 +40,29 @@ type stream struct {
 	tasks   sync.WaitGroup
 
 	mu    sync.Mutex
-	conns map[*tracked]struct{}
+	conns map[*Tracked]struct{}
 }
 
-// atOnce bounds the connections that are being judged.
-const atOnce = 64
+// maxJudged bounds the connections that are being judged.
+const maxJudged = 64
 
-func newStream(cfg Config, g *gate.Gate) (*stream, error) {
-	l, err := cfg.Network.Listen(ServiceRaft)
+// Listen opens a service of a node, by its name, behind a gate.
+func Listen(network Network, self string, service uint16, g *Gate, log *slog.Logger) (*Stream, error) {
+	l, err := network.Listen(service)
 	if err != nil {
 		return nil, fmt.Errorf("listen for raft: %w", err)
 	}
-	s := &stream{
-		Listener: l, self: cfg.Self, network: cfg.Network, gate: g, log: cfg.Log,
-		passed: make(chan net.Conn), conns: map[*tracked]struct{}{},
+	s := &Stream{
+		Listener: l, self: self, network: network, service: service, gate: g, log: log,
+		passed: make(chan net.Conn), conns: map[*Tracked]struct{}{},
 	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	s.tasks.Go(s.listen)
 	return s, nil
 }
 
-func (s *stream) listen() {
-	slots := make(chan struct{}, atOnce)
+func (s *Stream) listen() {
+	slots := make(chan struct{}, maxJudged)
 	for {
 		conn, err := s.Listener.Accept()
 		if err != nil {
@@ -73,14 +86,14 @@ func (s *stream) listen() {
 }
 
 // receive judges one connection and hands it to raft, or closes it.
-func (s *stream) receive(conn net.Conn) {
+func (s *Stream) receive(conn net.Conn) {
 	c, known := conn.(Conn)
 	if !known {
 		s.log.Error("a connection for raft has no authenticated node", "from", conn.RemoteAddr())
 		conn.Close()
 		return
 	}
-	t := s.track(conn, c.RemoteNode(), s.gate.Roster.Voter)
+	t := s.Track(conn, c.RemoteNode(), s.gate.Roster.Voter)
 	err := s.gate.Accept(t, t.node)
 	if s.Recheck(); err != nil { // it may have shown more of the chain
 		s.log.Warn("a node was refused on the raft port", "node", t.node, "err", err)
@@ -95,7 +108,7 @@ func (s *stream) receive(conn net.Conn) {
 }
 
 // Accept returns the next connection that has passed the gate.
-func (s *stream) Accept() (net.Conn, error) {
+func (s *Stream) Accept() (net.Conn, error) {
 	select {
 	case c := <-s.passed:
 		return c, nil
@@ -105,14 +118,14 @@ func (s *stream) Accept() (net.Conn, error) {
 }
 
 // Dial connects to a node, whose name is its address.
-func (s *stream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+func (s *Stream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	conn, err := s.network.Dial(ctx, string(node), ServiceRaft)
+	conn, err := s.network.Dial(ctx, string(node), s.service)
 	if err != nil {
 		return nil, err
 	}
-	t := s.track(conn, string(node), s.gate.Roster.Member)
+	t := s.Track(conn, string(node), s.gate.Roster.Member)
 	err = s.gate.Dial(t)
 	if s.Recheck(); err != nil {
 		t.Close()
@@ -122,22 +135,22 @@ func (s *stream) Dial(node raft.ServerAddress, timeout time.Duration) (net.Conn,
 }
 
 // Close ends all connections and waits for whoever is being judged.
-func (s *stream) Close() error {
+func (s *Stream) Close() error {
 	s.stop()
 	err := s.Listener.Close()
-	s.closeIf(func(*tracked) bool { return true })
+	s.closeIf(func(*Tracked) bool { return true })
 	s.tasks.Wait()
 	return err
 }
 
 // Recheck closes the connections of nodes that may not have them any more.
-func (s *stream) Recheck() {
-	s.closeIf(func(t *tracked) bool { return t.may(t.node) != nil })
+func (s *Stream) Recheck() {
+	s.closeIf(func(t *Tracked) bool { return t.may(t.node) != nil })
 }
 
-func (s *stream) closeIf(match func(*tracked) bool) {
+func (s *Stream) closeIf(match func(*Tracked) bool) {
 	s.mu.Lock()
-	var all []*tracked
+	var all []*Tracked
 	for t := range s.conns {
 		if match(t) {
 			all = append(all, t)
@@ -150,24 +163,24 @@ func (s *stream) closeIf(match func(*tracked) bool) {
 }
 
 // Addr is the name of this node.
-func (s *stream) Addr() net.Addr { return nodeAddr(s.self) }
+func (s *Stream) Addr() net.Addr { return nodeAddr(s.self) }
 
 type nodeAddr string
 
 func (nodeAddr) Network() string  { return "holdfast" }
 func (a nodeAddr) String() string { return string(a) }
 
-// A tracked connection is known to its stream until it is closed.
-type tracked struct {
+// A Tracked connection is known to its stream until it is closed.
+type Tracked struct {
 	net.Conn
 	node string
 	may  func(node string) error // nil: have it
-	s    *stream
+	s    *Stream
 }
 
-// track begins to know a connection; one of a closed stream is closed at once.
-func (s *stream) track(conn net.Conn, node string, may func(string) error) *tracked {
-	t := &tracked{conn, node, may, s}
+// Track begins to know a connection; one of a closed stream is closed at once.
+func (s *Stream) Track(conn net.Conn, node string, may func(string) error) *Tracked {
+	t := &Tracked{conn, node, may, s}
 	s.mu.Lock()
 	s.conns[t] = struct{}{}
 	s.mu.Unlock()
@@ -177,18 +190,9 @@ func (s *stream) track(conn net.Conn, node string, may func(string) error) *trac
 	return t
 }
 
-func (t *tracked) Close() error {
+func (t *Tracked) Close() error {
 	t.s.mu.Lock()
 	delete(t.s.conns, t)
 	t.s.mu.Unlock()
 	return t.Conn.Close()
-}
-
-// Recheck closes the connections of nodes that the roster does not let have them
-// any more. It is called by itself after every command, and when a node has shown
-// a longer chain; call it when the roster changed in another way.
-func (g *Group) Recheck() {
-	if l := g.life.Load(); l != nil {
-		l.stream.Recheck()
-	}
 }

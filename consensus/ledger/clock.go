@@ -1,0 +1,60 @@
+package ledger
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
+)
+
+// The clock of the ledger is that of whoever leads, and only goes forward by itself: what
+// has ended stays so. A leader whose clock was wrong once would have it be ahead for days,
+// in which every invite is one of the past.
+
+// levelClock is the level from which on it can be set back.
+const levelClock = 4
+
+// behind is by how much more the clock has to be ahead of the leader's, in milliseconds.
+const behind = 60_000
+
+// MaxInvite is how long an invite is good at most.
+const MaxInvite = 7 * 24 * time.Hour
+
+// SetClock sets the clock of the ledger back to that of the leader who takes it. Nobody
+// says another time with it. It moves no change of operators that waits: that waits until
+// the same time as before.
+type SetClock struct{}
+
+func (t *tx) setClock(*SetClock) Result {
+	if t.meta.Level < levelClock || t.stamp >= t.meta.At-behind {
+		return refuse("the clock of the ledger is not ahead of that of the leader")
+	}
+	t.meta.At = t.stamp
+	most := t.meta.At/1000 + int64(MaxInvite/time.Second)
+	for key, i := range Invites.All(View{t.Txn}) { // of the time that was none
+		if in := i.Body; in.Expires > most {
+			in.Expires = most
+			t.put(Invites.number, key, canon.Encode(in), t.by())
+		}
+	}
+	return Result{}
+}
+
+// tooLong refuses an invite for its end.
+func (t *tx) tooLong(expires int64) Result {
+	const text = "an invite is good for at most seven days from now"
+	if t.meta.Level < levelClock {
+		return refuse(text) // word for word what older programs say, see timely
+	}
+	return refuse("%s, which is %s for the ledger: this one would end at %s", text, stamp(t.meta.At/1000), stamp(expires))
+}
+
+func stamp(at int64) string { return time.Unix(at, 0).UTC().Format(time.DateTime) }
+
+// enters tells whether a command may enter the log at a level.
+func enters(kind uint16, level uint64) error {
+	if kind == KindClock && level < levelClock {
+		return fmt.Errorf("not every member of the cluster runs a version that can set the clock back, or not for ten minutes yet: feature level %d, want %d", level, levelClock)
+	}
+	return nil
+}

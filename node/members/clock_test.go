@@ -1,0 +1,49 @@
+package members
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-mesh/holdfast/node/operator"
+)
+
+// The clock of a node was ten days ahead for one command, and nobody could be invited for
+// ten days: the refusal named no clock, and there was no way out.
+func TestSetClock(t *testing.T) {
+	w := newWorld(t)
+	invite := func() error {
+		return w.sign(operator.Invite, http.MethodPost, "/invites", url.Values{"role": {"full"}}, nil)
+	}
+	if err := w.call(http.MethodPut, "/clock", nil, nil); err == nil || !strings.Contains(err.Error(), "is not ahead") {
+		t.Errorf("while it is right: %v", err)
+	}
+	if list := Clock(w.cluster, "home"); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	w.ahead.Store(int64(10 * 24 * time.Hour))
+	if err := w.call(http.MethodPut, "/clock", nil, nil); err == nil { // any command
+		t.Error("it was set to the wrong clock")
+	}
+	w.ahead.Store(0)
+	if err := invite(); err == nil || !strings.Contains(err.Error(), "for the ledger") {
+		t.Errorf("an invite: %v", err)
+	}
+	if list := Clock(w.cluster, "home"); len(list) != 1 || list[0].Level != "critical" || !strings.Contains(list[0].Text, "240h0m ahead") || !strings.Contains(list[0].Hint, "member set-clock") {
+		t.Errorf("%+v", list)
+	}
+	if age := w.cluster.LedgerAge(); age > time.Minute { // it leads
+		t.Errorf("the ledger was heard of %v ago", age)
+	}
+	if err := w.call(http.MethodPut, "/clock", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if list := Clock(w.cluster, "home"); len(list) != 0 {
+		t.Errorf("%+v", list)
+	}
+	if err := invite(); err != nil {
+		t.Error(err)
+	}
+}
