@@ -76,10 +76,10 @@ itself soon, wait.`,
 	return cmd
 }
 
-// patience says what is waited for if an answer takes a while.
+// patience says what it waits for if an answer takes a while.
 func patience(o *cli.Options) *time.Timer {
 	return time.AfterFunc(3*time.Second, func() {
-		fmt.Fprintln(o.Err, "this node still finds out how far the others are: up to half a minute")
+		fmt.Fprintln(o.Err, "the others are still asked how far they are: up to half a minute")
 	})
 }
 
