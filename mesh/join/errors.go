@@ -79,7 +79,7 @@ var codes = []struct {
 	{11, ErrTaken, "choose another name with --name; if this machine is to take the place of that node, which is lost: `holdfast invite create --replaces NAME` on a member, then here `holdfast node join TOKEN --replaces NAME`"},
 	{12, ErrRemoved, "a machine that was removed comes back with a new key: delete its node key, then join again"},
 	{13, ErrBusy, "wait a minute and run the same command again"},
-	{14, ErrNoQuorum, "the token is not used up: run the same command again when `holdfast status` on a member shows a quorum"},
+	{14, ErrNoQuorum, "run the same command again, with the same --data directory, when `holdfast status` on a member shows a quorum; this attempt did not use the token up"},
 	{15, ErrRefused, ""},
 	{16, ErrClock, "set the clock of this machine (or of the member, if that is the wrong one) and run the same command again"},
 	{17, ErrUndecided, "run the same command again, with the same --data directory, before the token expires: it gives the result; `holdfast member list` on a member shows whether the node is there when there is a quorum"},

@@ -104,7 +104,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	status := a.Cluster.Group().Status()
 	if status.Leader != "" {
-		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", status.Leader), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
+		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", a.names().Replace(status.Leader)), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
 	}
 	chain := a.Cluster.Roster().Chain()
 	incarnation := chain.Incarnation() + 1

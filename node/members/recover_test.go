@@ -32,7 +32,7 @@ func TestRecoveryWaits(t *testing.T) {
 	answer := make(chan *httptest.ResponseRecorder, 1)
 	go func() { answer <- ask(t.Context(), "POST") }()
 	w.run()
-	if rec := <-answer; rec.Code == http.StatusOK || !strings.Contains(rec.Body.String(), "the cluster has a quorum") {
+	if rec := <-answer; rec.Code == http.StatusOK || !strings.Contains(rec.Body.String(), "the cluster has a quorum: home leads it") {
 		t.Errorf("of one that leads by itself in a moment: %d %s", rec.Code, rec.Body)
 	}
 	if rec := ask(t.Context(), "GET"); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"best":true`) {
