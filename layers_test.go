@@ -126,11 +126,12 @@ var insidePBS = []rule{
 	{"pbs/client", "pbs/client/wire pbs/h2"},
 	{"pbs/rest", "pbs/upgrade"},
 	{"pbs/s3", "pbs/settings pbs/upgrade"},
+	{"pbs/stores/away", ""},
 	{"pbs/stores/bills", ""},
 	{"pbs/stores/fit", ""},
 	{"pbs/stores/logs", ""},
 	{"pbs/stores/meter", "pbs/settings pbs/stores/logs"},
-	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/bills pbs/stores/fit pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
+	{"pbs/stores", "pbs/rest pbs/s3 pbs/settings pbs/upgrade pbs/stores/away pbs/stores/bills pbs/stores/fit pbs/stores/logs pbs/stores/meter"}, // rest: its twin only
 	{"pbs/removable", "pbs/rest pbs/settings pbs/stores pbs/upgrade"},
 	{"pbs/api/accounts", "pbs/rest pbs/upgrade"},
 	{"pbs/api/sessions", "pbs/rest pbs/upgrade pbs/backup pbs/reader"},

@@ -45,7 +45,7 @@ func (n *Node) world() doctor.World {
 	if open, why := n.cluster.Guard().Breaker(); open {
 		w.Breaker = why
 	}
-	w.Guard = warden.See(n.cluster.Guard(), n.cluster.LedgerAge()).Warnings()
+	w.Guard = warden.See(n.cluster.Guard(), members.Missed(n.cluster, n.started)).Warnings()
 	if n.link == nil {
 		return w
 	}

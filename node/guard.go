@@ -1,7 +1,6 @@
 package node
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
@@ -29,22 +28,12 @@ func (n *Node) alarms() []overview.Warning {
 	if n.cluster.Gone() {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
-	list = slices.Concat(list, members.Waiting(n.cluster, n.cfg.Name), members.KeptOut(n.cluster, n.cfg.Name), members.Clock(n.cluster, n.cfg.Name))
-	for _, d := range n.cluster.Drafts().List() {
-		text := fmt.Sprintf("draft %d of %s waits for a quorum", d.Number, d.Actor)
-		if d.Why != "" {
-			text = fmt.Sprintf("draft %d of %s is not applied: %s", d.Number, d.Actor, d.Why)
-		}
-		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast draft list"})
-	}
+	list = slices.Concat(list, members.Waiting(n.cluster, n.cfg.Name), members.KeptOut(n.cluster, n.cfg.Name), members.Clock(n.cluster, n.cfg.Name),
+		members.Drafted(n.cluster.Drafts().List(), n.cfg.Name))
 	if wrong := n.clockWrong(); wrong != "" {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`): times of snapshots, schedules and invites go by it"})
 	}
-	age := n.cluster.LedgerAge()
-	if n.cluster.Waits() {
-		age = 0 // it has nothing, and the status says why
-	}
-	for _, text := range warden.See(n.cluster.Guard(), age).Warnings() {
+	for _, text := range warden.See(n.cluster.Guard(), members.Missed(n.cluster, n.started)).Warnings() {
 		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast guard show"})
 	}
 	return list

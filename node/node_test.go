@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -71,6 +72,23 @@ func TestJoinWithAPortOfAnotherMachine(t *testing.T) {
 	var port interface{ Hint() string }
 	if !errors.As(err, &port) || !strings.Contains(err.Error(), "the mesh port 203.0.113.7:1 cannot be opened") || !strings.Contains(port.Hint(), "--mesh-listen") {
 		t.Error(err)
+	}
+}
+
+// An address that is none is refused before anything is made: as a configuration it would
+// be read by nothing but the first start.
+func TestAddressesAreCheckedFirst(t *testing.T) {
+	for _, bad := range []string{"foo", "1.2.3:99999", "1.2.3:80", ":", "127.0.0.1", ":70000", "[::1]:51820x", "localhost:51820"} {
+		c := Config{Name: "home", Site: "here", Dir: filepath.Join(t.TempDir(), "node"), MeshListen: bad}
+		_, joined := Join(t.Context(), c, token(t), "")
+		for _, err := range []error{Init(c), joined} {
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("mesh-listen is %q, want", bad)) {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+		if _, err := os.Stat(c.Dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: something is made: %v", bad, err)
+		}
 	}
 }
 

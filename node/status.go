@@ -36,6 +36,8 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Why = "this node has heard nothing of the cluster yet; if its invite wanted approval: `holdfast member approve " + n.cfg.Name + "` on a member"
 	case group.Stopped != nil:
 		s.Why = group.Stopped.Error()
+	case !s.Quorum && members.Starting(n.cluster, n.started):
+		s.Why = "this node has just started, and looks for the others"
 	case !s.Quorum:
 		s.Why = "no leader is known"
 	}
@@ -64,6 +66,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
 	s.Warn = slices.Concat(n.alarms(), overview.Vanished(n.cfg.at(identityFile), n.cfg.Name), overview.Disk(n.cfg.Dir, n.cfg.Name, nil), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
+	overview.WorstFirst(s.Warn)
 	s.Age(now)
 	return s, nil
 }

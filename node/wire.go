@@ -84,6 +84,9 @@ func (n *Node) openServices() error {
 	n.sessions, err = sessions.New(sessions.Config{
 		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},
 		Backups: l.Backups, Readers: l.Restores, Memory: l.memory(),
+		Drafted: func(store string) string {
+			return members.MakesStore(n.cluster.Drafts().List(), n.cluster.Self(), store)
+		},
 	})
 	if err != nil {
 		return err

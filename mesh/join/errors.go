@@ -24,6 +24,7 @@ var (
 	ErrRemoved     = errors.New("this machine was removed from the cluster")
 	ErrBusy        = errors.New("too many machines ask to join at the moment")
 	ErrNoQuorum    = errors.New("the cluster cannot decide at the moment: no quorum")
+	ErrUndecided   = errors.New("the cluster may have let this machine in, and may not")
 	ErrRefused     = errors.New("the cluster refuses")
 )
 
@@ -75,12 +76,13 @@ var codes = []struct {
 	{8, ErrSignature, "paste the token again; if that does not help, " + newToken},
 	{9, ErrRecord, "upgrade holdfast on both machines to the same version"},
 	{10, ErrRole, "leave the site and role to the token, or " + newToken + " for the ones you want"},
-	{11, ErrTaken, "choose another name with --name"},
+	{11, ErrTaken, "choose another name with --name; if this machine is to take the place of that node, which is lost: `holdfast invite create --replaces NAME` on a member, then here `holdfast node join TOKEN --replaces NAME`"},
 	{12, ErrRemoved, "a machine that was removed comes back with a new key: delete its node key, then join again"},
 	{13, ErrBusy, "wait a minute and run the same command again"},
-	{14, ErrNoQuorum, "the token is not used up: run the same command again when `holdfast status` on a member shows a quorum"},
+	{14, ErrNoQuorum, "run the same command again, with the same --data directory, when `holdfast status` on a member shows a quorum; this attempt did not use the token up"},
 	{15, ErrRefused, ""},
 	{16, ErrClock, "set the clock of this machine (or of the member, if that is the wrong one) and run the same command again"},
+	{17, ErrUndecided, "run the same command again, with the same --data directory, before the token expires: it gives the result; `holdfast member list` on a member shows whether the node is there when there is a quorum"},
 	{0, ErrUnreachable, "see that a member that the token names runs, and that its mesh port (UDP or TCP) can be reached from here; the token stays good"},
 	{0, ErrSomeoneElse, "do not go on before you know who that is: a member was set up anew at this address, or somebody is in between"},
 	{0, ErrChain, "do not go on: the member is not what the operator who made the token saw; " + newToken},

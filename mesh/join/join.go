@@ -114,6 +114,9 @@ func (j *joiner) join(ctx context.Context) (Result, error) {
 	for len(left) > 0 || j.open > 0 {
 		select {
 		case <-ctx.Done():
+			if err := j.verdict(); errors.Is(err, ErrUndecided) {
+				return Result{}, err
+			}
 			return Result{}, fmt.Errorf("join: %w", context.Cause(ctx))
 		case <-next.C:
 			if len(left) > 0 {
@@ -149,7 +152,7 @@ func (j *joiner) verdict() error {
 			details = append(details, e.Detail)
 		}
 	}
-	for _, kind := range []error{ErrSomeoneElse, ErrChain, ErrCluster, ErrClock} { // danger first
+	for _, kind := range []error{ErrSomeoneElse, ErrChain, ErrCluster, ErrClock, ErrUndecided} { // danger first
 		for _, err := range j.errs {
 			if errors.Is(err, kind) {
 				return err
@@ -222,6 +225,16 @@ func (j *joiner) lost(g *greeting, err error) error {
 	return &Error{ErrUnreachable, err.Error(), g.member.Node}
 }
 
+// undecided is err of a stream that broke off when all was said: what became of the
+// request is not known.
+func undecided(err error) error {
+	var e *Error
+	if errors.As(err, &e) && e.Kind == ErrUnreachable {
+		e.Kind = ErrUndecided
+	}
+	return err
+}
+
 // request does the second half.
 func (j *joiner) request(ctx context.Context, g *greeting) (Result, error) {
 	defer g.conn.Close()
@@ -242,7 +255,7 @@ func (j *joiner) request(ctx context.Context, g *greeting) (Result, error) {
 	}
 	var a accept
 	if err := frame.Read(g.conn, maxLarge, &a); err != nil {
-		return Result{}, j.lost(g, err)
+		return Result{}, undecided(j.lost(g, err))
 	}
 	if a.Refusal != nil {
 		return Result{}, a.Refusal.error(g.member.Node)

@@ -73,17 +73,18 @@ type cluster struct {
 	chain   *authority.Chain
 	records []record.Signed
 
-	mu       sync.Mutex
-	key      ed25519.PublicKey // of the seed
-	token    [8]byte
-	uses     int
-	failed   int
-	expires  time.Time
-	revoked  bool
-	noQuorum bool
-	joined   map[record.Key][]byte
-	entries  int
-	after    *authority.Chain // shown to who was admitted; nil: the same chain
+	mu        sync.Mutex
+	key       ed25519.PublicKey // of the seed
+	token     [8]byte
+	uses      int
+	failed    int
+	expires   time.Time
+	revoked   bool
+	noQuorum  bool
+	undecided bool // it admits, and its answer is lost
+	joined    map[record.Key][]byte
+	entries   int
+	after     *authority.Chain // shown to who was admitted; nil: the same chain
 }
 
 func (c *cluster) Greet(_ context.Context, token [8]byte) ([][]byte, error) {
@@ -126,6 +127,9 @@ func (c *cluster) Admit(_ context.Context, a Admission) (Admitted, error) {
 	c.uses--
 	c.entries++
 	c.joined[a.Joiner] = a.Record.Body
+	if c.undecided {
+		return Admitted{}, &Error{Kind: ErrUndecided}
+	}
 	if c.after != nil {
 		return Admitted{Links: c.after.Links(0)}, nil
 	}
@@ -306,6 +310,57 @@ func TestWhatIsNotTakenOver(t *testing.T) {
 	if r, err := w.join(); err != nil || len(r.Records) != 3 {
 		t.Errorf("%d records, %v", len(r.Records), err)
 	}
+}
+
+// A machine that was installed anew, and joined under its old name, was told to choose
+// another one; nothing led to --replaces.
+func TestNameIsTaken(t *testing.T) {
+	e := &Error{Kind: ErrTaken}
+	for _, want := range []string{"--name", "invite create --replaces NAME", "node join TOKEN --replaces NAME"} {
+		if !strings.Contains(e.Hint(), want) {
+			t.Errorf("no %q in %q", want, e.Hint())
+		}
+	}
+}
+
+// A member that lost its quorum in the moment of joining said "the token is not used up";
+// the node was in the list afterwards, and with another data directory it was refused.
+func TestUndecided(t *testing.T) {
+	for name, cut := range map[string]bool{"the leader is lost": false, "the connection is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.cfg.Token.Members = w.cfg.Token.Members[:1]
+			open := w.cfg.Open
+			if w.cluster.undecided = !cut; cut {
+				w.cfg.Open = func(ctx context.Context, m invite.Member) (Stream, error) {
+					s, err := open(ctx, m)
+					return &cutOff{Stream: s}, err
+				}
+			}
+			_, err := w.join()
+			var e *Error
+			if !errors.As(err, &e) || !errors.Is(err, ErrUndecided) || !strings.Contains(e.Hint(), "same --data directory") {
+				t.Errorf("%v", err)
+			}
+			w.cluster.undecided, w.cfg.Open = false, open
+			if r, err := w.join(); err != nil || r.Member != id(1) || w.entries > 1 {
+				t.Errorf("again: %+v, %v, %d entries", r, err, w.entries)
+			}
+		})
+	}
+}
+
+// A cutOff is a stream that breaks off when the second message was said.
+type cutOff struct {
+	Stream
+}
+
+func (c *cutOff) Write(p []byte) (int, error) {
+	n, err := c.Stream.Write(p)
+	if bytes.Contains(p, []byte("replica")) {
+		c.Stream.Close()
+	}
+	return n, err
 }
 
 // A member that is off costs nothing but a moment: the next is asked.

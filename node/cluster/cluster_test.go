@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -272,6 +273,33 @@ func TestNoQuorum(t *testing.T) {
 		t.Error("the ledger was not told")
 	}
 	stop()
+}
+
+// A datastore was to be removed with its data, without a quorum: that was kept as a draft,
+// and when it was applied the datastore was gone, its data were there, and nothing said so.
+func TestWhatDestroysIsNoDraft(t *testing.T) {
+	c := opened(t, made(t, Founding{Settings: &settings.State{Datastores: []settings.Datastore{{Name: "extra", Path: "/x"}}}})) // and does not run
+	kept := 0
+	c.settings.drafted = func(context.Context, func(context.Context) error, func(context.Context, *ledger.Client) error) error {
+		kept++
+		return nil
+	}
+	remove := func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		return c.Settings().Update(ctx, func(s *settings.State) error { s.Datastores = nil; return nil })
+	}
+	err := remove(settings.AtOnce(t.Context()))
+	var hint interface{ Hint() string }
+	if !errors.Is(err, consensus.ErrNoLeader) || !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "leave out --destroy-data") || kept != 0 {
+		t.Errorf("with its data: %v, %d drafts", err, kept)
+	}
+	if err := remove(t.Context()); err != nil || kept != 1 {
+		t.Errorf("without them: %v, %d drafts", err, kept)
+	}
+	if err := undrafted(consensus.ErrUnknown); !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "--reuse") {
+		t.Errorf("it is not known: %v", err)
+	}
 }
 
 // code is the one-time code of a secret (RFC 6238).

@@ -73,7 +73,7 @@ func (c *Cluster) inherit(ctx context.Context) {
 		if why == nil {
 			c.notInherited("")
 			c.cfg.Alarm("replaced", fmt.Sprintf("it has taken the place of %s, whose guard is lost: retention floors and blocks that it had hold here no more", strings.TrimSpace(string(name))),
-				"raise them again (`holdfast guard raise`, `holdfast member block`), or if there were none: `holdfast node seen`")
+				"raise them again (`holdfast guard raise`, `holdfast node block NODE --local`), or if there were none: `holdfast node seen`")
 			c.cfg.Log.Info("this node has taken the place of one that was removed, with its datastores and jobs", "node", string(name))
 			if err = os.Remove(path); err == nil && c.inherited != nil {
 				err = c.inherited()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/actor"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
@@ -108,12 +109,28 @@ func (s *Settings) Update(ctx context.Context, change func(*settings.State) erro
 	if !s.client.Heard(ctx) { // else it would be a change of nothing
 		return ledger.ErrNotYet
 	}
+	if settings.IsAtOnce(ctx) {
+		return undrafted(s.tryUpdate(ctx, change))
+	}
 	if s.drafted == nil {
 		return s.tryUpdate(ctx, change)
 	}
 	return s.drafted(ctx, func(ctx context.Context) error { return s.tryUpdate(ctx, change) }, func(ctx context.Context, on *ledger.Client) error {
 		return newSettings(on, s.node).tryUpdate(ctx, change)
 	})
+}
+
+// undrafted says what helps when what destroys something could not be agreed on.
+func undrafted(err error) error {
+	switch {
+	case errors.Is(err, consensus.ErrNoLeader):
+		return &Error{fmt.Errorf("what destroys data is not kept as a draft, and nothing is changed: %w", err),
+			"run the same command again when `holdfast status` shows a quorum; to have the datastore forgotten, and its data kept, leave out --destroy-data"}
+	case errors.Is(err, consensus.ErrUnknown):
+		return &Error{err, "when `holdfast status` shows a quorum, look at `holdfast datastore list`: if it is there, run the same command again; " +
+			"if it is gone, its data are still in its directory: add that with `holdfast datastore create NAME --path DIR --reuse`, and remove it again"}
+	}
+	return err
 }
 
 func (s *Settings) tryUpdate(ctx context.Context, change func(*settings.State) error) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
 )
 
 // A Removal is what became of the removal of a member, when it is answered.
@@ -55,4 +56,23 @@ func (a api) heard(ctx context.Context, m Member) Removal {
 		case <-time.After(hearPause):
 		}
 	}
+}
+
+// startTime is how long a node may look for a leader when it was started, before that is
+// worth more than a word.
+const startTime = 2 * time.Minute
+
+// Starting tells whether a node that runs since then has just started, and has found no
+// leader yet.
+func Starting(c *cluster.Cluster, since time.Time) bool {
+	return c.Group().Status().Leader == "" && time.Since(since) < startTime
+}
+
+// Missed is for how long the ledger was not heard of, as far as people have to look at
+// it: no time if there is none yet, or if the node is starting, which status says itself.
+func Missed(c *cluster.Cluster, since time.Time) time.Duration {
+	if c.Waits() || Starting(c, since) {
+		return 0
+	}
+	return c.LedgerAge()
 }

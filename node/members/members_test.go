@@ -44,6 +44,17 @@ func (root) Check(context.Context, access.Credentials) (access.AuthID, error) {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	w := newStopped(t)
+	w.run()
+	if err := w.cluster.Group().Linear(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// newStopped is a world whose cluster does not run yet.
+func newStopped(t *testing.T) *world {
+	t.Helper()
 	dir := t.TempDir()
 	key, err := keyfile.Make(filepath.Join(dir, "identity.key"))
 	if err != nil {
@@ -61,12 +72,8 @@ func newWorld(t *testing.T) *world {
 	if w.cluster, err = cluster.Open(cfg); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- w.cluster.Run(ctx) }()
 	t.Cleanup(func() {
-		stop()
-		if err := errors.Join(<-done, w.cluster.Close()); err != nil {
+		if err := w.cluster.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -92,10 +99,20 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.cluster.Group().Linear(t.Context()); err != nil {
-		t.Fatal(err)
-	}
 	return w
+}
+
+// run runs the cluster until the test ends.
+func (w *world) run() {
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.cluster.Run(ctx) }()
+	w.t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	})
 }
 
 // call calls the API; the error is the text of a refusal.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -27,8 +28,52 @@ type Survivor struct {
 	Best    bool   `json:"best,omitempty"`
 }
 
+// beginTime is how long a node may take to find out how far the others are, before it
+// leads by its own vote alone.
+const beginTime = 30 * time.Second
+
+// begun waits until this node knows whether it may lead, and fails if Raft does not run on
+// it: before that nothing is to be signed, since it could not be applied.
+func (a api) begun(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, beginTime)
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		s := a.Cluster.Group().Status()
+		starts, elects := errors.Is(s.Stopped, consensus.ErrStopped), s.Stopped == nil && s.Leader == "" && slices.Equal(s.Voters, []string{a.Cluster.Self()})
+		if !starts && !elects {
+			break
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-ctx.Done():
+		}
+		if elects {
+			break
+		}
+		return &hinted{errors.New("this node still finds out how far the others are, and nothing is signed"), "run the same command again in half a minute; `holdfast status` says what is in its way"}
+	}
+	err := a.Cluster.Group().Status().Stopped
+	if err == nil {
+		return nil
+	}
+	if _, none := a.Cluster.Group().Survey(ctx); errors.Is(none, consensus.ErrStopped) { // there is nothing here that could go on
+		cure := "see `holdfast status`, and docs/consensus.md for what it says"
+		if why := (*consensus.Error)(nil); errors.As(err, &why) {
+			cure = a.names().Replace(why.Hint())
+		}
+		return &hinted{fmt.Errorf("nothing is signed, since the ledger of this node has stopped: %w", err), cure}
+	}
+	return nil
+}
+
 // survey asks every node of the group how far it is.
 func (a api) survey(ctx context.Context, _ *rest.Call) (any, error) {
+	if err := a.begun(ctx); err != nil {
+		return nil, err
+	}
 	all, err := a.Cluster.Group().Survey(ctx)
 	if err != nil {
 		return nil, err
@@ -54,9 +99,12 @@ func (a api) survey(ctx context.Context, _ *rest.Call) (any, error) {
 // recover makes this node go on alone, in a new incarnation that an operator, or
 // whoever has the recovery key, has signed.
 func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
+	if err := a.begun(ctx); err != nil {
+		return nil, err
+	}
 	status := a.Cluster.Group().Status()
 	if status.Leader != "" {
-		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", status.Leader), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
+		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", a.names().Replace(status.Leader)), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
 	}
 	chain := a.Cluster.Roster().Chain()
 	incarnation := chain.Incarnation() + 1

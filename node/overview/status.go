@@ -25,6 +25,7 @@ type Status struct {
 	Members []Member  `json:"members"`
 	Groups  []Group   `json:"groups"`
 	Warn    []Warning `json:"warnings"`
+	Now     time.Time `json:"now,omitzero"` // by the clock of this node, by which all times here are
 }
 
 // A Member is a node as others know it. What only it knows of itself is missing
@@ -145,7 +146,7 @@ func New(name, id, site string) Member {
 // Age notes how old the facts are: those of the site that was not heard of for
 // longest, this one aside.
 func (s *Status) Age(now time.Time) {
-	s.Facts = now
+	s.Facts, s.Now = now, now
 	for _, m := range s.Members {
 		if m.Path != "local" && m.State != ledger.Pending && m.LastHeard.Before(s.Facts) {
 			s.Facts, s.Oldest = m.LastHeard, m.Name

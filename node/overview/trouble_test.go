@@ -1,11 +1,14 @@
 package overview
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/away"
 )
 
 // A node whose disk was full was shown by all others as if nothing were: what it says in
@@ -53,5 +56,22 @@ func TestBlockedIsNotAway(t *testing.T) {
 	m.Blocked = true
 	if all := Warnings([]Member{m}, nil, time.Now()); len(all) != 0 {
 		t.Errorf("%+v", all)
+	}
+}
+
+// That all backups of a site are gone was a plain warning, of this node and of others, which
+// send the text only. Other troubles of a datastore stay warnings.
+func TestDatastoreIsGone(t *testing.T) {
+	for text, level := range map[string]string{
+		away.Error("main", "/x", errors.New("no")).Error():                                          "critical",
+		"datastore 'main' is not available: open store /x: " + identity.ErrNotStore.Error() + " (x": "critical",
+		"datastore 'usb' is not available: its disk is away":                                        "warning",
+	} {
+		m := New("n1", "id", "s1")
+		m.Path, m.Stores = "direct", []Store{{Store: "main", Error: text}}
+		all := Warnings([]Member{m}, nil, time.Now())
+		if len(all) != 1 || all[0].Level != level || level == "critical" && all[0].Hint == "" || !strings.Contains(all[0].Text, text) {
+			t.Errorf("%s: %+v", text, all)
+		}
 	}
 }

@@ -1,12 +1,17 @@
 package overview
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
 	"github.com/holdfast-mesh/holdfast/node/alarms"
+	"github.com/holdfast-mesh/holdfast/pbs/stores/away"
 )
 
 const (
@@ -14,6 +19,8 @@ const (
 	late   = 48 * time.Hour // by which a copy may be behind without one
 	full   = 20             // the share of a disk that should be free is 1/full
 )
+
+const awayHint = "mount its disk, or put its directory back; if it is lost: docs/operations.md, \"The store will not open\""
 
 // Warnings are what somebody should look at among members and groups.
 func Warnings(all []Member, groups []Group, now time.Time) []Warning {
@@ -51,7 +58,9 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 			add(m.Name, "`holdfast member remove "+m.Name+"`, or `holdfast member return "+m.Name+"`", "it is drained: it does not vote, and runs only its own jobs")
 		}
 		for _, s := range m.Stores {
-			if s.Error != "" {
+			if lost := away.Is(s.Error) || strings.Contains(s.Error, identity.ErrNotStore.Error()); lost {
+				list = append(list, Warning{"critical", m.Name, fmt.Sprintf("datastore %s is not there, with all backups in it: %s", s.Store, s.Error), awayHint})
+			} else if s.Error != "" {
 				add(m.Name, "", "datastore %s: %s", s.Store, s.Error)
 			} else if s.Total > 0 && s.Avail < s.Total/full {
 				add(m.Name, "prune, collect garbage, or use a larger disk", "datastore %s is nearly full", s.Store)
@@ -75,6 +84,18 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 		}
 	}
 	return list
+}
+
+// WorstFirst puts what is critical before the rest, each in the order it had.
+func WorstFirst(list []Warning) {
+	slices.SortStableFunc(list, func(a, b Warning) int { return cmp.Compare(rank(a), rank(b)) })
+}
+
+func rank(w Warning) int {
+	if w.Level == "critical" {
+		return 0
+	}
+	return 1
 }
 
 func workOf(r Run) string {

@@ -83,8 +83,8 @@ func (a admitter) Admit(ctx context.Context, in join.Admission) (join.Admitted, 
 	_, err = c.Client().Do(ctx, "node", "", ledger.KindJoin, body)
 	var refused *ledger.Error
 	switch {
-	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrUnknown), errors.Is(err, consensus.ErrStopped):
-		return join.Admitted{}, &join.Error{Kind: join.ErrNoQuorum, Detail: err.Error()}
+	case noDecision(err) != nil:
+		return join.Admitted{}, noDecision(err)
 	case errors.As(err, &refused):
 		return join.Admitted{}, whyNot(c.View(), in, refused)
 	case err != nil:
@@ -96,6 +96,18 @@ func (a admitter) Admit(ctx context.Context, in join.Admission) (join.Admitted, 
 	m, _ := ledger.Members.Get(c.View(), in.Joiner.NodeID())
 	a.l.kick()
 	return join.Admitted{Pending: m.Body.State == ledger.Pending, Links: c.Roster().Links(0), Records: a.l.records.All()}, nil
+}
+
+// noDecision says in the words of joining that there is no leader, or that it was lost
+// with the request: that may be in the ledger, or get there yet.
+func noDecision(err error) error {
+	switch {
+	case errors.Is(err, consensus.ErrUnknown):
+		return &join.Error{Kind: join.ErrUndecided, Detail: err.Error()}
+	case errors.Is(err, consensus.ErrNoLeader), errors.Is(err, consensus.ErrStopped):
+		return &join.Error{Kind: join.ErrNoQuorum, Detail: err.Error()}
+	}
+	return nil
 }
 
 // nameable refuses a name by which people could mean another member: one that looks

@@ -3,9 +3,11 @@ package peers
 import (
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/mesh/join"
@@ -33,6 +35,18 @@ func TestNamesOfOthers(t *testing.T) {
 	}
 	if err := nameable(others, authority.Key{1}.NodeID(), "n1"); err != nil {
 		t.Errorf("the same machine again: %v", err)
+	}
+}
+
+// What may be in the ledger is not called undone: "outcome unknown" was told as "the token
+// is not used up", and it was.
+func TestNoDecision(t *testing.T) {
+	for err, want := range map[error]error{
+		consensus.ErrNoLeader: join.ErrNoQuorum, consensus.ErrStopped: join.ErrNoQuorum, consensus.ErrUnknown: join.ErrUndecided, errors.ErrUnsupported: nil,
+	} {
+		if got := noDecision(fmt.Errorf("x: %w", err)); !errors.Is(got, want) {
+			t.Errorf("%v: %v", err, got)
+		}
 	}
 }
 

@@ -251,6 +251,9 @@ func (s *Set) remove(ctx context.Context, t *jobs.Task, r Remove, dir string) er
 		if st != nil {
 			s.leave(st, false)
 		}
+		if r.Destroy {
+			err = fmt.Errorf("the data of '%s' are not destroyed: %w", r.Name, err)
+		}
 		return err
 	}
 	if err := s.Sync(ctx); err != nil {
@@ -266,6 +269,9 @@ func (s *Set) remove(ctx context.Context, t *jobs.Task, r Remove, dir string) er
 
 // forget takes a datastore out of the settings.
 func (s *Set) forget(ctx context.Context, r Remove) error {
+	if r.Destroy {
+		ctx = settings.AtOnce(ctx)
+	}
 	return s.cfg.Settings.Update(ctx, func(state *settings.State) error {
 		state.Datastores = slices.DeleteFunc(state.Datastores, func(d settings.Datastore) bool { return d.Name == r.Name })
 		if !r.KeepJobs {

@@ -112,6 +112,41 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// What destroys data is agreed on at once: as a draft it was applied without the data,
+// which nobody destroyed later. Data are not destroyed if it is not agreed on.
+func TestDestroyIsAgreedAtOnce(t *testing.T) {
+	for _, destroy := range []bool{true, false} {
+		w := storestest.New(t, "store1")
+		agree := &alone{Store: w.Settings}
+		set, err := stores.New(stores.Config{Settings: agree, Tasks: w.Tasks, Scheduler: w.Scheduler, FS: w.FS, Node: "home"})
+		must(t, err)
+		must(t, errors.Join(w.Set.Close(), set.Open(t.Context())))
+		w.Set = set
+		u, err := w.StartRemove(t.Context(), root, stores.Remove{Name: "store1", Destroy: destroy})
+		i := ended(t, w, u, err)
+		if agree.atOnce != destroy || !strings.Contains(i.Status(), "no quorum") || destroy != strings.Contains(i.Status(), "the data of 'store1' are not destroyed") {
+			t.Errorf("destroying %t: it ended %q, asked for at once: %t", destroy, i.Status(), agree.atOnce)
+		}
+		if _, err := w.FS.Stat(storestest.Dir + "store1/" + identity.File); err != nil {
+			t.Errorf("its data: %v", err)
+		}
+		if _, err := w.Get("store1"); err != nil {
+			t.Errorf("it is not there any more: %v", err)
+		}
+	}
+}
+
+// An alone has settings that nobody agrees to change.
+type alone struct {
+	settings.Store
+	atOnce bool
+}
+
+func (a *alone) Update(ctx context.Context, _ func(*settings.State) error) error {
+	a.atOnce = settings.IsAtOnce(ctx)
+	return errors.New("no quorum")
+}
+
 // What is no datastore of ours is not destroyed, whatever its path.
 func TestDestroyOnlyDatastores(t *testing.T) {
 	w := storestest.New(t)

@@ -116,7 +116,6 @@ type store struct {
 	space     disk.Space
 	asked     time.Time // when space was
 	identity  string    // of what was opened; "": not known yet
-	seen      time.Time // when it was in dir
 }
 
 // New returns a Set. It starts nothing and opens nothing.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,12 +53,14 @@ itself soon, wait.`,
 			c := daemon.Client(o)
 			defer c.Close()
 			if plan {
+				defer patience(o).Stop()
 				return printPlan(cmd.Context(), o, c)
 			}
 			keys, err := recoveryKey(s, paper)
 			if err != nil {
 				return err
 			}
+			defer patience(o).Stop()
 			if _, err := s.call(cmd.Context(), c, keys, operator.Recover, http.MethodPost, recoverPath, url.Values{"reason": {reason}}); err != nil {
 				return err
 			}
@@ -71,6 +74,13 @@ itself soon, wait.`,
 	cmd.Flags().StringVar(&reason, "reason", "most voters are lost", "why, for who reads it later")
 	s.flag(cmd)
 	return cmd
+}
+
+// patience says what it waits for if an answer takes a while.
+func patience(o *cli.Options) *time.Timer {
+	return time.AfterFunc(3*time.Second, func() {
+		fmt.Fprintln(o.Err, "the others are still asked how far they are: up to half a minute")
+	})
 }
 
 func recoveryKey(s *signer, paper bool) ([]ed25519.PrivateKey, error) {

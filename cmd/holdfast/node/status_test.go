@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,43 @@ func TestStatusText(t *testing.T) {
 	}
 }
 
+// Six warnings of drafts pushed out that a node is not reached; something critical that
+// came after eight others would have been pushed out, too.
+func TestWarningsShown(t *testing.T) {
+	var s status
+	add := func(level, text, hint string, n int) {
+		for i := range n {
+			s.Warn = append(s.Warn, warning{level, fmt.Sprint("n", i), fmt.Sprint(text, i), hint})
+		}
+	}
+	add("warning", "draft", "draft list", 9)
+	add("warning", "away", "as it was then", 3)
+	add("warning", "unhinted", "", 1)
+	add("critical", "clock", "set it", 2)
+	var out strings.Builder
+	s.print(&out, time.Now(), 0, false)
+	for _, want := range []string{"draft0", "draft1", "draft2", "draft3", "away0", "unhinted0", "CRITICAL: n0: clock0", "CRITICAL: n1: clock1", "and 7 warnings more: --all"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+	add("critical", "lost", "look", 9)
+	out.Reset()
+	if s.print(&out, time.Now(), 0, false); strings.Count(out.String(), "CRITICAL") != 11 || strings.Contains(out.String(), "away") {
+		t.Errorf("got\n%s", &out)
+	}
+}
+
+// With a clock ten days behind, a node said of itself that it was heard of ten days ago.
+// What is ahead of the clock of the node is of now; that the clock is wrong is a warning.
+func TestAgesByOneClock(t *testing.T) {
+	got := page(t, `{"quorum": true, "leader": "n2", "voters": 2, "facts_as_of": "2026-11-18T12:00:00Z", "now": "2026-11-18T12:00:00Z", "members": [
+		{"name": "n2", "path": "local", "last_heard": "2026-11-18T12:00:00Z"}, {"name": "n1", "path": "direct", "last_heard": "2026-11-28T12:00:00Z"}]}`, 0, false)
+	if strings.Contains(got, "ago") || !strings.Contains(got, "facts of now") || strings.Count(got, "  now  ") != 2 {
+		t.Errorf("got\n%s", got)
+	}
+}
+
 func TestRedraw(t *testing.T) {
 	if got := redraw("a\nb\n", 24); got != "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J" {
 		t.Errorf("%q", got)
@@ -103,6 +141,10 @@ func TestStatusOfNothing(t *testing.T) {
 	want := "quorum: NO yet, nothing can be changed (no leader is known); backups and restores go on; nothing is known yet of nas\n"
 	if !strings.HasPrefix(got, want) {
 		t.Errorf("%.200s", got)
+	}
+	got = page(t, `{"quorum": false, "why": "this node has just started", "as_of": "1970-01-01T00:00:00Z", "members": [{"name": "nas", "path": "local"}]}`, 0, false)
+	if !strings.HasPrefix(got, "quorum: NO yet, nothing can be changed (this node has just started)") {
+		t.Errorf("just started: %.200s", got)
 	}
 	b, err := json.Marshal(overview.Status{Members: []overview.Member{{Stores: []overview.Store{{}}}}})
 	if err != nil || strings.Contains(string(b), "0001-01-01") {

@@ -27,10 +27,11 @@ type status struct {
 	Oldest  string    `json:"facts_oldest"`
 	Members []site    `json:"members"`
 	Groups  []group   `json:"groups"`
-	Warn    []struct {
-		Level, Node, Text, Hint string
-	} `json:"warnings"`
+	Warn    []warning `json:"warnings"`
+	Now     time.Time `json:"now"`
 }
+
+type warning struct{ Level, Node, Text, Hint string }
 
 type site struct {
 	Name, Site, Role, State, Version, Why, Path, Health string
@@ -69,6 +70,9 @@ const (
 
 // print writes it for people, in lines of at most width; 0: of any length.
 func (s status) print(out io.Writer, now time.Time, width int, all bool) {
+	if !s.Now.IsZero() {
+		now = s.Now // times are by the clock of the node, and so are their ages
+	}
 	var page bytes.Buffer
 	fmt.Fprintln(&page, s.quorum(now))
 	if s.Advice != "" {
@@ -98,18 +102,18 @@ func (s status) quorum(now time.Time) string {
 		return fmt.Sprintf("quorum: yes, %s leads, %d vote; %s", s.Leader, s.Voters, age)
 	}
 	since := "since " + ago(s.AsOf, now)
-	if s.AsOf.IsZero() {
+	if s.AsOf.Unix() <= 0 { // it was never heard of: the ledger is empty, and of the year 1970
 		since = "yet"
 	}
 	return fmt.Sprintf("quorum: NO %s, nothing can be changed (%s); backups and restores go on; %s", since, s.Why, age)
 }
 
 func (s status) printWarnings(w io.Writer, width int, all bool) {
-	for i, v := range s.Warn {
-		if i == someWarnings && !all {
-			fmt.Fprintf(w, "and %d warnings more: --all\n", len(s.Warn)-i)
-			return
-		}
+	shown := s.Warn
+	if !all {
+		shown = foremost(s.Warn, someWarnings)
+	}
+	for _, v := range shown {
 		text := v.Level
 		if text == "critical" {
 			text = "CRITICAL"
@@ -119,6 +123,36 @@ func (s status) printWarnings(w io.Writer, width int, all bool) {
 			fmt.Fprintln(w, fold("  hint: "+v.Hint, width))
 		}
 	}
+	if more := len(s.Warn) - len(shown); more > 0 {
+		fmt.Fprintf(w, "and %s more: --all\n", count(more, "warning"))
+	}
+}
+
+// foremost picks n warnings, in their order: all that are critical, however many, then one
+// of each kind, then what else there is room for. Of one kind are those with the same hint.
+func foremost(list []warning, n int) (picked []warning) {
+	take, kinds := make([]bool, len(list)), map[string]bool{}
+	for i, v := range list {
+		if v.Level == "critical" {
+			take[i] = true
+			n--
+		}
+	}
+	for _, again := range []bool{false, true} {
+		for i, v := range list {
+			kind := cmp.Or(v.Hint, v.Text)
+			if !take[i] && n > 0 && (again || !kinds[kind]) {
+				take[i], kinds[kind] = true, true
+				n--
+			}
+		}
+	}
+	for i, v := range list {
+		if take[i] {
+			picked = append(picked, v)
+		}
+	}
+	return picked
 }
 
 func (s status) printMembers(w io.Writer, now time.Time, width int) {

@@ -20,7 +20,7 @@ func (s *Server) backup(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, upgrade.Errorf(http.StatusForbidden, "missing permissions '%s' on '%s'",
 			access.PrivDatastoreBackup, placeText(req.Store, req.Namespace))
 	}
-	if req.Datastore, err = s.find(req.Store, true); err != nil {
+	if req.Datastore, err = s.find(c, req.Store, true); err != nil {
 		return nil, err
 	}
 	if err := upgrade.Check(c.Request, upgrade.Backup); err != nil {

@@ -21,7 +21,7 @@ func (s *Server) reader(ctx context.Context, c *rest.Call) (any, error) {
 	if !c.May(access.PrivDatastoreRead|access.PrivDatastoreBackup, where...) {
 		return nil, upgrade.Errorf(http.StatusBadRequest, "no permissions on %s", placeText(req.Store, req.Namespace))
 	}
-	if req.Datastore, err = s.find(req.Store, false); err != nil {
+	if req.Datastore, err = s.find(c, req.Store, false); err != nil {
 		return nil, err
 	}
 	if err := upgrade.Check(c.Request, upgrade.Reader); err != nil {

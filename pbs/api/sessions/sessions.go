@@ -50,6 +50,10 @@ type Config struct {
 	Backup backup.Config
 	Reader reader.Config
 
+	// Drafted says what to do about a datastore that there is not yet, since it is a
+	// draft; "": it is none. Default: there are no drafts.
+	Drafted func(store string) string
+
 	Log *slog.Logger // default: discard; also that of Backup and Reader
 }
 
@@ -103,6 +107,22 @@ func placeText(store string, ns catalog.Namespace) string {
 	return text
 }
 
+// hinted is an error with a cure that is known here; "": with its own, if it has one.
+type hinted struct {
+	error
+	cure string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
+// Hint says what an operator can do about it.
+func (e *hinted) Hint() string {
+	if own := interface{ Hint() string }(nil); e.cure == "" && errors.As(e.error, &own) {
+		return own.Hint()
+	}
+	return e.cure
+}
+
 // owns tells whether who counts as the owner of a group. That there is no
 // such group, or that it cannot be read, is no reason to tell more than no.
 func owns(who access.AuthID, d *catalog.Datastore, ns catalog.Namespace, g catalog.Group) bool {
@@ -111,8 +131,11 @@ func owns(who access.AuthID, d *catalog.Datastore, ns catalog.Namespace, g catal
 }
 
 // find returns the datastore, if it is in service for what is to be done.
-func (s *Server) find(store string, write bool) (*catalog.Datastore, error) {
+func (s *Server) find(c *rest.Call, store string, write bool) (*catalog.Datastore, error) {
 	d, err := s.cfg.Stores.Get(store)
+	if err != nil && s.cfg.Drafted != nil && c.May(access.PrivSysAudit, "system", "status") { // who may list drafts
+		return nil, &hinted{err, s.cfg.Drafted(store)}
+	}
 	if err != nil {
 		return nil, err
 	}

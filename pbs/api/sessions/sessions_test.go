@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/pbs/backup"
 	"github.com/holdfast-mesh/holdfast/pbs/pbstest"
 	"github.com/holdfast-mesh/holdfast/pbs/reader"
+	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/sitetest"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -163,6 +164,29 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %d %s", allowed, a.Status, a.Body)
 		} else {
 			c.Close()
+		}
+	}
+}
+
+// Of a backup into a datastore that is a draft nothing said so: "no such datastore", and
+// the hint was to check its name. Who may not list drafts is told nothing of them.
+func TestDatastoreIsADraft(t *testing.T) {
+	s := newSite(t, sessions.Config{Drafted: func(store string) string {
+		if store == "new" {
+			return "it is draft 4"
+		}
+		return ""
+	}})
+	for _, tt := range []struct{ who, store, hint string }{{"admin@pbs", "new", "it is draft 4"}, {"backup@pbs", "new", ""}, {"admin@pbs", "other", ""}} {
+		for _, what := range []string{"backup", "reader"} {
+			target := "//api2/json/" + what + "?store=" + tt.store + "&backup-type=host&backup-id=x&backup-time=1"
+			c, a := s.ask(tt.who, target)
+			if c != nil {
+				c.Close()
+			}
+			if a.Status != 400 || !strings.Contains(string(a.Body), "no such datastore '"+tt.store+"'") || a.Header.Get(rest.HintHeader) != tt.hint {
+				t.Errorf("%s of %s by %s: %d %s, hint %q", what, tt.store, tt.who, a.Status, a.Body, a.Header.Get(rest.HintHeader))
+			}
 		}
 	}
 }

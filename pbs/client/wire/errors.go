@@ -18,6 +18,7 @@ type APIError struct {
 	Message string // what the server said, one line for a person
 	Method  string
 	Path    string // without parameters
+	Cure    string // what the server says to do about it, one line; "": it says nothing, as PBS does not
 }
 
 func (e *APIError) Error() string {
@@ -50,6 +51,9 @@ var hints = []struct{ says, cure string }{
 
 // Hint is printed on its own line below the error.
 func (e *APIError) Hint() string {
+	if e.Cure != "" {
+		return e.Cure
+	}
 	for _, h := range hints {
 		if strings.Contains(e.Message, h.says) {
 			return h.cure
@@ -67,6 +71,13 @@ func (e *APIError) Hint() string {
 	}
 	return ""
 }
+
+// hintHeader is where Holdfast says what to do about a refusal, and maxHint how much of it
+// is believed, in bytes.
+const (
+	hintHeader = "Holdfast-Hint"
+	maxHint    = 1024
+)
 
 // maxMessage is how much of a refusal is read, in bytes.
 const maxMessage = 16 << 10
@@ -92,7 +103,10 @@ func plain(path string) string {
 // body.
 func refused(server string, req *http.Request, resp *http.Response) *APIError {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxMessage)) // half a message is better than none
-	return refusal(server, req.Method, req.URL.Path, resp.StatusCode, text)
+	e := refusal(server, req.Method, req.URL.Path, resp.StatusCode, text)
+	hint := resp.Header.Get(hintHeader)
+	e.Cure = OneLine(hint[:min(len(hint), maxHint)])
+	return e
 }
 
 // OneLine makes what a server said fit to be printed on a terminal.

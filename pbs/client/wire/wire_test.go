@@ -108,6 +108,22 @@ func TestRefusalsAreTold(t *testing.T) {
 	}
 }
 
+// What a server knows to do about it is better than what its text makes us think. It is
+// printed, so it is one line, and not endless.
+func TestHintOfTheServer(t *testing.T) {
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "https://host:8007/api2/json/version", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for said, want := range map[string]string{"": "may see it", "it is a draft": "it is a draft", "a\x1b[2Jb": "a[2Jb", strings.Repeat("x", 1<<20): "xxx"} {
+		header := http.Header{"Holdfast-Hint": {said}}
+		e := refused("host:8007", req, &http.Response{StatusCode: 400, Header: header, Body: io.NopCloser(strings.NewReader("no such datastore 'x'"))})
+		if hint := e.Hint(); !strings.Contains(hint, want) || len(hint) > maxHint {
+			t.Errorf("%.20q: %.200q", said, hint)
+		}
+	}
+}
+
 // The login and the backup are asked for with two slashes, as PBS's client does, and
 // messages showed them: "GET //api2/json/backup".
 func TestMessagesNameAPathAsItIs(t *testing.T) {
