@@ -229,6 +229,7 @@ var insideTunnel = []rule{
 var insideCmd = []rule{
 	{"cmd/holdfast/cli", ""},
 	{"cmd/holdfast/daemon", "cmd/holdfast/cli"},
+	{"cmd/holdfast/complete", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/key", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/account", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/doctor", "cmd/holdfast/cli cmd/holdfast/daemon"},
@@ -245,7 +246,7 @@ var insideCmd = []rule{
 	{"cmd/holdfast/node", "cmd/holdfast/cli cmd/holdfast/daemon cmd/holdfast/member"},
 	{"cmd/holdfast/datastore", "cmd/holdfast/cli cmd/holdfast/daemon"},
 	{"cmd/holdfast/snapshot", "cmd/holdfast/cli"},
-	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/doctor cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard cmd/holdfast/audit"},
+	{"cmd/holdfast", "cmd/holdfast/cli cmd/holdfast/complete cmd/holdfast/key cmd/holdfast/daemon cmd/holdfast/account cmd/holdfast/task cmd/holdfast/schedule cmd/holdfast/job cmd/holdfast/member cmd/holdfast/node cmd/holdfast/datastore cmd/holdfast/snapshot cmd/holdfast/s3 cmd/holdfast/doctor cmd/holdfast/notify cmd/holdfast/remote cmd/holdfast/guard cmd/holdfast/audit"},
 }
 
 // insideNode is the same for the packages of the node.

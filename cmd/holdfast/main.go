@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/account"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/audit"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
+	"github.com/holdfast-mesh/holdfast/cmd/holdfast/complete"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/datastore"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/doctor"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/guard"
@@ -87,5 +88,6 @@ func newRoot(e cli.Env) *cobra.Command {
 	root.AddCommand(node.New(o, version), node.NewStatus(o), node.NewCert(o), account.NewUser(o), account.NewACL(o), task.New(o), member.New(o), member.NewInvite(o), member.NewDraft(o), member.NewOperator(o), guard.New(o), audit.New(o),
 		schedule.NewPruneJob(o), schedule.NewVerifyJob(o), schedule.NewSyncJob(o), job.New(o), schedule.NewTraffic(o), s3.New(o), doctor.New(o), notify.New(o), remote.New(o))
 	addExamples(root)
+	complete.Names(o, root)
 	return root
 }

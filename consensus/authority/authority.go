@@ -353,3 +353,6 @@ func (l Link) signed(cluster [16]byte) []byte {
 }
 
 func (l Link) hash(cluster [16]byte) [32]byte { return canon.Sum(l.signed(cluster)) }
+
+// Roles are the names of all roles.
+func Roles() []string { return slices.Sorted(maps.Keys(roles)) }

@@ -99,6 +99,9 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 }
 
+// Roles are the names of all roles that a member may have.
+func Roles() []string { return authority.Roles() }
+
 // A Member is a node as the ledger and the group have it.
 type Member struct {
 	ID      string `json:"id"`

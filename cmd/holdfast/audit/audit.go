@@ -73,7 +73,7 @@ unseen. To check that elsewhere, save all, and have it verified:
 	}
 	daemon.AddFlags(cmd, flags)
 	cmd.Flags().Lookup("limit").DefValue = "50"
-	complete(o, cmd)
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(audit.Kinds, cobra.ShellCompDirectiveNoFileComp)) // fails only if it is registered twice
 	cmd.AddCommand(newVerify(o))
 	return cmd
 }
@@ -136,28 +136,6 @@ func plain(s string) string {
 		}
 		return '\ufffd'
 	}, s)
-}
-
-func complete(o *cli.Options, cmd *cobra.Command) {
-	none := cobra.ShellCompDirectiveNoFileComp
-	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(audit.Kinds, none)) // fails only if it is registered twice
-	for flag, from := range map[string][2]string{"node": {"/holdfast/members", "name"}, "actor": {"/access/users", "userid"}} {
-		_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			c := daemon.Client(o)
-			defer c.Close()
-			var list []map[string]any
-			if daemon.Get(cmd.Context(), c, from[0], nil, &list) != nil {
-				return nil, none
-			}
-			var all []string
-			for _, item := range list {
-				if name, ok := item[from[1]].(string); ok {
-					all = append(all, name)
-				}
-			}
-			return all, none
-		})
-	}
 }
 
 // maxFile bounds what is read of a file.

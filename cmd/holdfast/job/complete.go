@@ -1,9 +1,6 @@
 package job
 
 import (
-	"encoding/json"
-	"net/http"
-
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/cli"
@@ -28,36 +25,4 @@ func completeIDs(o *cli.Options) cobra.CompletionFunc {
 		}
 		return ids, cobra.ShellCompDirectiveNoFileComp
 	}
-}
-
-// completeFlags has the flags of a job that name nodes and datastores complete.
-func completeFlags(o *cli.Options, cmd *cobra.Command) {
-	for flag, from := range map[string][2]string{"remote": {"/holdfast/members", "name"}, "store": {"/config/datastore", "name"}, "to": {"/config/datastore", "name"}, "remote-store": {"/config/datastore", "name"}} {
-		if cmd.Flags().Lookup(flag) == nil {
-			continue
-		}
-		_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-			return names(o, cmd, from[0], from[1]), cobra.ShellCompDirectiveNoFileComp
-		}) // fails only if it is registered twice
-	}
-}
-
-// names lists a field of what a call answers with.
-func names(o *cli.Options, cmd *cobra.Command, path, field string) (all []string) {
-	c := daemon.Client(o)
-	defer c.Close()
-	r, err := daemon.Call(cmd.Context(), c, http.MethodGet, path, nil)
-	if err != nil {
-		return nil
-	}
-	var list []map[string]any
-	if json.Unmarshal(r.Data, &list) != nil {
-		return nil
-	}
-	for _, item := range list {
-		if name, ok := item[field].(string); ok {
-			all = append(all, name)
-		}
-	}
-	return all
 }

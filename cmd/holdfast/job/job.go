@@ -95,9 +95,7 @@ func (k kind) create(o *cli.Options) *cobra.Command {
 		v.Long = "What is in --store goes to --remote-store of --remote, which is a Proxmox Backup Server or a\nnode of another cluster (see remote create), and belongs to the user of the remote there."
 		v.Example = "  holdfast job create push offsite --store main --remote office --remote-store backup --remote-ns home --schedule '05:00' --rate-out 20MiB"
 	}
-	cmd := v.Command(o)
-	completeFlags(o, cmd)
-	return cmd
+	return v.Command(o)
 }
 
 // A found job is one of any kind, as the node answers.

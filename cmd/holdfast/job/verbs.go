@@ -203,7 +203,6 @@ func newUpdate(o *cli.Options) *cobra.Command {
 		return o.Print(r.Data, func(w io.Writer) { fmt.Fprintf(w, "%s job %s is changed\n", f.name, f.text("id")) })
 	})
 	daemon.AddFlags(cmd, flags)
-	completeFlags(o, cmd)
 	return cmd
 }
 
