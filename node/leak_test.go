@@ -233,12 +233,11 @@ func TestMeshPortInUse(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	for t.Context().Err() == nil { // it goes on by itself, and has the port
-		again, err := net.ListenPacket("udp4", c.MeshListen)
-		if err != nil {
+		if conn, err := net.Dial("tcp4", c.MeshListen); err == nil {
+			conn.Close()
 			break
 		}
-		again.Close()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	stop()
 }

@@ -25,7 +25,8 @@ type Survivor struct {
 	Last    uint64 `json:"last"`          // index of the newest entry of its log
 	Term    uint64 `json:"term"`          // of that
 	Applied uint64 `json:"applied"`
-	Best    bool   `json:"best,omitempty"`
+	Best    bool   `json:"best,omitempty"`  // of those that could go on, if nobody leads
+	Leads   bool   `json:"leads,omitempty"` // nothing needs to be recovered
 }
 
 // beginTime is how long a node may take to find out how far the others are, before it
@@ -90,8 +91,10 @@ func (a api) survey(ctx context.Context, _ *rest.Call) (any, error) {
 		}
 		list = append(list, n)
 	}
-	if best >= 0 {
-		list[best].Best = true
+	leader := a.Cluster.Group().Status().Leader
+	for i := range list {
+		list[i].Leads = list[i].ID == leader
+		list[i].Best = i == best && leader == ""
 	}
 	return list, nil
 }

@@ -32,6 +32,8 @@ type survivor struct {
 	Last uint64 `json:"last"`
 	Term uint64 `json:"term"`
 	Best bool   `json:"best"`
+
+	Leads bool `json:"leads"`
 }
 
 func newRecover(o *cli.Options) *cobra.Command {
@@ -116,8 +118,11 @@ func printPlan(ctx context.Context, o *cli.Options, c *admin.Client) error {
 				fmt.Fprintf(tab, "%s\t-\t-\tis not reached: %s\n", n.Name, note)
 				continue
 			}
-			if n.Best {
+			switch {
+			case n.Best:
 				note = "run recover-quorum here"
+			case n.Leads:
+				note = "leads: nothing needs to be recovered"
 			}
 			fmt.Fprintf(tab, "%s\t%d\t%d\t%s\n", n.Name, n.Last, n.Term, note)
 		}
