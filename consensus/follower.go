@@ -56,7 +56,7 @@ func (g *Group) newFollower(l *life) *follow.Follower {
 			l.fsm.turn.Lock()
 			defer l.fsm.turn.Unlock()
 			if at.Index != g.cfg.Machine.Applied() {
-				return nil
+				return follow.ErrMoved
 			}
 			return store(l.stores, g.cfg.Machine, history{index: at.Index, term: at.Term, config: group, configIndex: index}, encoder{})
 		},

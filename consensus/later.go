@@ -64,7 +64,10 @@ func (g *Group) await(ctx context.Context, l *life) error {
 		}
 		return taskCtx.Err()
 	})
-	return tasks.Wait()
+	if err := tasks.Wait(); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // later asks all for the ledger of an incarnation that this node knows of and is not in.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"testing"
@@ -189,6 +190,34 @@ func TestNoted(t *testing.T) {
 	}
 	if got, err := Noted(s); err != nil || got != nil {
 		t.Errorf("in the end: %v, %v", got, err)
+	}
+}
+
+// What was noted stays until the state that has it is stored: of an entry that the machine
+// did not take the state is that of another one, and then nothing was stored. It was
+// forgotten, and with it up to a minute of what was acknowledged.
+func TestNotedUntilKept(t *testing.T) {
+	store := raft.NewInmemStore()
+	var applied uint64
+	var keeps error
+	f := New(Config{
+		Store: store, Applied: func() uint64 { return applied }, Apply: func(e Entry) error { applied = e.Index; return nil },
+		InGroup: func() bool { return false }, Keep: func(Entry, raft.Configuration, uint64) error { return keeps },
+		Log: slog.New(slog.DiscardHandler),
+	})
+	u := update{Entries: []Entry{{Index: 7, Term: 2, Data: []byte("x")}}, News: News{Leader: "a"}}
+	for _, round := range []struct {
+		keeps error
+		want  int
+	}{{ErrMoved, 1}, {errRefused, 1}, {nil, 0}} {
+		keeps = round.keeps
+		if err := errors.Join(take(u, f), f.Heard(u.News)); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Noted(store); err != nil || len(got) != round.want {
+			t.Errorf("Keep says %v: %v, %v", keeps, got, err)
+		}
+		u.Entries = nil
 	}
 }
 

@@ -34,11 +34,14 @@ type Config struct {
 	Apply   func(Entry) error
 	Restore func(state []byte) error
 	// Keep makes the state durable if it is still that at an entry, whose data
-	// is left out.
+	// is left out; if it is not, that is [ErrMoved], and nothing is done.
 	Keep  func(at Entry, group raft.Configuration, index uint64) error
 	Store raft.StableStore // for what came since, see [Note]
 	Log   *slog.Logger
 }
+
+// ErrMoved says that the state is not any more, or not yet, that of an entry.
+var ErrMoved = errors.New("the state is that of another entry")
 
 // A Follower follows others while this node has no place in the group.
 type Follower struct {
@@ -224,12 +227,16 @@ func (f *Follower) keep() {
 	if n == nil || f.at.Index <= f.kept || f.at.Term == 0 || f.cfg.InGroup() {
 		return
 	}
-	if err := f.cfg.Keep(f.at, n.group, n.ConfigIndex); err != nil {
+	err := f.cfg.Keep(f.at, n.group, n.ConfigIndex)
+	if errors.Is(err, ErrMoved) {
+		return // what was noted stays
+	}
+	if err != nil {
 		f.cfg.Log.Warn("the ledger is not written down; it is tried again", "err", err)
 		return
 	}
 	f.kept, f.when, f.noted, f.size = f.at.Index, time.Now(), nil, 0
-	if err := Note(f.cfg.Store, nil); err != nil {
+	if err := Note(f.cfg.Store, nil); err != nil { // who loads it again finds that it is applied
 		f.cfg.Log.Warn("what is written down is noted, too", "err", err)
 	}
 }

@@ -2,6 +2,8 @@ package ledger
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
@@ -31,11 +33,15 @@ func (t *tx) setClock(*SetClock) Result {
 	}
 	t.meta.At = t.stamp
 	most := t.meta.At/1000 + int64(MaxInvite/time.Second)
-	for key, i := range Invites.All(View{t.Txn}) { // of the time that was none
-		if in := i.Body; in.Expires > most {
-			in.Expires = most
-			t.put(Invites.number, key, canon.Encode(in), t.by())
+	late := map[string]Invite{} // of the time that was none
+	for key, i := range Invites.All(View{t.Txn}) {
+		if i.Body.Expires > most {
+			i.Body.Expires = most
+			late[key] = i.Body
 		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(late)) {
+		t.put(Invites.number, key, canon.Encode(late[key]), t.by())
 	}
 	return Result{}
 }
