@@ -2,8 +2,6 @@ package ledger
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
@@ -40,8 +38,8 @@ func (t *tx) setClock(*SetClock) Result {
 			late[key] = i.Body
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(late)) {
-		t.put(Invites.number, key, canon.Encode(late[key]), t.by())
+	for key, in := range late {
+		t.put(Invites.number, key, canon.Encode(in), t.by())
 	}
 	return Result{}
 }
@@ -52,10 +50,9 @@ func (t *tx) tooLong(expires int64) Result {
 	if t.meta.Level < levelClock {
 		return refuse(text) // word for word what older programs say, see timely
 	}
+	stamp := func(at int64) string { return time.Unix(at, 0).UTC().Format(time.DateTime) }
 	return refuse("%s, which is %s for the ledger: this one would end at %s", text, stamp(t.meta.At/1000), stamp(expires))
 }
-
-func stamp(at int64) string { return time.Unix(at, 0).UTC().Format(time.DateTime) }
 
 // enters tells whether a command may enter the log at a level.
 func enters(kind uint16, level uint64) error {
