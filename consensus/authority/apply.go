@@ -66,7 +66,7 @@ func (c *Chain) apply(was *Chain, l Link) error {
 		})
 	case Recover:
 		return with(l, func(r Recovery) error {
-			if _, is := c.Node(r.Base); !is || r.Incarnation <= c.incarnation || r.Incarnation > c.incarnation+maxSkipped || !plain(r.Reason, 500) {
+			if _, is := c.Node(r.Base); !is || r.Incarnation <= c.incarnation || r.Incarnation > MaxIncarnation || !plain(r.Reason, 500) {
 				return refused("a recovery of incarnation %d to %d by %s", c.incarnation, r.Incarnation, r.Base.NodeID())
 			}
 			c.incarnation, c.base = r.Incarnation, r.Base

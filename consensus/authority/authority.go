@@ -43,6 +43,9 @@ const (
 // the kinds [NewOperators], [Enact] and [Veto].
 const LevelDelay = 3
 
+// LevelSkip is the one from which on all members follow a recovery that skips incarnations.
+const LevelSkip = 4
+
 // Delay is how long other operators wait whom not all of the present ones have
 // signed for. A chain has no clock: the ledger judges by its own.
 const Delay = 7 * 24 * time.Hour
@@ -127,14 +130,14 @@ type (
 		Node      [64]byte `cbor:"3,keyasint"` // signature by the key of the node
 	}
 	Recovery struct {
-		Incarnation uint64 `cbor:"1,keyasint"` // the next one, or one behind those of a branch that is lost
+		Incarnation uint64 `cbor:"1,keyasint"` // greater than the one before; by how much says nothing, but two of one number are not told apart
 		Base        Key    `cbor:"2,keyasint"` // the node whose history goes on
 		Reason      string `cbor:"3,keyasint"`
 	}
 )
 
-// maxSkipped is how far a recovery goes beyond the incarnation before it.
-const maxSkipped = 1 << 10
+// MaxIncarnation is the greatest that there can be: every program that reads JSON can say it.
+const MaxIncarnation = 1<<53 - 1
 
 // The roles of nodes, and whether they may vote.
 var roles = map[string]bool{"full": true, "replica": false, "cloud": true, "witness": true, "follower": false}

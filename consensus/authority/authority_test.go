@@ -92,7 +92,7 @@ func TestWhatIsNotAuthorised(t *testing.T) {
 		{"a new operator without its key", one, Operators, OperatorsBody{[]Key{public(2)}, 1}, []ed25519.PrivateKey{private(1)}, "not every new operator"},
 		{"operators that nobody can be", three, Operators, OperatorsBody{[]Key{public(1)}, 2}, []ed25519.PrivateKey{private(1), private(2)}, "2 of 1 operators"},
 		{"a grant for ever so many", one, AddGrant, Grant{Key: public(5), Role: "full", Uses: 21}, []ed25519.PrivateKey{private(1)}, "21 times"},
-		{"a recovery that skips too many", one, Recover, Recovery{1026, public(10), ""}, []ed25519.PrivateKey{private(1)}, "incarnation 1 to 1026"},
+		{"a recovery that skips too many", one, Recover, Recovery{MaxIncarnation + 1, public(10), ""}, []ed25519.PrivateKey{private(1)}, "incarnation 1 to 9007199254740992"},
 		{"a recovery of what is", one, Recover, Recovery{1, public(10), ""}, []ed25519.PrivateKey{private(1)}, "incarnation 1 to 1"},
 		{"a recovery by a stranger", one, Recover, Recovery{2, public(11), ""}, []ed25519.PrivateKey{private(1)}, "incarnation 1 to 2"},
 		{"a body with too much", one, AddNode, []any{home(11), 1}, []ed25519.PrivateKey{private(1)}, "canonical"},

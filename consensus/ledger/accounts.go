@@ -27,8 +27,8 @@ var _ access.Store = (*Accounts)(nil)
 // accounts is a state made of the rows of one view.
 type accounts struct {
 	*access.State
-	generation uint64            // version of the row that every change of accounts writes
-	versions   map[string]uint64 // of the rows, by table and key
+	mark     Row[Setting]      // the row that every change of accounts writes
+	versions map[string]uint64 // of the rows, by table and key
 }
 
 // generationKey is a setting that every change of accounts writes, so that two
@@ -47,21 +47,21 @@ func (a *Accounts) State() *access.State { return a.current().State }
 
 func (a *Accounts) current() *accounts {
 	v := a.client.Ledger.View()
-	generation, _ := Settings.Get(v, generationKey)
+	mark, _ := Settings.Get(v, generationKey)
 	was := a.state.Load()
-	if was != nil && was.generation == generation.Version {
+	if was != nil && was.mark.Same(mark) {
 		return was
 	}
-	now := readAccounts(v, generation.Version)
+	now := readAccounts(v, mark)
 	if a.state.CompareAndSwap(was, now) {
 		return now
 	}
 	return a.current() // somebody else has made the same, or a newer one
 }
 
-func readAccounts(v View, generation uint64) *accounts {
+func readAccounts(v View, mark Row[Setting]) *accounts {
 	s := &access.State{Passwords: map[access.AuthID]access.Password{}, TokenSums: map[access.AuthID]string{}, SecondFactors: map[access.AuthID]factor.Factor{}}
-	all := &accounts{s, generation, map[string]uint64{}}
+	all := &accounts{s, mark, map[string]uint64{}}
 	for key, u := range Users.All(v) {
 		all.versions[place(Users.number, key)] = u.Version
 		s.Users = append(s.Users, u.Body.User)
@@ -142,7 +142,7 @@ func (a *Accounts) update(ctx context.Context, change func(*access.State) error)
 	if len(ops) == 0 {
 		return nil
 	}
-	for generation := was.generation; len(ops) > 0; { // more than fits in one command only when accounts are taken over
+	for generation := was.mark.Version; len(ops) > 0; { // more than fits in one command only when accounts are taken over
 		n := fitting(ops)
 		mark := Setting{}
 		if n < len(ops) {

@@ -7,22 +7,17 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
 )
 
-// The clock of the ledger is that of whoever leads, and only goes forward by itself: what
-// has ended stays so. A leader whose clock was wrong once would have it be ahead for days,
-// in which every invite is one of the past.
+// The clock of the ledger is that of whoever leads, and only goes forward by itself. A wrong
+// one would have it be ahead for days, in which every invite is one of the past.
 
-// levelClock is the level from which on it can be set back.
-const levelClock = 4
+const (
+	levelClock = 4                  // from which on it can be set back
+	behind     = 60_000             // ms that it has to be ahead of the leader's for that
+	MaxInvite  = 7 * 24 * time.Hour // that an invite is good for at most
+)
 
-// behind is by how much more the clock has to be ahead of the leader's, in milliseconds.
-const behind = 60_000
-
-// MaxInvite is how long an invite is good at most.
-const MaxInvite = 7 * 24 * time.Hour
-
-// SetClock sets the clock of the ledger back to that of the leader who takes it. Nobody
-// says another time with it. It moves no change of operators that waits: that waits until
-// the same time as before.
+// SetClock sets the clock of the ledger back to that of the leader who takes it, whoever
+// asks. A change of operators that waits does so until the same time as before.
 type SetClock struct{}
 
 func (t *tx) setClock(*SetClock) Result {
@@ -50,8 +45,8 @@ func (t *tx) tooLong(expires int64) Result {
 	if t.meta.Level < levelClock {
 		return refuse(text) // word for word what older programs say, see timely
 	}
-	stamp := func(at int64) string { return time.Unix(at, 0).UTC().Format(time.DateTime) }
-	return refuse("%s, which is %s for the ledger: this one would end at %s", text, stamp(t.meta.At/1000), stamp(expires))
+	now, end := time.UnixMilli(t.meta.At).UTC(), time.Unix(expires, 0).UTC()
+	return refuse("%s, which is %s for the ledger: this one would end at %s", text, now.Format(time.DateTime), end.Format(time.DateTime))
 }
 
 // enters tells whether a command may enter the log at a level.

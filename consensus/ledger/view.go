@@ -132,7 +132,12 @@ type Row[T any] struct {
 	Changed time.Time
 	By      string
 	Body    T
+	of      *record
 }
+
+// Same tells whether both are the row as it was written once: two histories may have
+// different rows of one version.
+func (r Row[T]) Same(o Row[T]) bool { return r.of == o.of }
 
 // A Table reads the rows of one table.
 type Table[T any] struct {
@@ -178,7 +183,7 @@ func (t Table[T]) decode(r *record) Row[T] {
 	if err := t.read(r.row.Body, &body); err != nil {
 		panic(fmt.Sprintf("ledger: row %q of table %s: %v", r.key, t.name, err)) // it was decoded before it was stored
 	}
-	return Row[T]{r.key, r.row.Version, time.UnixMilli(r.row.Created), time.UnixMilli(r.row.Changed), r.row.By, body}
+	return Row[T]{r.key, r.row.Version, time.UnixMilli(r.row.Created), time.UnixMilli(r.row.Changed), r.row.By, body, r}
 }
 
 // read reads the body of a row as it is stored. What records of the audit say a command

@@ -30,8 +30,8 @@ var _ settings.Store = (*Settings)(nil)
 // A setUp is the state of one view.
 type setUp struct {
 	*settings.State
-	generation uint64           // version of the row that every change writes
-	versions   map[place]uint64 // of the rows
+	mark     ledger.Row[ledger.Setting] // that every change writes
+	versions map[place]uint64           // of the rows
 }
 
 // A place is where a row is.
@@ -59,10 +59,10 @@ func (s *Settings) current() *setUp {
 	for {
 		v, was := s.client.Ledger.View(), s.state.Load()
 		mark, _ := ledger.Settings.Get(v, s.generationKey())
-		if was != nil && (was.generation == mark.Version || v.Chain() == nil) {
+		if was != nil && (was.mark.Same(mark) || v.Chain() == nil) {
 			return was
 		}
-		now, err := s.read(v, mark.Version)
+		now, err := s.read(v, mark)
 		if err != nil { // written by a newer program; what is known stays
 			if was != nil {
 				return was
@@ -75,7 +75,7 @@ func (s *Settings) current() *setUp {
 	}
 }
 
-func (s *Settings) read(v ledger.View, generation uint64) (*setUp, error) {
+func (s *Settings) read(v ledger.View, mark ledger.Row[ledger.Setting]) (*setUp, error) {
 	rows, versions := rows{}, map[place]uint64{}
 	prefix := s.node + "/"
 	for key, r := range ledger.Datastores.All(v) {
@@ -97,7 +97,7 @@ func (s *Settings) read(v ledger.View, generation uint64) (*setUp, error) {
 		}
 	}
 	state, err := rows.state()
-	return &setUp{state, generation, versions}, err
+	return &setUp{state, mark, versions}, err
 }
 
 // maxTries bounds how often a change is made again because somebody else was
@@ -157,7 +157,7 @@ func (s *Settings) update(ctx context.Context, change func(*settings.State) erro
 	if err != nil {
 		return err
 	}
-	for generation := was.generation; len(ops) > 0; { // more than fits in one command only when settings are taken over
+	for generation := was.mark.Version; len(ops) > 0; { // more than fits in one command only when settings are taken over
 		n := fitting(ops)
 		mark := ledger.Setting{}
 		if n < len(ops) {

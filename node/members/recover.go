@@ -3,6 +3,7 @@ package members
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -110,7 +111,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, &hinted{fmt.Errorf("the cluster has a quorum: %s leads it", a.names().Replace(status.Leader)), "nothing needs to be recovered; lost members are removed with `holdfast member eject`"}
 	}
 	chain := a.Cluster.Roster().Chain()
-	incarnation := chain.Incarnation() + 1
+	before := chain.Incarnation()
 	if own := a.Cluster.View().Chain(); parted(own, chain) { // who agreed on the branch of the roster is lost
 		chain = own
 	}
@@ -122,10 +123,17 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	if c.Has("reason") {
 		reason = c.Text("reason")
 	}
-	body := authority.Recovery{Incarnation: incarnation, Base: self, Reason: reason}
+	body := authority.Recovery{Incarnation: a.next(before, self), Base: self, Reason: reason}
 	if !c.Has("link") {
 		d := operator.NewDraft(chain, authority.Recover, body)
 		return d.Called(self.NodeID(), a.names().Replace(self.NodeID())), c.Err()
+	}
+	said, err := operator.ReadRecovery(c.Text("link"))
+	if err != nil {
+		return nil, err
+	}
+	if body.Incarnation = said.Incarnation; said.Incarnation <= before { // the number is of when it was drafted
+		return nil, &hinted{fmt.Errorf("the cluster was recovered meanwhile: incarnation %d is not behind %d", said.Incarnation, before), operator.Again}
 	}
 	link, err := operator.Signed(c.Text("link"), authority.Recover, body)
 	if err != nil {
@@ -151,6 +159,18 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 
 // parted tells whether neither chain is the other with more links.
 func parted(a, b *authority.Chain) bool { return !a.Extends(b) && !b.Extends(a) }
+
+// next is the number of a new incarnation. Two nodes that do not reach each other may both
+// be recovered: theirs are never the same, and of two the later one counts when they meet.
+// So it is the time in milliseconds and three digits of the node, if that is greater than
+// the one behind the incarnation of now.
+func (a api) next(before uint64, self authority.Key) uint64 {
+	if a.Cluster.View().Level() < authority.LevelSkip {
+		return before + 1
+	}
+	at := uint64(max(0, a.Now().UnixMilli()))*1000 + uint64(binary.BigEndian.Uint16(self[:]))%1000
+	return max(before+1, min(at, authority.MaxIncarnation))
+}
 
 // renamed is an error with the names of nodes in its text.
 type renamed struct {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
@@ -37,5 +38,26 @@ func TestRecoveryWaits(t *testing.T) {
 	}
 	if rec := ask(t.Context(), "GET"); rec.Code != http.StatusOK || !strings.Contains(rec.Body.String(), `"leads":true`) || strings.Contains(rec.Body.String(), "best") {
 		t.Errorf("the plan: %d %s", rec.Code, rec.Body)
+	}
+}
+
+// Two nodes that do not reach each other were recovered, and both began incarnation 2: they
+// took each other for the same, and had different ledgers from then on. No two have the same
+// number, and of two the later one counts.
+func TestIncarnationsDiffer(t *testing.T) {
+	w := newWorld(t)
+	now := time.Unix(2e9, 0)
+	a := api{Config{Cluster: w.cluster, Now: func() time.Time { return now }}}
+	one, two := authority.Key{1}, authority.Key{2}
+	first := a.next(1, one)
+	if other := a.next(1, two); other == first || first < 2 || first > authority.MaxIncarnation {
+		t.Errorf("at the same moment: %d and %d", first, other)
+	}
+	now = now.Add(time.Millisecond)
+	if later := a.next(1, one); later <= first || later <= a.next(1, authority.Key{})-1000 {
+		t.Errorf("%d behind %d", later, first)
+	}
+	if behind := a.next(first*2, one); behind != first*2+1 { // of a node whose clock was ahead
+		t.Errorf("%d behind %d", behind, first*2)
 	}
 }

@@ -212,6 +212,22 @@ func operatorsOf(o authority.OperatorsBody) string {
 	return Operators(names, o.Threshold)
 }
 
+// ReadRecovery reads the recovery that Sign has signed.
+func ReadRecovery(text string) (r authority.Recovery, err error) {
+	b, err := ReadLink(text)
+	if err != nil {
+		return r, err
+	}
+	l, err := authority.ParseLink(b)
+	if err == nil {
+		err = canon.Decode(l.Body, &r)
+	}
+	if err != nil {
+		return r, fmt.Errorf("read the signed recovery: %w", err)
+	}
+	return r, nil
+}
+
 // ReadLink reads what Sign returned.
 func ReadLink(text string) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(text)
