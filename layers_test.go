@@ -162,7 +162,7 @@ var insideConsensus = []rule{
 	{"consensus/gate", "consensus/canon consensus/wire"},
 	{"consensus/early", ""},
 	{"consensus/raftlog", ""},
-	{"consensus/ballot", "consensus/early"},
+	{"consensus/ballot", "consensus/early consensus/wire"},
 	{"consensus/brittle", ""},
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
@@ -171,7 +171,7 @@ var insideConsensus = []rule{
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/actor consensus/authority consensus/canon consensus/ledger"},
 	{"consensus/tail", "consensus/canon"},
-	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/early consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
 }
 
 // insideReplication is the same for the packages of that folder.

@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/holdfast-mesh/holdfast/consensus/ballot"
 	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
 
 // askOthers asks all members how their logs end before this node may lead by its
 // own vote alone, and has it say nothing to those whom it must not lead.
-func (g *Group) askOthers(ctx context.Context, l *life, trans *filter) error {
+func (g *Group) askOthers(ctx context.Context, l *life, trans *ballot.Filter) error {
 	voters, err := tail.Voters(l.stores.Log, l.loaded.index, l.loaded.config)
 	if err != nil || g.recovered || !slices.Equal(voters, []string{g.cfg.Self}) {
 		return err

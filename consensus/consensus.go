@@ -192,7 +192,6 @@ const (
 	trailingEntries  = 4096 // kept behind a snapshot, so that one who was away needs no snapshot
 	snapshotsKept    = 2
 	maxSnapshot      = 64 << 20
-	maxTermJump      = 1000 // terms that an honest leader may be ahead of us
 	maxCommand       = 128 << 10
 	raftConnsPerNode = 3
 )

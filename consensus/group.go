@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-mesh/holdfast/consensus/ballot"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
 	"github.com/holdfast-mesh/holdfast/consensus/gate"
@@ -206,12 +207,11 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	if l.Raft, err = raft.NewRaft(g.cfg.raft(), l.fsm, l.disk, l.disk, brittle.Snapshots{SnapshotStore: stores.Snapshots, Verify: l.fsm.machine.Verify, Max: maxSnapshot, Disk: l.disk}, trans); err != nil {
 		return 0, fmt.Errorf("consensus: %w", err)
 	}
-	trans.term = l.CurrentTerm
 	filterDone := make(chan struct{})
-	go func() { defer close(filterDone); trans.run(filterCtx) }()
+	go func() { defer close(filterDone); trans.Run(filterCtx, l.Raft) }()
 	g.life.Store(l)
 	if slices.Equal(l.voters(), []string{g.cfg.Self}) { // nobody else could lead
-		tasks.Go(func() error { return trans.elect(taskCtx, g.cfg.Self) })
+		tasks.Go(func() error { return trans.Elect(taskCtx, g.cfg.Self) })
 	}
 	tasks.Go(func() error { return g.serve(taskCtx, l) })
 	tasks.Go(func() error { return g.place(taskCtx, l) })
@@ -237,7 +237,7 @@ func (g *Group) superseded(incarnation uint64) bool {
 }
 
 // prepare loads the state and opens the network, without starting Raft.
-func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
+func (g *Group) prepare(stores *Stores) (*life, *ballot.Filter, error) {
 	l := &life{fsm: newFSM(g.cfg.Machine), stores: stores, recoveries: make(chan recovery)}
 	var err error
 	if l.loaded, err = load(stores, l.fsm, encoder{}); err != nil {
@@ -256,9 +256,10 @@ func (g *Group) prepare(stores *Stores) (*life, *filter, error) {
 	if l.stream, err = gate.Listen(g.cfg.Network, g.cfg.Self, ServiceRaft, l.gate, g.cfg.Log); err != nil {
 		return nil, nil, fmt.Errorf("consensus: %w", err)
 	}
-	return l, newFilter(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: l.stream, MaxPool: raftConnsPerNode, Timeout: g.cfg.Profile.RPC, Logger: raftlog.New(g.cfg.Log),
-	}), g.cfg), nil
+	})
+	return l, ballot.NewFilter(trans, ballot.Config{Voter: g.cfg.Roster.Voter, Votes: g.cfg.Votes, Patience: g.cfg.Profile.Heartbeat, Log: g.cfg.Log}), nil
 }
 
 // found makes this node the only voter of a new group, if it is to. A cluster
@@ -310,7 +311,7 @@ func (l *life) leave() {
 }
 
 // stop ends Raft and every connection of it.
-func (l *life) stop(trans *filter) {
+func (l *life) stop(trans *ballot.Filter) {
 	l.drain()
 	done := l.Shutdown()
 	trans.CloseStreams()
