@@ -341,9 +341,9 @@ func TestLinearReadSeesEveryWrite(t *testing.T) {
 	})
 }
 
-func without(c *cluster, n *node) (names []string) {
+func without(c *cluster, nodes ...*node) (names []string) {
 	for _, o := range c.nodes {
-		if o != n {
+		if !slices.Contains(nodes, o) {
 			names = append(names, o.name)
 		}
 	}

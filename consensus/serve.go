@@ -21,6 +21,9 @@ const (
 	opAsk    = 4 // a question for [Config.Answer]
 	opTail   = 6 // how does your log end
 	opFollow = 5 // a stream, see package follow: no response, but updates until it ends
+
+	opPassSubmit = 7 // opSubmit, for whoever does not lead to pass on
+	opPassIndex  = 8 // opIndex, the same
 )
 
 type request struct {
@@ -45,6 +48,8 @@ type response struct {
 	Value []byte     `cbor:"4,keyasint,omitempty"`
 	Stats *stats     `cbor:"5,keyasint,omitempty"`
 	Tail  *tail.Tail `cbor:"6,keyasint,omitempty"`
+
+	Passed bool `cbor:"7,keyasint,omitempty"` // the answer of who leads, passed on
 }
 
 // stats is what a leader has to know of a node to place voters.
@@ -146,6 +151,8 @@ func (g *Group) do(ctx context.Context, l *life, node string, req request) respo
 		return response{Code: codeRefused, Text: fmt.Sprintf("you are in incarnation %d of the cluster, this node is in %d", req.Incarnation, l.gate.Incarnation)}
 	}
 	switch req.Op {
+	case opPassSubmit, opPassIndex:
+		return g.pass(ctx, l, req)
 	case opSubmit:
 		if len(req.Command) > maxCommand {
 			return response{Code: codeRefused, Text: "the command is too long"}

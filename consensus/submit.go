@@ -28,17 +28,7 @@ func (g *Group) Submit(ctx context.Context, command []byte) (Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.Forward)
 	defer cancel()
-	var result Result
-	err := g.atLeader(ctx, func(l *life, leader string) error {
-		if leader == g.cfg.Self {
-			var err error
-			result, err = g.apply(ctx, l, command)
-			return err
-		}
-		r, err := g.ask(ctx, leader, request{Op: opSubmit, Command: command})
-		result = Result{r.Index, r.Value}
-		return err
-	})
+	result, err := g.request(ctx, request{Op: opSubmit, Command: command}, func(l *life) (Result, error) { return g.apply(ctx, l, command) })
 	if err != nil {
 		return Result{}, err
 	}
@@ -123,16 +113,9 @@ func translate(err error) error {
 func (g *Group) Linear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Profile.Forward)
 	defer cancel()
-	var index uint64
-	err := g.atLeader(ctx, func(l *life, leader string) error {
-		if leader == g.cfg.Self {
-			var err error
-			index, err = g.confirm(ctx, l)
-			return err
-		}
-		r, err := g.ask(ctx, leader, request{Op: opIndex})
-		index = r.Index
-		return err
+	result, err := g.request(ctx, request{Op: opIndex}, func(l *life) (Result, error) {
+		index, err := g.confirm(ctx, l)
+		return Result{Index: index}, err
 	})
 	if errors.Is(err, ErrUnknown) {
 		err = noLeader(err.Error()) // a question changes nothing
@@ -140,7 +123,7 @@ func (g *Group) Linear(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return g.WaitApplied(ctx, index)
+	return g.WaitApplied(ctx, result.Index)
 }
 
 // confirm returns the index of the newest command that is committed, having
