@@ -10,7 +10,7 @@ import (
 const (
 	detourAfter = 3 * time.Second // without an answer of who leads: a few round trips and losses
 	detourNext  = time.Second     // until another node is asked, too
-	detours     = 3               // nodes that are asked at once
+	detours     = 8               // nodes that are asked at once: several may be lost, too
 )
 
 type answer struct {
