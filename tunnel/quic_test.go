@@ -179,22 +179,30 @@ func TestConfigurationIsChecked(t *testing.T) {
 		return p
 	}
 	fine := row(func(*tunnel.Peer) {})
-	for name, table := range map[string][]tunnel.Peer{
-		"no key":        {row(func(p *tunnel.Peer) { p.Keys = nil })},
-		"ourselves":     {row(func(p *tunnel.Peer) { p.ID = "alpha" })},
-		"twice":         {fine, row(func(*tunnel.Peer) {})},
-		"our address":   {row(func(p *tunnel.Peer) { p.Address = good.Address })},
-		"other network": {row(func(p *tunnel.Peer) { p.Address = netip.MustParseAddr("fd00::1") })},
-		"large MTU":     {row(func(p *tunnel.Peer) { p.MTU = 1281 })},
-		"our key":       {row(func(p *tunnel.Peer) { p.Keys[0] = good.PrivateKey.Public() })},
-		"same key":      {fine, row(func(p *tunnel.Peer) { p.ID, p.Address, p.Keys = "carol", tunneltest.Address("carol"), fine.Keys })},
-	} {
-		if err := x.SetPeers(table); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
 	if err := x.SetPeers([]tunnel.Peer{fine}); err != nil {
 		t.Errorf("a table without fault: %v", err)
+	}
+	// One member that said something wrong of itself cut all others off, and no daemon started any more.
+	for name, bad := range map[string]tunnel.Peer{
+		"no key":        row(func(p *tunnel.Peer) { p.ID, p.Keys = "carol", nil }),
+		"ourselves":     row(func(p *tunnel.Peer) { p.ID = "alpha" }),
+		"twice":         row(func(*tunnel.Peer) {}),
+		"our address":   row(func(p *tunnel.Peer) { p.ID, p.Address = "carol", good.Address }),
+		"its address":   row(func(p *tunnel.Peer) { p.ID = "carol" }),
+		"other network": row(func(p *tunnel.Peer) { p.ID, p.Address = "carol", netip.MustParseAddr("fd00::1") }),
+		"large MTU":     row(func(p *tunnel.Peer) { p.ID, p.MTU = "carol", 1281 }),
+		"our key":       row(func(p *tunnel.Peer) { p.ID, p.Keys[0] = "carol", good.PrivateKey.Public() }),
+		"bad key":       row(func(p *tunnel.Peer) { p.ID, p.Keys[0] = "carol", tunnel.PublicKey{1} }),
+		"same key":      row(func(p *tunnel.Peer) { p.ID, p.Address, p.Keys = "carol", tunneltest.Address("carol"), fine.Keys }),
+	} {
+		for _, table := range [][]tunnel.Peer{{bad, fine}, {fine, bad}} {
+			if err := x.SetPeers(table); err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+			if stats := x.Stats(); len(stats) != 1 || stats[0].ID != fine.ID {
+				t.Errorf("%s: the peers are %+v", name, stats)
+			}
+		}
 	}
 	if _, ok := x.NodeOf(net.TCPAddrFromAddrPort(netip.AddrPortFrom(fine.Address, 1))); !ok {
 		t.Error("the peer is not known")

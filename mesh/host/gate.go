@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/control"
@@ -69,16 +70,37 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 	}
 	g.h.mu.Lock()
 	defer g.h.mu.Unlock()
-	for old, since := range g.h.strangers {
-		if time.Since(since) > settleTime && len(p.Network().ConnsToPeer(old)) == 0 {
+	from, same := source(c.RemoteMultiaddr()), 0
+	for old, s := range g.h.strangers {
+		if time.Since(s.since) > settleTime && len(p.Network().ConnsToPeer(old)) == 0 {
 			delete(g.h.strangers, old)
+		} else if s.from == from && old != id {
+			same++
 		}
 	}
-	if len(g.h.strangers) >= g.h.cfg.Strangers {
+	if len(g.h.strangers) >= g.h.cfg.Strangers || same >= max(g.h.cfg.Strangers/4, 1) {
 		return false, 0
 	}
-	g.h.strangers[id] = time.Now()
+	g.h.strangers[id] = stranger{time.Now(), from}
 	return true, 0
+}
+
+// A stranger was let in to join.
+type stranger struct {
+	since time.Time
+	from  netip.Prefix
+}
+
+// source is what one machine has of addresses: one of IPv4, a /56 of IPv6. Who comes by a
+// relay shares its.
+func source(m ma.Multiaddr) netip.Prefix {
+	ip := ipOf(m)
+	bits := 56
+	if ip.Is4() {
+		bits = 32
+	}
+	from, _ := ip.Prefix(bits) // of no address: none, which is a source too
+	return from
 }
 
 // AllowConnect lets members reach members through us, and strangers who want

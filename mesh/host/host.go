@@ -67,7 +67,7 @@ type Config struct {
 	Advertise []netip.AddrPort                    // further addresses at which we can be reached; having one, we relay for members
 	Relay     Relaying                            // whether we relay for members
 	Version   string                              // of the program, told to members
-	Strangers int                                 // who may be connected to join, at a time; default 16; negative: nobody
+	Strangers int                                 // who may be connected to join, at a time, a quarter of them from one address; default 16; negative: nobody
 	Simulated bool                                // for tests: QUIC is on a network in memory, with no TCP and none of this machine's addresses
 	Log       *slog.Logger                        // default: discard
 }
@@ -115,7 +115,7 @@ type Host struct {
 	peers  map[peer.ID]*known
 	guests map[peer.ID]int // whom we dial, to join, and how many ask for it
 
-	strangers map[peer.ID]time.Time // who was let in to join, and when
+	strangers map[peer.ID]stranger // who was let in to join
 	reach     reach
 
 	dials func(peer.ID, ma.Multiaddr) bool // for tests: which addresses may be dialled; nil: all
@@ -137,7 +137,7 @@ func New(cfg Config) (*Host, error) {
 	key := record.KeyOf(cfg.Key)
 	h := &Host{
 		cfg: cfg, self: key.NodeID(), key: key, running: make(chan struct{}), wake: make(chan struct{}, 1),
-		handler: map[protocol.ID]handler{}, peers: map[peer.ID]*known{}, guests: map[peer.ID]int{}, strangers: map[peer.ID]time.Time{}, reach: reach{called: map[string]time.Time{}},
+		handler: map[protocol.ID]handler{}, peers: map[peer.ID]*known{}, guests: map[peer.ID]int{}, strangers: map[peer.ID]stranger{}, reach: reach{called: map[string]time.Time{}},
 	}
 	h.Handle(reachProtocol, false, h.callBack)
 	return h, nil

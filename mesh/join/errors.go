@@ -83,7 +83,7 @@ var codes = []struct {
 	{15, ErrRefused, ""},
 	{16, ErrClock, "set the clock of this machine (or of the member, if that is the wrong one) and run the same command again"},
 	{17, ErrUndecided, "run the same command again, with the same --data directory, before the token expires: it gives the result; `holdfast member list` on a member shows whether the node is there when there is a quorum"},
-	{0, ErrUnreachable, "see that a member that the token names runs, and that its mesh port (UDP or TCP) can be reached from here; the token stays good"},
+	{0, ErrUnreachable, "see that a member that the token names runs, and that its mesh port (UDP or TCP) can be reached from here; if it can, others who join may have all its places: try again in two minutes. The token stays good"},
 	{0, ErrSomeoneElse, "do not go on before you know who that is: a member was set up anew at this address, or somebody is in between"},
 	{0, ErrChain, "do not go on: the member is not what the operator who made the token saw; " + newToken},
 }

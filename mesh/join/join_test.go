@@ -169,7 +169,7 @@ func newWorld(t *testing.T) *world {
 
 func signed(t testing.TB, cluster [16]byte, n byte) record.Signed {
 	t.Helper()
-	s, err := record.Record{Cluster: cluster, Seq: 1, WireGuard: [][32]byte{{n}}}.Sign(key(n))
+	s, err := record.Record{Cluster: cluster, Seq: 1, WireGuard: [][32]byte{{n, 1}}}.Sign(key(n))
 	if err != nil {
 		t.Fatal(err)
 	}

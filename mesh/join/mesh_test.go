@@ -140,7 +140,7 @@ func start(t testing.TB, n byte, chain *authority.Chain, in *invites, change fun
 		t.Fatal(err)
 	}
 	if x.roster, err = roster.New(roster.Config{
-		Chain: x.keeper, Records: x.records, Member: x.Member, Peers: x.connected, Where: x.where, Changed: x.changed, Seen: func(string, string) {},
+		Chain: x.keeper, Records: x.records, Member: x.Member, Peers: x.connected, Where: x.where, Changed: x.changed, Seen: func(string, string) {}, Refused: func(error) {},
 		Open: func(ctx context.Context, node string) (roster.Stream, error) {
 			return x.Open(ctx, node, roster.Protocol)
 		},
@@ -171,7 +171,7 @@ func start(t testing.TB, n byte, chain *authority.Chain, in *invites, change fun
 
 func (x *node) renew() record.Signed {
 	x.t.Helper()
-	r := record.Record{WireGuard: [][32]byte{{x.n}}, Addrs: x.Addrs(), Relay: x.Relays()}
+	r := record.Record{WireGuard: [][32]byte{{x.n, 1}}, Addrs: x.Addrs(), Relay: x.Relays()}
 	if x.hidden {
 		r.Addrs = nil
 	}

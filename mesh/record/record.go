@@ -10,6 +10,8 @@
 package record
 
 import (
+	"bytes"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
@@ -161,6 +163,8 @@ func (r Record) check() error {
 		return invalid("%d keys of the tunnel, want 1 or 2", len(r.WireGuard))
 	case len(r.WireGuard) == 2 && r.WireGuard[0] == r.WireGuard[1]:
 		return invalid("the same key of the tunnel twice")
+	case slices.ContainsFunc(r.WireGuard, func(k [32]byte) bool { return !usable(k) }):
+		return invalid("a key of the tunnel that no private key has")
 	case len(r.Addrs) > MaxAddrs || len(r.Version) > maxWords || r.MTU != 0 && r.MTU < 1280:
 		return invalid("%d addresses, a version of %d bytes, an MTU of %d", len(r.Addrs), len(r.Version), r.MTU)
 	}
@@ -174,6 +178,26 @@ func (r Record) check() error {
 	}
 	return nil
 }
+
+// usable tells whether a key can be that of a node: X25519 gives every pair of a private
+// key and one of the points of low order the same secret, which Go refuses (RFC 7748
+// section 6.1), and two that differ in the top bit alone are one (section 5).
+func usable(k [32]byte) bool {
+	key, err := ecdh.X25519().NewPublicKey(k[:])
+	if err != nil || k[31]&0x80 != 0 {
+		return false
+	}
+	_, err = anyKey.ECDH(key)
+	return err == nil
+}
+
+var anyKey = func() *ecdh.PrivateKey {
+	k, err := ecdh.X25519().NewPrivateKey(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		panic("record: " + err.Error())
+	}
+	return k
+}()
 
 // Texts are the addresses without their origins.
 func (r Record) Texts() []string {

@@ -23,7 +23,7 @@ var cluster = [16]byte{7}
 func key(n byte) ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, 32)) }
 
 func sample(seq uint64) Record {
-	return Record{Cluster: cluster, Seq: seq, WireGuard: [][32]byte{{1}, {2}}, Version: "0.1", At: 100, Relay: true, MTU: 1420, Addrs: []Addr{
+	return Record{Cluster: cluster, Seq: seq, WireGuard: [][32]byte{{9}, {10}}, Version: "0.1", At: 100, Relay: true, MTU: 1420, Addrs: []Addr{
 		{"/ip4/192.0.2.7/udp/8009/quic-v1", Advertised}, {"/ip4/192.0.2.7/tcp/8009", Advertised},
 		{"/ip6/2001:db8::1/udp/8009/quic-v1", Interface}, {"/dns4/nas.example.org/udp/8009/quic-v1", Advertised},
 		{"/ip4/192.0.2.9/udp/1/quic-v1/p2p/" + KeyOf(key(9)).NodeID() + "/p2p-circuit", Observed},
@@ -83,8 +83,10 @@ func TestWhatNoRecordSays(t *testing.T) {
 	for name, change := range map[string]func(*Record){
 		"no cluster": func(r *Record) { r.Cluster = [16]byte{} }, "no number": func(r *Record) { r.Seq = 0 },
 		"no key": func(r *Record) { r.WireGuard = nil }, "a zero key": func(r *Record) { r.WireGuard[1] = [32]byte{} },
-		"three keys": func(r *Record) { r.WireGuard = [][32]byte{{1}, {2}, {3}} }, "a key twice": func(r *Record) { r.WireGuard[1] = [32]byte{1} },
-		"no multiaddress": func(r *Record) { r.Addrs[0].Text = "nas.example.org:8009" }, "no origin": func(r *Record) { r.Addrs[0].Origin = 0 },
+		"three keys": func(r *Record) { r.WireGuard = [][32]byte{{1}, {2}, {3}} }, "a key twice": func(r *Record) { r.WireGuard[1] = [32]byte{9} },
+		"a key of low order":        func(r *Record) { r.WireGuard[0] = [32]byte{1} },
+		"a key in another spelling": func(r *Record) { r.WireGuard[0][31] = 0x80 },
+		"no multiaddress":           func(r *Record) { r.Addrs[0].Text = "nas.example.org:8009" }, "no origin": func(r *Record) { r.Addrs[0].Origin = 0 },
 		"an address in another spelling": func(r *Record) { r.Addrs[0].Text = "/ip6/2001:DB8::1/udp/1" },
 		"many addresses":                 func(r *Record) { r.Addrs = make([]Addr, MaxAddrs+1) }, "a long version": func(r *Record) { r.Version = strings.Repeat("x", 65) },
 		"a small MTU": func(r *Record) { r.MTU = 1000 }, "a future origin": func(r *Record) { r.Addrs[0].Origin = origins },
@@ -99,6 +101,57 @@ func TestWhatNoRecordSays(t *testing.T) {
 		if _, err := (Signed{body, [64]byte(ed25519.Sign(key(1), append([]byte(domain), body...)))}).Open(); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%s is read: %v", name, err)
 		}
+	}
+}
+
+// A member that said that the key of another was its own cut that one off everywhere, and
+// no node started any more that had read it.
+func TestAKeyBelongsToWhoHadItFirst(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "records")
+	s, err := Open(file, cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(seq uint64, keys ...[32]byte) Record {
+		r := sample(seq)
+		r.WireGuard = keys
+		return r
+	}
+	put := func(r Record, by byte, holder byte) {
+		t.Helper()
+		_, err := s.Put(sign(t, r, by))
+		if taken, is := errors.AsType[*TakenError](err); is != (holder > 0) || is && taken.By != KeyOf(key(holder)) {
+			t.Errorf("node %d: %v", by, err)
+		}
+	}
+	put(with(1, [32]byte{9}), 1, 0)
+	put(with(1, [32]byte{10}), 2, 0)
+	put(with(2, [32]byte{9}), 2, 1)
+	put(with(2, [32]byte{11}, [32]byte{9}), 2, 1)
+	put(with(2, [32]byte{12}, [32]byte{9}), 1, 0) // its own
+	put(with(3, [32]byte{12}), 1, 0)
+	put(with(2, [32]byte{9}), 2, 0) // nobody's now
+	if _, err := s.Renew(with(0, [32]byte{9}), key(3), time.Now()); err != nil {
+		t.Error(err)
+	}
+	if have := s.Have(); len(have) != 2 {
+		t.Errorf("who has a key himself lets others have it: %v", have)
+	}
+	put(with(9, [32]byte{9}), 2, 3)
+	if err := s.Forget(KeyOf(key(3))); err != nil {
+		t.Error(err)
+	}
+	put(with(9, [32]byte{9}), 2, 0)
+
+	// What earlier versions took is left out when it is read.
+	bad := Record{Cluster: cluster, Node: KeyOf(key(4)), Seq: 1, WireGuard: [][32]byte{{1}}}
+	body := frame.Encode(bad)
+	rows := append(s.All(), sign(t, with(1, [32]byte{12}), 5), Signed{body, [64]byte(ed25519.Sign(key(4), append([]byte(domain), body...)))})
+	if err := os.WriteFile(file, frame.Encode(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(file, cluster); err != nil || len(s.All()) != 2 {
+		t.Errorf("%d rows, %v", len(s.All()), err)
 	}
 }
 
@@ -159,7 +212,9 @@ func TestStoreKeepsTheNewest(t *testing.T) {
 	two.Cluster = [16]byte{8}
 	put(sign(t, two, 1), false, ErrOther)
 	put(Signed{old.Body, [64]byte{}}, false, ErrInvalid)
-	put(sign(t, sample(1), 2), true, nil)
+	second := sample(1)
+	second.WireGuard = [][32]byte{{11}}
+	put(sign(t, second, 2), true, nil)
 	if s, err = Open(file, cluster); err != nil {
 		t.Fatal(err)
 	}
@@ -214,10 +269,11 @@ func TestStoreIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := Record{Cluster: cluster, Seq: 1, WireGuard: [][32]byte{{1}}}
+	r := Record{Cluster: cluster, Seq: 1, WireGuard: [][32]byte{{9}}}
 	for n := range MaxNodes + 1 {
 		seed := make([]byte, 32)
 		seed[0], seed[1] = byte(n), byte(n>>8)
+		r.WireGuard[0] = [32]byte{9, seed[0], seed[1]}
 		signed, err := r.Sign(ed25519.NewKeyFromSeed(seed))
 		if err != nil {
 			t.Fatal(err)

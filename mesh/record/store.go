@@ -26,8 +26,17 @@ var (
 	ErrFull  = errors.New("there are too many records")
 )
 
-// A Store keeps the newest record of each node of one cluster. It may be used
-// by many goroutines.
+// A TakenError says that a record names a key of the tunnel which another node had
+// first. One of them lies, or has the files of the other.
+type TakenError struct{ Node, By Key }
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("record of node %s: its key of the tunnel is that of node %s", e.Node, e.By)
+}
+
+// A Store keeps the newest record of each node of one cluster, and no key of the
+// tunnel for two of them: whoever had it first keeps it. It may be used by many
+// goroutines.
 type Store struct {
 	cluster [16]byte
 	file    string // "": memory only
@@ -65,7 +74,10 @@ func Open(file string, cluster [16]byte) (*Store, error) {
 		if err == nil && r.Cluster != cluster {
 			err = ErrOther
 		}
-		if err != nil {
+		switch _, taken := s.holder(r); {
+		case err == nil && taken, errors.Is(err, ErrInvalid): // of a version that took everything
+			continue
+		case err != nil:
 			return nil, &damagedError{file, err}
 		}
 		s.rows[r.Node] = row{r, signed}
@@ -96,7 +108,27 @@ func (s *Store) Put(signed Signed) (changed bool, err error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if by, taken := s.holder(r); taken {
+		return false, &TakenError{r.Node, by}
+	}
 	return s.put(r, signed)
+}
+
+// holder returns another node that has a key of the tunnel which a record names.
+func (s *Store) holder(r Record) (Key, bool) {
+	for node, row := range s.rows {
+		if node != r.Node && slices.ContainsFunc(row.record.WireGuard, func(k [32]byte) bool { return slices.Contains(r.WireGuard, k) }) {
+			return node, true
+		}
+	}
+	return Key{}, false
+}
+
+// Holder returns another node that has a key of the tunnel which a record names.
+func (s *Store) Holder(r Record) (Key, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holder(r)
 }
 
 func (s *Store) put(r Record, signed Signed) (bool, error) {
@@ -123,7 +155,8 @@ func (s *Store) put(r Record, signed Signed) (bool, error) {
 
 // Renew signs a record of the node that has the key and puts it in. Its number
 // is larger than that of the last one, and than any of before if the disk went
-// back to an earlier state: it is at least the time.
+// back to an earlier state: it is at least the time. Who else says that the keys of
+// the tunnel are his goes.
 func (s *Store) Renew(r Record, key ed25519.PrivateKey, now time.Time) (Signed, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,6 +165,9 @@ func (s *Store) Renew(r Record, key ed25519.PrivateKey, now time.Time) (Signed, 
 	signed, err := r.Sign(key)
 	if err != nil {
 		return Signed{}, err
+	}
+	for by, taken := s.holder(r); taken; by, taken = s.holder(r) {
+		delete(s.rows, by)
 	}
 	_, err = s.put(r, signed)
 	return signed, err

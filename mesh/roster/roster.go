@@ -59,6 +59,7 @@ type Config struct {
 	// the address at which a peer says that it sees this node.
 	Changed func()
 	Seen    func(by, address string)
+	Refused func(err error) // of a record of a member
 
 	Log *slog.Logger
 }
@@ -68,20 +69,23 @@ type Syncer struct {
 	cfg   Config
 	push  chan struct{}
 	chain sync.Mutex // held while links are added
-	times compared
+
+	serving sync.Mutex
+	served  map[string]int // comparisons that a node began, which go on
+	times   compared
 
 	budget int // bytes of links and records to put into one message; the rest follows
 }
 
 // New returns a Syncer.
 func New(cfg Config) (*Syncer, error) {
-	if cfg.Chain == nil || cfg.Records == nil || cfg.Member == nil || cfg.Peers == nil || cfg.Open == nil || cfg.Where == nil || cfg.Changed == nil || cfg.Seen == nil {
+	if cfg.Chain == nil || cfg.Records == nil || cfg.Member == nil || cfg.Peers == nil || cfg.Open == nil || cfg.Where == nil || cfg.Changed == nil || cfg.Seen == nil || cfg.Refused == nil {
 		return nil, errors.New("roster: a field of the config is missing")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Syncer{cfg: cfg, push: make(chan struct{}, 1), budget: maxLarge / 2}, nil
+	return &Syncer{cfg: cfg, push: make(chan struct{}, 1), budget: maxLarge / 2, served: map[string]int{}}, nil
 }
 
 const (
@@ -91,6 +95,7 @@ const (
 	syncTime = 20 * time.Second
 	maxSmall = 64 << 10
 	maxLarge = 4 << 20 // bytes of a message with links or records
+	maxServe = 2       // comparisons that one node begins: the last may not have ended here
 )
 
 // Push has this node compare with all peers now, because the chain or a record

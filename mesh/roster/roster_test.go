@@ -74,6 +74,7 @@ type node struct {
 	off     bool
 	hangs   bool // answers nobody
 	changed int
+	refused []error
 	seen    []string
 }
 
@@ -94,6 +95,11 @@ func (w *network) add(n byte, chain *authority.Chain) *node {
 			x.net.mu.Lock()
 			defer x.net.mu.Unlock()
 			x.seen = append(x.seen, by+" "+at)
+		},
+		Refused: func(err error) {
+			x.net.mu.Lock()
+			defer x.net.mu.Unlock()
+			x.refused = append(x.refused, err)
 		},
 	})
 	if err != nil {
@@ -157,7 +163,7 @@ func (c *counting) Read(b []byte) (int, error) {
 
 func (x *node) renew(n byte, version string) record.Signed {
 	x.net.t.Helper()
-	s, err := x.records.Renew(record.Record{WireGuard: [][32]byte{{n}}, Version: version}, key(n), time.Now())
+	s, err := x.records.Renew(record.Record{WireGuard: [][32]byte{{n, 1}}, Version: version}, key(n), time.Now())
 	if err != nil {
 		x.net.t.Fatal(err)
 	}
@@ -208,7 +214,7 @@ func TestReturn(t *testing.T) {
 
 func sign(t testing.TB, n byte, seq uint64) record.Signed {
 	t.Helper()
-	s, err := record.Record{Cluster: cluster, Seq: seq, WireGuard: [][32]byte{{n}}}.Sign(key(n))
+	s, err := record.Record{Cluster: cluster, Seq: seq, WireGuard: [][32]byte{{n, 1}}}.Sign(key(n))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +265,7 @@ func TestWhatIsNotBelieved(t *testing.T) {
 	}
 	bad := sign(t, 2, 5)
 	bad.Sig[0]++
-	other, err := record.Record{Cluster: [16]byte{8}, Seq: 9, WireGuard: [][32]byte{{1}}}.Sign(key(2))
+	other, err := record.Record{Cluster: [16]byte{8}, Seq: 9, WireGuard: [][32]byte{{9}}}.Sign(key(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,6 +274,52 @@ func TestWhatIsNotBelieved(t *testing.T) {
 	}
 	if !a.take(id(2), []record.Signed{sign(t, 2, 5)}) || a.take(id(2), []record.Signed{sign(t, 2, 4)}) {
 		t.Error("a newer record is not taken, or an older one is")
+	}
+	stolen, err := record.Record{Cluster: cluster, Seq: 1, WireGuard: [][32]byte{{2, 1}}}.Sign(key(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.take(id(1), []record.Signed{stolen}) || len(a.refused) != 2 {
+		t.Errorf("the key of node 2 is node 1's, too: %v", a.refused)
+	}
+	if taken, is := errors.AsType[*record.TakenError](a.refused[len(a.refused)-1]); !is || taken.By.NodeID() != id(2) {
+		t.Error(a.refused)
+	}
+}
+
+// A member that opened sixty-four streams and let them lie just before the end of what it
+// said it would send had this node hold hundreds of megabytes.
+func TestOneMemberHasFewComparisons(t *testing.T) {
+	w := newNetwork(t)
+	a := w.add(1, founded(t, 1, 2, 3))
+	serve := func(from byte) (net.Conn, chan error) {
+		here, there := net.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- a.Serve(t.Context(), id(from), "", there); there.Close() }()
+		return here, done
+	}
+	var open []net.Conn
+	for range maxServe {
+		c, _ := serve(2)
+		if err := frame.Write(c, offer{Version: version}); err != nil { // it is being served
+			t.Fatal(err)
+		}
+		open = append(open, c)
+	}
+	_, done := serve(2)
+	if err := <-done; err == nil {
+		t.Error("a third one is served")
+	}
+	other, _ := serve(3)
+	if err := frame.Write(other, offer{Version: version}); err != nil {
+		t.Errorf("another node: %v", err)
+	}
+	open[0].Close()
+	for c, end := serve(2); ; c, end = serve(2) { // when the first has ended
+		if frame.Write(c, offer{Version: version}) == nil {
+			break
+		}
+		<-end
 	}
 }
 

@@ -132,6 +132,10 @@ func (s *Syncer) ask(node, seen string, conn Stream) error {
 
 // Serve answers a member that opened a stream; seen is where we see it.
 func (s *Syncer) Serve(ctx context.Context, node, seen string, conn Stream) error {
+	if !s.admit(node) {
+		return fmt.Errorf("node %s compares the roster more than %d times at once", node, maxServe)
+	}
+	defer s.leave(node)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	conn.SetDeadline(time.Now().Add(syncTime))
@@ -140,6 +144,25 @@ func (s *Syncer) Serve(ctx context.Context, node, seen string, conn Stream) erro
 		return fmt.Errorf("compare the roster with node %s: %w", node, err)
 	}
 	return nil
+}
+
+// admit counts the comparisons of each node: each may hold [maxLarge] bytes.
+func (s *Syncer) admit(node string) bool {
+	s.serving.Lock()
+	defer s.serving.Unlock()
+	if s.served[node] >= maxServe {
+		return false
+	}
+	s.served[node]++
+	return true
+}
+
+func (s *Syncer) leave(node string) {
+	s.serving.Lock()
+	defer s.serving.Unlock()
+	if s.served[node]--; s.served[node] == 0 {
+		delete(s.served, node)
+	}
 }
 
 func (s *Syncer) answer(node, seen string, conn Stream) error {
@@ -260,6 +283,7 @@ func (s *Syncer) take(from string, records []record.Signed) (changed bool) {
 		put, err := s.cfg.Records.Put(signed)
 		if err != nil && !errors.Is(err, record.ErrOld) {
 			s.cfg.Log.Warn("a node record was refused", "from", from, "err", err)
+			s.cfg.Refused(err)
 		}
 		changed = changed || put
 	}

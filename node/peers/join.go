@@ -79,6 +79,11 @@ func (a admitter) Admit(ctx context.Context, in join.Admission) (join.Admitted, 
 	if err := nameable(others, in.Joiner.NodeID(), s.Name); err != nil {
 		return join.Admitted{}, err
 	}
+	if r, err := in.Record.Open(); err != nil {
+		return join.Admitted{}, err
+	} else if by, taken := a.l.records.Holder(r); taken {
+		return join.Admitted{}, &join.Error{Kind: join.ErrRefused, Detail: fmt.Sprintf("its key of the tunnel is that of %s: join with a directory of its own", c.NameOf(by.NodeID()))}
+	}
 	body := ledger.Join{Statement: in.Statement, Seed: in.Seed, Node: in.Node, Record: in.Record.Body, RecordSig: in.Record.Sig}
 	_, err = c.Client().Do(ctx, "node", "", ledger.KindJoin, body)
 	var refused *ledger.Error

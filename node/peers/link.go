@@ -88,8 +88,10 @@ type Link struct {
 	own     uint64       // number of this node's record, as it knows it; for renew alone
 	twice   atomic.Int64 // Unix seconds, when somebody else was seen to have signed one
 
-	mu   sync.Mutex
-	seen map[string]string // where members see this node, by member
+	mu       sync.Mutex
+	seen     map[string]string  // where members see this node, by member
+	fault    string             // of the table of the tunnel
+	disputes map[string]dispute // by the node whose record was refused
 }
 
 // New opens what a node needs to be linked, and starts nothing.
@@ -99,7 +101,7 @@ func New(cfg Config) (*Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), begun: timeNow(), changed: make(chan struct{}, 1), seen: map[string]string{}}
+	l := &Link{cfg: cfg, self: record.KeyOf(cfg.Key), begun: timeNow(), changed: make(chan struct{}, 1), seen: map[string]string{}, disputes: map[string]dispute{}}
 	l.health = health.New(l.tell)
 	if l.records, err = record.Open(filepath.Join(cfg.Dir, recordsFile), cfg.Cluster); err != nil {
 		return nil, err
@@ -169,7 +171,7 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 			return l.host.Open(ctx, node, roster.Protocol)
 		},
 		Where:   l.where,
-		Changed: func() { l.kick(); c.Group().Recheck() }, Seen: l.sawUs, Log: l.cfg.Log,
+		Changed: func() { l.kick(); c.Group().Recheck() }, Seen: l.sawUs, Refused: func(err error) { l.disputed(err) }, Log: l.cfg.Log,
 	})
 	if err != nil {
 		return err
@@ -204,7 +206,8 @@ func (l *Link) Attach(c *cluster.Cluster) error {
 		}
 	})
 	c.Watch(l.kick)
-	return l.apply()
+	l.apply()
+	return nil
 }
 
 // Gossip is what nodes tell each other of themselves, from Attach on.
@@ -318,9 +321,7 @@ func (l *Link) tend(ctx context.Context) error {
 		return nil
 	}
 	for ctx.Err() == nil {
-		if err := l.apply(); err != nil {
-			l.cfg.Log.Error("the tunnel does not follow the roster", "err", err)
-		}
+		l.apply()
 		l.look()
 		if err := l.rotate(timeNow()); err != nil {
 			l.cfg.Log.Error("the key of the tunnel is not changed yet", "err", err)

@@ -122,6 +122,7 @@ func (l *Link) Peers() map[string]Peer {
 	}
 	for node, p := range all {
 		p.Heard = latest(p.Heard, seen[node])
+		p.Trouble = cmp.Or(l.dispute(node), p.Trouble)
 		if p.Path != PathNone {
 			p.Why = ""
 		}
@@ -209,8 +210,6 @@ func (l *Link) Ask() (all []invite.Member) {
 
 // Follow makes all tables what the roster says, before it returns.
 func (l *Link) Follow() {
-	if err := l.apply(); err != nil {
-		l.cfg.Log.Error("the tunnel does not follow the roster", "err", err)
-	}
+	l.apply()
 	l.syncer.Push()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/multiformats/go-multiaddr"
 
@@ -18,7 +19,7 @@ import (
 
 // apply makes the tables of tunnel, libp2p and gossip what the roster says: who
 // is not in it is cut off when it returns.
-func (l *Link) apply() error {
+func (l *Link) apply() {
 	l.learn()
 	var table []tunnel.Peer
 	var talk []gossip.Member
@@ -47,36 +48,79 @@ func (l *Link) apply() error {
 	}
 	l.host.SetPeers(known)
 	l.gossip.SetMembers(talk)
-	return l.setPeers(table)
+	l.setPeers(table)
 }
 
-// setPeers gives the tunnel its table. A node that claims a key of another is
-// left out, and the rest stays linked.
-func (l *Link) setPeers(table []tunnel.Peer) error {
-	err := l.tunnel.SetPeers(table)
-	if err == nil {
-		return nil
+// setPeers gives the tunnel its table, and says once of which rows it has no use.
+func (l *Link) setPeers(table []tunnel.Peer) {
+	fault := ""
+	if err := l.tunnel.SetPeers(table); err != nil {
+		fault = err.Error()
 	}
-	good := []tunnel.Peer{}
-	for _, p := range table {
-		if l.tunnel.SetPeers(append(slices.Clone(good), p)) == nil {
-			good = append(good, p)
+	l.mu.Lock()
+	news := fault != l.fault
+	l.fault = fault
+	l.mu.Unlock()
+	if news && fault != "" {
+		l.cfg.Log.Error("the tunnel does not follow the roster", "err", fault)
+	}
+}
+
+// learn takes over the records that machines showed when they joined, and forgets those
+// of who was removed.
+func (l *Link) learn() {
+	for _, r := range l.records.Have() {
+		if node := r.Node.NodeID(); l.cluster.RemovalSigned(node) && node != l.self.NodeID() {
+			if err := l.records.Forget(r.Node); err != nil {
+				l.cfg.Log.Error("the record of a node that was removed stays", "node", node, "err", err)
+			}
 		}
 	}
-	return errors.Join(err, l.tunnel.SetPeers(good))
-}
-
-// learn takes over the records that machines showed when they joined.
-func (l *Link) learn() {
 	for id, row := range ledger.Members.All(l.cluster.View()) {
 		if len(row.Body.Record) == 0 || row.Body.State == ledger.Removed {
 			continue
 		}
 		_, err := l.records.Put(record.Signed{Body: row.Body.Record, Sig: row.Body.RecordSig})
-		if err != nil && !errors.Is(err, record.ErrOld) {
+		if err != nil && !errors.Is(err, record.ErrOld) && !l.disputed(err) {
 			l.cfg.Log.Warn("a node's record in the ledger is of no use", "node", id, "err", err)
 		}
 	}
+}
+
+// disputed notes that two nodes say that one key of the tunnel is theirs, which is told in
+// their state until none of them does any more.
+func (l *Link) disputed(err error) bool {
+	taken, is := errors.AsType[*record.TakenError](err)
+	if is {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.disputes[taken.Node.NodeID()] = dispute{taken.By.NodeID(), timeNow()}
+	}
+	return is
+}
+
+type dispute struct {
+	with string
+	seen time.Time
+}
+
+// disputeFor is how long it is told: records are compared more often.
+const disputeFor = 15 * time.Minute
+
+// dispute says with whom a node has one, in words.
+func (l *Link) dispute(node string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for of, d := range l.disputes {
+		with := d.with
+		if d.with == node {
+			with = of
+		}
+		if (of == node || d.with == node) && timeNow().Sub(d.seen) < disputeFor {
+			return fmt.Sprintf("it and %s say that one key of the tunnel is theirs: one of them has the key of the other, or lies; eject that one", l.cluster.NameOf(with))
+		}
+	}
+	return ""
 }
 
 // renew signs a new record of this node if it is not where the last one says.
