@@ -107,20 +107,15 @@ type dispute struct {
 // disputeFor is how long it is told: records are compared more often.
 const disputeFor = 15 * time.Minute
 
-// dispute says with whom a node has one, in words.
+// dispute says of a node with whom it has one, in words.
 func (l *Link) dispute(node string) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for of, d := range l.disputes {
-		with := d.with
-		if d.with == node {
-			with = of
-		}
-		if (of == node || d.with == node) && timeNow().Sub(d.seen) < disputeFor {
-			return fmt.Sprintf("it and %s say that one key of the tunnel is theirs: one of them has the key of the other, or lies; eject that one", l.cluster.NameOf(with))
-		}
+	d, is := l.disputes[node]
+	if !is || timeNow().Sub(d.seen) > disputeFor || !(members{l.cluster}).Member(d.with) {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("it says that the tunnel key of %s is its own, and was not the first to say so: it lies, or one machine has the key of the other", l.cluster.NameOf(d.with))
 }
 
 // renew signs a new record of this node if it is not where the last one says.
