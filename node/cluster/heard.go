@@ -44,6 +44,7 @@ const compareEvery = time.Minute
 // notes when the ledger was heard of, until ctx is done.
 func (c *Cluster) compare(ctx context.Context) {
 	every(ctx, compareEvery, func() {
+		c.hasty.Look()
 		if time.Since(c.group.Status().LeaderSeen) < compareEvery {
 			if err := os.WriteFile(filepath.Join(c.cfg.Dir, heardFile), nil, 0o600); err != nil {
 				c.cfg.Log.Warn("when the ledger was heard of is not noted", "err", err)
