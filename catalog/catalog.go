@@ -120,9 +120,6 @@ func Open(ctx context.Context, cfg Config) (*Datastore, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	if cfg.Uptime == nil {
-		cfg.Uptime = elapsed.Machine()
-	}
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	cfg.Dir = path.Clean(cfg.Dir) // names below it are cut off by its length
 	d := &Datastore{Tree: Tree{FS: cfg.FS, Dir: cfg.Dir}, log: cfg.Log, now: cfg.Now, warden: cfg.Warden}

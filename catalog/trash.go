@@ -295,7 +295,7 @@ func (d *Datastore) restoreGroup(ns Namespace, g Group, owner string) error {
 }
 
 // EmptyTrash removes what was in the trash for its delay, or all of it if the
-// operator of this machine says so. It returns how many snapshots went; one
+// operator of this machine says so, but for what is guarded. It returns how many snapshots went; one
 // that cannot be removed stays, and is part of the error.
 func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err error) {
 	if err := d.may(writing, "empty the trash"); err != nil {
@@ -325,10 +325,7 @@ func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err 
 // due returns what [Datastore.EmptyTrash] removes.
 func (d *Datastore) due(all bool) ([]Trashed, error) {
 	list, err := d.Trash()
-	keeps, delay := func(Trashed) string { return "" }, d.trashDelay()
-	if d.warden != nil {
-		keeps = d.warden.Keeps(d, list, all)
-	}
+	keeps, delay := d.Keeps(list, all), d.trashDelay()
 	return slices.DeleteFunc(list, func(t Trashed) bool { return !all && d.waiting.Waited(t.id, delay) < delay || keeps(t) != "" }), err
 }
 

@@ -47,11 +47,11 @@ type state struct {
 // maxFile bounds the file: a million of what waits.
 const maxFile = 128 << 20
 
-// Config says where the file of a clock is. All is required.
+// Config says where the file of a clock is. All but Read is required.
 type Config struct {
 	FS   disk.FS
 	Name string
-	Read func() Reading
+	Read func() Reading // default: Machine
 	May  func() bool // whether the file may be written now
 	Log  *slog.Logger
 }
@@ -82,6 +82,9 @@ const (
 // nothing since when it waits: all begin anew, and nothing goes too early. The clock
 // has to be closed.
 func Open(cfg Config) *Clock {
+	if cfg.Read == nil {
+		cfg.Read = Machine()
+	}
 	c := &Clock{Config: cfg, last: cfg.Read(), seen: map[string]Mark{}}
 	c.load()
 	c.keepAfter(firstKeep)
