@@ -52,7 +52,7 @@ type Config struct {
 	FS   disk.FS
 	Name string
 	Read func() Reading // default: Machine
-	May  func() bool // whether the file may be written now
+	May  func() bool    // whether the file may be written now
 	Log  *slog.Logger
 }
 
