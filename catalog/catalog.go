@@ -154,14 +154,16 @@ func (d *Datastore) open(uptime func() elapsed.Reading) (err error) {
 	if err := d.sweepRunning(); err != nil {
 		return err
 	}
-	d.waiting = elapsed.Open(elapsed.Config{FS: d.FS, Name: path.Join(d.Dir, waitingFile), Read: uptime, Log: d.log,
+	d.waiting = elapsed.Open(elapsed.Config{FS: d.FS, Name: path.Join(d.Dir, waitingFile), Of: path.Join(d.Dir, trashDir), Read: uptime, Log: d.log,
 		May: func() bool { return d.Settings().Maintenance.Mode == InService }})
 	if err := d.sweepTrash(); err != nil {
 		return err
 	}
-	d.collector, err = gc.New(gc.Config{
+	if d.collector, err = gc.New(gc.Config{
 		Store: d.chunks, Roots: roots.Roots{FS: d.FS, Dir: d.Dir}, FS: d.FS, Dir: path.Join(d.Dir, "gc"), Log: d.log,
-	})
+	}); err == nil {
+		d.waiting.Start()
+	}
 	return err
 }
 

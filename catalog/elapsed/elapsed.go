@@ -51,6 +51,7 @@ const maxFile = 128 << 20
 type Config struct {
 	FS   disk.FS
 	Name string
+	Of   string         // where the things lie: while that is not there, as of a disk that was pulled, nothing is written
 	Read func() Reading // default: Machine
 	May  func() bool    // whether the file may be written now
 	Log  *slog.Logger
@@ -79,15 +80,13 @@ const (
 )
 
 // Open reads the file of a clock. One that is not there, or is damaged, says of
-// nothing since when it waits: all begin anew, and nothing goes too early. The clock
-// has to be closed.
+// nothing since when it waits: all begin anew, and nothing goes too early.
 func Open(cfg Config) *Clock {
 	if cfg.Read == nil {
 		cfg.Read = Machine()
 	}
 	c := &Clock{Config: cfg, last: cfg.Read(), seen: map[string]Mark{}}
 	c.load()
-	c.keepAfter(firstKeep)
 	return c
 }
 
@@ -115,6 +114,9 @@ func (c *Clock) load() {
 	}
 }
 
+// Start has the clock write itself down from time to time, until it is closed.
+func (c *Clock) Start() { c.keepAfter(firstKeep) }
+
 func (c *Clock) keepAfter(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,8 +134,9 @@ func (c *Clock) Close() {
 	c.Keep()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.closed = true
-	c.timer.Stop()
+	if c.closed = true; c.timer != nil {
+		c.timer.Stop()
+	}
 }
 
 // at is the clock's time; the caller holds c.mu.
@@ -216,6 +219,9 @@ func (c *Clock) Keep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || len(c.seen) == 0 && !c.onDisk || !c.May() {
+		return
+	}
+	if _, err := c.FS.Stat(c.Of); err != nil {
 		return
 	}
 	now := c.at()

@@ -38,7 +38,7 @@ func TestFileThatSaysNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := Open(Config{
-			FS: mem, Name: "/trash.json", Read: func() Reading { return Reading{"a", time.Hour, time.Unix(1e9, 0)} },
+			FS: mem, Name: "/trash.json", Of: "/trash", Read: func() Reading { return Reading{"a", time.Hour, time.Unix(1e9, 0)} },
 			May: func() bool { return true }, Log: slog.New(slog.DiscardHandler),
 		})
 		c.See("x")
@@ -49,5 +49,22 @@ func TestFileThatSaysNothing(t *testing.T) {
 		if c.Drop("x"); c.Waited("x", time.Hour) != 0 {
 			t.Errorf("%s: it waits still", what)
 		}
+	}
+}
+
+// Of a disk that was pulled without a word the directory is there, and empty: nothing may be
+// written to what lies below it.
+func TestNothingIsWrittenWhereTheDiskWas(t *testing.T) {
+	mem := disktest.NewMem()
+	c := Open(Config{FS: mem, Name: "/trash.json", Of: "/trash", May: func() bool { return true }, Log: slog.New(slog.DiscardHandler)})
+	c.See("x")
+	if c.Keep(); len(mem.Names()) != 0 {
+		t.Errorf("%q were written", mem.Names())
+	}
+	if err := disk.MkdirAll(mem, "/trash", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if c.Close(); len(mem.Names()) != 1 {
+		t.Errorf("%q were written", mem.Names())
 	}
 }
