@@ -126,16 +126,8 @@ func (g *Group) laterFrom(ctx context.Context, node string) error {
 	return errLater{state}
 }
 
-// adopt begins a life with the ledger of a later incarnation, which comes in the place of
-// what was put away. Without it, the node is given one as a standby.
-func (g *Group) adopt(state *follow.State) (err error) {
-	stores, closeStores, err := openStores(g.cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeStores()) }()
-	if err := g.cfg.Machine.Restore(state.Data); err != nil {
-		return err
-	}
-	return store(stores, g.cfg.Machine, history{index: state.Index, term: state.Term, config: state.Group, configIndex: state.GroupIndex}, encoder{})
+// adopt writes the ledger of a later incarnation, which is that of the machine, where it
+// comes in the place of what is put away. Without it, the node is given one as a standby.
+func (g *Group) adopt(s *Stores, state *follow.State) error {
+	return store(s, g.cfg.Machine, history{index: state.Index, term: state.Term, config: state.Group, configIndex: state.GroupIndex}, encoder{})
 }
