@@ -27,6 +27,7 @@ type Group struct {
 	life    atomic.Pointer[life]
 	waits   atomic.Pointer[life]  // nil, or what waits for a later incarnation, in the place of a life, and has no Raft
 	stopped atomic.Pointer[error] // why Raft does not run, though Run does
+	asks    atomic.Bool           // the others, for the first time, for the ledger of a later incarnation
 	rejoins atomic.Uint64
 
 	recovered bool // the life that ended last was, so that its node goes on, whoever knows more
