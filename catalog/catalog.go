@@ -34,6 +34,7 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/catalog/elapsed"
+	"github.com/holdfast-mesh/holdfast/catalog/held"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
@@ -211,7 +212,7 @@ func (e *opError) Unwrap() error { return e.err }
 var (
 	ErrBusy        = errors.New("possibly running or in use")
 	ErrProtected   = errors.New("snapshot is protected")
-	ErrGuarded     = errors.New("the guard of this datastore forbids it")
+	ErrGuarded     = held.ErrGuarded
 	ErrMaintenance = errors.New("datastore is in maintenance")
 	ErrOwner       = errors.New("group has another owner")
 )

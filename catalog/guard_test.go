@@ -1,43 +1,15 @@
 package catalog
 
 import (
+	"errors"
 	"path"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/held"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 )
-
-func TestGuardForbids(t *testing.T) {
-	filter := func(s string) (f Filters) {
-		must(t, f.Set(s))
-		return f
-	}
-	s := snap("vm/100", 10)
-	at := func(d time.Duration) time.Time { return time.Unix(s.Time, 0).Add(d) }
-	const day = 24 * time.Hour
-	for _, row := range []struct {
-		what  string
-		guard Guard
-		now   time.Time
-		want  string
-	}{
-		{"nothing is guarded", Guard{}, at(0), ""},
-		{"a snapshot of the future, and nothing is guarded", Guard{}, at(-day), ""},
-		{"a young one", Guard{MinRetention: Duration(7 * day)}, at(7*day - time.Second), "it is kept for 168h0m0s, until 2026-01-18T12:00:00Z"},
-		{"one that is old enough", Guard{MinRetention: Duration(7 * day)}, at(7 * day), ""},
-		{"one of the future", Guard{MinRetention: Duration(time.Second)}, at(-day), "it is kept for 1s, until 2026-01-11T12:00:01Z"},
-		{"a frozen group", Guard{Frozen: filter("group:vm/100")}, at(999 * day), "its group is frozen"},
-		{"another frozen group", Guard{Frozen: filter("group:vm/101")}, at(0), ""},
-		{"all but one are frozen", Guard{Frozen: filter("exclude:group:vm/100")}, at(0), ""},
-		{"a delay is no retention", Guard{DeletionDelay: Duration(9 * day)}, at(0), ""},
-	} {
-		if got := row.guard.Forbids(s, row.now); got != row.want {
-			t.Errorf("%s: %q, want %q", row.what, got, row.want)
-		}
-	}
-}
 
 // The guard holds whatever way somebody tries, and stays over a start.
 func TestGuardIsAFloor(t *testing.T) {
@@ -71,7 +43,7 @@ func TestGuardIsAFloor(t *testing.T) {
 	}
 	// "A delay of the trash that nobody goes below, whoever asks": whoever had the machine
 	// emptied all at once.
-	if removed, err := d.EmptyTrash(t.Context(), true); removed != 0 || err != nil {
+	if removed, err := d.EmptyTrash(t.Context(), true); removed != 0 || !errors.Is(err, ErrGuarded) {
 		t.Errorf("%d were removed before the delay of the guard, %v", removed, err)
 	}
 	clock.advance(47 * time.Hour)
@@ -81,6 +53,43 @@ func TestGuardIsAFloor(t *testing.T) {
 	clock.advance(time.Hour)
 	if removed, err := d.EmptyTrash(t.Context(), false); removed != 1 || err != nil {
 		t.Errorf("%d were removed after the delay, %v", removed, err)
+	}
+}
+
+// `gc --empty-trash` emptied the trash at once, whatever delay the guard had: what an
+// ordinary command of the same user undoes is no protection. It says what stays, and
+// takes what is only kept by a setting.
+func TestEmptyTrashWaitsForTheGuard(t *testing.T) {
+	d, _, clock := newStore(t)
+	for day := range 3 {
+		mustBackUp(t, d, "", snap("vm/100", day+1))
+	}
+	must(t, d.Forget(t.Context(), "", snap("vm/100", 1)))
+	clock.advance(30 * time.Hour)
+	must(t, d.SetGuard(Guard{DeletionDelay: Duration(48 * time.Hour)}))
+	must(t, d.Forget(t.Context(), "", snap("vm/100", 2)))
+	last := clock.Now().Add(48 * time.Hour)
+	for _, want := range []struct {
+		after         time.Duration
+		removed, stay int
+	}{{0, 0, 2}, {18*time.Hour - time.Second, 0, 2}, {time.Second, 1, 1}, {30*time.Hour - time.Second, 0, 1}, {time.Second, 1, 0}} {
+		clock.advance(want.after)
+		removed, err := d.EmptyTrash(t.Context(), true)
+		stay, is := err.(*held.InTrash)
+		switch {
+		case removed != want.removed || is != (want.stay > 0) || !is && err != nil:
+			t.Fatalf("at %s: %d were removed, %v; want %+v", clock.Now(), removed, err, want)
+		case is && (stay.Count() != want.stay || !stay.Until.Equal(last) || !errors.Is(err, ErrGuarded)):
+			t.Errorf("at %s: %v; want %d until %s", clock.Now(), err, want.stay, last)
+		}
+		if is {
+			hinted(t, "what stays", err)
+		}
+	}
+	must(t, d.Forget(t.Context(), "", snap("vm/100", 3)))
+	must(t, d.SetGuard(Guard{}))
+	if removed, err := d.EmptyTrash(t.Context(), true); removed != 1 || err != nil {
+		t.Errorf("without the guard %d were removed, %v", removed, err)
 	}
 }
 
@@ -98,7 +107,7 @@ func TestGuardedSnapshotForgottenInTheFuture(t *testing.T) {
 	clock.jump(-3 * year)
 	clock.advance(24 * time.Hour)
 	for _, all := range []bool{false, true} {
-		if removed, err := d.EmptyTrash(t.Context(), all); removed != 0 || err != nil {
+		if removed, err := d.EmptyTrash(t.Context(), all); removed != 0 || all != errors.Is(err, ErrGuarded) || !all && err != nil {
 			t.Errorf("all of it, %t: %d were removed, %v", all, removed, err)
 		}
 	}

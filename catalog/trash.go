@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/held"
 	"github.com/holdfast-mesh/holdfast/catalog/roots"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
@@ -294,9 +295,10 @@ func (d *Datastore) restoreGroup(ns Namespace, g Group, owner string) error {
 	return d.ensureGroup(ns, g, owner)
 }
 
-// EmptyTrash removes what was in the trash for its delay, or all of it if the
-// operator of this machine says so, but for what is guarded. It returns how many snapshots went; one
-// that cannot be removed stays, and is part of the error.
+// EmptyTrash removes what was in the trash for its delay, or if the operator of this
+// machine wants all, whatever the guard does not keep there: what stays then is a
+// [held.InTrash], alone or beside other errors. It returns how many snapshots went;
+// one that cannot be removed stays, and is part of the error.
 func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err error) {
 	if err := d.may(writing, "empty the trash"); err != nil {
 		return 0, err
@@ -326,7 +328,18 @@ func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err 
 func (d *Datastore) due(all bool) ([]Trashed, error) {
 	list, err := d.Trash()
 	keeps, delay := d.Keeps(list, all), d.trashDelay()
-	return slices.DeleteFunc(list, func(t Trashed) bool { return !all && d.waiting.Waited(t.id, delay) < delay || keeps(t) != "" }), err
+	if all {
+		delay = time.Duration(d.Guard().DeletionDelay)
+	}
+	stay := &held.InTrash{Delay: delay}
+	list = slices.DeleteFunc(list, func(t Trashed) bool {
+		at, may := d.mayGo(t, delay)
+		return stay.Keeps(at, may, keeps(t))
+	})
+	if !all {
+		return list, err
+	}
+	return list, stay.Beside(err)
 }
 
 // dropTrashed removes an entry of the trash. Its origin goes first, durably:

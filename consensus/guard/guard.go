@@ -130,20 +130,23 @@ func held(cure, format string, args ...any) error {
 type Config struct {
 	Dir string // required
 	Now func() time.Time
+	Ran func() time.Duration // since any beginning, whatever is done to the clock; default: by the monotonic part of Now
 }
 
 // A Guard is open. Its methods may be called concurrently, and return when
 // what they say is durable.
 type Guard struct {
-	now    func() time.Time
-	opened time.Time // with its monotonic part
+	now func() time.Time
+	ran func() time.Duration // since it was opened
 
 	mu     sync.Mutex
 	head   string // path
 	copies [2]*file
 	broken error
 	s      state
-	base   int64 // of the guard's clock at opened
+	base   int64 // of the guard's clock when it was opened
+	pace   pace
+	jumped bool // what is newest in pace is in no entry yet
 }
 
 // state is what the entries come to.
@@ -180,7 +183,12 @@ func Open(cfg Config) (*Guard, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	g := &Guard{now: cfg.Now, opened: cfg.Now(), head: HeadOf(cfg.Dir)}
+	opened := cfg.Now() // with its monotonic part
+	if cfg.Ran == nil {
+		cfg.Ran = func() time.Duration { return cfg.Now().Sub(opened) }
+	}
+	before := cfg.Ran()
+	g := &Guard{now: cfg.Now, ran: func() time.Duration { return cfg.Ran() - before }, head: HeadOf(cfg.Dir)}
 	entries, err := g.load(filepath.Join(cfg.Dir, "guard.1"), filepath.Join(cfg.Dir, "guard.2"))
 	if err != nil {
 		return nil, fmt.Errorf("open the guard in %s: %w", cfg.Dir, err)
@@ -193,12 +201,14 @@ func Open(cfg Config) (*Guard, error) {
 		if err := g.s.replay(e); err != nil {
 			return nil, errors.Join(fmt.Errorf("open the guard in %s: %w: %w", cfg.Dir, ErrDamaged, err), g.Close())
 		}
+		g.pace.note(sample{g.s.clock, g.s.wall})
 	}
-	asleep := max(0, min(g.opened.Unix()-g.s.wall, int64(maxSleep/time.Second)))
+	asleep := max(0, min(opened.Unix()-g.s.wall, int64(maxSleep/time.Second)))
 	if g.s.seq == 0 {
 		asleep = 0
 	}
 	g.base = g.s.clock + asleep
+	g.jumped = g.pace.note(sample{g.base, opened.Unix()})
 	return g, nil
 }
 
@@ -217,8 +227,7 @@ func (g *Guard) Clock() int64 {
 }
 
 func (g *Guard) clock() int64 {
-	ran := int64(g.now().Sub(g.opened) / time.Second) // by the monotonic clock
-	return max(g.s.clock, g.base+max(0, ran))
+	return max(g.s.clock, g.base+max(0, int64(g.ran()/time.Second)))
 }
 
 // Tick makes the time durable. It is to be called every hour.
@@ -251,7 +260,8 @@ func (g *Guard) write(actor string, kind uint8, body any) error {
 			return g.broken
 		}
 	}
-	if g.s = next; kind == kindClock {
+	g.s, g.jumped = next, false
+	if g.pace.note(sample{e.Clock, e.Wall}); kind == kindClock {
 		return nil // every hour: nothing that was promised
 	}
 	if g.broken = writeHead(g.head, next); g.broken != nil {

@@ -297,12 +297,16 @@ func (c *Cluster) Watch(f func()) {
 // guardTick is how often the time of the guard is made durable.
 const guardTick = time.Hour
 
+// guardLook is how often the guard looks whether the machine's clock has jumped.
+const guardLook = 10 * time.Second
+
 // Run takes part in the cluster until ctx is done. What stops the group does not
 // end it: see [consensus.Group.Run].
 func (c *Cluster) Run(ctx context.Context) error {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	tasks.Go(func() { c.keepTime(ctx) })
+	tasks.Go(func() { every(ctx, guardLook, func() { _ = c.guard.Look() }) }) // keepTime tells what cannot be written
 	tasks.Go(func() { c.accounts.run(ctx) })
 	tasks.Go(func() { c.offer(ctx) })
 	tasks.Go(func() { _ = c.claims.Run(ctx) }) // it ends with ctx

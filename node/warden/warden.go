@@ -64,6 +64,9 @@ func (w *Warden) Forbids(ns catalog.Namespace, s catalog.Snapshot) string {
 	return reason(err)
 }
 
+// AgeOf is how old at least what bears a time is, by the clock of the guard.
+func (w *Warden) AgeOf(of time.Time) time.Duration { return w.Guard.Age(of) }
+
 // reason is an error of the guard without what catalog says anyway.
 func reason(err error) string {
 	if err == nil {

@@ -23,10 +23,14 @@ func must(t *testing.T, errs ...error) {
 
 // A store of groups with snapshots, one a day, whose trash keeps nothing for long.
 func store(t *testing.T, c Config, groups, snapshots int) *catalog.Datastore {
+	return storeAt(t, c, time.Now, groups, snapshots)
+}
+
+func storeAt(t *testing.T, c Config, now func() time.Time, groups, snapshots int) *catalog.Datastore {
 	dir := t.TempDir()
 	_, err := identity.Init(disk.OS{}, dir, 0)
 	must(t, err)
-	d, err := catalog.Open(t.Context(), catalog.Config{Dir: dir, Warden: c.Of("main")})
+	d, err := catalog.Open(t.Context(), catalog.Config{Dir: dir, Now: now, Warden: c.Of("main")})
 	must(t, err)
 	t.Cleanup(func() { must(t, d.Close()) })
 	none := catalog.Duration(0)
@@ -89,6 +93,53 @@ func TestFloors(t *testing.T) {
 		t.Errorf("destroy: %v", err)
 	}
 	must(t, c.Of("other").MayLeave(), c.Of("other").MayDestroy(t.Context(), d.Tree))
+}
+
+// With the clock three years ahead for some seconds, `datastore guard --min-retention`
+// let snapshots that were minutes old be forgotten, pruned and freed. With the clock set
+// back it kept them until the same day came again.
+func TestMinRetentionGoesByTheGuardsClock(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	wall, ran := time.Now(), time.Duration(0)
+	run := func(d time.Duration) { wall, ran = wall.Add(d), ran+d }
+	g, err := guard.Open(guard.Config{Dir: t.TempDir(), Now: func() time.Time { return wall }, Ran: func() time.Duration { return ran }})
+	must(t, err)
+	t.Cleanup(func() { must(t, g.Close()) })
+	c := config(t)
+	c.Guard = g
+	d := storeAt(t, c, func() time.Time { return wall }, 1, 4) // of 1, 2, 3 and 4 days
+	must(t, d.SetGuard(catalog.Guard{MinRetention: catalog.Duration(10 * 24 * time.Hour)}), g.Look())
+	for _, jump := range []time.Duration{3 * year, -3 * year} {
+		run(time.Minute)
+		wall = wall.Add(jump)
+		if err := d.Forget(t.Context(), "", at(0, 3)); !errors.Is(err, catalog.ErrGuarded) {
+			t.Errorf("forget after a jump of %s: %v", jump, err)
+		}
+		list, err := d.Prune(t.Context(), catalog.PruneOptions{Keep: catalog.Keep{Last: 1}})
+		must(t, err)
+		for _, p := range list {
+			if !p.Keep {
+				t.Errorf("after a jump of %s it was pruned: %+v", jump, p)
+			}
+		}
+		run(time.Minute)
+		wall = wall.Add(-jump)
+		must(t, g.Look())
+	}
+	wall = wall.Add(-3 * year) // and stays there
+	must(t, g.Look())
+	run(5 * 24 * time.Hour)
+	wants := func(s int, err error) {
+		t.Helper()
+		if got := d.Forget(t.Context(), "", at(0, s)); !errors.Is(got, err) {
+			t.Errorf("forget that of %d days, five days later: %v, want %v", s+1, got, err)
+		}
+	}
+	wants(3, catalog.ErrGuarded)
+	run(25 * time.Hour)
+	wants(3, nil)
+	run(4 * 24 * time.Hour)
+	wants(0, nil)
 }
 
 // Much at once opens the breaker before anything goes for good; when a person has

@@ -1,6 +1,8 @@
 package datastore
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/held"
 	"github.com/holdfast-mesh/holdfast/chunks/gc"
 	"github.com/holdfast-mesh/holdfast/chunks/pack"
 	"github.com/holdfast-mesh/holdfast/cmd/holdfast/daemon"
@@ -39,9 +42,9 @@ the flags but --empty-trash are for a store in a directory that no node has open
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if name, ok, err := o.Named(cmd.Context(), args); ok || err != nil {
 				if err == nil && emptyTrash && !opt.DryRun {
-					err = emptyByNode(o, cmd, name)
+					return emptyByNode(o, cmd, name)
 				}
-				return byNode(o, cmd, err, "POST", adminPath+"/gc", url.Values{"store": {name}})
+				return gcByNode(o, cmd, name, err)
 			}
 			dir, err := o.Dir(args)
 			if err != nil {
@@ -55,38 +58,43 @@ the flags but --empty-trash are for a store in a directory that no node has open
 				if !o.Quiet && o.Format == "text" && o.Terminal {
 					opt.Progress = func(p gc.Progress) { fmt.Fprintf(o.Err, "\r\x1b[K%s %d/%d", p.Phase, p.Done, p.Total) }
 				}
+				var emptied trash.Emptied
 				if emptyTrash && !opt.DryRun {
-					n, err := d.EmptyTrash(cmd.Context(), true)
-					if err != nil {
+					var err error
+					if emptied, err = trash.Of(d.EmptyTrash(cmd.Context(), true)); err != nil {
 						return err
 					}
-					if kept, _ := d.Trash(); !o.Quiet && len(kept) > 0 {
-						fmt.Fprintln(o.Err, left(n, len(kept)))
-					}
+					left(o, emptied)
 				}
 				report, err := d.Collect(cmd.Context(), opt)
 				if opt.Progress != nil {
 					fmt.Fprint(o.Err, "\r\x1b[K")
 				}
 				// What was done until an error, or until ctrl-C, is done.
-				printed := o.Print(report, func(w io.Writer) { gcText(w, report, opt.DryRun) })
+				var all any = report
+				if emptyTrash && !opt.DryRun {
+					all = struct {
+						gc.Report
+						Trash trash.Emptied `json:"trash"`
+					}{report, emptied}
+				}
+				printed := o.Print(all, func(w io.Writer) { gcText(w, report, opt.DryRun) })
 				if err == nil && report.MissingRoots > 0 {
 					err = lackingError{report.MissingRoots}
 				}
-				return errors.Join(err, printed)
+				return errors.Join(err, printed, kept(emptied))
 			})
 		},
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&opt.DryRun, "dry-run", false, "print the plan and change nothing")
 	flags.BoolVar(&opt.Urgent, "urgent", false, "space is short: free more, at a higher price")
-	flags.BoolVar(&emptyTrash, "empty-trash", false, "do not wait for the delay of the trash: what is in it cannot be taken back then")
+	flags.BoolVar(&emptyTrash, "empty-trash", false, "do not wait for trash-delay: what is in the trash cannot be taken back then; what the guard keeps stays")
 	flags.Int64Var(&rateMiB, "rate", 0, "MiB a second freed or copied at most; 0: no limit")
 	return cmd
 }
 
-// emptyByNode has the node empty the trash of a datastore, and takes the flag as
-// seen to.
+// emptyByNode has the node empty the trash of a datastore, and collect its garbage.
 func emptyByNode(o *cli.Options, cmd *cobra.Command, name string) error {
 	c := daemon.Client(o)
 	defer c.Close()
@@ -94,24 +102,47 @@ func emptyByNode(o *cli.Options, cmd *cobra.Command, name string) error {
 	if err != nil {
 		return err
 	}
-	var emptied trash.Emptied
-	if err := r.Into(&emptied); err != nil {
+	var done struct {
+		UPID  string        `json:"upid"`
+		Trash trash.Emptied `json:"trash"`
+	}
+	if err := r.Into(&done.Trash); err != nil {
 		return err
 	}
-	if !o.Quiet {
-		fmt.Fprintln(o.Err, left(emptied.Removed, emptied.Kept))
+	left(o, done.Trash)
+	cmd.Flags().Lookup("empty-trash").Changed = false // it is seen to
+	if o.Format == "text" {
+		return errors.Join(gcByNode(o, cmd, name, nil), kept(done.Trash))
 	}
-	cmd.Flags().Lookup("empty-trash").Changed = false
-	return nil
+	var upid bytes.Buffer
+	inner := *o
+	inner.Out = &upid
+	err = gcByNode(&inner, cmd, name, nil)
+	if err == nil {
+		err = errors.Join(json.Unmarshal(upid.Bytes(), &done.UPID), o.Print(done, nil))
+	}
+	return errors.Join(err, kept(done.Trash))
 }
 
-// left says what has left the trash.
-func left(removed, kept int) string {
-	text := fmt.Sprintf("%d snapshots left the trash for good", removed)
-	if kept > 0 {
-		text += fmt.Sprintf("; %d stay: see `holdfast datastore guard` and `holdfast guard show`", kept)
+// gcByNode has the node collect the garbage of a datastore.
+func gcByNode(o *cli.Options, cmd *cobra.Command, name string, err error) error {
+	return byNode(o, cmd, err, "POST", adminPath+"/gc", url.Values{"store": {name}})
+}
+
+// left says what is gone.
+func left(o *cli.Options, e trash.Emptied) {
+	if !o.Quiet {
+		fmt.Fprintf(o.Err, "%d snapshots left the trash for good\n", e.Removed)
 	}
-	return text
+}
+
+// kept is the error that the guard of a datastore keeps something in its trash, nil if
+// it does not. The rest is done then.
+func kept(e trash.Emptied) error {
+	if e.Kept == 0 {
+		return nil
+	}
+	return cli.Hint(errors.New(e.Why), held.Cure)
 }
 
 func gcText(w io.Writer, r gc.Report, dry bool) {

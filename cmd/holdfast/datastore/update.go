@@ -213,8 +213,8 @@ func newGuard(o *cli.Options) *cobra.Command {
 					return nil
 				})
 			}
-			delay("min-retention", "keep every snapshot for so long: 720h", func(g *catalog.Guard) *catalog.Duration { return &g.MinRetention })
-			delay("deletion-delay", "keep forgotten snapshots in the trash for so long at least: 168h", func(g *catalog.Guard) *catalog.Duration { return &g.DeletionDelay })
+			delay("min-retention", "keep every snapshot for so long: 720h, by a clock of the node that does not jump", func(g *catalog.Guard) *catalog.Duration { return &g.MinRetention })
+			delay("deletion-delay", "keep forgotten snapshots in the trash for so long at least, also from gc --empty-trash: 168h", func(g *catalog.Guard) *catalog.Duration { return &g.DeletionDelay })
 			cmd.Flags().Func("frozen", "remove nothing of groups like type:vm, group:vm/100, regex:RE; none to end it", func(v string) error {
 				*changes = append(*changes, func(g *catalog.Guard) error {
 					if v == "none" {

@@ -5,9 +5,11 @@ package trash
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/catalog"
+	"github.com/holdfast-mesh/holdfast/catalog/held"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 	"github.com/holdfast-mesh/holdfast/pbs/upgrade"
 )
@@ -104,8 +106,21 @@ func owns(d *catalog.Datastore, c *rest.Call, ns catalog.Namespace, s catalog.Sn
 
 // Emptied says what emptying the trash has done.
 type Emptied struct {
-	Removed int `json:"removed"`        // snapshots
-	Kept    int `json:"kept,omitempty"` // those that are guarded, or in use
+	Removed int       `json:"removed"`            // snapshots
+	Kept    int       `json:"kept,omitempty"`     // by the guard
+	Until   time.Time `json:"until,omitzero"`     // when the last of them has been there for its deletion-delay
+	Why     string    `json:"why-kept,omitempty"` // the same as text
+}
+
+// Of makes one of what [catalog.Datastore.EmptyTrash] returns. That the guard keeps
+// some is no error of it.
+func Of(removed int, err error) (Emptied, error) {
+	e := Emptied{Removed: removed}
+	if stay, is := err.(*held.InTrash); is { // and nothing beside it
+		e.Kept, e.Until, e.Why = stay.Count(), stay.Until, stay.Error()
+		return e, nil
+	}
+	return e, err
 }
 
 // empty removes what is in the trash for good, but for what a policy keeps there.
@@ -121,7 +136,5 @@ func (a api) empty(ctx context.Context, c *rest.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := d.EmptyTrash(ctx, true)
-	left, _ := d.Trash()
-	return Emptied{n, len(left)}, err
+	return Of(d.EmptyTrash(ctx, true))
 }
