@@ -260,14 +260,15 @@ var insideNode = []rule{
 	{"node/systemd", ""},
 	{"node/dirlock", ""},
 	{"node/keyfile", ""},
+	{"node/cluster/home", ""},
 	{"node/cluster/orphans", ""},
 	{"node/cluster/sums", ""},
 	{"node/cluster/strays", ""},
-	{"node/cluster", "node/cluster/orphans node/cluster/strays node/cluster/sums"},
+	{"node/cluster", "node/cluster/home node/cluster/orphans node/cluster/strays node/cluster/sums"},
 	{"node/operator", ""},
 	{"node/offloads", ""},
 	{"node/pulls", ""},
-	{"node/peers", "node/cluster"},
+	{"node/peers", "node/cluster node/cluster/home"},
 	{"node/alarms", ""},
 	{"node/feeds", ""},
 	{"node/overview", "node/alarms node/feeds"},
@@ -283,7 +284,7 @@ var insideNode = []rule{
 	{"node/plans", "node/exports node/pushes"},
 	{"node/shares", "node/cluster node/members"},
 	{"node/warden", "node/operator"},
-	{"node", "node/alarms node/audit node/plans node/shares node/keyfile node/keyring node/exports node/cluster node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
+	{"node", "node/alarms node/audit node/plans node/shares node/keyfile node/keyring node/exports node/cluster node/cluster/home node/peers node/feeds node/overview node/figures node/members node/offloads node/quotas node/pulls node/admin node/certificate node/front node/metrics node/systemd node/memory node/notices node/remotes node/pushes node/warden node/doctor node/dirlock"},
 }
 
 // inside are the policies of folders with packages of their own.

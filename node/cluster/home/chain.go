@@ -1,9 +1,7 @@
-package cluster
+package home
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
@@ -14,21 +12,22 @@ import (
 // bounded by [authority.MaxLinks].
 const maxChain = 64 << 20
 
-// readChain reads a chain and checks all of it. The links are in the file as
+// ReadChain reads a chain and checks all of it. The links are in the file as
 // they were signed, in canonical form.
-func readChain(path string) (*authority.Chain, error) {
+func ReadChain(path string) (*authority.Chain, error) {
 	b, err := statefile.ReadSecret(path, maxChain)
 	if err != nil {
 		return nil, fmt.Errorf("read the authority chain: %w", err)
 	}
-	chain, err := parseChain(b)
+	chain, err := ParseChain(b)
 	if err != nil {
 		return nil, &Error{fmt.Errorf("read the authority chain %s: %w", path, err), "restore the file from a backup of this machine, or let the node join again"}
 	}
 	return chain, nil
 }
 
-func parseChain(b []byte) (*authority.Chain, error) {
+// ParseChain reads a chain from the content of its file.
+func ParseChain(b []byte) (*authority.Chain, error) {
 	var links [][]byte
 	if err := canon.Decode(b, &links); err != nil {
 		return nil, err
@@ -36,15 +35,16 @@ func parseChain(b []byte) (*authority.Chain, error) {
 	return authority.Read(links)
 }
 
-func writeChain(path string, chain *authority.Chain) error {
+// WriteChain makes a chain durable in a file.
+func WriteChain(path string, chain *authority.Chain) error {
 	if _, err := statefile.WriteSecret(path, canon.Encode(chain.Links(0)), true); err != nil {
 		return fmt.Errorf("write the authority chain: %w", err)
 	}
 	return nil
 }
 
-// holds tells whether the first links of a chain, so many, end with head.
-func holds(chain *authority.Chain, length uint64, head [32]byte) bool {
+// HoldsAt tells whether the first links of a chain, so many, end with head.
+func HoldsAt(chain *authority.Chain, length uint64, head [32]byte) bool {
 	n, h := chain.Head()
 	if length == n {
 		return head == h
@@ -58,26 +58,9 @@ func holds(chain *authority.Chain, length uint64, head [32]byte) bool {
 func Holds(chain *authority.Chain, head [32]byte) bool {
 	n, _ := chain.Head()
 	for length := n; length > 0; length-- {
-		if holds(chain, length, head) {
+		if HoldsAt(chain, length, head) {
 			return true
 		}
 	}
 	return false
-}
-
-// ID returns which cluster the node with this directory belongs to.
-func ID(dir string) ([16]byte, error) {
-	chain, err := readChain(filepath.Join(dir, authorityFile))
-	if err != nil {
-		return [16]byte{}, err
-	}
-	return chain.Cluster(), nil
-}
-
-// IsMember tells whether the node with this directory belongs to a cluster, and
-// whether that is all made.
-func IsMember(dir string) (is, complete bool) {
-	_, err := os.Stat(filepath.Join(dir, authorityFile))
-	_, founding := os.Stat(filepath.Join(dir, foundingFile))
-	return err == nil, err == nil && founding != nil
 }
