@@ -156,6 +156,7 @@ var insidePBS = []rule{
 var insideConsensus = []rule{
 	{"consensus/canon", ""},
 	{"consensus/actor", ""},
+	{"consensus/feature", ""},
 	{"consensus/logstore", ""},
 	{"consensus/placement", ""},
 	{"consensus/wire", "consensus/canon"},
@@ -167,7 +168,7 @@ var insideConsensus = []rule{
 	{"consensus/follow", "consensus/canon"},
 	{"consensus/authority", "consensus/canon"},
 	{"consensus/guard", "consensus/canon consensus/authority"},
-	{"consensus/ledger", "consensus/actor consensus/canon consensus/authority"},
+	{"consensus/ledger", "consensus/actor consensus/canon consensus/feature consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/actor consensus/authority consensus/canon consensus/ledger"},
 	{"consensus/tail", "consensus/canon"},

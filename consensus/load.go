@@ -66,6 +66,8 @@ type history struct {
 	config      raft.Configuration
 	configIndex uint64
 	fresh       bool // a snapshot holds exactly this
+
+	later error // there is a snapshot of a later version of this program, which is newer than this
 }
 
 // restore brings the machine to the newest snapshot that can be read, or to
@@ -76,16 +78,26 @@ func restore(s *Stores, m Machine) (h history, err error) {
 	if err != nil {
 		return h, fmt.Errorf("list snapshots: %w", err)
 	}
-	var bad error
+	var bad, later error
 	for i, meta := range metas {
 		var err error
 		if m.Applied() < meta.Index || m.Applied() == 0 {
 			err = restoreOne(s, m, meta.ID)
 		}
 		if err == nil {
-			return history{meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, i == 0}, nil
+			return history{meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, i == 0, later}, nil
+		}
+		var newer interface {
+			error
+			Later() bool
+		}
+		if errors.As(err, &newer) && newer.Later() {
+			later = fmt.Errorf("%w: %w", ErrNeedsUpgrade, newer)
 		}
 		bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", meta.ID, err))
+	}
+	if later != nil {
+		return history{later: later}, nil
 	}
 	return history{fresh: true}, bad
 }
@@ -149,6 +161,11 @@ func load(s *Stores, f *fsm, trans raft.Transport) (history, error) {
 	commit, err := s.Log.GetCommitIndex()
 	if err != nil {
 		return h, err
+	}
+	if h.later != nil { // nothing is written that the later version would miss
+		_, _ = replay(s, f, h, commit) // as far as this program knows it: what was so before is better than nothing
+		f.set(f.machine.Applied(), h.later)
+		return h, h.later
 	}
 	if err := trim(s, h.index); err != nil {
 		return h, err

@@ -30,6 +30,8 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	switch {
 	case n.cluster.Gone():
 		s.Quorum, s.Why = false, "this node was removed from the cluster"
+	case n.outdated() != nil:
+		s.Why, s.Idle = n.outdated().Error(), n.idle()
 	case n.link != nil && n.link.Denied():
 		s.Why = "this machine asked to join and was turned away (`holdfast member deny`); ask whoever made the token, and begin anew with another one and an empty data directory"
 	case n.cluster.Waits():
