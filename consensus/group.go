@@ -66,10 +66,13 @@ func (g *Group) Load() error {
 		return errors.Join(fmt.Errorf("consensus: %w", err), loadSnapshot(g.cfg))
 	}
 	_, err = load(stores, newFSM(g.cfg.Machine), encoder{})
-	if err := errors.Join(err, closeStores()); err != nil {
-		return loading(err)
+	if err = errors.Join(err, closeStores()); err == nil {
+		return nil
 	}
-	return nil
+	if err = loading(err); errors.Is(err, ErrNeedsUpgrade) {
+		g.stopped.Store(&err) // from the first moment on
+	}
+	return err
 }
 
 // upgradeHint is what helps where [ErrNeedsUpgrade] is.

@@ -22,7 +22,7 @@ func (n *Node) openFeeds() (err error) {
 	c := feeds.Config{
 		File: n.cfg.at(feedsFile), Key: n.key, Ledger: checkpoints{n.cluster}, About: n.about, Log: n.log,
 		Member:  func(node string) bool { return n.cluster.Roster().Member(node) == nil },
-		Company: func() bool { return n.link != nil && len(n.others()) > 0 }, Heard: n.cluster.WentBack, Alarms: n.raised.List,
+		Company: func() bool { return n.link != nil && len(n.others()) > 0 }, Heard: n.cluster.WentBack, Alarms: n.raised.List, Unknown: n.idle,
 	}
 	if n.link != nil {
 		c.Alone = aloneTime
