@@ -486,4 +486,13 @@ func (c *Cluster) Block(actor string, k authority.Key, reason string) error {
 }
 
 // An Error is an error with a known cure.
-type Error = home.Error
+type Error struct {
+	Err  error
+	Cure string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what an operator can do about it.
+func (e *Error) Hint() string { return e.Cure }
