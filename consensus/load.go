@@ -27,7 +27,7 @@ func openStores(cfg Config) (*Stores, func() error, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		if errors.Is(err, os.ErrNotExist) { // what is put there now would be a node without a key
 			err = cured(fmt.Errorf("the directory of the node was removed while it ran: %w", err),
-				"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node")
+				"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node; if there is no other, see docs/cluster.md")
 		}
 		return nil, nil, err
 	}

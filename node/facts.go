@@ -74,7 +74,7 @@ func (n *Node) about() gossip.Meta {
 func (n *Node) trouble() string {
 	switch stopped := n.cluster.Group().Status().Stopped; {
 	case n.cluster.Gone():
-	case len(overview.Vanished(n.cfg.at(identityFile), "")) > 0:
+	case len(overview.Vanished(n.cfg.at(identityFile), "", false)) > 0:
 		return "its data directory was removed while it runs"
 	case stopped != nil:
 		return short("its ledger has stopped: "+stopped.Error(), 120)

@@ -67,7 +67,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = []overview.Member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = slices.Concat(n.alarms(), overview.Vanished(n.cfg.at(identityFile), n.cfg.Name), overview.Disk(n.cfg.Dir, n.cfg.Name, nil), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
+	s.Warn = slices.Concat(n.alarms(), overview.Vanished(n.cfg.at(identityFile), n.cfg.Name, len(n.others()) == 0), overview.Disk(n.cfg.Dir, n.cfg.Name, nil), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
 	overview.WorstFirst(s.Warn)
 	s.Age(now)
 	return s, nil

@@ -95,7 +95,7 @@ func (c *Cluster) lost() error {
 	if _, err := os.Lstat(filepath.Join(c.cfg.Dir, home.Authority)); errors.Is(err, fs.ErrNotExist) {
 		return &Error{
 			fmt.Errorf("the directory of the node was removed while it runs: %w", err),
-			"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node",
+			"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node; if there is no other, see docs/cluster.md",
 		}
 	}
 	others := func(n authority.Node) bool { return n.Votes && !n.Removed && n.Key != c.self }
