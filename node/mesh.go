@@ -123,7 +123,7 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 			Dir: full.at(clusterDir), Key: key, Token: token, Name: full.Name, Site: full.Site, Replaces: replaces, Listen: full.MeshListen, Version: full.Version, Log: full.Log,
 		})
 		if is, _ := home.IsMember(full.at(clusterDir)); is && errors.Is(err, join.ErrTaken) {
-			return &hinted{fmt.Errorf("it belongs to this cluster already, and only %s is missing: %w", ConfigFile, err), "write that file again, see docs/node.md"}
+			return &hinted{fmt.Errorf("it was let into this cluster already: %w", err), "repeat the command with the token with which it was let in, which is good for this machine though it is used up"}
 		}
 		if err != nil {
 			return err

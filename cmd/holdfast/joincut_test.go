@@ -52,6 +52,19 @@ func TestJoinCutOff(t *testing.T) {
 			t.Errorf("cut off before %s, and repeated, there are\n%s, want\n%s", joinWrites[n], files(t, whole.dir), files(t, saved))
 		}
 	}
+	first := token
+	token = a.must("invite", "create", "-q")
+	toml := filepath.Join(whole.dir, "node.toml")
+	if err := os.Remove(toml); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(whole); err == nil || !strings.Contains(err.Error(), "let into this cluster already") || !strings.Contains(err.Error(), "the token with which it was let in") {
+		t.Errorf("cut off, and repeated with another token: %v", err)
+	}
+	token = first
+	if _, err := join(whole); err != nil {
+		t.Error(err)
+	}
 	whole.start()
 	for _, d := range []*daemon{a, whole} {
 		d.wait(patience, "both are members", func() bool { return d.status().Quorum && len(d.status().Members) == 2 })
@@ -59,12 +72,11 @@ func TestJoinCutOff(t *testing.T) {
 	whole.kill(syscall.SIGTERM)
 
 	// Another cluster is not touched by any token, nor by init, whatever is missing.
-	b := filepath.Join(whole.dir, "node.toml")
-	configured, err := os.ReadFile(b)
+	configured, err := os.ReadFile(toml)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(b); err != nil {
+	if err := os.Remove(toml); err != nil {
 		t.Fatal(err)
 	}
 	had := files(t, whole.dir)
@@ -93,7 +105,7 @@ func TestJoinCutOff(t *testing.T) {
 	if err := os.Rename(filepath.Join(root, "away"), filepath.Join(whole.dir, "cluster/authority")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(b, configured, 0o600); err != nil {
+	if err := os.WriteFile(toml, configured, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	whole.start()
