@@ -19,8 +19,8 @@ var (
 	// ErrStopped: the Raft part of this node does not run.
 	ErrStopped = errors.New("consensus is stopped on this node")
 
-	// ErrNeedsUpgrade: this program met a command that it does not know.
-	ErrNeedsUpgrade = errors.New("holdfast on this node is too old for its cluster")
+	// ErrNeedsUpgrade: this program met a command or a state that it does not know.
+	ErrNeedsUpgrade = errors.New("this node runs an older version of Holdfast than its ledger was written by")
 
 	// ErrRefused: the other side is not who it would have to be.
 	ErrRefused = wire.ErrRefused

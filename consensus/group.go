@@ -67,10 +67,23 @@ func (g *Group) Load() error {
 		return errors.Join(fmt.Errorf("consensus: %w", err), loadSnapshot(g.cfg))
 	}
 	_, err = load(stores, newFSM(g.cfg.Machine), encoder{})
-	if err := errors.Join(err, closeStores()); err != nil {
-		return fmt.Errorf("consensus: load the state: %w", err)
+	if err = errors.Join(err, closeStores()); err == nil {
+		return nil
 	}
-	return nil
+	if err = loading(err); errors.Is(err, ErrNeedsUpgrade) {
+		g.stopped.Store(&err) // from the first moment on
+	}
+	return err
+}
+
+// upgradeHint is what helps where [ErrNeedsUpgrade] is.
+const upgradeHint = "upgrade holdfast on this node; nothing is lost, and until then it changes nothing and goes by what it knew before"
+
+func loading(err error) error {
+	if errors.Is(err, ErrNeedsUpgrade) {
+		return &Error{err, upgradeHint}
+	}
+	return fmt.Errorf("consensus: load the state: %w", err)
 }
 
 // Run takes part in the group until ctx is done, then returns nil. It does not
@@ -99,7 +112,7 @@ func (g *Group) Run(ctx context.Context) error {
 		case more != nil:
 			g.pause(ctx, retryAfter, err)
 		case errors.Is(err, ErrNeedsUpgrade):
-			g.pause(ctx, 0, cured(err, "upgrade holdfast on this node; until then it keeps its last settings, and backups and restores go on"))
+			g.pause(ctx, 0, cured(err, upgradeHint))
 		default:
 			g.pause(ctx, retryAfter, cured(err, "backups and restores go on; the ledger is tried again by itself every half minute"))
 		}
@@ -113,7 +126,11 @@ const retryAfter = 30 * time.Second
 // pause shows why Raft does not run, for so long, or until ctx is done.
 func (g *Group) pause(ctx context.Context, d time.Duration, err error) {
 	g.stopped.Store(&err)
-	g.cfg.Log.Error("consensus stopped on this node; backups and restores go on", "err", err, "retry_in", d)
+	hint := ""
+	if cure := (*Error)(nil); errors.As(err, &cure) {
+		hint = cure.Cure
+	}
+	g.cfg.Log.Error("consensus stopped on this node", "err", err, "hint", hint, "retry_in", d)
 	var again <-chan time.Time
 	if d > 0 {
 		again = time.After(d)
@@ -251,7 +268,7 @@ func (g *Group) prepare(stores *Stores) (*life, *ballot.Filter, error) {
 	l := &life{fsm: newFSM(g.cfg.Machine), stores: stores, recoveries: make(chan recovery)}
 	var err error
 	if l.loaded, err = load(stores, l.fsm, encoder{}); err != nil {
-		return nil, nil, fmt.Errorf("consensus: load the state: %w", err)
+		return nil, nil, loading(err)
 	}
 	l.follower = g.newFollower(l)
 	if l.disk, err = brittle.New(stores.Log, gate.Timeout); err != nil {

@@ -32,7 +32,7 @@ func openStores(cfg Config) (*Stores, func() error, error) {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		if errors.Is(err, os.ErrNotExist) { // what is put there now would be a node without a key
 			err = cured(fmt.Errorf("the directory of the node was removed while it ran: %w", err),
-				"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node")
+				"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node; if there is no other, see docs/cluster.md")
 		}
 		return nil, nil, err
 	}
@@ -89,6 +89,8 @@ type history struct {
 	config      raft.Configuration
 	configIndex uint64
 	fresh       bool // a snapshot holds exactly this
+
+	later error // there is a snapshot of a later version of this program, which is newer than this
 }
 
 // restore brings the machine to the newest snapshot that can be read, or to
@@ -99,16 +101,26 @@ func restore(s *Stores, m Machine) (h history, err error) {
 	if err != nil {
 		return h, fmt.Errorf("list snapshots: %w", err)
 	}
-	var bad error
+	var bad, later error
 	for i, meta := range metas {
 		var err error
 		if m.Applied() < meta.Index || m.Applied() == 0 {
 			err = restoreOne(s, m, meta.ID)
 		}
 		if err == nil {
-			return history{meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, i == 0}, nil
+			return history{meta.Index, meta.Term, meta.Configuration, meta.ConfigurationIndex, i == 0, later}, nil
+		}
+		var newer interface {
+			error
+			Later() bool
+		}
+		if errors.As(err, &newer) && newer.Later() {
+			later = fmt.Errorf("%w: %w", ErrNeedsUpgrade, newer)
 		}
 		bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", meta.ID, err))
+	}
+	if later != nil {
+		return history{later: later}, nil
 	}
 	return history{fresh: true}, bad
 }
@@ -172,6 +184,11 @@ func load(s *Stores, f *fsm, trans raft.Transport) (history, error) {
 	commit, err := s.Log.GetCommitIndex()
 	if err != nil {
 		return h, err
+	}
+	if h.later != nil { // nothing is written that the later version would miss
+		_, _ = replay(s, f, h, commit) // as far as this program knows it: what was so before is better than nothing
+		f.set(f.machine.Applied(), h.later)
+		return h, h.later
 	}
 	if err := trim(s, h.index); err != nil {
 		return h, err

@@ -174,6 +174,7 @@ func (g *Group) recover(s *Stores, r recovery) error {
 	before := g.cfg.Machine.Incarnation()
 	f := newFSM(g.cfg.Machine)
 	h, err := restore(s, g.cfg.Machine)
+	err = cmp.Or(err, h.later)
 	if err != nil {
 		return err
 	}

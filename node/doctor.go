@@ -40,7 +40,7 @@ func (n *Node) world() doctor.World {
 		}
 	}
 	if there, why := n.quorum(); !there {
-		w.Quorum = why
+		w.Quorum, w.Idle = why, n.idle()
 	}
 	if open, why := n.cluster.Guard().Breaker(); open {
 		w.Breaker = why

@@ -24,7 +24,7 @@ func (n *Node) openFeeds() (err error) {
 	c := feeds.Config{
 		File: n.cfg.at(feedsFile), Key: n.key, Ledger: checkpoints{n.cluster}, About: n.about, Log: n.log,
 		Member:  func(node string) bool { return n.cluster.Roster().Member(node) == nil },
-		Company: func() bool { return n.link != nil && len(n.others()) > 0 }, Heard: n.cluster.WentBack, Alarms: n.raised.List,
+		Company: func() bool { return n.link != nil && len(n.others()) > 0 }, Heard: n.cluster.WentBack, Alarms: n.raised.List, Unknown: n.idle,
 	}
 	if n.link != nil {
 		c.Alone = aloneTime
@@ -76,7 +76,7 @@ func (n *Node) about() gossip.Meta {
 func (n *Node) trouble() string {
 	switch stopped := n.cluster.Group().Status().Stopped; {
 	case n.cluster.Gone():
-	case len(overview.Vanished(n.cfg.at(identityFile), "")) > 0:
+	case len(overview.Vanished(n.cfg.at(identityFile), "", false)) > 0:
 		return "its data directory was removed while it runs"
 	case stopped != nil && !errors.Is(stopped, consensus.ErrStopped): // that one is between two lives
 		return short("its ledger has stopped: "+stopped.Error(), 120)

@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/node/alarms"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -58,13 +59,13 @@ func there(path string) bool {
 // anybody, and its files stay, under another name.
 func (n *Node) openCluster() error {
 	c := &n.cfg
-	if cluster.Lost(c.at(clusterDir)) {
+	if home.Lost(c.at(clusterDir)) {
 		return &hinted{
 			fmt.Errorf("this node belongs to a cluster, and what it knew of it is gone from %s", c.at(clusterDir)),
 			"restore the whole directory of the node from one backup; or see \"The directory of the cluster is lost or damaged\" in docs/cluster.md",
 		}
 	}
-	if _, complete := cluster.IsMember(c.at(clusterDir)); !complete {
+	if _, complete := home.IsMember(c.at(clusterDir)); !complete {
 		fresh := !there(c.at(OperatorFile))
 		if err := found(context.Background(), *c); err != nil {
 			return err
@@ -74,7 +75,7 @@ func (n *Node) openCluster() error {
 				return err
 			}
 		}
-		if err := cluster.Founded(c.at(clusterDir)); err != nil {
+		if err := home.Founded(c.at(clusterDir)); err != nil {
 			return err
 		}
 		if fresh {
@@ -87,7 +88,7 @@ func (n *Node) openCluster() error {
 		return err
 	}
 	n.key, n.identity = key, identityName(key)
-	id, err := cluster.ID(c.at(clusterDir))
+	id, err := home.ID(c.at(clusterDir))
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (n *Node) alarms() []overview.Warning {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: "it was removed from the cluster: nobody talks to it, and its copies do not count", Hint: goneHint})
 	}
 	list = slices.Concat(list, members.Waiting(n.cluster, n.cfg.Name), members.KeptOut(n.cluster, n.cfg.Name), members.Clock(n.cluster, n.cfg.Name),
-		members.Drafted(n.cluster.Drafts().List(), n.cfg.Name))
+		members.Drafted(n.cluster.Undecided(), n.cfg.Name))
 	if wrong := n.clockWrong(); wrong != "" {
 		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`), or those of the others if they are wrong and this one is right: times of snapshots, schedules and invites go by them"})
 	}

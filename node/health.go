@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/holdfast-mesh/holdfast/access"
+	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/pbs/rest"
 )
 
@@ -14,6 +17,9 @@ import (
 func (n *Node) ready() error {
 	if n.ending.Load() {
 		return errors.New("the node is shutting down")
+	}
+	if n.idle() {
+		return n.outdated()
 	}
 	names, closed := n.stores.Names(), 0
 	for _, name := range names {
@@ -67,7 +73,29 @@ func (n *Node) beside(metrics, api http.Handler) http.Handler {
 		case "/metrics":
 			metrics.ServeHTTP(w, r)
 		default:
+			if n.idle() && !slices.Contains(answered, strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/api2/json"), "/api2/extjs")) {
+				w.Header().Set(rest.HintHeader, outdatedHint)
+				http.Error(w, n.outdated().Error(), http.StatusServiceUnavailable)
+				return
+			}
 			api.ServeHTTP(w, r)
 		}
 	})
 }
+
+// answered is what a node that is idle answers all the same: what shows how it is.
+var answered = []string{"/ping", "/version", "/holdfast/status", "/holdfast/alarms", "/holdfast/doctor"}
+
+const outdatedHint = "upgrade holdfast on this node; do not set anything up anew, all of it is there for the version that was here before"
+
+// outdated says that the ledger of this node is that of a later version; nil if it is not.
+func (n *Node) outdated() error {
+	if why := n.cluster.Group().Status().Stopped; errors.Is(why, consensus.ErrNeedsUpgrade) {
+		return fmt.Errorf("%w: upgrade it; nothing is lost", why)
+	}
+	return nil
+}
+
+// idle tells whether this node is outdated, and knows of no datastore of before that it
+// could serve.
+func (n *Node) idle() bool { return len(n.settings.State().Datastores) == 0 && n.outdated() != nil }

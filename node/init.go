@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +19,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/node/certificate"
-	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/dirlock"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
@@ -55,20 +54,16 @@ func (c Config) initial() (Config, error) {
 
 func initDir(c Config) error {
 	return makeDir(c, func() error {
-		if _, complete := cluster.IsMember(c.at(clusterDir)); complete {
-			return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
-		}
-		if err := cluster.Abandon(c.at(clusterDir)); err != nil { // of an Init that was cut short
+		if err := home.Found(c.at(clusterDir)); err != nil {
 			return err
 		}
 		if err := found(context.Background(), c); err != nil {
 			return err
 		}
-		// The configuration comes last: with it, the directory is a node.
-		if _, err := statefile.WriteSecret(c.at(ConfigFile), []byte(c.text()), false); err != nil {
+		if err := complete(c); err != nil {
 			return err
 		}
-		return cluster.Founded(c.at(clusterDir))
+		return home.Founded(c.at(clusterDir))
 	})
 }
 
@@ -97,10 +92,20 @@ func makeDir(c Config, fill func() error) error {
 	if err := makeSecrets(c); err != nil {
 		return err
 	}
-	if err := fill(); err != nil {
+	return fill()
+}
+
+// complete makes a directory a node that has all it needs: the configuration comes
+// last, and with its owner, so that whoever is cut off before may begin again.
+func complete(c Config) error {
+	placing := c.at("." + ConfigFile)
+	if _, err := statefile.WriteSecret(placing, []byte(c.text()), true); err != nil {
 		return err
 	}
-	return giveAway(c.Dir)
+	if err := dirlock.GiveAway(c.Dir); err != nil {
+		return err
+	}
+	return statefile.Place(placing, c.at(ConfigFile))
 }
 
 // mayInit refuses a directory with something else in it.
@@ -132,7 +137,7 @@ func makeSecrets(c Config) error {
 	if _, err := os.Stat(c.at(certFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	chain, key, err := certificate.Make(names(c), time.Now())
+	chain, key, err := certificate.Make(certificate.NamesOf(c.Name, c.Listen), time.Now())
 	if err != nil {
 		return err
 	}
@@ -148,46 +153,4 @@ func makeSecrets(c Config) error {
 func identityName(key ed25519.PrivateKey) string {
 	sum := sha256.Sum256(key.Public().(ed25519.PublicKey))
 	return hex.EncodeToString(sum[:16])
-}
-
-// names returns what the certificate of a new node is for: whatever this
-// machine is called, and its addresses of now.
-func names(c Config) []string {
-	all := []string{"localhost", "127.0.0.1", "::1"}
-	if host, err := os.Hostname(); err == nil && host != "" {
-		all = append([]string{host}, all...)
-	}
-	if !slices.Contains(all, c.Name) {
-		all = append([]string{c.Name}, all...)
-	}
-	if host, _, err := net.SplitHostPort(c.Listen); err == nil && net.ParseIP(host) != nil && !net.ParseIP(host).IsUnspecified() {
-		all = append(all, host)
-	}
-	addrs, _ := net.InterfaceAddrs() // without them, the name is enough
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			all = append(all, n.IP.String())
-		}
-	}
-	unique := []string{}
-	for _, name := range all {
-		if !slices.Contains(unique, name) {
-			unique = append(unique, name)
-		}
-	}
-	return unique
-}
-
-// giveAway makes all in dir belong to the owner of dir, if root has made it.
-func giveAway(dir string) error {
-	uid, gid, err := dirlock.Owner(dir)
-	if err != nil || os.Geteuid() != 0 || uid == 0 {
-		return err
-	}
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, uid, gid)
-	})
 }

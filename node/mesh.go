@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
-	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/mesh/join"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/node/members"
 	"github.com/holdfast-mesh/holdfast/node/overview"
@@ -112,8 +112,8 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 	full.Dir, full.Version, full.Log = c.Dir, c.Version, c.Log
 	var joined peers.Joined
 	err = makeDir(full, func() error {
-		if is, _ := cluster.IsMember(full.at(clusterDir)); is {
-			return &hinted{errors.New("it belongs to a cluster, and only " + ConfigFile + " is missing"), "write that file again, see docs/node.md; to begin anew, move the directory away"}
+		if err := home.Join(full.at(clusterDir), t.Genesis); err != nil {
+			return err
 		}
 		key, err := keyfile.Read(full.at(identityFile))
 		if err != nil {
@@ -122,11 +122,13 @@ func Join(ctx context.Context, c Config, token, replaces string) (peers.Joined, 
 		joined, err = peers.Join(ctx, peers.Joining{
 			Dir: full.at(clusterDir), Key: key, Token: token, Name: full.Name, Site: full.Site, Replaces: replaces, Listen: full.MeshListen, Version: full.Version, Log: full.Log,
 		})
+		if is, _ := home.IsMember(full.at(clusterDir)); is && errors.Is(err, join.ErrTaken) {
+			return &hinted{fmt.Errorf("it was let into this cluster already: %w", err), "repeat the command with the token with which it was let in, which is good for this machine though it is used up"}
+		}
 		if err != nil {
 			return err
 		}
-		_, err = statefile.WriteSecret(full.at(ConfigFile), []byte(full.text()), false)
-		return err
+		return complete(full)
 	})
 	if err != nil {
 		return peers.Joined{}, fmt.Errorf("join with node in %s: %w", filepath.Clean(c.Dir), err)

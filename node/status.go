@@ -30,6 +30,8 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 	switch {
 	case n.cluster.Gone():
 		s.Quorum, s.Why = false, "this node was removed from the cluster"
+	case n.outdated() != nil:
+		s.Why, s.Idle = n.outdated().Error(), n.idle()
 	case n.link != nil && n.link.Denied():
 		s.Why = "this machine asked to join and was turned away (`holdfast member deny`); ask whoever made the token, and begin anew with another one and an empty data directory"
 	case n.cluster.Waits():
@@ -65,7 +67,7 @@ func (n *Node) status(_ context.Context, c *rest.Call) (any, error) {
 		s.Members = []overview.Member{own}
 	}
 	s.Groups = n.statusOfGroups(s.Members, c)
-	s.Warn = slices.Concat(n.alarms(), overview.Vanished(n.cfg.at(identityFile), n.cfg.Name), overview.Disk(n.cfg.Dir, n.cfg.Name, nil), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
+	s.Warn = slices.Concat(n.alarms(), overview.Vanished(n.cfg.at(identityFile), n.cfg.Name, len(n.others()) == 0), overview.Disk(n.cfg.Dir, n.cfg.Name, nil), n.ailments(c), n.spent(), overview.Told(n.feeds.Warnings(), s.Members), overview.Warnings(s.Members, s.Groups, now))
 	overview.WorstFirst(s.Warn)
 	s.Age(now)
 	return s, nil

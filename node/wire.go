@@ -85,7 +85,7 @@ func (n *Node) openServices() error {
 		Stores: n.stores, Tasks: n.tasks, Log: n.log, Backup: backup.Config{Verify: n.stores.VerifySoon},
 		Backups: l.Backups, Readers: l.Restores, Memory: l.memory(),
 		Drafted: func(store string) string {
-			return members.MakesStore(n.cluster.Drafts().List(), n.cluster.Self(), store)
+			return members.MakesStore(n.cluster.Undecided(), n.cluster.Self(), store)
 		},
 	})
 	if err != nil {

@@ -65,6 +65,15 @@ func WriteSecret(path string, data []byte, replace bool) (placed bool, err error
 	return true, syncDir(dir)
 }
 
+// Place gives a file that WriteSecret has made another name in its directory, for
+// who had to do something with it first.
+func Place(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
 func syncDir(dir string) error {
 	if runtime.GOOS == "windows" { // directories cannot be synced there
 		return nil

@@ -28,7 +28,6 @@
 package ledger
 
 import (
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,10 +36,11 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
+	"github.com/holdfast-mesh/holdfast/consensus/feature"
 )
 
 // Level is the feature level of this program; see [View.Level].
-const Level = 4
+const Level = feature.Level
 
 // levelOwn is the level from which on a node in any role sets itself up.
 const levelOwn = 2
@@ -131,7 +131,7 @@ func (l *Ledger) Check(b []byte) error {
 }
 
 // ErrUnknown is what no program of this version can have written.
-var ErrUnknown = errors.New("not known to this version of holdfast")
+var ErrUnknown = feature.ErrUnknown
 
 // Apply applies a command. The bytes that it returns are a [Result].
 func (l *Ledger) Apply(index uint64, at time.Time, b []byte) ([]byte, error) {

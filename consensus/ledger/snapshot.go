@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/canon"
+	"github.com/holdfast-mesh/holdfast/consensus/feature"
 )
 
 // A snapshot is the whole state. Equal states are equal bytes:
@@ -168,11 +169,8 @@ func (s *loader) own(value []byte) error {
 		return nil
 	}
 	s.meta = true
-	if err := canon.Decode(value, &s.t.meta); err != nil {
+	if err := cmp.Or(feature.Known(value), canon.Decode(value, &s.t.meta)); err != nil {
 		return err
-	}
-	if s.t.meta.Level > Level {
-		return fmt.Errorf("%w: feature level %d", ErrUnknown, s.t.meta.Level)
 	}
 	if len(s.links) == 0 {
 		return nil

@@ -170,7 +170,7 @@ var ErrGone = errors.New("the file was removed while it was in use")
 // update changes the file, if it is there.
 func (s *Store) update(f func(*bolt.Tx) error) error {
 	if info, err := os.Stat(s.path); errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, s.file) {
-		return &Error{ErrGone, "stop the daemon; put the directory back as it was, or move what is left away and join again: `holdfast invite create --replaces NAME` on another node"}
+		return &Error{ErrGone, "stop the daemon; put the directory back as it was, or move what is left away and join again: `holdfast invite create --replaces NAME` on another node; if there is no other, see docs/cluster.md"}
 	}
 	return s.db.Update(f)
 }

@@ -128,6 +128,12 @@ func TestSocket(t *testing.T) {
 	}
 	_, err = c.Call(t.Context(), "GET", "/ping", nil)
 	var hinted interface{ Hint() string }
+	if !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "no node in "+d.dir) || !strings.Contains(hinted.Hint(), "removed while it runs") {
+		t.Errorf("without a daemon and node.toml: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(d.dir, "node.toml"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), "--data "+d.dir) {
 		t.Errorf("without a daemon: %v", err)
 	}

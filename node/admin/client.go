@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -173,8 +174,15 @@ func (e *absentError) Hint() string {
 	switch dir := filepath.Dir(e.path); {
 	case errors.Is(e.err, fs.ErrPermission):
 		return "run as root, or as the user that the daemon runs as"
+	case errors.Is(e.err, fs.ErrNotExist) && missing(filepath.Join(dir, "node.toml")):
+		return "there is no node in " + dir + ": name its directory with --data, or make one with `holdfast node init`; if there was one, and its directory was removed while it runs, stop it (`systemctl stop holdfast`) and put the directory back, or see \"The directory of the cluster is lost or damaged\" in docs/cluster.md"
 	case errors.Is(e.err, fs.ErrNotExist), errors.Is(e.err, syscall.ECONNREFUSED):
 		return "start it with `systemctl start holdfast` or `holdfast node run --data " + dir + "`; if its directory is another, name it with --data"
 	}
 	return ""
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
 }

@@ -22,6 +22,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -147,3 +148,31 @@ type fileError struct {
 
 func (e *fileError) Unwrap() error { return e.error }
 func (e *fileError) Hint() string  { return e.cure }
+
+// NamesOf returns what the certificate of a new node is for: whatever this machine
+// is called, the address on which it listens, and its addresses of now.
+func NamesOf(node, listen string) []string {
+	all := []string{"localhost", "127.0.0.1", "::1"}
+	if host, err := os.Hostname(); err == nil && host != "" {
+		all = append([]string{host}, all...)
+	}
+	if !slices.Contains(all, node) {
+		all = append([]string{node}, all...)
+	}
+	if host, _, err := net.SplitHostPort(listen); err == nil && net.ParseIP(host) != nil && !net.ParseIP(host).IsUnspecified() {
+		all = append(all, host)
+	}
+	addrs, _ := net.InterfaceAddrs() // without them, the name is enough
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			all = append(all, n.IP.String())
+		}
+	}
+	unique := []string{}
+	for _, name := range all {
+		if !slices.Contains(unique, name) {
+			unique = append(unique, name)
+		}
+	}
+	return unique
+}

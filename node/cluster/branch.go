@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
 )
 
 // nextFile has the branch of the authority chain that takes the place of the one in
-// [authorityFile], until it has.
+// [home.Authority], until it has.
 const nextFile = "authority.next"
 
 // StrayReason is why the guard keeps somebody out whom a branch that does not count has
@@ -23,14 +24,14 @@ const StrayReason = strays.Reason
 // crash has cut short.
 func (c *Cluster) partChain(chain *authority.Chain, shared uint64) error {
 	next := filepath.Join(c.cfg.Dir, nextFile)
-	if err := writeChain(next, chain); err != nil {
+	if err := home.WriteChain(next, chain); err != nil {
 		return err
 	}
 	if err := c.guard.Part(chain, shared); err != nil {
 		return err
 	}
 	c.cfg.Log.Error("operators have signed twice behind the same link of the authority chain; the branch that this node had does not count", "shared", shared)
-	if err := writeChain(filepath.Join(c.cfg.Dir, authorityFile), chain); err != nil {
+	if err := home.WriteChain(filepath.Join(c.cfg.Dir, home.Authority), chain); err != nil {
 		return err
 	}
 	return os.Remove(next)
@@ -46,14 +47,14 @@ func (c *Cluster) settleBranch(chain *authority.Chain) (*authority.Chain, error)
 	seen := c.guard.Chain()
 	fits := func(chain *authority.Chain) bool {
 		length, _ := chain.Head()
-		return length >= seen.Length && (seen.Length == 0 || holds(chain, seen.Length, seen.Head))
+		return length >= seen.Length && (seen.Length == 0 || home.HoldsAt(chain, seen.Length, seen.Head))
 	}
 	if !fits(chain) {
-		next, err := readChain(path)
+		next, err := home.ReadChain(path)
 		if err != nil || !fits(next) {
 			return chain, nil // believe says what is wrong
 		}
-		if err := writeChain(filepath.Join(c.cfg.Dir, authorityFile), next); err != nil {
+		if err := home.WriteChain(filepath.Join(c.cfg.Dir, home.Authority), next); err != nil {
 			return nil, err
 		}
 		chain = next

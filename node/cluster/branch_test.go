@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
@@ -37,10 +38,10 @@ func TestBranch(t *testing.T) {
 	alone := signed(both, authority.RemoveNode, authority.Removal{Key: thief.Key})
 	must(t, c.Believe(alone.Links(0)[len(both.Links(0))]))
 	agreed := signed(both, authority.AddNode, other)
-	file, next := filepath.Join(cfg.Dir, authorityFile), filepath.Join(cfg.Dir, nextFile)
+	file, next := filepath.Join(cfg.Dir, home.Authority), filepath.Join(cfg.Dir, nextFile)
 	before, err := os.ReadFile(file)
 	must(t, err)
-	must(t, writeChain(next, agreed)) // and a crash
+	must(t, home.WriteChain(next, agreed)) // and a crash
 	must(t, c.Close())
 	c = opened(t, cfg)
 	if _, err := os.Lstat(next); !errors.Is(err, fs.ErrNotExist) || !c.Chain().Extends(alone) {
@@ -60,7 +61,7 @@ func TestBranch(t *testing.T) {
 	says("agreed")
 	must(t, c.Close())
 	must(t, os.WriteFile(file, before, 0o600)) // the crash was before it came to its place
-	must(t, writeChain(next, agreed))
+	must(t, home.WriteChain(next, agreed))
 	c = opened(t, cfg)
 	c.strays.Tidy(c.Chain())
 	says("after a crash")

@@ -41,6 +41,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/node/cluster/hasty"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
 	"github.com/holdfast-mesh/holdfast/node/cluster/sums"
 	"github.com/holdfast-mesh/holdfast/node/cluster/votes"
@@ -49,10 +50,8 @@ import (
 
 // The names in the directory.
 const (
-	authorityFile = "authority"
-	loginsFile    = "logins.json"
-	foundingFile  = "founding"
-	straysFile    = "strays"
+	loginsFile = "logins.json"
+	straysFile = "strays"
 )
 
 // Config says which node of which cluster this is.
@@ -142,7 +141,7 @@ const (
 
 func open(cfg Config, how way) (c *Cluster, err error) {
 	cfg = cfg.withDefaults()
-	chain, err := readChain(filepath.Join(cfg.Dir, authorityFile))
+	chain, err := home.ReadChain(filepath.Join(cfg.Dir, home.Authority))
 	if errors.Is(err, os.ErrNotExist) {
 		err = ErrNone
 	}
@@ -213,7 +212,7 @@ func (c *Cluster) believe(chain *authority.Chain) error {
 	switch {
 	case length < seen.Length:
 		err = fmt.Errorf("the authority chain has %d links, and had %d before", length, seen.Length)
-	case seen.Length > 0 && !holds(chain, seen.Length, seen.Head):
+	case seen.Length > 0 && !home.HoldsAt(chain, seen.Length, seen.Head):
 		err = errors.New("the authority chain is not the one that this node has followed")
 	default:
 		return c.guard.Follow(chain)
@@ -223,7 +222,7 @@ func (c *Cluster) believe(chain *authority.Chain) error {
 
 // saveChain makes a longer chain durable before it is believed.
 func (c *Cluster) saveChain(chain *authority.Chain) error {
-	if err := writeChain(filepath.Join(c.cfg.Dir, authorityFile), chain); err != nil {
+	if err := home.WriteChain(filepath.Join(c.cfg.Dir, home.Authority), chain); err != nil {
 		return err
 	}
 	return c.guard.Follow(chain)

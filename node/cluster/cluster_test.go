@@ -21,6 +21,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
@@ -39,7 +40,7 @@ func made(t *testing.T, f Founding) Config {
 	if err := Found(t.Context(), cfg, f); err != nil {
 		t.Fatal(err)
 	}
-	if err := Founded(cfg.Dir); err != nil {
+	if err := home.Founded(cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
 	return cfg
@@ -182,7 +183,7 @@ func TestFoundingIsRepeated(t *testing.T) {
 	if err := Found(t.Context(), cfg, f); err != nil { // as if nobody had noticed
 		t.Fatal(err)
 	}
-	if is, complete := IsMember(cfg.Dir); !is || complete {
+	if is, complete := home.IsMember(cfg.Dir); !is || complete {
 		t.Errorf("a member: %t, complete: %t", is, complete)
 	}
 	c := opened(t, cfg)
@@ -217,14 +218,14 @@ func TestOlderChainIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Close()
-	if err := writeChain(filepath.Join(cfg.Dir, authorityFile), older); err != nil {
+	if err := home.WriteChain(filepath.Join(cfg.Dir, home.Authority), older); err != nil {
 		t.Fatal(err)
 	}
 	var hinted *Error
 	if _, err := Open(cfg); !errors.As(err, &hinted) {
 		t.Errorf("a shorter chain: %v", err)
 	}
-	if err := os.Remove(filepath.Join(cfg.Dir, authorityFile)); err != nil {
+	if err := os.Remove(filepath.Join(cfg.Dir, home.Authority)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Open(cfg); !errors.Is(err, ErrNone) {
@@ -342,7 +343,7 @@ func FuzzParseChain(f *testing.F) {
 	f.Add([]byte{0x80})
 	f.Add([]byte{0x81, 0x41, 0x00})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if chain, err := parseChain(b); err == nil {
+		if chain, err := home.ParseChain(b); err == nil {
 			if n, _ := chain.Head(); n == 0 {
 				t.Fatal("a chain without links")
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -26,12 +27,7 @@ func (c *Cluster) newDrafts() (*drafts.Drafts, error) {
 			}
 			return c.inherited()
 		},
-		Fresh: func(ctx context.Context) error {
-			if c.group.Status().Leader == "" {
-				return consensus.ErrNoLeader
-			}
-			return c.group.Linear(ctx)
-		},
+		Fresh: c.fresh,
 		Check: func(l *ledger.Ledger) error {
 			on := &ledger.Client{Ledger: l}
 			return errors.Join(ledger.NewAccounts(on).State().Check(), newSettings(on, c.Self()).State().Check())
@@ -39,6 +35,23 @@ func (c *Cluster) newDrafts() (*drafts.Drafts, error) {
 		Rights: func(actor string) string { return rights(c.accounts.State(), access.AuthID(actor)) },
 	})
 }
+
+// fresh says why drafts cannot be submitted now.
+func (c *Cluster) fresh(ctx context.Context) error {
+	switch s := c.group.Status(); {
+	case c.Gone():
+		return errGone
+	case s.Stopped != nil:
+		return s.Stopped
+	case s.Leader == "":
+		return &Error{fmt.Errorf("%w: drafts wait, and are submitted by themselves within seconds when there is a quorum", consensus.ErrNoLeader),
+			"`holdfast status` says what is in its way; if most voters are lost for good: `holdfast member recover-quorum`"}
+	}
+	return c.group.Linear(ctx)
+}
+
+// errGone is what a node answers that was removed.
+var errGone = &Error{errors.New("this node was removed from the cluster, and changes nothing in it"), "to take it back: move its data directory away, keep its datastores, and join it again with a new token"}
 
 // rights is what an account may do, in short: the ACL entries of it and, if it
 // is a token, of its user; "" if it may do nothing.
@@ -88,7 +101,7 @@ func (c *Cluster) patient(ctx context.Context) (context.Context, context.CancelF
 // submit has a command applied.
 func (c *Cluster) submit(ctx context.Context, command []byte) ([]byte, error) {
 	if c.Gone() {
-		return nil, &Error{errors.New("this node was removed from the cluster, and changes nothing in it"), "to take it back: move its data directory away, keep its datastores, and join it again with a new token"}
+		return nil, errGone
 	}
 	ctx, cancel := c.patient(ctx)
 	defer cancel()
@@ -120,3 +133,15 @@ func (c *Cluster) drafted(ctx context.Context, now func(context.Context) error, 
 
 // Drafts are the changes that wait for a quorum.
 func (c *Cluster) Drafts() *drafts.Drafts { return c.drafts }
+
+// Undecided are the drafts as people are shown them: those of a node that was removed
+// wait for nothing.
+func (c *Cluster) Undecided() []drafts.Draft {
+	list := slices.Clone(c.drafts.List())
+	for i := range list {
+		if list[i].Why == "" && c.Gone() {
+			list[i].Why = "this node was removed from the cluster; what is still wanted has to be changed on a member"
+		}
+	}
+	return list
+}

@@ -1,12 +1,15 @@
 package cluster
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/cluster/orphans"
+	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
 // What was changed in a part of the ledger that has ended is looked for in the ledger of
@@ -53,6 +56,30 @@ func TestEnded(t *testing.T) {
 	must(t, c.ForgetOrphans())
 	if left, err := c.Orphans(); len(left) != 0 || err != nil || raised.all["orphans"] != "" {
 		t.Errorf("%+v, %v, %v", left, err, raised.all)
+	}
+}
+
+// Of two recoveries the one that was overtaken was told as CRITICAL, as a change that was
+// lost, where nothing else was: it is what operators signed so that one part goes on.
+func TestARecoveryIsNoLostChange(t *testing.T) {
+	cfg := made(t, Founding{})
+	c := opened(t, cfg)
+	operator, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
+	must(t, err)
+	running(t, c)
+	must(t, c.group.Linear(t.Context()))
+	for i, kind := range []uint8{authority.Recover, authority.AddGrant} {
+		var body any = authority.Recovery{Incarnation: 2, Base: c.self, Reason: "test"}
+		if kind == authority.AddGrant {
+			body = authority.Grant{Key: authority.Key{1}, Token: [8]byte{1}, Role: "full", Uses: 1, Expires: 1 << 40}
+		}
+		before := len(orphans.Of(c.View()))
+		chain := c.Chain()
+		must(t, c.Believe(chain.Sign(chain.Draft(kind, body), operator)))
+		must(t, c.offerOnce(t.Context()))
+		if all := orphans.Of(c.View()); len(all) != before+i {
+			t.Errorf("behind a link of the kind %d there are %+v", kind, all[before:])
+		}
 	}
 }
 

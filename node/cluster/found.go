@@ -14,8 +14,8 @@ import (
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
-	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -33,8 +33,8 @@ const foundTime = time.Minute
 
 // Found makes a cluster with this node as the only one, and has the ledger take
 // over what the node had before. Where an earlier call was cut short it goes on.
-// [Founded] is to be called when nothing needs the old files any more; until
-// then [IsMember] says that the cluster is not complete.
+// [home.Founded] is to be called when nothing needs the old files any more; until
+// then [home.IsMember] says that the cluster is not complete.
 func Found(ctx context.Context, cfg Config, f Founding) error {
 	ctx, cancel := context.WithTimeout(ctx, foundTime)
 	defer cancel()
@@ -44,49 +44,11 @@ func Found(ctx context.Context, cfg Config, f Founding) error {
 	return nil
 }
 
-// Founded says that a cluster is complete.
-func Founded(dir string) error {
-	err := os.Remove(filepath.Join(dir, foundingFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// Abandon removes a cluster that is not complete, if there is one.
-func Abandon(dir string) error {
-	if is, complete := IsMember(dir); is && complete {
-		return nil
-	}
-	return errors.Join(os.RemoveAll(dir), forgetHead(dir))
-}
-
-// forgetHead removes what says how far the guard of a node was, whose cluster it
-// begins anew or leaves behind.
-func forgetHead(dir string) error {
-	if err := os.Remove(guard.HeadOf(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// Lost tells whether a node belonged to a cluster, and who belongs to that is gone
-// from its directory: not a node that was in none yet, nor one that was founding.
-func Lost(dir string) bool {
-	is, _ := IsMember(dir)
-	if _, founding := os.Stat(filepath.Join(dir, foundingFile)); is || founding == nil {
-		return false
-	}
-	_, guarded := os.Stat(guard.HeadOf(dir))
-	_, logged := os.Stat(filepath.Join(dir, "raft"))
-	return guarded == nil || logged == nil
-}
-
 func found(ctx context.Context, cfg Config, f Founding) error {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return err
 	}
-	if _, err := statefile.WriteSecret(filepath.Join(cfg.Dir, foundingFile), nil, true); err != nil {
+	if _, err := statefile.WriteSecret(filepath.Join(cfg.Dir, home.Founding), nil, true); err != nil {
 		return err
 	}
 	if err := foundChain(cfg, f); err != nil {
@@ -106,8 +68,8 @@ func found(ctx context.Context, cfg Config, f Founding) error {
 
 // foundChain makes the chain, unless there is one.
 func foundChain(cfg Config, f Founding) error {
-	path := filepath.Join(cfg.Dir, authorityFile)
-	if _, err := readChain(path); !errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(cfg.Dir, home.Authority)
+	if _, err := home.ReadChain(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	operator, err := f.Operator()
@@ -125,7 +87,7 @@ func foundChain(cfg Config, f Founding) error {
 	if chain, err = chain.Next(chain.Sign(chain.Draft(authority.AddNode, self), operator)); err != nil {
 		return err
 	}
-	return writeChain(path, chain)
+	return home.WriteChain(path, chain)
 }
 
 // begin fills the ledger: the chain, then what the node had before.
@@ -154,24 +116,20 @@ func (c *Cluster) begin(ctx context.Context, f Founding) error {
 }
 
 // Enter makes this node one of a cluster that somebody else has founded and
-// that has admitted it. The chain was checked.
+// that has admitted it. The chain was checked. Where an earlier call was cut short it
+// goes on; what that one has made may hold promises then, and is opened like that of
+// any member.
 func Enter(cfg Config, chain *authority.Chain) error {
-	if is, complete := IsMember(cfg.Dir); is && complete {
-		return &Error{errors.New("this node belongs to a cluster already"), "to put it into another, begin with an empty data directory"}
-	}
-	err := os.MkdirAll(cfg.Dir, 0o700)
-	if Lost(cfg.Dir) {
-		err = errors.Join(err, forgetHead(cfg.Dir))
+	how := entering
+	entered, err := home.Enter(cfg.Dir, chain)
+	if entered {
+		how = again
 	}
 	if err == nil {
-		err = writeChain(filepath.Join(cfg.Dir, authorityFile), chain)
+		var c *Cluster
+		if c, err = open(cfg, how); err == nil {
+			return c.Close()
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("enter the cluster: %w", err)
-	}
-	c, err := open(cfg, entering)
-	if err != nil {
-		return fmt.Errorf("enter the cluster: %w", err)
-	}
-	return c.Close()
+	return fmt.Errorf("enter the cluster: %w", err)
 }

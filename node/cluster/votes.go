@@ -13,6 +13,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/tail"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 )
 
 // lost is asked when this node has no log of the ledger, which it had. With the log
@@ -21,10 +22,10 @@ import (
 // with itself alone: then it does not begin at all. If no other node votes, all that
 // was agreed on is here, and it goes on.
 func (c *Cluster) lost() error {
-	if _, err := os.Lstat(filepath.Join(c.cfg.Dir, authorityFile)); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Lstat(filepath.Join(c.cfg.Dir, home.Authority)); errors.Is(err, fs.ErrNotExist) {
 		return &Error{
 			fmt.Errorf("the directory of the node was removed while it runs: %w", err),
-			"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node",
+			"stop the daemon; put the directory back as it was, or join again with an empty one: `holdfast invite create --replaces NAME` on another node; if there is no other, see docs/cluster.md",
 		}
 	}
 	others := func(n authority.Node) bool { return n.Votes && !n.Removed && n.Key != c.self }

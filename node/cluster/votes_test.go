@@ -10,6 +10,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/keyfile"
 )
 
@@ -57,11 +58,11 @@ func TestVoterThatLostItsLog(t *testing.T) {
 		running(t, c)() // a snapshot is stored when it ends
 		operator, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
 		must(t, err)
-		chain, err := readChain(filepath.Join(cfg.Dir, authorityFile))
+		chain, err := home.ReadChain(filepath.Join(cfg.Dir, home.Authority))
 		must(t, err)
 		other := authority.Node{Key: authority.Key{1}, Name: "other", Site: "there", Role: "full", Votes: true}
 		if chain, err = chain.Next(chain.Sign(chain.Draft(authority.AddNode, other), operator)); err == nil {
-			err = writeChain(filepath.Join(cfg.Dir, authorityFile), chain)
+			err = home.WriteChain(filepath.Join(cfg.Dir, home.Authority), chain)
 		}
 		must(t, err)
 		return cfg

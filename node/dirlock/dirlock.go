@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -66,4 +67,18 @@ func Owner(path string) (uid, gid int, err error) {
 		return 0, 0, fmt.Errorf("owner of %s: %w", path, errors.ErrUnsupported)
 	}
 	return int(s.Uid), int(s.Gid), nil
+}
+
+// GiveAway makes all in dir belong to the owner of dir, if root has made it.
+func GiveAway(dir string) error {
+	uid, gid, err := Owner(dir)
+	if err != nil || os.Geteuid() != 0 || uid == 0 {
+		return err
+	}
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Lchown(path, uid, gid)
+	})
 }

@@ -43,6 +43,7 @@ type World struct {
 	Listen  string // mesh port; "": the node is linked to no other
 	Peers   []Peer
 	Quorum  string // why there is none
+	Idle    bool   // and that this node serves nothing therefore
 	Advice  string // about the number of votes
 	Breaker string // why the guard's breaker is open
 	Guard   []string

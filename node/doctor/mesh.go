@@ -126,7 +126,10 @@ func version(x *exam) {
 
 // quorum looks whether the cluster can decide.
 func quorum(x *exam) {
-	if x.Quorum != "" {
+	switch {
+	case x.Idle:
+		x.find(doctor.Critical, "this node serves nothing: "+x.Quorum, "No backup and no restore is possible here.", "upgrade holdfast on this node, and set nothing up anew")
+	case x.Quorum != "":
 		x.find(doctor.Warning, "there is no quorum: "+x.Quorum, "Accounts, settings and members cannot be changed; backups and restores go on.", "holdfast status; bring enough nodes back, or: holdfast member recover-quorum --plan")
 	}
 	if x.Advice != "" {

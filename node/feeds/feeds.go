@@ -44,6 +44,7 @@ type Config struct {
 	Heard   func(wentBack bool)    // is called when others, or the ledger, have shown whether this node's disk went back; default: nothing
 	Alone   time.Duration          // a node without company says nothing for so long after its start: it may have some, and have been put back to before; default: it speaks at once
 	Alarms  func() []facts.Alarm   // what people have to look at on this node; default: nothing
+	Unknown func() bool            // this node does not know what it has: it says nothing, and what it has said stays; default: it knows
 	Log     *slog.Logger           // default: discard
 }
 
@@ -341,6 +342,9 @@ func (f *Feeds) maySpeak() bool {
 
 // say makes the feed say what is, of all that has changed.
 func (f *Feeds) say(ctx context.Context) error {
+	if f.cfg.Unknown != nil && f.cfg.Unknown() {
+		return nil
+	}
 	if !f.maySpeak() {
 		time.AfterFunc(time.Second, f.wake)
 		return f.suppose(ctx)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -204,6 +205,8 @@ type node struct {
 	stop func()
 	news []string
 	back bool // it was told that its disk went back
+
+	lost atomic.Bool // it does not know what it has
 }
 
 // alarms are what a node says that people have to look at. Seen only at the node
@@ -277,7 +280,7 @@ func (c *crowd) start(nodes ...*node) {
 			c.t.Fatal(err)
 		}
 		x.Feeds, err = New(Config{
-			File: x.file, Key: x.key, Network: net, Gossip: x.talk, Ledger: c.ledger, Heard: func(back bool) { x.back = x.back || back }, Alarms: x.alarms, Company: func() bool { return len(c.nodes) > 1 },
+			File: x.file, Key: x.key, Network: net, Gossip: x.talk, Ledger: c.ledger, Heard: func(back bool) { x.back = x.back || back }, Alarms: x.alarms, Unknown: x.lost.Load, Company: func() bool { return len(c.nodes) > 1 },
 			Member: func(id string) bool {
 				return slices.ContainsFunc(c.nodes, func(y *node) bool { return y.name == id })
 			},
@@ -442,6 +445,27 @@ func TestOldImage(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A node that does not know what it has, since its ledger is that of a later version,
+// does not say that it has nothing. (It told all that its datastores were gone.)
+func TestSilentWhereNothingIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrowd(t, 2)
+		a := c.nodes[0]
+		a.site.add("main", "1", 10)
+		c.start(c.nodes...)
+		within(t, time.Minute, "the other knows", func() bool { return know(c.nodes, c.nodes[:1], 1) })
+		a.lost.Store(true)
+		a.site.mu.Lock()
+		a.site.all = nil
+		a.site.mu.Unlock()
+		a.everything()
+		time.Sleep(2 * time.Hour)
+		if !know(c.nodes, c.nodes[:1], 1) {
+			t.Error("it says that it has nothing")
+		}
+	})
 }
 
 // A node that has company and meets nobody says nothing, and nothing is lost.

@@ -27,7 +27,7 @@ type Draft struct {
 
 func (a api) drafts(context.Context, *rest.Call) (any, error) {
 	list, members := []Draft{}, maps.Collect(ledger.Members.All(a.Cluster.View()))
-	for _, d := range a.Cluster.Drafts().List() {
+	for _, d := range a.Cluster.Undecided() {
 		state := "waits for a quorum"
 		if d.Why != "" {
 			state = "not applied"

@@ -8,8 +8,11 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access"
 	"github.com/holdfast-mesh/holdfast/consensus/actor"
+	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/drafts"
+	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster"
 )
 
 // A draft that made something and one that removed it were shown alike, as the name of a
@@ -74,6 +77,49 @@ func TestWhatDraftsDo(t *testing.T) {
 		if hint := MakesStore(w.cluster.Drafts().List(), w.cluster.Self(), store); !strings.HasPrefix(hint, want) || want == "" && hint != "" {
 			t.Errorf("%s: %q", store, hint)
 		}
+	}
+}
+
+// On a node that was removed drafts "waited for a quorum" for ever, and to submit them
+// said "no leader", without a hint, as it did without a quorum.
+func TestDraftsOfARemovedNode(t *testing.T) {
+	w := newWorld(t)
+	ctx := actor.With(t.Context(), "root@pam", "")
+	var kept *drafts.Kept
+	if err := w.cluster.Drafts().Make(ctx, func(ctx context.Context, on *ledger.Client) error {
+		return ledger.NewAccounts(on).Update(ctx, func(s *access.State) error {
+			s.Users = append(s.Users, access.User{ID: "new@pbs"})
+			return nil
+		})
+	}); !errors.As(err, &kept) {
+		t.Fatal(err)
+	}
+	self, err := authority.ParseNodeID(w.cluster.Self())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cluster.Guard().Block("op", guard.Block{What: cluster.BlockOf(self)}); err != nil {
+		t.Fatal(err)
+	}
+	var list []Draft
+	if err := w.call("GET", "/drafts", nil, &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list) != 1 || list[0].State != "not applied" || !strings.Contains(list[0].Why, "was removed") {
+		t.Errorf("%+v", list)
+	}
+	if warn := Drafted(w.cluster.Undecided(), "n3"); len(warn) != 1 || !strings.Contains(warn[0].Text, "is not applied: this node was removed") {
+		t.Errorf("%+v", warn)
+	}
+	var hint interface{ Hint() string }
+	if err := w.call("POST", "/drafts", nil, nil); err == nil || !strings.Contains(err.Error(), "was removed") {
+		t.Errorf("submitted: %v", err)
+	}
+	if err := w.cluster.Drafts().Submit(t.Context()); !errors.As(err, &hint) || !strings.Contains(hint.Hint(), "join it again") {
+		t.Errorf("submitted: %v, without a hint", err)
+	}
+	if len(w.cluster.Drafts().List()) != 1 || !w.cluster.Drafts().Waiting() {
+		t.Error("the draft is gone, which its owner may still look at")
 	}
 }
 

@@ -34,13 +34,18 @@ func Disk(dir, node string, free func(dir string) (disk.Space, error)) []Warning
 }
 
 // Vanished is the warning that a file of a node is gone which it has as long as it lives:
-// its directory was removed while it runs. Nil if the file is there.
-func Vanished(file, node string) []Warning {
+// its directory was removed while it runs. Nil if the file is there. alone says that there
+// is no other node, which could take it in again.
+func Vanished(file, node string, alone bool) []Warning {
 	if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	lost := "`holdfast invite create --replaces NAME` on another node, and join with that"
+	if alone {
+		lost = "`holdfast node init` in a new directory, and `holdfast datastore create NAME --path DIR --reuse-datastore` for each datastore; until it is stopped, accounts and settings can be read over the network, to make them again"
+	}
 	return []Warning{{
 		"critical", node, fmt.Sprintf("%s was removed while the node runs: it takes no part in votes, and nothing that it is told is there after a restart", filepath.Dir(file)),
-		"stop it and put the directory back, the datastores are elsewhere; if it is lost: `holdfast invite create --replaces NAME` on another node, and join with that; see docs/cluster.md",
+		"stop it and put the directory back, the datastores are elsewhere; if it is lost: " + lost + "; see docs/cluster.md",
 	}}
 }

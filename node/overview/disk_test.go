@@ -33,19 +33,23 @@ func TestLittleRoom(t *testing.T) {
 // is nearly full.
 func TestVanished(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "n1", "identity.key")
-	if w := Vanished(file, "n1"); len(w) != 1 || w[0].Level != "critical" || !strings.Contains(w[0].Text, filepath.Dir(file)+" was removed") || !strings.Contains(w[0].Hint, "--replaces") {
+	if w := Vanished(file, "n1", false); len(w) != 1 || w[0].Level != "critical" || !strings.Contains(w[0].Text, filepath.Dir(file)+" was removed") || !strings.Contains(w[0].Hint, "--replaces") {
+		t.Errorf("%+v", w)
+	}
+	// In a cluster of one it named "another node".
+	if w := Vanished(file, "n1", true); len(w) != 1 || strings.Contains(w[0].Hint, "another node") || !strings.Contains(w[0].Hint, "node init") {
 		t.Errorf("%+v", w)
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil { // something has made it again
 		t.Fatal(err)
 	}
-	if w := Vanished(file, "n1"); len(w) != 1 {
+	if w := Vanished(file, "n1", false); len(w) != 1 {
 		t.Errorf("%+v", w)
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if w := Vanished(file, "n1"); len(w) != 0 {
+	if w := Vanished(file, "n1", false); len(w) != 0 {
 		t.Errorf("%+v", w)
 	}
 }

@@ -17,6 +17,7 @@ type Status struct {
 	Quorum  bool      `json:"quorum"`
 	AsOf    time.Time `json:"as_of,omitzero"` // when the leader of the ledger was last heard of
 	Why     string    `json:"why,omitempty"`  // there is no quorum
+	Idle    bool      `json:"idle,omitempty"` // this node does not even serve backups and restores
 	Leader  string    `json:"leader"`         // name of a node; "": none is known
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice,omitempty"`

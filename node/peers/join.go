@@ -23,6 +23,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/join"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/tunnel"
 )
 
@@ -40,6 +41,9 @@ func (a admitter) Greet(ctx context.Context, token [8]byte) ([][]byte, error) {
 		defer cancel()
 		_ = c.Group().Linear(short) // without a quorum, what is known here counts
 	}
+	if row, _ := ledger.Invites.Get(c.View(), ledger.TokenKey(token)); len(row.Body.Used) > 0 {
+		return c.Roster().Links(0), nil // it may be the same machine again, which is told the same, however late
+	}
 	if err := useless(c.View(), token); err != nil {
 		return nil, err
 	}
@@ -56,7 +60,7 @@ func useless(v ledger.View, token [8]byte) error {
 	case i.Burnt():
 		return &join.Error{Kind: join.ErrBurnt}
 	case i.Uses < 1 && len(i.Used) > 0:
-		return nil // it may be the same machine again, which is told the same
+		return &join.Error{Kind: join.ErrUsedUp}
 	case i.Uses < 1:
 		return &join.Error{Kind: join.ErrRevoked}
 	case time.Now().Unix() >= i.Expires+int64(invite.Skew/time.Second):
@@ -148,14 +152,12 @@ func whyNot(v ledger.View, in join.Admission, refused *ledger.Error) error {
 		}
 		return &join.Error{Kind: kind, Detail: detail}
 	}
-	row, is := ledger.Invites.Get(v, ledger.TokenKey(in.Token))
-	i := row.Body
 	if err := useless(v, in.Token); err != nil {
 		return err
 	}
+	row, _ := ledger.Invites.Get(v, ledger.TokenKey(in.Token))
+	i := row.Body
 	switch {
-	case is && i.Uses < 1:
-		return &join.Error{Kind: join.ErrUsedUp}
 	case v.At().Unix() >= i.Expires:
 		return &join.Error{Kind: join.ErrExpired}
 	case !ed25519.Verify(i.Key[:], in.Statement, in.Seed[:]):
@@ -307,7 +309,7 @@ func verify(links [][]byte, t invite.Token, member record.Key) error {
 	if chain.GenesisHash() != t.Genesis || chain.Cluster() != t.Cluster {
 		return errors.New("its genesis is another one")
 	}
-	if !cluster.Holds(chain, t.Head) {
+	if !home.Holds(chain, t.Head) {
 		return errors.New("what the operator saw when the token was made is not in it")
 	}
 	if _, is := chain.Node(authority.Key(member)); !is {

@@ -146,6 +146,10 @@ func TestStatusOfNothing(t *testing.T) {
 	if !strings.HasPrefix(got, "quorum: NO yet, nothing can be changed (this node has just started)") {
 		t.Errorf("just started: %.200s", got)
 	}
+	got = page(t, `{"quorum": false, "idle": true, "why": "an older version", "members": [{"name": "nas", "path": "local"}]}`, 0, false)
+	if !strings.HasPrefix(got, "quorum: NO yet, nothing can be changed (an older version); until then this node serves nothing; ") {
+		t.Errorf("idle: %.200s", got)
+	}
 	b, err := json.Marshal(overview.Status{Members: []overview.Member{{Stores: []overview.Store{{}}}}})
 	if err != nil || strings.Contains(string(b), "0001-01-01") {
 		t.Errorf("%s, %v", b, err)

@@ -20,6 +20,7 @@ type status struct {
 	Quorum  bool      `json:"quorum"`
 	AsOf    time.Time `json:"as_of"`
 	Why     string    `json:"why"`
+	Idle    bool      `json:"idle"`
 	Leader  string    `json:"leader"`
 	Voters  int       `json:"voters"`
 	Advice  string    `json:"advice"`
@@ -105,7 +106,11 @@ func (s status) quorum(now time.Time) string {
 	if s.AsOf.Unix() <= 0 { // it was never heard of: the ledger is empty, and of the year 1970
 		since = "yet"
 	}
-	return fmt.Sprintf("quorum: NO %s, nothing can be changed (%s); backups and restores go on; %s", since, s.Why, age)
+	serves := "backups and restores go on"
+	if s.Idle {
+		serves = "until then this node serves nothing"
+	}
+	return fmt.Sprintf("quorum: NO %s, nothing can be changed (%s); %s; %s", since, s.Why, serves, age)
 }
 
 func (s status) printWarnings(w io.Writer, width int, all bool) {

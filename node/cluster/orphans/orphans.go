@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
+	"github.com/holdfast-mesh/holdfast/consensus/canon"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 )
 
@@ -44,11 +45,27 @@ var noise = map[uint16]bool{
 	ledger.KindEnd: true, ledger.KindLevel: true, ledger.KindCheckpoint: true,
 }
 
-// Of lists the changes that a ledger remembers, the newest 4,096 at most.
+// Of lists the changes that a ledger remembers, the newest 4,096 at most. What operators
+// signed for a recovery of this part, which another one has overtaken, is none of them:
+// it said which part goes on, and nobody misses it.
 func Of(v ledger.View) (all []Change) {
+	recoveries := recoveriesOf(v.Chain())
 	for _, row := range ledger.Audits.All(v) {
-		if a := row.Body; !noise[a.Kind] && a.Result.Code == ledger.Done {
+		if a := row.Body; !noise[a.Kind] && a.Result.Code == ledger.Done && !recoveries[a.Subject] {
 			all = append(all, Change{a.Index, a.At / 1000, a.Actor, a.Address, a.Node.NodeID(), plain(a.Subject), hex.EncodeToString(a.Root[:])})
+		}
+	}
+	return all
+}
+
+// recoveriesOf are the links of a chain that began an incarnation, as the ledger calls
+// what a command was about.
+func recoveriesOf(chain *authority.Chain) map[string]bool {
+	all := map[string]bool{}
+	for n, link := range chain.Links(0) {
+		var l authority.Link
+		if canon.Decode(link, &l) == nil && l.Kind == authority.Recover {
+			all[fmt.Sprintf("authority/%020d", n)] = true
 		}
 	}
 	return all

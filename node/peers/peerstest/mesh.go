@@ -26,6 +26,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/mesh/invite"
 	"github.com/holdfast-mesh/holdfast/mesh/record"
 	"github.com/holdfast-mesh/holdfast/node/cluster"
+	"github.com/holdfast-mesh/holdfast/node/cluster/home"
 	"github.com/holdfast-mesh/holdfast/node/peers"
 	"github.com/holdfast-mesh/holdfast/tunnel/tunneltest"
 )
@@ -110,7 +111,7 @@ func (m *Mesh) Found(ctx context.Context, h *tunneltest.Host) (*Node, error) {
 		return nil, err
 	}
 	err = cluster.Found(ctx, n.config(), cluster.Founding{Name: n.Name, Site: n.Name, Operator: func() (ed25519.PrivateKey, error) { return m.operator, nil }})
-	return n, errors.Join(err, cluster.Founded(n.dir))
+	return n, errors.Join(err, home.Founded(n.dir))
 }
 
 // Join has a machine join with a token that the first node makes, which runs.
@@ -205,7 +206,7 @@ func (m *Mesh) Admit(ctx context.Context, hosts ...*tunneltest.Host) error {
 
 // Start runs a node.
 func (n *Node) Start() error {
-	id, err := cluster.ID(n.dir)
+	id, err := home.ID(n.dir)
 	if err != nil {
 		return err
 	}
