@@ -18,7 +18,7 @@ import (
 type delegate Gossip
 
 var (
-	errStranger = errors.New("it is no member")
+	errStranger = errors.New("of or from a node that is no member")
 	errForeign  = errors.New("it speaks in another's name")
 )
 
@@ -97,6 +97,7 @@ func (d *delegate) seen(n *memberlist.Node, kind EventKind) {
 		}
 		g.peers[n.Name] = p
 		g.news.forget(n.Name)
+		g.heard.returned(n.Name)
 	case kind == Joined:
 		return // it is known
 	}
@@ -134,7 +135,7 @@ func (d *delegate) NotifyMsg(b []byte) {
 	switch {
 	case err != nil:
 		_ = g.refused.note(err, a.Node)
-	case a.Kind != 0 && a.Node != g.cfg.Self:
+	case a.Kind != 0 && a.Kind != newsFarewell && a.Node != g.cfg.Self:
 		g.events.add(Event{Kind: Announced, Node: a.Node, News: a})
 	}
 }
