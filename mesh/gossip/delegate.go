@@ -77,7 +77,11 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.seen(n, Updated) }
 func (d *delegate) seen(n *memberlist.Node, kind EventKind) {
 	g := (*Gossip)(d)
 	key := g.key(n.Name)
-	if n.Name == g.cfg.Self || key == nil {
+	if n.Name == g.cfg.Self {
+		g.nowPublished(n.Meta)
+		return
+	}
+	if key == nil {
 		return
 	}
 	meta, err := g.metaOf(n, key)

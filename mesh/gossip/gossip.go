@@ -77,6 +77,7 @@ type Gossip struct {
 	kick    chan struct{} // there is a new meta, or a new member
 	// outgrown says that the new meta cannot wait: without it we are not believed.
 	outgrown chan struct{}
+	denial   chan struct{} // more is published
 
 	mu      sync.Mutex
 	members map[string]ed25519.PublicKey // others and ourselves
@@ -86,6 +87,8 @@ type Gossip struct {
 	started int64                        // as it says
 	// How far the numbers of each node have come, and how often each may still accuse others.
 	incarnations map[string]*incarnation
+	published    uint32 // how far we may come, as all know
+	owed         uint32 // what is to be denied when that is far enough, 0: nothing
 	budgets      map[pair]*budget
 	twice        time.Time              // see Twice
 	clocks       map[string]clock       // of others
@@ -105,8 +108,8 @@ func New(cfg Config) (*Gossip, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	g := &Gossip{
-		cfg: cfg, heard: newHeard(), kick: make(chan struct{}, 1), outgrown: make(chan struct{}, 1), peers: map[string]*Peer{},
-		clocks: map[string]clock{}, incarnations: map[string]*incarnation{cfg.Self: {known: 1}}, budgets: map[pair]*budget{},
+		cfg: cfg, heard: newHeard(), kick: make(chan struct{}, 1), outgrown: make(chan struct{}, 1), denial: make(chan struct{}, 1), peers: map[string]*Peer{},
+		clocks: map[string]clock{}, incarnations: map[string]*incarnation{cfg.Self: {known: 1}}, budgets: map[pair]*budget{}, published: baseReach,
 	}
 	g.refused.log, g.refused.n, g.refused.said = cfg.Log, map[string]uint64{}, map[said]time.Time{}
 	g.events.more = make(chan struct{}, 1)
@@ -202,6 +205,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return g.callAbsent(ctx, list) })
 	work.Go(func() error { return g.publish(ctx, list) })
+	work.Go(func() error { return g.deny(ctx, t) })
 	work.Go(func() error { return g.events.dispatch(ctx) })
 	work.Go(func() error { return t.failed(ctx) })
 	err = work.Wait()

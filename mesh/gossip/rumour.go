@@ -2,12 +2,14 @@ package gossip
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"slices"
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
+	"github.com/hashicorp/memberlist"
 
 	"github.com/holdfast-mesh/holdfast/mesh/network"
 )
@@ -29,7 +31,7 @@ const (
 	baseReach = 1 << 24 // eight years of something new each 15 seconds
 	reachStep = 1 << 10 // how much a node signs at a time
 	maxReach  = 1<<32 - 1<<16
-	maxAhead  = 1 << 15 // of what is signed, without a lie
+	maxAhead  = 1 << 15 // that what is suspected may be, without a lie
 
 	// How often one member may say that another is down: so often at once, and
 	// so often a second. Who passes on what others say remains below it.
@@ -40,6 +42,7 @@ const (
 var (
 	errReach = errors.New("it gives a number to what it says of another node that this node has not come to")
 	errDown  = errors.New("it says that this node is down or has left")
+	errLater = errors.New("it is denied later")
 	errAhead = errors.New("it is ahead of what the node has signed")
 )
 
@@ -53,10 +56,9 @@ type incarnation struct {
 func (i *incarnation) reach() uint32 { return max(baseReach, i.signed) }
 
 // beyond is why a number is refused that the node cannot have come to, as far as
-// we know. One that had to deny much may be ahead of what it has signed, and so
-// may be who passes on what it said.
-func (i *incarnation) beyond(itself bool, n uint32) error {
-	if itself || n-i.reach() < maxAhead {
+// we know. Who suspects a node may have heard sooner what it has signed.
+func (i *incarnation) beyond(n uint32) error {
+	if n-i.reach() < maxAhead {
 		return errAhead
 	}
 	return errReach
@@ -152,19 +154,26 @@ func (g *Gossip) screenLife(from string, l life) error {
 	i := g.incarnationOf(l.Node)
 	switch {
 	case l.Incarnation > i.reach():
-		return i.beyond(from == l.Node, l.Incarnation)
+		return i.beyond(l.Incarnation)
 	}
-	g.raise(l.Node, i, l.Incarnation)
-	return nil
+	return g.raise(l.Node, i, l.Incarnation)
 }
 
-// raise notes that memberlist is told a number. The lock of g is held.
-func (g *Gossip) raise(node string, i *incarnation, to uint32) {
+// raise notes that memberlist is told a number. What it shall deny, and cannot with
+// what of us is published, waits for that. The lock of g is held.
+func (g *Gossip) raise(node string, i *incarnation, to uint32) error {
 	if node != g.cfg.Self {
 		i.known = max(i.known, to)
-	} else if to >= i.known {
+		return nil
+	}
+	if to >= i.known {
 		g.outgrow(to + 1) // memberlist denies it with the next one
 	}
+	if to >= g.published {
+		g.owed = max(g.owed, to)
+		return errLater
+	}
+	return nil
 }
 
 // outgrow notes that we may be at a number, and signs more when that comes near
@@ -185,6 +194,47 @@ func (g *Gossip) outgrow(to uint32) {
 	default:
 	}
 	g.wake()
+}
+
+// nowPublished notes how far what memberlist says of us lets us come. Memberlist
+// calls it with its lock held.
+func (g *Gossip) nowPublished(signed []byte) {
+	m, err := parseMeta(g.cfg.Self, g.key(g.cfg.Self), signed)
+	if err != nil {
+		return
+	}
+	g.mu.Lock()
+	g.published = max(baseReach, m.Reach)
+	g.mu.Unlock()
+	select {
+	case g.denial <- struct{}{}:
+	default:
+	}
+}
+
+// deny has memberlist deny what had to wait, until ctx ends.
+func (g *Gossip) deny(ctx context.Context, t *transport) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.denial:
+		}
+		g.mu.Lock()
+		owed, can := g.owed, g.owed != 0 && g.owed < g.published
+		if can {
+			g.owed = 0
+		}
+		g.mu.Unlock()
+		if !can {
+			continue
+		}
+		b := pack(msgSuspect, accusation{owed, g.cfg.Self, g.cfg.Self})
+		select {
+		case t.in <- &memberlist.Packet{Buf: b, From: addr(joinAddress(g.cfg.Self)), Timestamp: time.Now()}:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // An accusation says that a node is suspected, down or gone.
@@ -213,14 +263,16 @@ func (g *Gossip) screenAccusation(from string, final bool, a *accusation) (verdi
 	left := final && a.Node == a.From && a.Node != g.cfg.Self && (a.Node == from || g.heard.hasLeft(a.Node))
 	switch {
 	case a.Incarnation > i.reach() && from != a.Node:
-		return 0, i.beyond(false, a.Incarnation)
+		return 0, i.beyond(a.Incarnation)
 	case from != a.Node && !g.spend(from, a.Node):
 		return 0, errFlood
 	}
 	if a.Node != g.cfg.Self { // what is said of us may be of a life before this one
 		a.Incarnation = min(a.Incarnation, i.known)
 	}
-	g.raise(a.Node, i, a.Incarnation)
+	if err := g.raise(a.Node, i, a.Incarnation); err != nil {
+		return 0, err
+	}
 	if left {
 		g.heard.farewell(a.Node)
 		return departed, nil

@@ -311,7 +311,7 @@ func (r *refusals) note(err error, node string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	reason := errForm
-	for _, known := range []error{errStranger, errForeign, errSignature, errFlood, errNews, errReach, errDown, errAhead} {
+	for _, known := range []error{errStranger, errForeign, errSignature, errFlood, errNews, errReach, errDown, errAhead, errLater} {
 		if errors.Is(err, known) {
 			reason = known
 		}
@@ -321,7 +321,7 @@ func (r *refusals) note(err error, node string) error {
 	if len(r.said) > maxSaid {
 		maps.DeleteFunc(r.said, func(_ said, at time.Time) bool { return now.Sub(at) >= time.Minute })
 	}
-	if now.Sub(r.said[about]) >= time.Minute && reason != errAhead && len(r.said) <= maxSaid {
+	if now.Sub(r.said[about]) >= time.Minute && reason != errAhead && reason != errLater && len(r.said) <= maxSaid {
 		r.said[about] = now
 		r.log.Warn("gossip was refused", "node", node, "reason", reason, "times", r.n[reason.Error()])
 	}
