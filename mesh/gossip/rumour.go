@@ -23,8 +23,8 @@ import (
 // have signed how far it may come ([Meta].Reach), which a liar cannot.
 //
 // That a node is down is a rumour whoever says it: it is taken for a suspicion,
-// at a number that the node is known to have, so that it can deny it before
-// anybody believes it. That it has left only the node itself may say, or who
+// at a number not far from that which the node is known to have, so that it can
+// deny it before anybody believes it. That it has left only the node itself may say, or who
 // passes on a farewell that it has signed.
 
 const (
@@ -32,6 +32,8 @@ const (
 	reachStep = 1 << 10 // how much a node signs at a time
 	maxReach  = 1<<32 - 1<<16
 	maxAhead  = 1 << 15 // that what is suspected may be, without a lie
+
+	maxSkipped = 16 // words of a node that may be under way to us when others have them
 
 	// How often one member may say that another is down: so often at once, and
 	// so often a second. Who passes on what others say remains below it.
@@ -262,13 +264,13 @@ func (g *Gossip) screenAccusation(from string, final bool, a *accusation) (verdi
 	i := g.incarnationOf(a.Node)
 	left := final && a.Node == a.From && a.Node != g.cfg.Self && (a.Node == from || g.heard.hasLeft(a.Node))
 	switch {
-	case a.Incarnation > i.reach() && from != a.Node:
+	case a.Incarnation > i.reach():
 		return 0, i.beyond(a.Incarnation)
 	case from != a.Node && !g.spend(from, a.Node):
 		return 0, errFlood
 	}
-	if a.Node != g.cfg.Self { // what is said of us may be of a life before this one
-		a.Incarnation = min(a.Incarnation, i.known)
+	if a.Node != g.cfg.Self && !left { // what is said of us may be of a life before this one
+		a.Incarnation = min(a.Incarnation, i.known+maxSkipped)
 	}
 	if err := g.raise(a.Node, i, a.Incarnation); err != nil {
 		return 0, err
@@ -283,32 +285,41 @@ func (g *Gossip) screenAccusation(from string, final bool, a *accusation) (verdi
 	return suspected, nil
 }
 
-// farewell is what a node says last.
-func (g *Gossip) farewell() error {
-	g.mu.Lock()
-	started := g.said.Started
-	g.mu.Unlock()
-	return g.Announce(newsFarewell, "", encode(started))
+// A lastWord is what a node that ends says.
+type lastWord struct {
+	Started     int64  `cbor:"1,keyasint,omitempty"` // when the life of it that ends began
+	Incarnation uint32 `cbor:"2,keyasint,omitempty"` // no number that it has had is higher
 }
 
-// noteFarewell reads a farewell that a node has signed: of the life of it that we
-// know, or of a later one. Somebody else may play back those of before.
-func (g *Gossip) noteFarewell(b []byte) {
+// farewell says the last word of this node.
+func (g *Gossip) farewell() error {
+	g.mu.Lock()
+	last := lastWord{g.said.Started, g.incarnationOf(g.cfg.Self).known}
+	g.mu.Unlock()
+	return g.Announce(newsFarewell, "", encode(last))
+}
+
+// noteFarewell reads a farewell that a node has signed, and returns what memberlist
+// shall hear of it: it is of the life that we know, or of a later one. Somebody else
+// may play back those of before.
+func (g *Gossip) noteFarewell(b []byte) []byte {
 	n, ok := openNews(g.key, newsFarewell, b)
 	if !ok {
-		return
+		return nil
 	}
-	var started int64
-	if decoding.Unmarshal(n.Data, &started) != nil {
-		return
+	var last lastWord
+	if decoding.Unmarshal(n.Data, &last) != nil {
+		return nil
 	}
 	g.mu.Lock()
-	p := g.peers[n.Node]
-	known := p != nil && (started == p.Meta.Started || len(p.lives) > 0 && started > slices.Max(p.lives))
-	g.mu.Unlock()
-	if known {
-		g.heard.farewell(n.Node)
+	defer g.mu.Unlock()
+	p, i := g.peers[n.Node], g.incarnationOf(n.Node)
+	if p == nil || last.Started != p.Meta.Started && (len(p.lives) == 0 || last.Started <= slices.Max(p.lives)) {
+		return nil
 	}
+	g.heard.farewell(n.Node)
+	_ = g.raise(n.Node, i, min(last.Incarnation, i.reach())) // not of us: we are no peer of ours
+	return pack(msgDead, accusation{i.known, n.Node, n.Node})
 }
 
 // pushHead is how a push begins, and pushed is a node in it.

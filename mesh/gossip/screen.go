@@ -33,6 +33,7 @@ const (
 
 const (
 	checkedHead = 5
+	maxParts    = 1 << 7 // of a packet to which something is added
 	// What a stream may promise and carry: 1,000 nodes of 1 KiB.
 	maxStreamNodes = 1 << 10
 	maxStreamBytes = 1 << 20
@@ -62,12 +63,15 @@ func (g *Gossip) screen(from string, b []byte) []byte {
 		_ = g.refused.note(err, from)
 		return nil
 	}
+	good, same := make([][]byte, 0, len(parts)), true
 	for _, p := range parts {
-		if p[0] == msgUser {
-			g.noteFarewell(p[1:]) // before what else is in the packet is judged
+		if p[0] != msgUser {
+			continue
+		}
+		if left := g.noteFarewell(p[1:]); left != nil && len(parts) < maxParts { // before what else is in the packet is judged
+			good, same = append(good, left), false
 		}
 	}
-	good, same := make([][]byte, 0, len(parts)), true
 	for _, p := range parts {
 		screened, err := g.screenMessage(from, p)
 		if err != nil {
