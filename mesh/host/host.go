@@ -38,7 +38,7 @@ import (
 // connection and stream, so they must not wait for the network.
 type Roster interface {
 	Member(node string) bool
-	Removed(node string) bool // or blocked here: it is not even let in to join
+	Removed(node string) bool // blocked here: it is not even let in to join
 }
 
 // A Stream is a connection to another node, or from one.
