@@ -170,8 +170,9 @@ var insideConsensus = []rule{
 	{"consensus/ledger", "consensus/actor consensus/canon consensus/authority"},
 	{"consensus/claims", "consensus/authority consensus/ledger"},
 	{"consensus/drafts", "consensus/actor consensus/authority consensus/canon consensus/ledger"},
+	{"consensus/switchover", ""},
 	{"consensus/tail", "consensus/canon"},
-	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/tail consensus/wire"},
+	{"consensus", "consensus/canon consensus/ballot consensus/brittle consensus/follow consensus/gate consensus/logstore consensus/placement consensus/raftlog consensus/switchover consensus/tail consensus/wire"},
 }
 
 // insideReplication is the same for the packages of that folder.
@@ -263,7 +264,8 @@ var insideNode = []rule{
 	{"node/cluster/orphans", ""},
 	{"node/cluster/sums", ""},
 	{"node/cluster/strays", ""},
-	{"node/cluster", "node/cluster/orphans node/cluster/strays node/cluster/sums"},
+	{"node/cluster/votes", ""},
+	{"node/cluster", "node/cluster/orphans node/cluster/strays node/cluster/sums node/cluster/votes"},
 	{"node/operator", ""},
 	{"node/offloads", ""},
 	{"node/pulls", ""},

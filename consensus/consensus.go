@@ -111,6 +111,7 @@ type Config struct {
 	Lost    func() error                                                            // is asked when there is no log, before one is made: an error keeps Raft from running; default: nil, there never was one
 	Takes   func(e *brittle.TakenBackError, label string) error                     // is told that a leader takes back what was agreed on, before all is put away under a label and this node begins anew, empty; default: nothing
 	Ends    func(label string)                                                      // is told that the state of this node is of a history that has ended, before it is put away under a label and this node begins anew, empty; default: nothing
+	Resume  func() [][]byte                                                         // the commands of a recovery that a crash has cut short, when the roster has its record and the machine has not; default: none
 	Behind  func(e *tail.Error)                                                     // is told of a node whose log is not in that of this one, which would lead it; nil: there is none any more; default: nothing
 	Found   bool                                                                    // this node founds the group if it has no state; only for `node init`, and its restarts until it has led
 }
@@ -119,7 +120,10 @@ type Config struct {
 type Stores struct {
 	Log       LogStore
 	Snapshots raft.SnapshotStore
-	Archive   func(label string) error // puts both away and makes them empty
+
+	// Archive puts both away under a label and makes them empty; or, with next, has what it
+	// writes in their place: a crash leaves the one or the other.
+	Archive func(label string, next func(raft.SnapshotStore) error) error
 }
 
 // A LogStore is what [logstore.Store] is.
@@ -143,6 +147,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Ends == nil {
 		c.Ends = func(string) {}
+	}
+	if c.Resume == nil {
+		c.Resume = func() [][]byte { return nil }
 	}
 	if c.Behind == nil {
 		c.Behind = func(*tail.Error) {}

@@ -27,6 +27,7 @@ type Group struct {
 	life    atomic.Pointer[life]
 	waits   atomic.Pointer[life]  // nil, or what waits for a later incarnation, in the place of a life, and has no Raft
 	stopped atomic.Pointer[error] // why Raft does not run, though Run does
+	asks    atomic.Bool           // the others, for the first time, for the ledger of a later incarnation
 	rejoins atomic.Uint64
 
 	recovered bool // the life that ended last was, so that its node goes on, whoever knows more
@@ -139,11 +140,14 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 	old, err := g.start(ctx, stores)
 	var r errRecover
 	if errors.As(err, &r) {
-		if failed := g.recover(stores, r.recovery); failed != nil {
+		failed := g.recover(stores, r.recovery)
+		if failed != nil {
 			g.cfg.Machine.Reset() // entries were applied that are not committed
-			r.done <- fmt.Errorf("recover the group: %w", failed)
-		} else {
-			r.done <- nil
+			failed = fmt.Errorf("recover the group: %w", failed)
+		}
+		r.done <- failed
+		if r.resumed && failed != nil {
+			return failed
 		}
 		return err
 	}
@@ -161,16 +165,19 @@ func (g *Group) runOnce(ctx context.Context) (err error) {
 		return err
 	}
 	g.cfg.Ends(label)
-	if failed := stores.Archive(label); failed != nil {
+	g.cfg.Machine.Reset()
+	var next func(raft.SnapshotStore) error
+	if later.state != nil {
+		if failed := g.cfg.Machine.Restore(later.state.Data); failed != nil {
+			return errors.Join(failed, err) // the next life has what is on the disk
+		}
+		next = func(s raft.SnapshotStore) error { return g.adopt(&Stores{Snapshots: s}, later.state) }
+	}
+	if failed := stores.Archive(label, next); failed != nil {
+		g.cfg.Machine.Reset()
 		return fmt.Errorf("consensus: put the state of incarnation %d away: %w, after: %w", old, failed, err)
 	}
 	archived = true
-	g.cfg.Machine.Reset()
-	if later.state != nil {
-		if failed := g.adopt(later.state); failed != nil {
-			g.cfg.Log.Warn("the ledger of the later incarnation was not taken over; this node is given it as a standby", "err", failed)
-		}
-	}
 	return err
 }
 
@@ -185,6 +192,9 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 	defer trans.Close() // a second time, if all went well
 	if g.superseded(incarnation) && l.fsm.machine.Applied() > 0 {
 		return incarnation, g.await(ctx, l)
+	}
+	if err := g.resumed(incarnation); err != nil {
+		return incarnation, err
 	}
 	if err := g.found(stores, trans); err != nil {
 		return 0, err
@@ -231,7 +241,7 @@ func (g *Group) start(ctx context.Context, stores *Stores) (incarnation uint64, 
 
 // superseded tells whether the cluster began a later incarnation with the
 // history of another node. One that began with ours is a recovery that a crash
-// has cut short: [Group.Recover] is to be called again.
+// has cut short, see [Group.resumed].
 func (g *Group) superseded(incarnation uint64) bool {
 	return g.cfg.Roster.Incarnation() > incarnation && g.cfg.Roster.Base() != g.cfg.Self
 }

@@ -22,6 +22,12 @@ var errAwaits = &Error{
 		"if all that had it are lost for good, go on from what is known here: `holdfast member recover-quorum`",
 }
 
+// errAsks is what is said while the others are asked for the first time.
+var errAsks = &Error{
+	fmt.Errorf("%w: the cluster was recovered without this node, and it asks for the ledger of now", ErrStopped),
+	"nothing: it is a matter of seconds",
+}
+
 // errLater ends the wait for a later incarnation, with the ledger of it; nil: its node is
 // of a version that gives it only to who has none.
 type errLater struct{ state *follow.State }
@@ -33,7 +39,10 @@ func (errLater) Unwrap() error { return errSuperseded }
 // is, until it has the ledger of a later one, which is an [errLater]; or until this node is
 // to go on, since the others are lost, which is an [errRecover].
 func (g *Group) await(ctx context.Context, l *life) error {
-	if err := g.later(ctx); err != nil {
+	g.asks.Store(true)
+	err := g.later(ctx)
+	g.asks.Store(false)
+	if err != nil {
 		return err
 	}
 	var why error = errAwaits
@@ -126,16 +135,8 @@ func (g *Group) laterFrom(ctx context.Context, node string) error {
 	return errLater{state}
 }
 
-// adopt begins a life with the ledger of a later incarnation, which comes in the place of
-// what was put away. Without it, the node is given one as a standby.
-func (g *Group) adopt(state *follow.State) (err error) {
-	stores, closeStores, err := openStores(g.cfg)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeStores()) }()
-	if err := g.cfg.Machine.Restore(state.Data); err != nil {
-		return err
-	}
-	return store(stores, g.cfg.Machine, history{index: state.Index, term: state.Term, config: state.Group, configIndex: state.GroupIndex}, encoder{})
+// adopt writes the ledger of a later incarnation, which is that of the machine, where it
+// comes in the place of what is put away. Without it, the node is given one as a standby.
+func (g *Group) adopt(s *Stores, state *follow.State) error {
+	return store(s, g.cfg.Machine, history{index: state.Index, term: state.Term, config: state.Group, configIndex: state.GroupIndex}, encoder{})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/follow"
 	"github.com/holdfast-mesh/holdfast/consensus/logstore"
 	"github.com/holdfast-mesh/holdfast/consensus/raftlog"
+	"github.com/holdfast-mesh/holdfast/consensus/switchover"
 )
 
 // openStores opens the files of a group in dir:
@@ -19,11 +20,15 @@ import (
 //	raft/snapshots/           as hashicorp/raft keeps them
 //	raft.orphan-INCARNATION/  what was raft/ before the cluster was recovered elsewhere
 //	raft.orphan-INCARNATION-entry-INDEX/  likewise, before a leader took back what was agreed on
+//	raft.next/                what comes in the place of raft/, complete; see package switchover
 func openStores(cfg Config) (*Stores, func() error, error) {
 	if cfg.Stores != nil {
 		return cfg.Stores, func() error { return nil }, nil
 	}
 	dir := filepath.Join(cfg.Dir, "raft")
+	if err := switchover.Finish(cfg.Dir); err != nil {
+		return nil, nil, err
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		if errors.Is(err, os.ErrNotExist) { // what is put there now would be a node without a key
 			err = cured(fmt.Errorf("the directory of the node was removed while it ran: %w", err),
@@ -45,19 +50,37 @@ func openStores(cfg Config) (*Stores, func() error, error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, log.Close())
 	}
-	archive := func(label string) error {
+	archive := func(label string, next func(raft.SnapshotStore) error) error {
+		if next != nil {
+			if err := switchover.Prepare(cfg.Dir, label, func(dir string) error { return write(dir, next, cfg) }); err != nil {
+				return err
+			}
+		}
 		if err := log.Close(); err != nil {
 			return err
 		}
-		to := filepath.Join(cfg.Dir, "raft.orphan-"+label)
-		for n := 2; ; n++ { // what was put away before stays
-			if _, err := os.Lstat(to); errors.Is(err, os.ErrNotExist) {
-				return os.Rename(dir, to)
-			}
-			to = filepath.Join(cfg.Dir, fmt.Sprintf("raft.orphan-%s.%d", label, n))
+		if next != nil {
+			return switchover.Finish(cfg.Dir)
 		}
+		return switchover.PutAway(cfg.Dir, label)
 	}
 	return &Stores{log, snaps, archive}, log.Close, nil
+}
+
+// write makes the files of a group that begins with a snapshot.
+func write(dir string, snapshot func(raft.SnapshotStore) error, cfg Config) error {
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(dir, snapshotsKept, raftlog.New(cfg.Log))
+	if err == nil {
+		err = snapshot(snaps)
+	}
+	if err != nil {
+		return err
+	}
+	log, err := logstore.Open(logstore.Config{Path: filepath.Join(dir, "log.db")})
+	if err != nil {
+		return err
+	}
+	return log.Close()
 }
 
 // A history is what the stores of a node hold beyond the state of its machine.

@@ -94,10 +94,11 @@ func (g *Group) BeginAnew(ctx context.Context) error {
 	return nil
 }
 
-// A recovery is a request to go on alone.
+// A recovery is a request to go on alone, or one that a crash has cut short.
 type recovery struct {
 	commands [][]byte
 	done     chan error
+	resumed  bool
 }
 
 // errRecover ends a life, so that the next one begins from a recovery.
@@ -134,7 +135,7 @@ func (g *Group) Recover(ctx context.Context, commands ...[]byte) error {
 			}
 		}
 	}
-	r := recovery{commands, make(chan error, 1)}
+	r := recovery{commands: commands, done: make(chan error, 1)}
 	select {
 	case l.recoveries <- r:
 	case <-ctx.Done():
@@ -148,6 +149,21 @@ func (g *Group) Recover(ctx context.Context, commands ...[]byte) error {
 	case <-ctx.Done():
 		return unknown(ctx.Err())
 	}
+}
+
+// resumed is the recovery that begins the incarnation of now with the history of this
+// node, if a crash came between its record, which the roster has, and the state: the others
+// stop when they hear of it, and no node would ever have its ledger. It is nil if there is none.
+func (g *Group) resumed(incarnation uint64) error {
+	if g.cfg.Roster.Incarnation() <= incarnation || g.cfg.Roster.Base() != g.cfg.Self || g.cfg.Machine.Applied() == 0 {
+		return nil
+	}
+	commands := g.cfg.Resume()
+	if len(commands) == 0 {
+		return nil
+	}
+	g.cfg.Log.Warn("the recovery of the cluster by this node was cut short, and is finished now", "incarnation", g.cfg.Roster.Incarnation())
+	return errRecover{recovery{commands, make(chan error, 1), true}}
 }
 
 // recover writes a snapshot of everything in the log and of r on top of it, with

@@ -69,6 +69,51 @@ func TestRecoverKeepsTheOldMajorityOut(t *testing.T) {
 	})
 }
 
+// The base dies when the record of the recovery is out and nothing of it is on its disk.
+// All others stop when they hear of the record; it once finished the recovery only when
+// somebody asked it to again, and no node had the ledger of now until then.
+func TestARecoveryThatWasCutShortIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1, 3)
+		base := c.nodes[2]
+		base.change = func(cfg *consensus.Config) {
+			cfg.Resume = func() [][]byte { return [][]byte{[]byte("incarnation 2")} }
+		}
+		c.start()
+		defer c.end()
+		if err := c.form(3).submit("before"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		base.crash()
+		for _, n := range c.nodes {
+			n.roster.add("incarnation 2 c")
+		}
+		time.Sleep(time.Minute)
+		if err := c.nodes[0].submit("of an incarnation that has ended"); err == nil {
+			t.Error("the others go on")
+		}
+		base.start()
+		time.Sleep(time.Minute)
+		for _, n := range c.nodes {
+			if s := n.group.Status(); s.Incarnation != 2 || s.Leader != "c" || s.Stopped != nil {
+				t.Errorf("%s: %+v", n.name, s)
+			}
+		}
+		if err := c.nodes[0].submit("of now"); err != nil {
+			t.Error(err)
+		}
+		c.agree()
+		if got := strings.Join(base.machine.items(), ", "); got != "before, of now" {
+			t.Errorf("the ledger is %q", got)
+		}
+		base.crash() // and once only
+		base.start()
+		time.Sleep(time.Minute)
+		c.agree()
+	})
+}
+
 // The old majority went on without the base: it may not change what is new, and each
 // of its nodes is told before it forgets what only they had. Once nobody was.
 func TestOldMajorityGoesOnAlone(t *testing.T) {

@@ -33,7 +33,9 @@ func (g *Group) Status() Status {
 	}
 	l := g.life.Load()
 	if l == nil {
-		s.Stopped = fmt.Errorf("%w: it has not started", ErrStopped)
+		if s.Stopped = fmt.Errorf("%w: it has not started", ErrStopped); g.asks.Load() {
+			s.Stopped = errAsks
+		}
 		return s
 	}
 	applied, _, halted := l.fsm.progress()

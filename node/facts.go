@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/jobs"
@@ -76,7 +78,7 @@ func (n *Node) trouble() string {
 	case n.cluster.Gone():
 	case len(overview.Vanished(n.cfg.at(identityFile), "")) > 0:
 		return "its data directory was removed while it runs"
-	case stopped != nil:
+	case stopped != nil && !errors.Is(stopped, consensus.ErrStopped): // that one is between two lives
 		return short("its ledger has stopped: "+stopped.Error(), 120)
 	case n.clockWrong() != "":
 		return n.clockWrong()

@@ -61,10 +61,19 @@ func (d *Disk) Copy() (*Disk, error) {
 
 // Stores returns the stores, for [consensus.Config].
 func (d *Disk) Stores() *consensus.Stores {
-	return &consensus.Stores{Log: d, Snapshots: snapshots{d}, Archive: func(string) error {
+	return &consensus.Stores{Log: d, Snapshots: snapshots{d}, Archive: func(_ string, next func(raft.SnapshotStore) error) error {
+		empty := NewDisk()
+		if next != nil {
+			if err := next(snapshots{empty}); err != nil {
+				return err
+			}
+		}
+		if err := d.write(); err != nil {
+			return err
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		d.log, d.marks, d.stage, d.snaps = raft.NewInmemStore(), 0, 0, nil
+		d.log, d.marks, d.stage, d.snaps = empty.log, 0, 0, empty.snaps
 		return nil
 	}}
 }

@@ -100,6 +100,9 @@ func (c *Client) Call(ctx context.Context, method, path string, params url.Value
 		if errors.As(err, &wrapped) {
 			err = wrapped.Err // the URL says nothing here
 		}
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			err = &endedError{err}
+		}
 		return Result{}, err
 	}
 	defer resp.Body.Close() // it was only read
@@ -139,6 +142,19 @@ func (e *Refusal) Error() string {
 // Is makes a 404 recognisable as fs.ErrNotExist.
 func (e *Refusal) Is(target error) bool {
 	return target == fs.ErrNotExist && e.Status == http.StatusNotFound
+}
+
+// An endedError says that the daemon went away while it was asked.
+type endedError struct{ err error }
+
+func (e *endedError) Error() string {
+	return fmt.Sprintf("the daemon ended before it answered: %v", e.err)
+}
+func (e *endedError) Unwrap() error { return e.err }
+
+// Hint is printed on its own line below the error.
+func (e *endedError) Hint() string {
+	return "it is not known how much was done: start the daemon (its log says why it ended), look, and run the same command again if it was not"
 }
 
 // An absentError says that no daemon answers.

@@ -12,7 +12,7 @@
 //	drafts.json      changes that wait for a quorum, see package drafts
 //	strays           whom a branch of the chain has removed that does not count, see package strays
 //	logins.json      second factors that were used here while there was no quorum
-//	restored         there is one if the disk went back once, see votes.go
+//	restored         there is one if the disk went back once, see package votes
 //	heard            changed when the ledger was heard of last
 //	replaces         the node whose place this one takes, until it has
 //	founding         there is one while the cluster is being made
@@ -42,6 +42,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
 	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
 	"github.com/holdfast-mesh/holdfast/node/cluster/sums"
+	"github.com/holdfast-mesh/holdfast/node/cluster/votes"
 	"github.com/holdfast-mesh/holdfast/pbs/settings"
 )
 
@@ -96,7 +97,7 @@ type Cluster struct {
 	accounts *Accounts
 	settings *Settings
 	drafts   *drafts.Drafts
-	votes    *votes
+	votes    *votes.Votes
 	sums     *sums.Sums
 	strays   *strays.Store
 
@@ -159,14 +160,14 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 	if err := c.believe(chain); err != nil {
 		return nil, err
 	}
-	c.votes = openVotes(cfg.Dir, cfg.Feeds)
+	c.votes = votes.Open(cfg.Dir, cfg.Feeds)
 	c.ledger = ledger.New(c.changed)
 	c.sums = sums.New(c.ledger)
 	c.strays = c.openStrays()
 	c.keeper = authority.NewKeeper(authority.KeeperConfig{Chain: chain, Save: c.saveChain, Part: c.partChain, Stray: c.strays.Saw, Changed: c.recheck, Blocked: c.blocked, Invited: c.invited, Ripe: c.ripe})
 	group := consensus.Config{
 		Self: c.self.NodeID(), Cluster: chain.Cluster(), Dir: cfg.Dir, Network: cfg.Network, Machine: c.ledger, Roster: c.keeper,
-		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Now: cfg.Now, Found: how == founding, Answer: c.answer, Votes: c.votes.may, Behind: c.behind, Ends: c.ended,
+		Members: c.placed, Nodes: c.Nodes, Profile: cfg.Profile, Version: cfg.Version, Log: cfg.Log, Now: cfg.Now, Found: how == founding, Answer: c.answer, Votes: c.votes.May, Behind: c.behind, Ends: c.ended, Resume: c.resume,
 	}
 	if how == again {
 		group.Lost, group.Takes = c.lost, c.takenBack

@@ -79,7 +79,7 @@ const (
 
 // patient bounds how long something waits for a leader.
 func (c *Cluster) patient(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.begun) > lost/2 {
+	if c.group.Status().Leader == "" && c.LedgerAge() > lost && time.Since(c.votes.Begun) > lost/2 {
 		return context.WithTimeout(ctx, soon)
 	}
 	return context.WithCancel(ctx)

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,9 +27,13 @@ func (c *Cluster) ended(label string) {
 	defer c.orphaning.Unlock()
 	part := orphans.Part{Ended: time.Now().Unix(), Dir: filepath.Join(c.cfg.Dir, "raft.orphan-"+label), Changes: orphans.Of(c.ledger.View())}
 	all, err := orphans.Read(c.orphansFile())
+	if _, gone := os.Lstat(part.Dir); gone != nil { // a crash came before it was put away
+		all = slices.DeleteFunc(all, func(p orphans.Part) bool { return p.Dir == part.Dir })
+	}
 	if len(part.Changes) > 0 && err == nil {
 		err = orphans.Write(c.orphansFile(), append(all, part))
 	}
+	err = errors.Join(err, c.votes.Note(true)) // its vote goes, too
 	if err != nil {
 		c.cfg.Log.Error("which changes are only in the part of the ledger that has ended is not noted", "dir", part.Dir, "err", err)
 	}

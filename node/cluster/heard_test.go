@@ -145,7 +145,7 @@ func TestTakenBack(t *testing.T) {
 	c := opened(t, cfg)
 	must(t, c.takenBack(&brittle.TakenBackError{From: 7, To: 9}, "1-entry-7"))
 	for range 2 {
-		if c.votes.may(1<<40) == nil || !c.votes.suspended() {
+		if c.votes.May(1<<40) == nil || !c.votes.Suspended() {
 			t.Error("it votes")
 		}
 		must(t, c.Close())
@@ -188,8 +188,8 @@ func TestRemember(t *testing.T) {
 		}
 	}
 	must(t, c.Remember(t.Context(), other.Key.NodeID(), [][]byte{good}))
-	if c.Roster().Member(other.Key.NodeID()) != nil || !c.votes.suspended() || raised.all["taken-back"] == "" {
-		t.Errorf("suspended: %t, %v", c.votes.suspended(), raised.all)
+	if c.Roster().Member(other.Key.NodeID()) != nil || !c.votes.Suspended() || raised.all["taken-back"] == "" {
+		t.Errorf("suspended: %t, %v", c.votes.Suspended(), raised.all)
 	}
 	if old, err := filepath.Glob(filepath.Join(cfg.Dir, "raft.orphan-*")); len(old) != 1 || err != nil {
 		t.Errorf("the old log is in %v, %v", old, err)

@@ -2,88 +2,18 @@ package cluster
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"time"
 
-	"github.com/holdfast-mesh/holdfast/access/statefile"
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/brittle"
 	"github.com/holdfast-mesh/holdfast/consensus/tail"
 )
-
-// restoredFile is there when the disk of this node went back once.
-const restoredFile = "restored"
-
-// hearTime is how long a node that has just started gives no vote unless it knows
-// that its disk did not go back. Nobody whom it could give one is farther away.
-const hearTime = 2 * time.Minute
-
-// votes says when this node may vote. A machine that was started from an old image
-// does not know what it has voted, nor which entries it has stored: with its vote a
-// second leader could be elected, or one that lacks what was agreed on. So it gives
-// none, and stands for nothing, before a leader has given it all that there is; and
-// none in the term of that leader or in one before.
-type votes struct {
-	file  string
-	begun time.Time
-
-	mu     sync.Mutex
-	heard  bool
-	wanted restored
-}
-
-// restored is what the file has.
-type restored struct {
-	Restored bool   `json:"restored"` // and no leader has given it all since
-	Term     uint64 `json:"term"`     // no vote in this term, or in one before
-}
-
-// openVotes reads the file. One that cannot be read is no permission to vote.
-func openVotes(dir string, wait bool) *votes {
-	v := &votes{file: filepath.Join(dir, restoredFile), begun: time.Now(), heard: !wait}
-	b, err := statefile.ReadSecret(v.file, 1024)
-	if errors.Is(err, fs.ErrNotExist) {
-		return v
-	}
-	if err != nil || json.Unmarshal(b, &v.wanted) != nil {
-		v.wanted = restored{Restored: true}
-	}
-	return v
-}
-
-// may returns nil if this node may vote in a term.
-func (v *votes) may(term uint64) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch {
-	case v.wanted.Restored:
-		return errors.New("this node's disk went back: it does not vote before a leader has given it all that was agreed on")
-	case !v.heard && time.Since(v.begun) < hearTime:
-		return errors.New("this node has just started, and does not know yet whether its disk went back")
-	case term <= v.wanted.Term:
-		return fmt.Errorf("this node's disk went back, and it may have voted in term %d before", term)
-	}
-	return nil
-}
-
-func (v *votes) write(r restored) error {
-	text, err := json.Marshal(r)
-	if err == nil {
-		_, err = statefile.WriteSecret(v.file, text, true)
-	}
-	if err != nil {
-		return fmt.Errorf("note that the disk went back: %w", err)
-	}
-	v.wanted = r
-	return nil
-}
 
 // lost is asked when this node has no log of the ledger, which it had. With the log
 // its vote and its entries are gone, so that it is as one whose disk went back. A
@@ -112,7 +42,7 @@ func (c *Cluster) lost() error {
 			"if the others are well: stop the daemon, move " + dir + " away and start it, and it fetches everything again; see docs/consensus.md",
 		}
 	}
-	return c.votes.note(true)
+	return c.votes.Note(true)
 }
 
 // takenBack is told that a leader has taken back what was agreed on, before this
@@ -122,11 +52,11 @@ func (c *Cluster) takenBack(e *brittle.TakenBackError, label string) error {
 	if e.From == 0 {
 		c.cfg.Alarm("taken-back", "it was put back to a time when it was alone, and led itself: what was changed on it since then is only in its old log",
 			"keep "+filepath.Join(c.cfg.Dir, "raft.orphan-"+label)+" there, and make those changes again; see docs/consensus.md")
-		return c.votes.note(true)
+		return c.votes.Note(true)
 	}
 	c.cfg.Alarm("taken-back", fmt.Sprintf("the cluster lost entries %d to %d of its ledger, which were acknowledged: they are only in the old log of this node", e.From, e.To),
 		"keep "+filepath.Join(c.cfg.Dir, "raft.orphan-"+label)+" there; what was changed last may have to be changed again; see docs/consensus.md")
-	return c.votes.note(true)
+	return c.votes.Note(true)
 }
 
 // behind is told of a node that knows more than this one, which would lead it with
@@ -169,34 +99,6 @@ func (c *Cluster) Remember(ctx context.Context, by string, links [][]byte) error
 	return c.keeper.Follow(chain)
 }
 
-// note notes whether the disk went back. What cannot be written counts all the
-// same, as long as this process lives.
-func (v *votes) note(wentBack bool) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if !wentBack {
-		v.heard = true
-		return nil
-	}
-	r := restored{true, v.wanted.Term}
-	err := v.write(r)
-	v.wanted = r
-	return err
-}
-
-// caughtUp notes that a leader in a term has given this node all that there is.
-func (v *votes) caughtUp(term uint64) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.write(restored{false, max(term, v.wanted.Term)})
-}
-
-func (v *votes) suspended() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.wanted.Restored
-}
-
 // WentBack says whether the disk of this node is as it was when it ran last; see
 // [Config.Feeds].
 func (c *Cluster) WentBack(is bool) {
@@ -204,10 +106,10 @@ func (c *Cluster) WentBack(is bool) {
 		c.cfg.Alarm("restored", "its disk went back to an earlier state: others hold more of what it has said than it does; it has begun anew",
 			"an old image of this machine was started; if that was not you, look at it. It votes again when it has caught up")
 	}
-	if is && !c.votes.suspended() {
+	if is && !c.votes.Suspended() {
 		c.cfg.Log.Error("the disk of this node went back to an earlier state: it does not vote before a leader has given it all that was agreed on")
 	}
-	if err := c.votes.note(is); err != nil {
+	if err := c.votes.Note(is); err != nil {
 		c.cfg.Log.Error("that the disk of this node went back is not noted", "err", err)
 	}
 }
@@ -217,11 +119,11 @@ const catchUpEvery = 5 * time.Second
 // catchUp lets a node vote again whose disk went back, when it may. It ends with ctx.
 func (c *Cluster) catchUp(ctx context.Context) {
 	every(ctx, catchUpEvery, func() {
-		if s := c.group.Status(); !c.votes.suspended() || s.Leader == "" || s.Leader == c.Self() || c.group.Linear(ctx) != nil {
+		if s := c.group.Status(); !c.votes.Suspended() || s.Leader == "" || s.Leader == c.Self() || c.group.Linear(ctx) != nil {
 			return
 		}
 		term := c.group.Status().Term
-		if err := c.votes.caughtUp(term); err != nil {
+		if err := c.votes.CaughtUp(term); err != nil {
 			c.cfg.Log.Warn("this node does not vote yet", "err", err)
 			return
 		}

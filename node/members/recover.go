@@ -144,12 +144,7 @@ func (a api) recover(ctx context.Context, c *rest.Call) (any, error) {
 	}
 	// What operators have signed since there was no quorum comes first: whom they have
 	// ejected may be why there is none.
-	var commands [][]byte
-	known, _ := a.Cluster.View().Chain().Head()
-	for _, l := range append(slices.Clone(chain.Links(known)), link) {
-		commands = append(commands, a.Cluster.Client().Command(string(c.Who), c.Source(), ledger.KindAuthority, ledger.Link{Link: l}))
-	}
-	err = a.Cluster.Group().Recover(ctx, commands...)
+	err = a.Cluster.Group().Recover(ctx, a.Cluster.Unsaid(chain, string(c.Who), c.Source(), link)...)
 	if why := (*consensus.Error)(nil); errors.As(err, &why) {
 		names := a.names()
 		return nil, &hinted{&renamed{err, names.Replace(err.Error())}, names.Replace(why.Hint())}
