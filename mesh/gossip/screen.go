@@ -86,7 +86,7 @@ func (g *Gossip) screen(from string, b []byte) []byte {
 	case same:
 		return append([]byte{}, b...)
 	case len(good) == 1:
-		return good[0]
+		return bytes.Clone(good[0]) // memberlist keeps it, and b is used again
 	}
 	return join(good)
 }
