@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/chunks"
 	"github.com/holdfast-mesh/holdfast/chunks/disk"
 	"github.com/holdfast-mesh/holdfast/chunks/pack/identity"
@@ -176,7 +177,7 @@ func (h *history) strays() error {
 		if base := path.Base(file); base == ownerName || base == notesName || isTemp(base) && h.isGroup(path.Dir(rel)) {
 			continue // temporary files go with the next backup
 		}
-		ns, s, err := parsePath(path.Dir(rel))
+		ns, s, err := naming.ParsePath(path.Dir(rel))
 		if err != nil || h.snaps[id{ns, s}] == nil || h.snaps[id{ns, s}].place != live {
 			return fmt.Errorf("%s is part of nothing, %w", file, err)
 		}
@@ -186,6 +187,6 @@ func (h *history) strays() error {
 
 // isGroup reports whether a directory is one of snapshots.
 func (h *history) isGroup(rel string) bool {
-	_, _, err := parsePath(rel + "/2026-01-01T00:00:00Z")
+	_, _, err := naming.ParsePath(rel + "/2026-01-01T00:00:00Z")
 	return err == nil
 }

@@ -18,7 +18,7 @@
 //
 // Beside the backups the directory holds packs/, index/ and gc/ (the store of
 // chunks), trash/, running/ (the names of snapshots in the making),
-// guard.json, settings.json, and listing, a cache of [Tree.List] that may be
+// guard.json, settings.json, trash.json (since when the trash waits), and listing, a cache of [Tree.List] that may be
 // removed at any time.
 package catalog
 
@@ -33,6 +33,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/elapsed"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/catalog/retention"
@@ -62,6 +63,9 @@ type Config struct {
 	Log *slog.Logger // default: discard
 	Now func() time.Time
 
+	// Uptime tells for how long the trash waits, default elapsed.Machine.
+	Uptime func() elapsed.Reading
+
 	// AcceptLoss opens a copy of a store that lacks packs which the original
 	// had; what they held is missing from then on.
 	AcceptLoss bool
@@ -82,6 +86,7 @@ type Datastore struct {
 	collector *gc.Collector
 	log       *slog.Logger
 	now       func() time.Time
+	waiting   *elapsed.Clock // of what is in the trash
 	locks     locks
 	active    active
 	watch     atomic.Pointer[func(Namespace, Group)]
@@ -128,20 +133,20 @@ func Open(ctx context.Context, cfg Config) (*Datastore, error) {
 			return nil, errors.Join(err, packs.Close())
 		}
 	}
-	if err := d.open(); err != nil {
+	if err := d.open(cfg.Uptime); err != nil {
 		return nil, errors.Join(err, d.chunks.Close(), packs.Close())
 	}
 	return d, nil
 }
 
-func (d *Datastore) open() (err error) {
+func (d *Datastore) open(uptime func() elapsed.Reading) (err error) {
 	if d.settings, err = d.Tree.Settings(); err != nil {
 		return err
 	}
 	if d.guard, err = d.Tree.Guard(); err != nil {
 		return err
 	}
-	for _, file := range []string{settingsFile, guardFile, listingFile} {
+	for _, file := range []string{settingsFile, guardFile, listingFile, waitingFile} {
 		if err := disk.RemoveTemps(d.FS, path.Join(d.Dir, file)); err != nil {
 			return err
 		}
@@ -149,17 +154,22 @@ func (d *Datastore) open() (err error) {
 	if err := d.sweepRunning(); err != nil {
 		return err
 	}
+	d.waiting = elapsed.Open(elapsed.Config{FS: d.FS, Name: path.Join(d.Dir, waitingFile), Of: path.Join(d.Dir, trashDir), Read: uptime, Log: d.log,
+		May: func() bool { return d.Settings().Maintenance.Mode == InService }})
 	if err := d.sweepTrash(); err != nil {
 		return err
 	}
-	d.collector, err = gc.New(gc.Config{
+	if d.collector, err = gc.New(gc.Config{
 		Store: d.chunks, Roots: roots.Roots{FS: d.FS, Dir: d.Dir}, FS: d.FS, Dir: path.Join(d.Dir, "gc"), Log: d.log,
-	})
+	}); err == nil {
+		d.waiting.Start()
+	}
 	return err
 }
 
 // Close closes the store of chunks. Writers and readers must have ended.
 func (d *Datastore) Close() error {
+	d.waiting.Close()
 	return errors.Join(d.collector.Close(), d.chunks.Close(), d.packs.Close())
 }
 

@@ -36,6 +36,25 @@ func (d *Datastore) Forbids(ns Namespace, s Snapshot) string {
 	return d.warden.Forbids(ns, s)
 }
 
+// Keeps returns why what is in the trash is guarded, also against who empties all of it;
+// "" if it is not. So is what was forgotten while a clock was wrong.
+func (d *Datastore) Keeps(trash []Trashed, all bool) func(Trashed) string {
+	more := func(Trashed) string { return "" }
+	if d.warden != nil {
+		more = d.warden.Keeps(d, trash, all)
+	}
+	g, now := d.Guard(), d.now()
+	return func(t Trashed) string {
+		if delay := time.Duration(g.DeletionDelay); d.waiting.Waited(t.id, delay) < delay {
+			return fmt.Sprintf("the guard of the datastore keeps what is in the trash for %s", delay)
+		}
+		if why := g.Forbids(t.Snapshot, now); why != "" {
+			return "the guard of the datastore: " + why
+		}
+		return more(t)
+	}
+}
+
 // Guard reads the guard file.
 func (t Tree) Guard() (Guard, error) {
 	var g Guard

@@ -69,6 +69,11 @@ func TestGuardIsAFloor(t *testing.T) {
 			t.Errorf("prune says %+v", p)
 		}
 	}
+	// "A delay of the trash that nobody goes below, whoever asks": whoever had the machine
+	// emptied all at once.
+	if removed, err := d.EmptyTrash(t.Context(), true); removed != 0 || err != nil {
+		t.Errorf("%d were removed before the delay of the guard, %v", removed, err)
+	}
 	clock.advance(47 * time.Hour)
 	if removed, err := d.EmptyTrash(t.Context(), false); removed != 0 || err != nil {
 		t.Errorf("%d were removed before the delay, %v", removed, err)
@@ -77,6 +82,30 @@ func TestGuardIsAFloor(t *testing.T) {
 	if removed, err := d.EmptyTrash(t.Context(), false); removed != 1 || err != nil {
 		t.Errorf("%d were removed after the delay, %v", removed, err)
 	}
+}
+
+// A clock that was three years ahead for a moment let young snapshots be forgotten, and
+// with that they were gone. They stay in the trash while the guard keeps them.
+func TestGuardedSnapshotForgottenInTheFuture(t *testing.T) {
+	d, _, clock := newStore(t)
+	none := Duration(0)
+	must(t, d.SetSettings(Settings{TrashDelay: &none}))
+	must(t, d.SetGuard(Guard{MinRetention: Duration(60 * 24 * time.Hour)})) // it is of a month ago
+	s := snap("vm/100", 1)
+	mustBackUp(t, d, "", s)
+	clock.jump(3 * year)
+	must(t, d.Forget(t.Context(), "", s))
+	clock.jump(-3 * year)
+	clock.advance(24 * time.Hour)
+	for _, all := range []bool{false, true} {
+		if removed, err := d.EmptyTrash(t.Context(), all); removed != 0 || err != nil {
+			t.Errorf("all of it, %t: %d were removed, %v", all, removed, err)
+		}
+	}
+	must(t, d.Undo(t.Context(), "", s))
+	must(t, d.SetGuard(Guard{}))
+	must(t, d.Forget(t.Context(), "", s))
+	goes(t, "it is not guarded", d, 1)
 }
 
 func TestSettingsThatCannotBeRead(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/catalog/elapsed"
 	"github.com/holdfast-mesh/holdfast/catalog/manifest"
 	"github.com/holdfast-mesh/holdfast/catalog/naming"
 	"github.com/holdfast-mesh/holdfast/chunks"
@@ -61,6 +62,9 @@ func snap(g string, day int) Snapshot {
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
+	up  time.Duration // of the machine, since its start
+
+	boots string
 }
 
 func (c *clock) Now() time.Time {
@@ -73,6 +77,20 @@ func (c *clock) advance(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.now = c.now.Add(d)
+	c.up += d
+}
+
+// jump moves what the machine takes for the time, and no more.
+func (c *clock) jump(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func (c *clock) uptime() elapsed.Reading {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return elapsed.Reading{Boot: "one" + c.boots, Up: c.up, Wall: c.now}
 }
 
 // newClock returns one that shows a month after the first backups.
@@ -99,7 +117,7 @@ func newStore(t testing.TB) (*Datastore, *disktest.Mem, *clock) {
 // openStore opens a datastore until the test ends.
 func openStore(t testing.TB, fsys disk.FS, dir string, c *clock) *Datastore {
 	t.Helper()
-	d, err := Open(context.Background(), Config{Dir: dir, FS: fsys, Now: c.Now})
+	d, err := Open(context.Background(), Config{Dir: dir, FS: fsys, Now: c.Now, Uptime: c.uptime})
 	if err != nil {
 		t.Fatal(err)
 	}

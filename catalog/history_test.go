@@ -82,7 +82,7 @@ func newHistory() *history {
 // clone copies the history for another of the states that a crash may leave.
 func (h *history) clone(mem *disktest.Mem) *history {
 	c := *h
-	c.mem, c.d, c.clock = mem, nil, &clock{now: h.clock.Now()}
+	c.mem, c.d, c.clock = mem, nil, &clock{now: h.clock.Now(), up: h.clock.up, boots: h.clock.boots}
 	c.snaps = map[id]*record{}
 	for id, r := range h.snaps {
 		own := *r
@@ -107,7 +107,7 @@ func (h *history) init(context.Context) error {
 }
 
 func (h *history) open(ctx context.Context) (err error) {
-	h.d, err = Open(ctx, Config{Dir: storeDir, FS: h.mem, Now: h.clock.Now})
+	h.d, err = Open(ctx, Config{Dir: storeDir, FS: h.mem, Now: h.clock.Now, Uptime: h.clock.uptime})
 	return err
 }
 

@@ -72,7 +72,7 @@ func (d *Datastore) sweepRunning() error {
 }
 
 func (d *Datastore) sweepOne(rel string) error {
-	ns, s, err := parsePath(rel)
+	ns, s, err := naming.ParsePath(rel)
 	if err != nil {
 		d.log.Warn("note of an interrupted backup is damaged and is ignored", "note", rel)
 		return nil
@@ -91,21 +91,6 @@ func (d *Datastore) sweepOne(rel string) error {
 	return d.removeDir(dir)
 }
 
-// parsePath reads a snapshot's path below the datastore's directory.
-func parsePath(rel string) (Namespace, Snapshot, error) {
-	parts := strings.Split(rel, "/")
-	var ns Namespace
-	for len(parts) > 1 && parts[0] == "ns" {
-		child, err := ns.Child(parts[1])
-		if err != nil {
-			return "", Snapshot{}, err
-		}
-		ns, parts = child, parts[2:]
-	}
-	s, err := naming.ParseSnapshot(strings.Join(parts, "/"))
-	return ns, s, err
-}
-
 // removeDir removes a directory and what is in it, durably. The manifest goes
 // first, so that what a crash leaves is not taken for a snapshot.
 func (d *Datastore) removeDir(dir string) error {
@@ -114,33 +99,8 @@ func (d *Datastore) removeDir(dir string) error {
 			return err
 		}
 	}
-	if err := removeAll(d.FS, dir); err != nil {
+	if err := disk.RemoveAll(d.FS, dir); err != nil {
 		return fmt.Errorf("remove %s: %w", dir, err)
 	}
 	return d.FS.SyncDir(path.Dir(dir))
-}
-
-func removeAll(fsys disk.FS, dir string) error {
-	entries, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		child := path.Join(dir, e.Name())
-		if e.IsDir() {
-			err = removeAll(fsys, child)
-		} else {
-			err = fsys.Remove(child)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if err := fsys.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

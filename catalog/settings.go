@@ -55,7 +55,8 @@ type Duration = retention.Duration
 const (
 	settingsFile = "settings.json"
 	guardFile    = "guard.json"
-	maxSettings  = 1 << 20 // bytes of either file
+	waitingFile  = "trash.json"
+	maxSettings  = 1 << 20 // bytes of either of the first two
 )
 
 // Settings reads the settings.

@@ -31,8 +31,8 @@ type Trashed struct {
 	Namespace Namespace `json:"ns,omitempty"`
 	Snapshot  Snapshot  `json:"snapshot"`
 	Owner     string    `json:"owner,omitempty"`
-	Removed   time.Time `json:"removed"`
-	Until     time.Time `json:"until,omitzero"` // it can be taken back, at least
+	Removed   time.Time `json:"removed"`        // by the machine's clock, but not later than it was seen
+	Until     time.Time `json:"until,omitzero"` // it can be taken back, at least, if the machine runs on
 
 	id string
 }
@@ -82,10 +82,11 @@ func (d *Datastore) toTrash(ns Namespace, s Snapshot) error {
 		err = d.above.Forgets(ns, s)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("forget %s: %w", name(ns, s), err), removeAll(d.FS, entry))
+		return errors.Join(fmt.Errorf("forget %s: %w", name(ns, s), err), disk.RemoveAll(d.FS, entry))
 	}
 	dir := d.snapDir(ns, s)
 	defer d.tell(ns, s.Group)
+	d.waiting.See(path.Base(entry))
 	if err := d.FS.Rename(dir, path.Join(entry, trashed)); err != nil {
 		// On some disks it has happened all the same: the entry stays, and
 		// the next start clears it away if it is empty.
@@ -180,18 +181,27 @@ func (t Tree) Trash() ([]Trashed, error) {
 		}
 		list = append(list, e)
 	}
-	slices.SortFunc(list, func(a, b Trashed) int { return b.Removed.Compare(a.Removed) })
+	slices.SortFunc(list, newestFirst)
 	return list, errors.Join(damaged...)
 }
 
 // Trash lists what can be taken back, and until when.
 func (d *Datastore) Trash() ([]Trashed, error) {
 	list, err := d.Tree.Trash()
+	now, delay := d.now(), d.trashDelay()
 	for i := range list {
-		list[i].Until = list[i].Removed.Add(d.trashDelay())
+		t := &list[i]
+		d.waiting.See(t.id)
+		t.Until = now.Add(delay - d.waiting.Waited(t.id, delay)).UTC().Truncate(time.Second)
+		if seen := now.Add(-d.waiting.Ran(t.id)); t.Removed.After(seen.Add(time.Minute)) {
+			t.Removed = seen.UTC() // the clock was ahead
+		}
 	}
+	slices.SortStableFunc(list, newestFirst)
 	return list, err
 }
+
+func newestFirst(a, b Trashed) int { return b.Removed.Compare(a.Removed) }
 
 func (t Tree) readTrashed(id string) (Trashed, error) {
 	b, err := disk.ReadFile(t.FS, path.Join(t.Dir, trashDir, id, originFile), maxSettings)
@@ -285,12 +295,13 @@ func (d *Datastore) restoreGroup(ns Namespace, g Group, owner string) error {
 }
 
 // EmptyTrash removes what was in the trash for its delay, or all of it if the
-// operator of this machine says so. It returns how many snapshots went; one
+// operator of this machine says so, but for what is guarded. It returns how many snapshots went; one
 // that cannot be removed stays, and is part of the error.
 func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err error) {
 	if err := d.may(writing, "empty the trash"); err != nil {
 		return 0, err
 	}
+	defer d.waiting.Keep()
 	list, failed := d.due(all) // what cannot be read must not keep all the others
 	for _, t := range list {
 		if err := ctx.Err(); err != nil {
@@ -314,11 +325,8 @@ func (d *Datastore) EmptyTrash(ctx context.Context, all bool) (removed int, err 
 // due returns what [Datastore.EmptyTrash] removes.
 func (d *Datastore) due(all bool) ([]Trashed, error) {
 	list, err := d.Trash()
-	keeps := func(Trashed) string { return "" }
-	if d.warden != nil {
-		keeps = d.warden.Keeps(d, list, all)
-	}
-	return slices.DeleteFunc(list, func(t Trashed) bool { return !all && d.now().Before(t.Until) || keeps(t) != "" }), err
+	keeps, delay := d.Keeps(list, all), d.trashDelay()
+	return slices.DeleteFunc(list, func(t Trashed) bool { return !all && d.waiting.Waited(t.id, delay) < delay || keeps(t) != "" }), err
 }
 
 // dropTrashed removes an entry of the trash. Its origin goes first, durably:
@@ -328,6 +336,7 @@ func (d *Datastore) dropTrashed(id string) error {
 	if err := d.FS.Remove(path.Join(entry, originFile)); err != nil {
 		return ignoreMissing(err) // another one was faster
 	}
+	d.waiting.Drop(id)
 	if err := d.FS.SyncDir(entry); err != nil {
 		return err
 	}
@@ -340,6 +349,8 @@ func (d *Datastore) sweepTrash() error {
 	if err != nil {
 		return fmt.Errorf("look through the trash: %w", err)
 	}
+	d.waiting.Only(ids)
+	d.waiting.See(ids...) // those that an older program put there, or whose mark was lost
 	for _, id := range ids {
 		if !isUUID(id) {
 			continue // none of ours

@@ -2,8 +2,9 @@ package node
 
 import (
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/holdfast-mesh/holdfast/node/overview"
 )
 
 // maxAhead is how wrong a clock may be before people are told.
@@ -26,15 +27,12 @@ func wrongBy(ahead time.Duration, of int) string {
 		how = "ahead of"
 	}
 	by := ahead.Abs().Round(5 * time.Second) // in steps, so that not every look is news
-	text := by.String()
-	if by >= 10*time.Minute {
-		text = strings.TrimSuffix(by.Round(time.Minute).String(), "0s")
-	}
+	text := overview.Long(by)
 	switch {
 	case of == 0 || by <= maxAhead:
 		return ""
 	case of == 1:
 		return fmt.Sprintf("its clock is %s %s that of the other node: one of the two is wrong", text, how)
 	}
-	return fmt.Sprintf("its clock is %s %s those of the others", text, how)
+	return fmt.Sprintf("its clock is %s %s those of most others", text, how)
 }

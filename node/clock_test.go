@@ -12,12 +12,13 @@ func TestHowWrongAClockIs(t *testing.T) {
 		of    int
 		want  string
 	}{
-		{95*time.Second + 7*time.Millisecond, 2, "its clock is 1m35s behind those of the others"},
-		{85 * time.Second, 2, "its clock is 1m25s behind those of the others"},
+		{95*time.Second + 7*time.Millisecond, 2, "its clock is 1m35s behind those of most others"},
+		{85 * time.Second, 2, "its clock is 1m25s behind those of most others"},
 		{-95 * time.Second, 1, "its clock is 1m35s ahead of that of the other node: one of the two is wrong"},
-		{-9 * time.Minute, 2, "its clock is 9m0s ahead of those of the others"},
-		{12*time.Minute + 20*time.Second, 2, "its clock is 12m behind those of the others"},
-		{time.Hour + time.Second, 2, "its clock is 1h0m behind those of the others"},
+		{-9 * time.Minute, 2, "its clock is 9m0s ahead of those of most others"},
+		{12*time.Minute + 20*time.Second, 2, "its clock is 12m behind those of most others"},
+		{26280 * time.Hour, 2, "its clock is 3 years behind those of most others"},
+		{time.Hour + time.Second, 2, "its clock is 1h0m behind those of most others"},
 		{time.Minute, 2, ""}, {-time.Second, 2, ""}, {time.Hour, 0, ""},
 	} {
 		if got := wrongBy(c.ahead, c.of); got != c.want {

@@ -31,7 +31,7 @@ func (n *Node) alarms() []overview.Warning {
 	list = slices.Concat(list, members.Waiting(n.cluster, n.cfg.Name), members.KeptOut(n.cluster, n.cfg.Name), members.Clock(n.cluster, n.cfg.Name),
 		members.Drafted(n.cluster.Drafts().List(), n.cfg.Name))
 	if wrong := n.clockWrong(); wrong != "" {
-		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`): times of snapshots, schedules and invites go by it"})
+		list = append(list, overview.Warning{Level: "critical", Node: n.cfg.Name, Text: wrong, Hint: "set it (`timedatectl`), or those of the others if they are wrong and this one is right: times of snapshots, schedules and invites go by them"})
 	}
 	for _, text := range warden.See(n.cluster.Guard(), members.Missed(n.cluster, n.started)).Warnings() {
 		list = append(list, overview.Warning{Level: "warning", Node: n.cfg.Name, Text: text, Hint: "holdfast guard show"})

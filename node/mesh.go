@@ -139,7 +139,7 @@ func (n *Node) membership() members.Config {
 	c := members.Config{Cluster: n.cluster, Ask: n.ask, Cut: n.cut}
 	if n.link != nil {
 		c.Rotate, c.Keys, c.Told = n.link.RotateKeys, n.link.Keys, n.link.Told
-		c.ByHand, c.SetHand = n.link.ByHand, n.link.SetByHand
+		c.ByHand, c.SetHand, c.Clocks = n.link.ByHand, n.link.SetByHand, n.link.Clocks
 		c.Health = func(node string) string { return string(n.ways()[node].State) }
 	}
 	return c

@@ -92,3 +92,18 @@ func ParseTime(s string) (int64, error) {
 	at := t.Unix()
 	return at, CheckTime(at)
 }
+
+// ParsePath reads a snapshot's path below the directory of a datastore.
+func ParsePath(rel string) (Namespace, Snapshot, error) {
+	parts := strings.Split(rel, "/")
+	var ns Namespace
+	for len(parts) > 1 && parts[0] == "ns" {
+		child, err := ns.Child(parts[1])
+		if err != nil {
+			return "", Snapshot{}, err
+		}
+		ns, parts = child, parts[2:]
+	}
+	s, err := ParseSnapshot(strings.Join(parts, "/"))
+	return ns, s, err
+}

@@ -186,3 +186,30 @@ func Allocated(fsys FS, name string) int64 {
 	}
 	return n
 }
+
+// RemoveAll removes a directory and what is in it, if it is there; a link is removed,
+// not what it leads to. A crash may undo that.
+func RemoveAll(fsys FS, dir string) error {
+	entries, err := fsys.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		child := path.Join(dir, e.Name())
+		if e.IsDir() {
+			err = RemoveAll(fsys, child)
+		} else {
+			err = fsys.Remove(child)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := fsys.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -47,10 +47,8 @@ func (g *Gossip) Ahead() (median time.Duration, of int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var all []time.Duration
-	for name, c := range g.clocks {
-		if g.members[name] != nil && time.Since(c.at) < clockFor {
-			all = append(all, c.ahead)
-		}
+	for _, ahead := range g.fresh() {
+		all = append(all, ahead)
 	}
 	switch of = len(all); of {
 	case 0:
@@ -65,4 +63,22 @@ func (g *Gossip) Ahead() (median time.Duration, of int) {
 		return low, of
 	}
 	return high, of
+}
+
+// Clocks returns how far those of others are ahead of ours, as far as they were heard of
+// in the last two minutes.
+func (g *Gossip) Clocks() map[string]time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.fresh()
+}
+
+func (g *Gossip) fresh() map[string]time.Duration {
+	all := map[string]time.Duration{}
+	for name, c := range g.clocks {
+		if g.members[name] != nil && time.Since(c.at) < clockFor {
+			all[name] = c.ahead
+		}
+	}
+	return all
 }

@@ -31,6 +31,9 @@ func TestClocks(t *testing.T) {
 		if ahead, of := x.Ahead(); of != 3 || ahead.Abs() > time.Second {
 			t.Errorf("with one that is wrong: %s of %d", ahead, of)
 		}
+		if clocks := x.Clocks(); len(clocks) != 3 || clocks[c.nodes[1].name].Round(time.Hour) != 24*time.Hour || clocks[c.nodes[3].name].Abs() > time.Second {
+			t.Errorf("clocks: %v", clocks)
+		}
 		says(c.nodes[2].name, 24*time.Hour)
 		if ahead, of := x.Ahead(); of != 3 || ahead.Abs() > time.Second {
 			t.Errorf("with two and two: %s of %d", ahead, of)

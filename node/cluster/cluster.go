@@ -40,6 +40,7 @@ import (
 	"github.com/holdfast-mesh/holdfast/consensus/guard"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/consensus/placement"
+	"github.com/holdfast-mesh/holdfast/node/cluster/hasty"
 	"github.com/holdfast-mesh/holdfast/node/cluster/strays"
 	"github.com/holdfast-mesh/holdfast/node/cluster/sums"
 	"github.com/holdfast-mesh/holdfast/node/cluster/votes"
@@ -63,7 +64,8 @@ type Config struct {
 	Profile consensus.Profile  // default: consensus.WAN
 	Feeds   bool               // somebody calls WentBack, soon after the start; until then this node does not vote
 	Log     *slog.Logger       // default: discard
-	Now     func() time.Time   // the clock that the ledger gets from this node; default: time.Now
+	Now     func() time.Time   // the clock that the ledger gets from this node; default: Clock
+	Clock   func() time.Time   // that of this machine; default: time.Now
 
 	// Alarm has people be shown that something has happened here, under a key; with
 	// no text, that it is over. Default: nobody is.
@@ -78,8 +80,11 @@ func (c Config) withDefaults() Config {
 	if c.Network == nil {
 		c.Network = alone{}
 	}
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
 	if c.Now == nil {
-		c.Now = time.Now
+		c.Now = c.Clock
 	}
 	return c
 }
@@ -99,6 +104,7 @@ type Cluster struct {
 	drafts   *drafts.Drafts
 	votes    *votes.Votes
 	sums     *sums.Sums
+	hasty    *hasty.Watch
 	strays   *strays.Store
 
 	others    sync.Map     // of *Settings, by node: see SettingsOf
@@ -108,9 +114,8 @@ type Cluster struct {
 	orphansTold string     // which of them were told last
 
 	mu       sync.Mutex
-	heir     string           // see NotInherited
-	waited   *ledger.Proposal // see early
-	watchers []func()         // are told when the ledger or the chain has changed
+	heir     string   // see NotInherited
+	watchers []func() // are told when the ledger or the chain has changed
 }
 
 // ErrNone says that a node belongs to no cluster yet.
@@ -154,6 +159,7 @@ func open(cfg Config, how way) (c *Cluster, err error) {
 		}
 	}()
 	c = &Cluster{cfg: cfg, self: authority.PublicKey(cfg.Key), guard: promises}
+	c.hasty = hasty.New(hasty.Config{Now: cfg.Now, Clock: cfg.Clock, Known: promises.KnownFor, Alarm: cfg.Alarm})
 	if chain, err = c.settleBranch(chain); err != nil {
 		return nil, err
 	}
@@ -258,7 +264,7 @@ func (c *Cluster) changed(v ledger.View) {
 		c.alarmDiffers()
 	}
 	c.strays.Tidy(c.Chain())
-	c.early(v)
+	c.hasty.See(v)
 	c.tell()
 }
 

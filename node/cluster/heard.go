@@ -36,6 +36,9 @@ func (c *Cluster) LedgerSeen() time.Time {
 // LedgerAhead is how far the clock of the ledger is ahead; less than 0: it is not.
 func (c *Cluster) LedgerAhead() time.Duration { return c.ledger.View().At().Sub(c.cfg.Now()) }
 
+// LedgerAheadOfOwn is the same by the clock of this machine, which may not be that of most.
+func (c *Cluster) LedgerAheadOfOwn() time.Duration { return c.ledger.View().At().Sub(c.cfg.Clock()) }
+
 // compareEvery is how often ledgers are compared, and the time noted.
 const compareEvery = time.Minute
 
@@ -44,6 +47,7 @@ const compareEvery = time.Minute
 // notes when the ledger was heard of, until ctx is done.
 func (c *Cluster) compare(ctx context.Context) {
 	every(ctx, compareEvery, func() {
+		c.hasty.Look()
 		if time.Since(c.group.Status().LeaderSeen) < compareEvery {
 			if err := os.WriteFile(filepath.Join(c.cfg.Dir, heardFile), nil, 0o600); err != nil {
 				c.cfg.Log.Warn("when the ledger was heard of is not noted", "err", err)

@@ -2,8 +2,6 @@ package cluster
 
 import (
 	"context"
-	"slices"
-	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/authority"
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
@@ -32,28 +30,4 @@ func (c *Cluster) enact(ctx context.Context) {
 		return
 	}
 	c.cfg.Log.Warn("there are new operators: nobody has vetoed them in time")
-}
-
-// early has people told of operators who count although the time in which others could
-// veto them is not over by the clock here: that of whoever led was wrong, or they are
-// together with that node.
-func (c *Cluster) early(v ledger.View) {
-	p, waits := v.Proposal()
-	c.mu.Lock()
-	was := c.waited
-	if c.waited = nil; waits {
-		c.waited = &p
-	}
-	c.mu.Unlock()
-	if was == nil || waits && p.Seq == was.Seq || !c.cfg.Now().Before(was.Due.Add(-time.Hour)) {
-		return
-	}
-	enacted := slices.ContainsFunc(v.Chain().Links(was.Seq), func(b []byte) bool {
-		l, err := authority.ParseLink(b)
-		return err == nil && l.Kind == authority.Enact
-	})
-	if enacted {
-		c.cfg.Alarm("early", "others became operators before the seven days were over in which any of you may veto that: it was to count on "+was.Due.Local().Format(time.DateTime),
-			"look at the clock of who leads, and at `holdfast operator list`; if nobody of you wants these: take them away with the recovery key, see docs/consensus.md; else `holdfast node seen`")
-	}
 }

@@ -70,53 +70,64 @@ func TestOperatorsChangeByThemselves(t *testing.T) {
 	}
 }
 
-// The clock of who leads says that seven days are over, and every other node knows better:
-// it says so. Nothing was said, and whoever was to veto was locked out within seconds.
+// The clocks of most said that seven days were over, so that a change of operators counted
+// within seconds, and no node ever said so: whoever was to veto was locked out. The node
+// whose clock is right took that of most for the time, and the others were never asked
+// again when theirs were right.
 func TestOperatorsBeforeTheirTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := made(t, Founding{})
-		first, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
-		must(t, err)
-		told := map[string]string{}
-		var ahead atomic.Int64
-		cfg.Alarm = func(key, text, _ string) { told[key] = text }
-		cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
-		c := opened(t, cfg)
-		stop := running(t, c)
-		time.Sleep(time.Minute)
-		sign := func(b authority.OperatorsBody, keys ...ed25519.PrivateKey) {
-			t.Helper()
-			link := c.Chain().Sign(c.Chain().Draft(authority.NewOperators, b), keys...)
-			_, err := c.Client().Do(t.Context(), "op@pbs", "", ledger.KindAuthority, ledger.Link{Link: link})
+	const wrong = 8 * 24 * time.Hour
+	for _, tt := range []struct {
+		name        string
+		clock, most time.Duration // how far ahead that of this node is, and what most have it take for the time
+		wait        time.Duration // before they count
+		told, later bool          // when they do, and when all clocks are right
+	}{
+		{"its own clock is right", 0, wrong, 0, true, true},
+		{"its own clock is wrong", wrong, wrong, 0, false, true},
+		{"in time", 0, 0, authority.Delay, false, false},
+		{"in time, and its own clock is behind", -wrong, 0, authority.Delay, false, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			cfg := made(t, Founding{})
+			first, err := keyfile.Read(filepath.Join(filepath.Dir(cfg.Dir), "operator.key"))
 			must(t, err)
-		}
-		second, third := operatorKey(2), operatorKey(3)
-		key := authority.PublicKey
-		sign(authority.OperatorsBody{Operators: []authority.Key{key(first), key(second), key(third)}, Threshold: 2}, first, second, third)
-		sign(authority.OperatorsBody{Operators: []authority.Key{key(third)}, Threshold: 1}, second, third)
-		p, waits := c.View().Proposal()
-		if !waits {
-			t.Fatal("it does not wait")
-		}
-		ahead.Store(int64(8 * 24 * time.Hour))
-		time.Sleep(5 * time.Minute)
-		if now, _ := c.Chain().Operators(); len(now) != 1 {
-			t.Fatalf("%d operators", len(now))
-		}
-		if told["early"] != "" { // this node is the one whose clock is wrong
-			t.Errorf("it says %q", told["early"])
-		}
-		stop()
-		ahead.Store(0)
-		for due, want := range map[time.Time]bool{p.Due: true, time.Now(): false} {
-			delete(told, "early")
-			was := p
-			was.Due = due
-			c.waited = &was
-			c.early(c.View())
-			if (told["early"] != "") != want {
-				t.Errorf("due %s: %q", due, told["early"])
+			var told, jumped atomic.Bool
+			cfg.Alarm = func(key, _, _ string) { told.Store(told.Load() || key == "early") }
+			clock := func(ahead time.Duration) func() time.Time {
+				return func() time.Time {
+					if !jumped.Load() {
+						return time.Now()
+					}
+					return time.Now().Add(ahead)
+				}
 			}
-		}
-	})
+			cfg.Clock, cfg.Now = clock(tt.clock), clock(tt.most)
+			c := opened(t, cfg)
+			defer running(t, c)()
+			time.Sleep(time.Minute)
+			sign := func(b authority.OperatorsBody, keys ...ed25519.PrivateKey) {
+				t.Helper()
+				link := c.Chain().Sign(c.Chain().Draft(authority.NewOperators, b), keys...)
+				_, err := c.Client().Do(t.Context(), "op@pbs", "", ledger.KindAuthority, ledger.Link{Link: link})
+				must(t, err)
+			}
+			second, third := operatorKey(2), operatorKey(3)
+			key := authority.PublicKey
+			sign(authority.OperatorsBody{Operators: []authority.Key{key(first), key(second), key(third)}, Threshold: 2}, first, second, third)
+			sign(authority.OperatorsBody{Operators: []authority.Key{key(third)}, Threshold: 1}, second, third)
+			jumped.Store(true)
+			time.Sleep(tt.wait + 5*time.Minute)
+			if now, _ := c.Chain().Operators(); len(now) != 1 {
+				t.Fatalf("%s: %d operators", tt.name, len(now))
+			}
+			if told.Load() != tt.told {
+				t.Errorf("%s: it says so: %t", tt.name, told.Load())
+			}
+			jumped.Store(false)
+			time.Sleep(5 * time.Minute)
+			if told.Load() != tt.later {
+				t.Errorf("%s: when the clocks are right it says so: %t", tt.name, told.Load())
+			}
+		})
+	}
 }

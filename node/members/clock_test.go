@@ -19,8 +19,14 @@ func TestSetClock(t *testing.T) {
 	invite := func() error {
 		return w.sign(operator.Invite, http.MethodPost, "/invites", url.Values{"role": {"full"}}, nil)
 	}
-	if err := w.call(http.MethodPut, "/clock", nil, nil); err == nil || !strings.Contains(err.Error(), "is not ahead") {
+	if err := w.call(http.MethodPut, "/clock", nil, nil); err == nil || !strings.Contains(err.Error(), "is not ahead") || strings.Contains(err.Error(), "agree") {
 		t.Errorf("while it is right: %v", err)
+	}
+	// Most clocks were three years ahead, and it was said that the one of the ledger is not.
+	w.clocks = map[string]time.Duration{"a": time.Second, "b": 26280 * time.Hour, "c": -time.Hour}
+	if err := w.call(http.MethodPut, "/clock", nil, nil); err == nil || !strings.Contains(err.Error(), "is not ahead") ||
+		!strings.Contains(err.Error(), "that of b is 3 years ahead, that of c is 1h0m behind") {
+		t.Errorf("while clocks are wrong: %v", err)
 	}
 	if list := Clock(w.cluster, "home"); len(list) != 0 {
 		t.Errorf("%+v", list)
@@ -33,9 +39,14 @@ func TestSetClock(t *testing.T) {
 	if err := invite(); err == nil || !strings.Contains(err.Error(), "for the ledger") {
 		t.Errorf("an invite: %v", err)
 	}
-	if list := Clock(w.cluster, "home"); len(list) != 1 || list[0].Level != "critical" || !strings.Contains(list[0].Text, "240h0m ahead") || !strings.Contains(list[0].Hint, "member set-clock") {
+	if list := Clock(w.cluster, "home"); len(list) != 1 || list[0].Level != "critical" || !strings.Contains(list[0].Text, "10 days ahead: that of a node that led was wrong") || !strings.Contains(list[0].Hint, "member set-clock") {
 		t.Errorf("%+v", list)
 	}
+	w.own.Store(int64(10 * 24 * time.Hour)) // most clocks were set back, and this node's is right
+	if list := Clock(w.cluster, "home"); len(list) != 1 || !strings.Contains(list[0].Text, "10 days ahead: it agrees with this node's own") {
+		t.Errorf("%+v", list)
+	}
+	w.own.Store(0)
 	if age := w.cluster.LedgerAge(); age > time.Minute { // it leads
 		t.Errorf("the ledger was heard of %v ago", age)
 	}

@@ -37,6 +37,7 @@ type Config struct {
 	Keys    func(node string) []string                   // of a node in the tunnel, the newest first; default: they are not known
 	ByHand  func(node string) []netip.AddrPort           // where a node is looked for beside its record; default: nowhere
 	SetHand func(node string, at []netip.AddrPort) error // changes that; default: it fails
+	Clocks  func() map[string]time.Duration              // how far those of other nodes are ahead; default: not known
 	Now     func() time.Time                             // default: time.Now
 
 	// Told is who knows what this node knew at a time of who belongs to the cluster, and
@@ -59,6 +60,9 @@ func Endpoints(cfg Config) []rest.Endpoint {
 	}
 	if cfg.Rotate == nil {
 		cfg.Rotate = func() error { return errors.New("this node is linked to no other") }
+	}
+	if cfg.Clocks == nil {
+		cfg.Clocks = func() map[string]time.Duration { return nil }
 	}
 	if cfg.Health == nil {
 		cfg.Health = func(string) string { return "" }

@@ -31,7 +31,9 @@ type world struct {
 	operator ed25519.PrivateKey
 	router   *rest.Router
 	ahead    atomic.Int64 // of the clock of this node, nanoseconds
-	cut      int          // times that the roster was to be followed at once
+	own      atomic.Int64 // how far its own is ahead of what most have it take for the time
+	clocks   map[string]time.Duration
+	cut      int // times that the roster was to be followed at once
 
 	told func() (nodes []string, left int) // nil: nobody is connected
 }
@@ -61,7 +63,8 @@ func newStopped(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t}
-	cfg := cluster.Config{Dir: filepath.Join(dir, "c"), Key: key, Now: func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }}
+	now := func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+	cfg := cluster.Config{Dir: filepath.Join(dir, "c"), Key: key, Now: now, Clock: func() time.Time { return now().Add(time.Duration(w.own.Load())) }}
 	f := cluster.Founding{Name: "home", Site: "here", Operator: func() (ed25519.PrivateKey, error) {
 		w.operator, err = keyfile.Make(filepath.Join(dir, "operator.key"))
 		return w.operator, err
@@ -89,6 +92,7 @@ func newStopped(t *testing.T) *world {
 		Cluster: w.cluster,
 		Ask:     func() []invite.Member { return []invite.Member{{Node: w.cluster.Self()}} },
 		Cut:     func(context.Context) { w.cut++ },
+		Clocks:  func() map[string]time.Duration { return w.clocks },
 		Told: func(time.Time) ([]string, int) {
 			if w.told == nil {
 				return nil, 0

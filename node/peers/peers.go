@@ -60,6 +60,14 @@ func (l *Link) Ahead() (median time.Duration, of int) {
 	return l.gossip.Ahead()
 }
 
+// Clocks are how far those of other nodes are ahead of that of this node, by their IDs.
+func (l *Link) Clocks() map[string]time.Duration {
+	if l.gossip == nil {
+		return nil
+	}
+	return l.gossip.Clocks()
+}
+
 // wrongClock is how wrong the clock of this node is before that of most others is taken.
 const wrongClock = time.Minute
 

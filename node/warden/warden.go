@@ -140,7 +140,7 @@ type place struct {
 // losses are what each group would lose. What somebody has looked at counts no
 // more, and what newer snapshots of the same group have replaced is no loss.
 func (w *Warden) losses(d *catalog.Datastore, trash []catalog.Trashed) ([]guard.Loss, error) {
-	looked, now := w.Guard.Looked(), time.Now()
+	looked, now := w.looked(), time.Now()
 	lost, oldest := map[place]int{}, map[place]time.Time{}
 	for _, t := range trash {
 		p := place{t.Namespace, t.Snapshot.Group}
@@ -167,6 +167,16 @@ func (w *Warden) losses(d *catalog.Datastore, trash []catalog.Trashed) ([]guard.
 		all = append(all, guard.Loss{Had: n, Lost: n})
 	}
 	return all, nil
+}
+
+// looked is when a person closed the breaker last. If that is to come, the clock was
+// wrong then, and for years it would be said of everything that it had been looked at.
+func (w *Warden) looked() time.Time {
+	at := w.Guard.Looked()
+	if at.After(time.Now().Add(time.Minute)) {
+		return time.Time{}
+	}
+	return at
 }
 
 type counted struct{ all, newer int }
@@ -224,7 +234,7 @@ func (w *Warden) MayDestroy(ctx context.Context, t catalog.Tree) error {
 	if why := w.Guard.Tripped(); why != "" {
 		return fmt.Errorf("%w: the breaker is open: %s", catalog.ErrGuarded, why)
 	}
-	if time.Since(w.Guard.Looked()) < lookedFor {
+	if time.Since(w.looked()) < lookedFor {
 		return nil
 	}
 	groups, err := count(ctx, t, nil)

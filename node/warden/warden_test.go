@@ -112,6 +112,33 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// Whoever closed the breaker while the clock was three years ahead had looked at all that
+// was removed in the next three years: it did not open any more, and whole datastores
+// could be destroyed.
+func TestBreakerThatWasClosedInTheFuture(t *testing.T) {
+	c := config(t)
+	ahead := time.Duration(0)
+	g, err := guard.Open(guard.Config{Dir: t.TempDir(), Now: func() time.Time { return time.Now().Add(ahead) }})
+	must(t, err)
+	defer func() { must(t, g.Close()) }()
+	c.Guard = g
+	d := store(t, c, 6, 5)
+	ahead = 3 * 365 * 24 * time.Hour
+	must(t, g.CloseBreaker("op", "looked"))
+	ahead = 0
+	for g := range 5 {
+		for s := range 5 {
+			must(t, d.Forget(t.Context(), "", at(g, s)))
+		}
+	}
+	if n := empty(t, d); n != 0 || g.Tripped() == "" {
+		t.Errorf("%d went, the breaker is open: %q", n, g.Tripped())
+	}
+	if err := c.Of("main").MayDestroy(t.Context(), d.Tree); !errors.Is(err, catalog.ErrGuarded) {
+		t.Errorf("destroy: %v", err)
+	}
+}
+
 // Without the ledger for more than a day the trash stays, unless the disk is full.
 func TestTrashWaitsForTheLedger(t *testing.T) {
 	c := config(t)

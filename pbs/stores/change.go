@@ -310,7 +310,7 @@ func (s *Set) mayDestroy(ctx context.Context, name, dir string) error {
 // so that a removal can be begun again.
 var ours = []string{
 	"ns", "vm", "ct", "host", "trash", "running", "cloud", identity.IndexDir, identity.PacksDir, "gc",
-	"listing", gcStatusFile, "settings.json", "guard.json",
+	"listing", gcStatusFile, "settings.json", "guard.json", "trash.json",
 	identity.StateFile, identity.CleanFile, identity.ReserveFile, identity.LockFile, identity.File,
 }
 

@@ -107,7 +107,7 @@ func (s *Set) collect(name string) func(context.Context, *jobs.Task) error {
 		t.Count("removed-chunks", report.RemovedChunks)
 		status := gcStatus(t.UPID(), report)
 		logs.Collected(t, report)
-		s.logKept(t, name, d)
+		logKept(t, d)
 		return errors.Join(err, s.keepGC(name, d, status))
 	}
 }
@@ -121,13 +121,12 @@ func (s *Set) warden(name string) catalog.Warden {
 }
 
 // logKept says what is in the trash for longer than its delay, and why.
-func (s *Set) logKept(t *jobs.Task, name string, d *catalog.Datastore) {
-	w := s.warden(name)
+func logKept(t *jobs.Task, d *catalog.Datastore) {
 	trash, _ := d.Trash() // the collection has said what cannot be read
-	if w == nil || len(trash) == 0 {
+	if len(trash) == 0 {
 		return
 	}
-	keeps, reasons := w.Keeps(d, trash, false), map[string]int{}
+	keeps, reasons := d.Keeps(trash, false), map[string]int{}
 	for _, e := range trash {
 		if why := keeps(e); why != "" && time.Now().After(e.Until) {
 			reasons[why]++

@@ -56,8 +56,12 @@ the flags but --empty-trash are for a store in a directory that no node has open
 					opt.Progress = func(p gc.Progress) { fmt.Fprintf(o.Err, "\r\x1b[K%s %d/%d", p.Phase, p.Done, p.Total) }
 				}
 				if emptyTrash && !opt.DryRun {
-					if _, err := d.EmptyTrash(cmd.Context(), true); err != nil {
+					n, err := d.EmptyTrash(cmd.Context(), true)
+					if err != nil {
 						return err
+					}
+					if kept, _ := d.Trash(); !o.Quiet && len(kept) > 0 {
+						fmt.Fprintln(o.Err, left(n, len(kept)))
 					}
 				}
 				report, err := d.Collect(cmd.Context(), opt)
@@ -95,10 +99,19 @@ func emptyByNode(o *cli.Options, cmd *cobra.Command, name string) error {
 		return err
 	}
 	if !o.Quiet {
-		fmt.Fprintf(o.Err, "%s left the trash for good\n", cli.Count(emptied.Removed, "snapshot"))
+		fmt.Fprintln(o.Err, left(emptied.Removed, emptied.Kept))
 	}
 	cmd.Flags().Lookup("empty-trash").Changed = false
 	return nil
+}
+
+// left says what has left the trash.
+func left(removed, kept int) string {
+	text := cli.Count(removed, "snapshot") + " left the trash for good"
+	if kept > 0 {
+		text += fmt.Sprintf("; %d stay: see `holdfast datastore guard` and `holdfast guard show`", kept)
+	}
+	return text
 }
 
 func gcText(w io.Writer, r gc.Report, dry bool) {

@@ -96,19 +96,29 @@ type floorFlags struct {
 func (f *floorFlags) add(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&f.age, "min-age", 0, "keep every snapshot for so long: 720h")
 	cmd.Flags().IntVar(&f.copies, "min-copies", 0, "remove only what so many others have a proven copy of")
-	cmd.Flags().StringVar(&f.lock, "lock-until", "", "remove nothing before a day: 2027-01-31")
+	cmd.Flags().StringVar(&f.lock, "lock-until", "", "remove nothing before a day (UTC) or time: 2027-01-31, 2027-01-31T08:00:00Z")
 }
 
 func (f *floorFlags) params(scope string) (url.Values, error) {
 	p := url.Values{"scope": {scope}, "min-age": daemon.Number(int64(f.age / time.Second)), "min-copies": daemon.Number(int64(f.copies))}
 	if f.lock != "" {
-		at, err := time.Parse(time.DateOnly, f.lock)
+		at, err := parseTime(f.lock)
 		if err != nil {
 			return nil, cli.Usage(fmt.Errorf("--lock-until: %w", err))
 		}
 		p["lock-until"] = daemon.Number(at.Unix())
 	}
 	return p, nil
+}
+
+// parseTime reads a day, which begins in UTC, or a time with its zone.
+func parseTime(text string) (time.Time, error) {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a day, 2027-01-31, nor a time with its zone, 2027-01-31T08:00:00Z or 2027-01-31T08:00:00+01:00", text)
 }
 
 func newRaise(o *cli.Options) *cobra.Command {

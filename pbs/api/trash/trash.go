@@ -104,7 +104,8 @@ func owns(d *catalog.Datastore, c *rest.Call, ns catalog.Namespace, s catalog.Sn
 
 // Emptied says what emptying the trash has done.
 type Emptied struct {
-	Removed int `json:"removed"` // snapshots
+	Removed int `json:"removed"`        // snapshots
+	Kept    int `json:"kept,omitempty"` // those that are guarded, or in use
 }
 
 // empty removes what is in the trash for good, but for what a policy keeps there.
@@ -121,5 +122,6 @@ func (a api) empty(ctx context.Context, c *rest.Call) (any, error) {
 		return nil, err
 	}
 	n, err := d.EmptyTrash(ctx, true)
-	return Emptied{n}, err
+	left, _ := d.Trash()
+	return Emptied{n, len(left)}, err
 }
