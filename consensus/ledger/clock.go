@@ -11,7 +11,7 @@ import (
 // one would have it be ahead for days, in which every invite is one of the past.
 
 const (
-	levelClock = 4                  // from which on it can be set back
+	LevelClock = 4                  // from which on it can be set back
 	behind     = 60_000             // ms that it has to be ahead of the leader's for that
 	MaxInvite  = 7 * 24 * time.Hour // that an invite is good for at most
 )
@@ -21,7 +21,7 @@ const (
 type SetClock struct{}
 
 func (t *tx) setClock(*SetClock) Result {
-	if t.meta.Level < levelClock || t.stamp >= t.meta.At-behind {
+	if t.meta.Level < LevelClock || t.stamp >= t.meta.At-behind {
 		return refuse("the clock of the ledger is not ahead of that of the leader")
 	}
 	t.meta.At = t.stamp
@@ -42,7 +42,7 @@ func (t *tx) setClock(*SetClock) Result {
 // tooLong refuses an invite for its end.
 func (t *tx) tooLong(expires int64) Result {
 	const text = "an invite is good for at most seven days from now"
-	if t.meta.Level < levelClock {
+	if t.meta.Level < LevelClock {
 		return refuse(text) // word for word what older programs say, see timely
 	}
 	now, end := time.UnixMilli(t.meta.At).UTC(), time.Unix(expires, 0).UTC()
@@ -51,8 +51,8 @@ func (t *tx) tooLong(expires int64) Result {
 
 // enters tells whether a command may enter the log at a level.
 func enters(kind uint16, level uint64) error {
-	if kind == KindClock && level < levelClock {
-		return fmt.Errorf("not every member of the cluster runs a version that can set the clock back, or not for ten minutes yet: feature level %d, want %d", level, levelClock)
+	if kind == KindClock && level < LevelClock {
+		return fmt.Errorf("the clock cannot be set back yet: not every member has run a version that can for long enough: feature level %d, want %d", level, LevelClock)
 	}
 	return nil
 }

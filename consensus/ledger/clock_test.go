@@ -18,7 +18,7 @@ func (w *world) ahead() {
 	w.want(invite(90), Done, "")
 	w.pass(-10)
 	w.want(invite(91), Refused, "an invite is good for at most seven days from now")
-	for level := w.l.View().Level() + 1; level <= levelClock; level++ {
+	for level := w.l.View().Level() + 1; level <= LevelClock; level++ {
 		w.do(10, KindLevel, RaiseLevel{level})
 	}
 	w.want(invite(91), Refused, ", which is ")

@@ -64,7 +64,7 @@ func (v View) Proposal() (Proposal, bool) {
 // one that does not, it would count at once.
 func checkProposed(v View) error {
 	m := v.meta()
-	if _, waits := m.chain.Pending(); waits != (m.Proposed > 0) || m.Level < levelClock && m.Proposed > m.At {
+	if _, waits := m.chain.Pending(); waits != (m.Proposed > 0) || m.Level < LevelClock && m.Proposed > m.At {
 		return errors.New("since when a change of operators waits is not what it can be")
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 type delegate Gossip
 
 var (
-	errStranger = errors.New("it is no member")
+	errStranger = errors.New("of or from a node that is no member")
 	errForeign  = errors.New("it speaks in another's name")
 )
 
@@ -77,7 +77,11 @@ func (d *delegate) NotifyUpdate(n *memberlist.Node) { d.seen(n, Updated) }
 func (d *delegate) seen(n *memberlist.Node, kind EventKind) {
 	g := (*Gossip)(d)
 	key := g.key(n.Name)
-	if n.Name == g.cfg.Self || key == nil {
+	if n.Name == g.cfg.Self {
+		g.nowPublished(n.Meta)
+		return
+	}
+	if key == nil {
 		return
 	}
 	meta, err := g.metaOf(n, key)
@@ -97,6 +101,7 @@ func (d *delegate) seen(n *memberlist.Node, kind EventKind) {
 		}
 		g.peers[n.Name] = p
 		g.news.forget(n.Name)
+		g.heard.returned(n.Name)
 	case kind == Joined:
 		return // it is known
 	}
@@ -134,7 +139,7 @@ func (d *delegate) NotifyMsg(b []byte) {
 	switch {
 	case err != nil:
 		_ = g.refused.note(err, a.Node)
-	case a.Kind != 0 && a.Node != g.cfg.Self:
+	case a.Kind != 0 && a.Kind != newsFarewell && a.Node != g.cfg.Self:
 		g.events.add(Event{Kind: Announced, Node: a.Node, News: a})
 	}
 }

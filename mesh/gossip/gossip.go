@@ -5,7 +5,8 @@
 // It is hashicorp/memberlist on the network of the mesh, and never authority:
 // who belongs to the cluster is said from outside ([Gossip.SetMembers]). What a
 // node says of itself it signs, so a member that passes it on cannot change it;
-// that a node has failed is rumour, which the node itself denies if it lives.
+// that a node has failed is rumour, which the node itself denies if it lives, and
+// can always deny (rumour.go).
 //
 // Memberlist trusts whoever reaches its port and reads more than it should
 // (compression within compression, headers that promise gigabytes). All that
@@ -25,6 +26,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -45,7 +47,9 @@ const (
 	// publishInterval is how often a changed [Meta] is sent at most: every
 	// change costs every node some kilobytes.
 	publishInterval = 15 * time.Second
-	leaveTimeout    = 3 * time.Second
+	// hurryInterval is how often one is sent without which we are not believed.
+	hurryInterval = 2 * time.Second
+	leaveTimeout  = 3 * time.Second
 )
 
 // A Member is a node that belongs to the cluster, and the key of its ID.
@@ -71,16 +75,25 @@ type Gossip struct {
 	heard   *heard
 	news    *news
 	kick    chan struct{} // there is a new meta, or a new member
+	// outgrown says that the new meta cannot wait: without it we are not believed.
+	outgrown chan struct{}
+	denial   chan struct{} // more is published
 
-	mu        sync.Mutex
-	members   map[string]ed25519.PublicKey // others and ourselves
-	peers     map[string]*Peer             // who of the members has been seen
-	meta      []byte                       // ours, signed
-	started   int64                        // as it says
-	twice     time.Time                    // see Twice
-	clocks    map[string]clock             // of others
-	list      *memberlist.Memberlist       // nil: not running
-	transport *transport
+	mu      sync.Mutex
+	members map[string]ed25519.PublicKey // others and ourselves
+	peers   map[string]*Peer             // who of the members has been seen
+	meta    []byte                       // ours, signed
+	said    Meta                         // what it says
+	started int64                        // as it says
+	// How far the numbers of each node have come, and how often each may still accuse others.
+	incarnations map[string]*incarnation
+	published    uint32 // how far we may come, as all know
+	owed         uint32 // what is to be denied when that is far enough, 0: nothing
+	budgets      map[pair]*budget
+	twice        time.Time              // see Twice
+	clocks       map[string]clock       // of others
+	list         *memberlist.Memberlist // nil: not running
+	transport    *transport
 }
 
 // New returns a gossip that has not begun.
@@ -94,8 +107,11 @@ func New(cfg Config) (*Gossip, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	g := &Gossip{cfg: cfg, heard: newHeard(), kick: make(chan struct{}, 1), peers: map[string]*Peer{}, clocks: map[string]clock{}}
-	g.refused.log, g.refused.n, g.refused.said = cfg.Log, map[string]uint64{}, map[string]time.Time{}
+	g := &Gossip{
+		cfg: cfg, heard: newHeard(), kick: make(chan struct{}, 1), outgrown: make(chan struct{}, 1), denial: make(chan struct{}, 1), peers: map[string]*Peer{},
+		clocks: map[string]clock{}, incarnations: map[string]*incarnation{cfg.Self: {known: 1}}, budgets: map[pair]*budget{}, published: baseReach,
+	}
+	g.refused.log, g.refused.n, g.refused.said = cfg.Log, map[string]uint64{}, map[said]time.Time{}
 	g.events.more = make(chan struct{}, 1)
 	g.news = newNews(func() int { return len(g.Peers()) + 1 })
 	g.meta = Meta{}.sign(cfg.Self, cfg.Key)
@@ -120,6 +136,7 @@ func (g *Gossip) SetMembers(all []Member) {
 			delete(g.peers, name)
 		}
 	}
+	maps.DeleteFunc(g.budgets, func(p pair, _ *budget) bool { return members[p.from] == nil || members[p.of] == nil })
 	g.mu.Unlock()
 	for _, p := range gone {
 		g.heard.forget(p.Node)
@@ -156,10 +173,11 @@ func (g *Gossip) wake() {
 // Publish says what others shall know of this node. It is cheap to call often:
 // only what changes is sent, and that not more often than every 15 seconds.
 func (g *Gossip) Publish(m Meta) {
-	signed := m.sign(g.cfg.Self, g.cfg.Key)
 	g.mu.Lock()
+	m.Reach = g.incarnationOf(g.cfg.Self).signed
+	signed := m.sign(g.cfg.Self, g.cfg.Key)
 	changed := string(signed) != string(g.meta)
-	g.meta, g.started = signed, m.Started
+	g.said, g.meta, g.started = m, signed, m.Started
 	g.mu.Unlock()
 	if changed {
 		g.wake()
@@ -187,9 +205,13 @@ func (g *Gossip) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	work.Go(func() error { return g.callAbsent(ctx, list) })
 	work.Go(func() error { return g.publish(ctx, list) })
+	work.Go(func() error { return g.deny(ctx, t) })
 	work.Go(func() error { return g.events.dispatch(ctx) })
 	work.Go(func() error { return t.failed(ctx) })
 	err = work.Wait()
+	if e := g.farewell(); e != nil {
+		g.cfg.Log.Debug("the others may take this node for failed", "error", e)
+	}
 	if e := list.Leave(leaveTimeout); e != nil {
 		g.cfg.Log.Debug("the others may take this node for failed", "error", e)
 	}
@@ -259,18 +281,27 @@ func (g *Gossip) publish(ctx context.Context, list *memberlist.Memberlist) error
 	var sent string
 	for {
 		g.mu.Lock()
+		wait, hurry := time.Duration(0), time.Duration(0)
+		if string(g.meta) != sent {
+			g.outgrow(g.incarnationOf(g.cfg.Self).known + 1)
+		}
 		meta := string(g.meta)
 		g.mu.Unlock()
-		wait := time.Duration(0)
 		if meta != sent {
 			if err := list.UpdateNode(streamTimeout); err != nil {
 				g.cfg.Log.Debug("news of this node may be late", "error", err)
 			}
-			sent, wait = meta, publishInterval
+			sent, wait, hurry = meta, publishInterval-hurryInterval, hurryInterval
 		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-time.After(hurry):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-g.outgrown:
 		case <-time.After(wait):
 		}
 		select {

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ type node struct {
 	*Gossip
 	name   string
 	key    ed25519.PrivateKey
+	told   sync.Mutex // protects events
 	events []Event
 	stop   context.CancelFunc
 	done   chan error
@@ -64,7 +66,11 @@ func (c *crowd) start(x *node) {
 		c.t.Fatal(err)
 	}
 	x.Gossip = g
-	g.Subscribe(func(e Event) { x.events = append(x.events, e) })
+	g.Subscribe(func(e Event) {
+		x.told.Lock()
+		defer x.told.Unlock()
+		x.events = append(x.events, e)
+	})
 	ctx, stop := context.WithCancel(context.Background())
 	x.stop, x.done = stop, make(chan error, 1)
 	go func() { x.done <- g.Run(ctx) }()
@@ -132,6 +138,8 @@ func together(nodes []*node) bool {
 }
 
 func (x *node) heardOf(kind EventKind, of *node) (n int) {
+	x.told.Lock()
+	defer x.told.Unlock()
 	for _, e := range x.events {
 		if e.Kind == kind && e.Node == of.name {
 			n++

@@ -29,6 +29,7 @@ type Meta struct {
 	Addrs    []string `cbor:"14,keyasint,omitempty"` // where it can be reached
 	Started  int64    `cbor:"15,keyasint,omitempty"` // Unix seconds
 	Trouble  string   `cbor:"16,keyasint,omitempty"` // why it does not take part as it should, in short
+	Reach    uint32   `cbor:"17,keyasint,omitempty"` // how far its incarnations may come, if beyond what is believed of all; see rumour.go
 }
 
 // A Place is where a feed ends.

@@ -16,6 +16,7 @@ const (
 	NewsHead      = 2 // the feed of the node has grown
 	NewsEvidence  = 3 // somebody holds the proof that a node shows two histories
 	NewsAuthority = 4 // the authority chain has grown
+	newsFarewell  = 5 // the node ends; its data is when this life of it began
 )
 
 // News is something short that a node tells all others at once: within some
@@ -104,6 +105,15 @@ func (s *news) take(key func(string) ed25519.PublicKey, b []byte) (n News, err e
 	}
 	s.send(n, b)
 	return n, nil
+}
+
+// openNews reads news of one kind.
+func openNews(key func(string) ed25519.PublicKey, kind uint8, b []byte) (n News, ok bool) {
+	if len(b) < ed25519.SignatureSize || decoding.Unmarshal(b[ed25519.SignatureSize:], &n) != nil || n.Kind != kind {
+		return News{}, false
+	}
+	_, err := open(newsDomain, n.Node, key(n.Node), b)
+	return n, err == nil
 }
 
 // old tells cheaply whether n need not be looked at.

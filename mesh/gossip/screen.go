@@ -1,6 +1,8 @@
 package gossip
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -31,9 +33,11 @@ const (
 
 const (
 	checkedHead = 5
+	maxParts    = 1 << 7 // of a packet to which something is added
 	// What a stream may promise and carry: 1,000 nodes of 1 KiB.
 	maxStreamNodes = 1 << 10
 	maxStreamBytes = 1 << 20
+	maxSaid        = 256 // of whom something may be said in the log within a minute
 	streamHead     = 256 // more than the head of a push/pull takes
 )
 
@@ -59,16 +63,30 @@ func (g *Gossip) screen(from string, b []byte) []byte {
 		_ = g.refused.note(err, from)
 		return nil
 	}
-	good := make([][]byte, 0, len(parts))
+	good, same := make([][]byte, 0, len(parts)), true
 	for _, p := range parts {
-		if err := g.screenMessage(from, p); err != nil {
-			_ = g.refused.note(err, from)
+		if p[0] != msgUser {
 			continue
 		}
-		good = append(good, p)
+		if left := g.noteFarewell(p[1:]); left != nil && len(parts) < maxParts { // before what else is in the packet is judged
+			good, same = append(good, left), false
+		}
 	}
-	if len(good) == len(parts) {
+	for _, p := range parts {
+		screened, err := g.screenMessage(from, p)
+		if err != nil {
+			_ = g.refused.note(err, from)
+			same = false
+			continue
+		}
+		same = same && bytes.Equal(p, screened)
+		good = append(good, screened)
+	}
+	switch {
+	case same:
 		return append([]byte{}, b...)
+	case len(good) == 1:
+		return bytes.Clone(good[0]) // memberlist keeps it, and b is used again
 	}
 	return join(good)
 }
@@ -115,44 +133,59 @@ func join(parts [][]byte) []byte {
 	return b
 }
 
-// names are the fields of memberlist's messages that name nodes.
-type names struct {
+// A probe asks whether a node is there.
+type probe struct {
 	Node       string
-	From       string
 	SourceNode string
 }
 
-func (g *Gossip) screenMessage(from string, b []byte) error {
-	if b[0] == msgAck || b[0] == msgNack || b[0] == msgUser {
+// screenMessage returns what memberlist may see of a message.
+func (g *Gossip) screenMessage(from string, b []byte) ([]byte, error) {
+	decode := func(v any) error {
+		if codec.NewDecoderBytes(b[1:], &codec.MsgpackHandle{}).Decode(v) != nil {
+			return errForm
+		}
 		return nil
 	}
-	var n names
-	if err := codec.NewDecoderBytes(b[1:], &codec.MsgpackHandle{}).Decode(&n); err != nil {
-		return errForm
-	}
 	switch b[0] {
+	case msgAck, msgNack, msgUser:
+		return b, nil
 	case msgPing, msgIndirectPing:
-		if n.SourceNode != from {
-			return errForeign
+		var p probe
+		err := decode(&p)
+		switch {
+		case err != nil:
+			return nil, err
+		case p.SourceNode != from:
+			return nil, errForeign
+		case !g.Member(p.Node):
+			return nil, errStranger
 		}
-		if !g.Member(n.Node) {
-			return errStranger
-		}
+		return b, nil
 	case msgAlive:
-		if !g.Member(n.Node) {
-			return errStranger
+		var l life
+		if err := decode(&l); err != nil {
+			return nil, err
 		}
+		return b, g.screenLife(from, l)
 	case msgSuspect, msgDead:
-		if !g.Member(n.Node) || !g.Member(n.From) {
-			return errStranger
+		var a accusation
+		if err := decode(&a); err != nil {
+			return nil, err
 		}
-		if b[0] == msgDead && n.Node == n.From {
-			g.heard.farewell(n.Node)
+		verdict, err := g.screenAccusation(from, b[0] == msgDead, &a)
+		if b[0] == msgDead && a.Node == g.cfg.Self {
+			_ = g.refused.note(errDown, from)
 		}
-	default:
-		return errForm
+		switch {
+		case err != nil:
+			return nil, err
+		case verdict == departed:
+			return pack(msgDead, a), nil
+		}
+		return pack(msgSuspect, a), nil
 	}
-	return nil
+	return nil, errForm
 }
 
 // A stream is a connection whose head is looked at before memberlist reads it,
@@ -160,6 +193,7 @@ func (g *Gossip) screenMessage(from string, b []byte) error {
 type stream struct {
 	net.Conn
 	refused func(error) error
+	states  func(io.Reader) ([]byte, error) // what memberlist may see of a push
 	closed  func()
 	once    sync.Once
 
@@ -180,6 +214,11 @@ func (s *stream) Read(b []byte) (int, error) {
 		s.head = s.head[n:]
 		return n, nil
 	}
+	return s.more(b)
+}
+
+// more reads what comes behind the head.
+func (s *stream) more(b []byte) (int, error) {
 	n, err := s.Conn.Read(b)
 	if s.total += n; s.total > maxStreamBytes {
 		return 0, s.refused(errFlood)
@@ -187,7 +226,12 @@ func (s *stream) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// check reads the head of the stream and refuses it if it is none of ours.
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// check reads the head of the stream and refuses it if it is none of ours, and
+// all of a push.
 func (s *stream) check() error {
 	s.head = make([]byte, 0, streamHead)
 	for {
@@ -198,6 +242,10 @@ func (s *stream) check() error {
 		switch {
 		case bad != nil:
 			return s.refused(bad)
+		case known && s.head[0] == msgPushPull:
+			all := io.MultiReader(bytes.NewReader(s.head[1:]), readerFunc(s.more))
+			s.head, err = s.states(bufio.NewReader(all))
+			return err
 		case known:
 			return nil
 		case err != nil:
@@ -221,11 +269,7 @@ func screenHead(b []byte) (known bool, err error) {
 	default:
 		return true, errForm
 	}
-	var head struct {
-		Nodes        int
-		UserStateLen int
-		Join         bool
-	}
+	var head pushHead
 	err = codec.NewDecoderBytes(b[1:], &codec.MsgpackHandle{}).Decode(&head)
 	switch {
 	case err != nil && len(b) < streamHead:
@@ -254,28 +298,35 @@ func (s *stream) RemoteNode() string {
 
 var _ io.ReadWriteCloser = (*stream)(nil)
 
-// refusals counts what was refused, and says so once a minute for each reason.
+// refusals counts what was refused, and says so once a minute for each reason and node.
 type refusals struct {
 	log *slog.Logger
 
 	mu   sync.Mutex
 	n    map[string]uint64
-	said map[string]time.Time
+	said map[said]time.Time
 }
+
+// said is of whom something was said in the log.
+type said struct{ reason, node string }
 
 // note counts err, and returns it.
 func (r *refusals) note(err error, node string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	reason := errForm
-	for _, known := range []error{errStranger, errForeign, errSignature, errFlood, errNews} {
+	for _, known := range []error{errStranger, errForeign, errSignature, errFlood, errNews, errReach, errDown, errAhead, errLater} {
 		if errors.Is(err, known) {
 			reason = known
 		}
 	}
 	r.n[reason.Error()]++
-	if now := time.Now(); now.Sub(r.said[reason.Error()]) >= time.Minute {
-		r.said[reason.Error()] = now
+	about, now := said{reason.Error(), node}, time.Now()
+	if len(r.said) > maxSaid {
+		maps.DeleteFunc(r.said, func(_ said, at time.Time) bool { return now.Sub(at) >= time.Minute })
+	}
+	if now.Sub(r.said[about]) >= time.Minute && reason != errAhead && reason != errLater && len(r.said) <= maxSaid {
+		r.said[about] = now
 		r.log.Warn("gossip was refused", "node", node, "reason", reason, "times", r.n[reason.Error()])
 	}
 	return err
@@ -312,6 +363,21 @@ func (h *heard) farewell(node string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.left[node] = time.Now()
+}
+
+// hasLeft tells the same, and goes on telling it.
+func (h *heard) hasLeft(node string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	at, ok := h.left[node]
+	return ok && time.Since(at) < time.Minute
+}
+
+// returned is for a node that is there again.
+func (h *heard) returned(node string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.left, node)
 }
 
 // saidFarewell tells whether node has just said that it leaves.

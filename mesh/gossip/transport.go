@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -141,6 +142,7 @@ func (t *transport) track(node string, c net.Conn, limit int) (*stream, bool) {
 		t.open[node] = all
 	}
 	s := &stream{Conn: c, refused: func(err error) error { return t.g.refused.note(err, node) }}
+	s.states = func(r io.Reader) ([]byte, error) { return t.g.screenPush(node, r) }
 	s.closed = func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()

@@ -78,7 +78,7 @@ func (g *gate) InterceptUpgraded(c network.Conn) (bool, control.DisconnectReason
 			same++
 		}
 	}
-	if len(g.h.strangers) >= g.h.cfg.Strangers || same >= max(g.h.cfg.Strangers/4, 1) {
+	if len(g.h.strangers) >= g.h.cfg.Strangers || same >= max(g.h.cfg.Strangers/2, 1) {
 		return false, 0
 	}
 	g.h.strangers[id] = stranger{time.Now(), from}

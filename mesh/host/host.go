@@ -38,7 +38,7 @@ import (
 // connection and stream, so they must not wait for the network.
 type Roster interface {
 	Member(node string) bool
-	Removed(node string) bool // or blocked here: it is not even let in to join
+	Removed(node string) bool // blocked here: it is not even let in to join
 }
 
 // A Stream is a connection to another node, or from one.
@@ -67,7 +67,7 @@ type Config struct {
 	Advertise []netip.AddrPort                    // further addresses at which we can be reached; having one, we relay for members
 	Relay     Relaying                            // whether we relay for members
 	Version   string                              // of the program, told to members
-	Strangers int                                 // who may be connected to join, at a time, a quarter of them from one address; default 16; negative: nobody
+	Strangers int                                 // who may be connected to join, at a time, half of them from one address; default 16; negative: nobody
 	Simulated bool                                // for tests: QUIC is on a network in memory, with no TCP and none of this machine's addresses
 	Log       *slog.Logger                        // default: discard
 }

@@ -452,7 +452,7 @@ func TestNobodyJoinsWhereStrangersAreNotLetIn(t *testing.T) {
 // members.
 func TestFloodOfStrangers(t *testing.T) {
 	r := members(1, 2)
-	a := start(t, 1, r, func(c *Config) { c.Strangers = 12 })
+	a := start(t, 1, r, func(c *Config) { c.Strangers = 6 })
 	var in sync.WaitGroup
 	var mu sync.Mutex
 	got := 0

@@ -90,7 +90,11 @@ func (c *Cluster) tellOrphans(parts []orphans.Part) {
 	if more := len(names) - shown; more > 0 {
 		first += fmt.Sprintf(" and %d more", more)
 	}
-	text := fmt.Sprintf("the cluster went on without this node, and %d changes that were acknowledged on its side are not in the ledger any more: %s", len(all), first)
+	what := fmt.Sprintf("%d changes that were acknowledged on its side are", len(all))
+	if len(all) == 1 {
+		what = "1 change that was acknowledged on its side is"
+	}
+	text := fmt.Sprintf("the cluster went on without this node, and %s not in the ledger any more: %s", what, first)
 	if text == c.orphansTold {
 		return // it could not be noted, and was judged again
 	}

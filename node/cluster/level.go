@@ -6,21 +6,18 @@ import (
 	"time"
 
 	"github.com/holdfast-mesh/holdfast/consensus/ledger"
+	"github.com/holdfast-mesh/holdfast/node/cluster/levels"
 )
 
 // The feature level of the cluster is raised by the leader when every member has
-// said for levelSteady that it knows the next one. It never goes down, so a
+// said for [levels.Wait] that it knows the next one. It never goes down, so a
 // member that is away holds it back: it could not read what it missed.
-const (
-	levelEvery  = time.Minute
-	levelSteady = 10 * time.Minute
-)
 
 // raise raises the level when it may be, until ctx is done.
 func (c *Cluster) raise(ctx context.Context) {
-	tick := time.NewTicker(levelEvery)
+	tick := time.NewTicker(levels.Every)
 	defer tick.Stop()
-	var all steady
+	var all levels.Steady
 	for {
 		select {
 		case <-ctx.Done():
@@ -28,7 +25,7 @@ func (c *Cluster) raise(ctx context.Context) {
 		case <-tick.C:
 		}
 		next := c.ledger.View().Level() + 1
-		if !all.know(time.Now(), next <= ledger.Level && c.leads() && c.allKnow(ctx, next)) {
+		if !all.Know(time.Now(), next <= ledger.Level && c.leads() && c.Levels(ctx).All(next)) {
 			continue
 		}
 		if err := c.raiseTo(ctx, next); err == nil {
@@ -37,34 +34,21 @@ func (c *Cluster) raise(ctx context.Context) {
 	}
 }
 
-// steady is since when all knew the next level; zero: they did not.
-type steady struct{ since time.Time }
-
-// know notes whether all know it now, and tells whether they have for long enough.
-func (s *steady) know(now time.Time, all bool) bool {
-	switch {
-	case !all:
-		s.since = time.Time{}
-	case s.since.IsZero():
-		s.since = now
-	}
-	return all && now.Sub(s.since) >= levelSteady
-}
-
-// allKnow asks every member whether it knows a level.
-func (c *Cluster) allKnow(ctx context.Context, level uint64) bool {
-	ctx, cancel := context.WithTimeout(ctx, levelEvery/2)
-	defer cancel()
+// Levels asks every other member which level it knows.
+func (c *Cluster) Levels(ctx context.Context) levels.Known {
+	var others []string
 	for id, m := range ledger.Members.All(c.ledger.View()) {
-		if id == c.Self() || m.Body.State == ledger.Removed || m.Body.State == ledger.Pending {
-			continue
-		}
-		answer, _, err := c.ask(ctx, id, askLevel, nil)
-		if err != nil || len(answer) != 1 || uint64(answer[0]) < level {
-			return false
+		if id != c.Self() && m.Body.State != ledger.Removed && m.Body.State != ledger.Pending {
+			others = append(others, id)
 		}
 	}
-	return true
+	return levels.Ask(ctx, others, func(ctx context.Context, id string) (uint64, error) {
+		answer, _, err := c.ask(ctx, id, askLevel, nil)
+		if err != nil || len(answer) != 1 { // it does not answer the question, as far as we know
+			return 0, err
+		}
+		return uint64(answer[0]), nil
+	})
 }
 
 // raiseTo raises the level step by step. That somebody else was faster is no

@@ -34,6 +34,12 @@ func Clock(c *cluster.Cluster, node string) []overview.Warning {
 	}}
 }
 
+// tooOld says which members keep the clock from being set back, which the cluster has
+// from a level on.
+func tooOld(ctx context.Context, c *cluster.Cluster, level uint64) error {
+	return c.Levels(ctx).Below("the clock of the ledger cannot be set back", level, c.NameOf)
+}
+
 // disagree names the nodes whose clocks do not agree with that of this node.
 func disagree(c *cluster.Cluster, clocks map[string]time.Duration) string {
 	var all []string
@@ -48,6 +54,9 @@ func disagree(c *cluster.Cluster, clocks map[string]time.Duration) string {
 
 // setClock sets the clock of the ledger back to that of the leader.
 func (a api) setClock(ctx context.Context, c *rest.Call) (any, error) {
+	if a.Cluster.View().Level() < ledger.LevelClock {
+		return nil, tooOld(ctx, a.Cluster, ledger.LevelClock)
+	}
 	was := a.Cluster.View().At()
 	if _, err := a.Cluster.Client().Do(ctx, string(c.Who), c.Source(), ledger.KindClock, ledger.SetClock{}); err != nil {
 		if others := disagree(a.Cluster, a.Clocks()); others != "" {

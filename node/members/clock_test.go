@@ -1,12 +1,14 @@
 package members
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/holdfast-mesh/holdfast/consensus/ledger"
 	"github.com/holdfast-mesh/holdfast/node/operator"
 )
 
@@ -56,5 +58,15 @@ func TestSetClock(t *testing.T) {
 	}
 	if err := invite(); err != nil {
 		t.Error(err)
+	}
+}
+
+// In a cluster that has not come to the level, people are told what it waits for.
+func TestSetClockTooEarly(t *testing.T) {
+	w := newWorld(t)
+	err := tooOld(t.Context(), w.cluster, ledger.Level+1) // as of a version after this one
+	var hint interface{ Hint() string }
+	if !errors.As(err, &hint) || !strings.Contains(err.Error(), "10 to 12 minutes after") || !strings.Contains(hint.Hint(), "again 12 minutes later") {
+		t.Errorf("alone: %v", err)
 	}
 }

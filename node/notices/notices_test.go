@@ -283,7 +283,7 @@ func TestEveryEventIsSent(t *testing.T) {
 		{"bytes, 90 %", func(_ *Notices, f *fake) { f.free = 10 }, 10 * time.Minute, "90 % of the bytes of its disk"},
 		{"inodes", func(_ *Notices, f *fake) { f.inodes = 10 }, 10 * time.Minute, "90 % of the inodes of its disk"},
 		{"a quota", func(_ *Notices, f *fake) { f.quota = 15 }, 10 * time.Minute, "85 % of the bytes of the quota of its user"},
-		{"a corrupt chunk", func(n *Notices, _ *fake) { n.Corrupt("main", 1, 2) }, 0, "datastore main: 1 chunks are damaged, 2 are missing"},
+		{"a corrupt chunk", func(n *Notices, _ *fake) { n.Corrupt("main", 1, 2) }, 0, "datastore main: damaged chunks: 1, missing: 2"},
 		{"a site that is gone", func(_ *Notices, f *fake) { f.reached = false }, 10 * time.Minute, "dc1 at dc is not reached"},
 		{"no new snapshot", func(_ *Notices, f *fake) { f.newest = f.newest.Add(-37 * time.Hour) }, 40 * time.Minute, "vm/100 in datastore main has no new snapshot"},
 		{"no quorum", func(_ *Notices, f *fake) { f.quorum = false }, 5 * time.Minute, "the mesh has no quorum"},

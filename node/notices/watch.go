@@ -204,7 +204,7 @@ func ofStale(store string, g Group, age time.Duration, now time.Time) notify.Eve
 
 func ofCorrupt(store string, damaged, missing int) notify.Event {
 	return notify.Event{Type: typeCorrupt, Severity: notify.Error, Fields: map[string]string{"datastore": store},
-		Title: fmt.Sprintf("datastore %s: %d chunks are damaged, %d are missing", store, damaged, missing),
+		Title: fmt.Sprintf("datastore %s: damaged chunks: %d, missing: %d", store, damaged, missing),
 		Text:  "Snapshots that need them are named in the log of the verification. Check the disk; chunks that another site holds are copied back from there.",
 	}
 }

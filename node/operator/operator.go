@@ -155,7 +155,11 @@ func describe(l authority.Link) (action, what string, err error) {
 	case authority.AddGrant:
 		var g authority.Grant
 		err = canon.Decode(l.Body, &g)
-		return Invite, fmt.Sprintf("let %d nodes join as %s until %s", g.Uses, g.Role, time.Unix(g.Expires, 0).UTC().Format(time.DateTime)), err
+		nodes := fmt.Sprintf("%d nodes", g.Uses)
+		if g.Uses == 1 {
+			nodes = "1 node"
+		}
+		return Invite, fmt.Sprintf("let %s join as %s until %s", nodes, g.Role, time.Unix(g.Expires, 0).UTC().Format(time.DateTime)), err
 	case authority.DropGrant:
 		return Revoke, "revoke an invite", nil
 	case authority.AddNode:
@@ -201,7 +205,7 @@ func Name(key ed25519.PrivateKey) string { return authority.PublicKey(key).NodeI
 // Operators says what a link does that makes these the operators, by their names.
 func Operators(names []string, threshold int) string {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))
-	return fmt.Sprintf("have %d of these %d operators sign from now on: %s", threshold, len(names), strings.Join(names, ", "))
+	return fmt.Sprintf("have %d of these sign from now on: %s", threshold, strings.Join(names, ", "))
 }
 
 func operatorsOf(o authority.OperatorsBody) string {

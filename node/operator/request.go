@@ -103,7 +103,7 @@ func Describe(r guard.Request) string {
 	switch {
 	case r.Floor != nil:
 		f := *r.Floor
-		what := fmt.Sprintf("lower the floor of %s to an age of %s and %d copies", plain(f.Scope), time.Duration(f.MinAge)*time.Second, f.MinCopies)
+		what := fmt.Sprintf("lower the floor of %s to an age of %s and copies: %d", plain(f.Scope), time.Duration(f.MinAge)*time.Second, f.MinCopies)
 		if f.LockUntil > 0 {
 			what += ", locked until " + time.Unix(f.LockUntil, 0).UTC().Format(time.DateTime)
 		}

@@ -66,11 +66,11 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 				add(m.Name, "prune, collect garbage, or use a larger disk", "datastore %s is nearly full", s.Store)
 			}
 			if s.Damaged > 0 {
-				add(m.Name, "holdfast datastore heal "+s.Store+" there: other sites may have them", "datastore %s has %d damaged chunks", s.Store, s.Damaged)
+				add(m.Name, "holdfast datastore heal "+s.Store+" there: other sites may have them", "datastore %s has %s", s.Store, counted(s.Damaged, "damaged chunk"))
 			}
 		}
 		if m.Damaged > 0 {
-			add(m.Name, "see `holdfast snapshot list` there", "%d snapshots are damaged", m.Damaged)
+			add(m.Name, "see `holdfast snapshot list` there", "it has %s", counted(m.Damaged, "damaged snapshot"))
 		}
 		for _, r := range m.Failed {
 			add(m.Name, "see `holdfast task log "+r.UPID+"` there", "the last %s failed: %s", workOf(r), r.Text)
@@ -79,7 +79,7 @@ func Warnings(all []Member, groups []Group, now time.Time) []Warning {
 	for _, g := range groups {
 		for _, p := range g.Places {
 			if p.Behind > 0 && time.Duration(p.Lag)*time.Second > late {
-				add(p.Node, "", "%s in datastore %s is %d snapshots behind %s, by %d days", p.Group, p.Store, p.Behind, g.Home, p.Lag/86400)
+				add(p.Node, "", "%s in datastore %s is %s behind %s, by %s", p.Group, p.Store, counted(p.Behind, "snapshot"), g.Home, counted(p.Lag/86400, "day"))
 			}
 		}
 	}
@@ -103,4 +103,12 @@ func workOf(r Run) string {
 		return u.Type + " of " + u.ID
 	}
 	return r.Type + " of " + r.ID
+}
+
+// counted is a number of things, of which what names one.
+func counted[N int | int64 | uint64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

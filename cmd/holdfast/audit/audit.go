@@ -97,7 +97,7 @@ func conclude(o *cli.Options, log audit.Log, params url.Values) error {
 		}
 		fmt.Fprintf(o.Err, "older: holdfast audit%s --before %d\n", more, log.Before)
 	}
-	fmt.Fprintf(o.Err, "the ledger of this node has %d records, of commands %d to %d; their chain is unbroken\nhead: %s\n", l.Records, l.First, l.Last, plain(l.Root))
+	fmt.Fprintf(o.Err, "the ledger of this node has %s, of commands %d to %d; the chain is unbroken\nhead: %s\n", cli.Count(l.Records, "record"), l.First, l.Last, plain(l.Root))
 	return nil
 }
 
@@ -166,7 +166,7 @@ ends before the record of that head.`,
 				return fmt.Errorf("verify %s: %w", args[0], err)
 			}
 			return o.Print(v, func(w io.Writer) {
-				fmt.Fprintf(w, "the chain is unbroken from command %d to command %d, %d records\n", v.First, v.Last, v.Records)
+				fmt.Fprintf(w, "the chain is unbroken from command %d to command %d, %s\n", v.First, v.Last, cli.Count(v.Records, "record"))
 				fmt.Fprintf(w, "root of command %d: %s\n", v.Last, v.Root)
 				if given {
 					fmt.Fprintln(w, "it goes up to the head that was given, or further")

@@ -154,3 +154,11 @@ func (m *Meter) End() {
 		m.bars.Wait()
 	}
 }
+
+// Count is a number of things, of which what names one.
+func Count[N int | int64 | uint32 | uint64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -24,7 +24,7 @@ import (
 type lackingError struct{ roots int }
 
 func (e lackingError) Error() string {
-	return fmt.Sprintf("%d index files name chunks that are not here", e.roots)
+	return fmt.Sprintf("index files that name chunks that are not here: %d", e.roots)
 }
 
 func (e lackingError) Hint() string {
@@ -132,7 +132,7 @@ func gcByNode(o *cli.Options, cmd *cobra.Command, name string, err error) error 
 // left says what is gone.
 func left(o *cli.Options, e trash.Emptied) {
 	if !o.Quiet {
-		fmt.Fprintf(o.Err, "%d snapshots left the trash for good\n", e.Removed)
+		fmt.Fprintln(o.Err, cli.Count(e.Removed, "snapshot")+" left the trash for good")
 	}
 }
 
@@ -146,25 +146,25 @@ func kept(e trash.Emptied) error {
 }
 
 func gcText(w io.Writer, r gc.Report, dry bool) {
-	fmt.Fprintf(w, "%d index files name %s of content\n", r.IndexFiles, cli.Size(r.IndexBytes))
+	fmt.Fprintf(w, "index files: %d, with %s of content\n", r.IndexFiles, cli.Size(r.IndexBytes))
 	for _, m := range r.Missing {
-		fmt.Fprintf(w, "MISSING: %s needs %d chunks that are not here\n", m.Root, m.Chunks)
+		fmt.Fprintf(w, "MISSING: %s lacks %s\n", m.Root, cli.Count(m.Chunks, "chunk"))
 	}
 	p := r.Plan
-	fmt.Fprintf(w, "live: %d chunks, %s; dead: %d chunks, %s\n", p.LiveChunks, cli.Size(p.LiveBytes), p.DeadChunks, cli.Size(p.DeadBytes))
+	fmt.Fprintf(w, "live: %s, %s; dead: %s, %s\n", cli.Count(p.LiveChunks, "chunk"), cli.Size(p.LiveBytes), cli.Count(p.DeadChunks, "chunk"), cli.Size(p.DeadBytes))
 	methods := map[pack.Method]int{}
 	for _, q := range p.Packs {
 		methods[q.Method]++
 	}
 	for m := pack.Keep; m <= pack.Copy; m++ {
 		if methods[m] > 0 {
-			fmt.Fprintf(w, "  %-8s %d packs\n", m, methods[m])
+			fmt.Fprintf(w, "  %-8s %s\n", m, cli.Count(methods[m], "pack"))
 		}
 	}
 	if dry {
 		fmt.Fprintf(w, "would free %s and copy %s (dry run: nothing was removed)\n", cli.Size(p.FreeBytes), cli.Size(p.CopyBytes))
 		return
 	}
-	fmt.Fprintf(w, "freed %s of %d chunks, copied %s; %s wait for more to die beside them\n",
-		cli.Size(r.RemovedBytes), r.RemovedChunks, cli.Size(r.CopiedBytes), cli.Size(r.PendingBytes))
+	fmt.Fprintf(w, "freed %s of %s, copied %s; %s wait for more to die beside them\n",
+		cli.Size(r.RemovedBytes), cli.Count(r.RemovedChunks, "chunk"), cli.Size(r.CopiedBytes), cli.Size(r.PendingBytes))
 }

@@ -68,11 +68,11 @@ func newShow(o *cli.Options) *cobra.Command {
 
 func (i storeInfo) text(w io.Writer) {
 	fmt.Fprintf(w, "store      %s, made %s\n", i.ID, i.Created.Format("2006-01-02 15:04"))
-	fmt.Fprintf(w, "holds      %d chunks in %d packs, %s\n", i.Chunks, i.Packs, cli.Size(i.Bytes))
+	fmt.Fprintf(w, "holds      %s in %s, %s\n", cli.Count(i.Chunks, "chunk"), cli.Count(i.Packs, "pack"), cli.Size(i.Bytes))
 	u := i.Usage
-	fmt.Fprintf(w, "backups    %d snapshots in %d groups: %s of content in %s, %.2f times less\n", u.Snapshots, u.Groups, cli.Size(u.LogicalBytes), cli.Size(u.StoredBytes), u.Factor)
+	fmt.Fprintf(w, "backups    %s in %s: %s of content in %s, %.2f times less\n", cli.Count(u.Snapshots, "snapshot"), cli.Count(u.Groups, "group"), cli.Size(u.LogicalBytes), cli.Size(u.StoredBytes), u.Factor)
 	fmt.Fprintf(w, "waiting    %d condemned chunks whose space was not given back yet\n", i.Condemned)
-	fmt.Fprintf(w, "damaged    %d chunks in quarantine\n", i.Bad)
+	fmt.Fprintf(w, "damaged    %s in quarantine\n", cli.Count(i.Bad, "chunk"))
 	space := "by copying"
 	switch {
 	case i.Abilities.Punch:
@@ -95,8 +95,8 @@ func (i storeInfo) text(w io.Writer) {
 		fmt.Fprintf(w, "rebuilt    the index was made anew: %s\n", cmp.Or(h.RebuildReason, "it was damaged"))
 	}
 	for _, l := range i.Leases {
-		fmt.Fprintf(w, "lease      %s, %s of %q since %s: keeps %d chunks until %s\n", l.ID, l.Kind, l.Owner,
-			l.Created.Format("2006-01-02 15:04"), l.Pins, l.Expires.Format("2006-01-02 15:04"))
+		fmt.Fprintf(w, "lease      %s, %s of %q since %s: keeps %s until %s\n", l.ID, l.Kind, l.Owner,
+			l.Created.Format("2006-01-02 15:04"), cli.Count(l.Pins, "chunk"), l.Expires.Format("2006-01-02 15:04"))
 	}
 	if i.Leases != nil && len(i.Leases) == 0 {
 		fmt.Fprintln(w, "leases     none")

@@ -96,7 +96,7 @@ func printBucket(w io.Writer, b tier.Stats) {
 	if b.Bytes > 0 {
 		dead = 100 * float64(b.Dead) / float64(b.Bytes)
 	}
-	line("in the bucket", "%s in %d packs, %.0f %% of it dead", cli.Size(b.Bytes), b.Packs, dead)
+	line("in the bucket", "%s in %s, %.0f %% of it dead", cli.Size(b.Bytes), cli.Count(b.Packs, "pack"), dead)
 	if b.Condemned > 0 {
 		line("condemned", "%s more, which nothing needs: it is billed until its time is over and a garbage collection deletes it", cli.Size(b.Condemned))
 	}
@@ -104,12 +104,12 @@ func printBucket(w io.Writer, b tier.Stats) {
 	if b.ReadOnly != "" {
 		line("read-only", "%s", b.ReadOnly)
 	}
-	line("pending uploads", "%d packs", b.Waiting)
+	line("pending uploads", "%s", cli.Count(b.Waiting, "pack"))
 	if !b.Held.IsZero() {
 		line("held", "garbage that is locked, or billed anyway, until %s at the latest; %d packs wait to be deleted", b.Held.Local().Format(time.DateOnly), b.Buried)
 	}
 	if b.Lost > 0 {
-		line("LOST", "%d packs that the bucket should have", b.Lost)
+		line("LOST", "%s that the bucket should have", cli.Count(b.Lost, "pack"))
 	}
 	if b.Cache.Bound == 0 {
 		line("cache", "none")

@@ -192,9 +192,9 @@ func verifiedText(w io.Writer, r verify.Report, took time.Duration) {
 	if took > 0 {
 		rate = fmt.Sprintf(", %s/s", cli.Size(int64(float64(r.Bytes)/max(took.Seconds(), 1e-3))))
 	}
-	fmt.Fprintf(w, "%d snapshots are whole, %d are not, %d in use, %d verified before; read %d chunks, %s%s\n", r.OK, r.Failed, r.Busy, r.Skipped, r.Chunks, cli.Size(r.Bytes), rate)
+	fmt.Fprintf(w, "snapshots: %d whole, %d not whole, %d in use, %d verified before; read %s, %s%s\n", r.OK, r.Failed, r.Busy, r.Skipped, cli.Count(r.Chunks, "chunk"), cli.Size(r.Bytes), rate)
 	if r.Missing > 0 || r.Damaged > 0 {
-		fmt.Fprintf(w, "%d chunks are damaged, %d are missing\n", r.Damaged, r.Missing)
+		fmt.Fprintf(w, "chunks: %d damaged, %d missing\n", r.Damaged, r.Missing)
 	}
 	if r.SumsOnly > 0 {
 		fmt.Fprintf(w, "of %d encrypted chunks only the sums were checked; --keyfile opens them\n", r.SumsOnly)
@@ -224,5 +224,5 @@ func scrubText(w io.Writer, r pack.ScrubReport, took time.Duration) {
 		fmt.Fprintf(w, "damaged: chunk %s, pack %s at %d: %s\n", d.Digest, d.Pack, d.Offset, d.Reason)
 	}
 	rate := float64(r.Bytes) / max(took.Seconds(), 1e-3)
-	fmt.Fprintf(w, "%d chunks in %d packs, %s, %s/s, %d damaged\n", r.Chunks, r.Packs, cli.Size(r.Bytes), cli.Size(int64(rate)), len(r.Damaged))
+	fmt.Fprintf(w, "%s in %s, %s, %s/s, %d damaged\n", cli.Count(r.Chunks, "chunk"), cli.Count(r.Packs, "pack"), cli.Size(r.Bytes), cli.Size(int64(rate)), len(r.Damaged))
 }

@@ -74,7 +74,7 @@ func print(o *cli.Options, data json.RawMessage) error {
 			if f.LockUntil > 0 {
 				locked = "locked until " + time.Unix(f.LockUntil, 0).UTC().Format(time.DateTime)
 			}
-			fmt.Fprintf(tab, "floor\t%s\t%s, %d copies\t%s\n", f.Scope, time.Duration(f.MinAge)*time.Second, f.MinCopies, locked)
+			fmt.Fprintf(tab, "floor\t%s\t%s, copies: %d\t%s\n", f.Scope, time.Duration(f.MinAge)*time.Second, f.MinCopies, locked)
 		}
 		for _, b := range s.Blocks {
 			fmt.Fprintf(tab, "block\t%s\t%s\t\n", b.What, b.Reason)

@@ -188,9 +188,9 @@ Change what it knew: passwords of shared buckets, of remotes, and keys that it h
 func outcome(r members.Removal) string {
 	text := "member " + r.Removed + " is removed\n"
 	if r.Heard < r.Nodes {
-		who := fmt.Sprintf("%d of %d other nodes have heard of it", r.Heard, r.Nodes)
+		who := fmt.Sprintf("%d of %s heard of it", r.Heard, cli.Count(r.Nodes, "other node"))
 		if r.Heard == 0 {
-			who = fmt.Sprintf("nobody could be told: 0 of %d other nodes have heard of it", r.Nodes)
+			who = fmt.Sprintf("nobody could be told: 0 of %s heard of it", cli.Count(r.Nodes, "other node"))
 		}
 		text += who + ". The others may deal with it still, and are told as soon as they are reached again, by whoever knows\n"
 	}

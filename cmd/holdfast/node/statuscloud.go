@@ -35,7 +35,7 @@ func (s status) printClouds(w io.Writer, now time.Time, width int) {
 			}
 			fmt.Fprintf(tab, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.Store, cli.Size(c.Bytes), cli.Size(c.Queued), waits, cache, classes(c.Requests), classes(c.Month))
 			if c.Lost > 0 {
-				said = append(said, fmt.Sprintf("%s: LOST: %d packs that the bucket should have", d.Store, c.Lost))
+				said = append(said, fmt.Sprintf("%s: LOST: %s that the bucket should have", d.Store, cli.Count(c.Lost, "pack")))
 			}
 			if c.ReadOnly != "" {
 				said = append(said, fmt.Sprintf("%s: read-only: %s", d.Store, c.ReadOnly))

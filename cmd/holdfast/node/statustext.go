@@ -129,7 +129,7 @@ func (s status) printWarnings(w io.Writer, width int, all bool) {
 		}
 	}
 	if more := len(s.Warn) - len(shown); more > 0 {
-		fmt.Fprintf(w, "and %s more: --all\n", count(more, "warning"))
+		fmt.Fprintf(w, "and %s more: --all\n", cli.Count(more, "warning"))
 	}
 }
 
@@ -222,10 +222,10 @@ func (m site) behind() string {
 func (m site) doing() string {
 	var all []string
 	if m.Sessions > 0 {
-		all = append(all, count(m.Sessions, "session"))
+		all = append(all, cli.Count(m.Sessions, "session"))
 	}
 	if m.Tasks > 0 {
-		all = append(all, count(m.Tasks, "task"))
+		all = append(all, cli.Count(m.Tasks, "task"))
 	}
 	switch {
 	case m.Why != "":
@@ -236,13 +236,6 @@ func (m site) doing() string {
 		return "idle"
 	}
 	return strings.Join(all, ", ")
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (s status) printRunning(w io.Writer) {
@@ -294,7 +287,7 @@ func (s status) printGroups(w io.Writer, now time.Time, all bool) {
 			shown = append(shown, g)
 		}
 	}
-	fmt.Fprintf(w, "\n%s, the newest snapshot of %d is at two nodes or more\n", count(len(s.Groups), "group"), twice)
+	fmt.Fprintf(w, "\n%s, the newest snapshot of %d is at two nodes or more\n", cli.Count(len(s.Groups), "group"), twice)
 	more := len(shown) - someGroups
 	if more > 0 && !all {
 		shown = shown[:someGroups]

@@ -57,5 +57,5 @@ func exportedText(w io.Writer, r plain.Report, dir string) {
 			fmt.Fprintf(w, "%s: %d entries have chattr flags or project IDs, which tar does not keep\n", name, t.Dropped)
 		}
 	}
-	fmt.Fprintf(w, "%d files are in %s; RESTORE.txt there says how to use them\n", len(r.Files), dir)
+	fmt.Fprintf(w, "%s in %s; RESTORE.txt there says how to use them\n", cli.Count(len(r.Files), "file"), dir)
 }
