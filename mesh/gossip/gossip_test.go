@@ -133,7 +133,7 @@ func TestMetaAndNews(t *testing.T) {
 		c.within(30*time.Second, "converge", func() bool { return together(c.nodes) })
 		c.nodes[0].Publish(Meta{Version: "1.2.3", Size: 1 << 40, Free: 1<<39 + 12345, Feed: Place{1, 7}, Running: []string{"backup vm/101"}})
 		want := Meta{Version: "1.2.3", Feed: Place{1, 7}}
-		c.within(90*time.Second, "the meta is known", func() bool {
+		c.within(3*time.Minute, "the meta is known", func() bool {
 			for _, x := range c.nodes[1:] {
 				for _, p := range x.Peers() {
 					if p.Node == c.nodes[0].name && (p.Meta.Version != want.Version || p.Meta.Feed != want.Feed) {
