@@ -143,19 +143,20 @@ func TestMetaAndNews(t *testing.T) {
 			}
 			return true
 		})
-		for range 3 {
+		const news = 12
+		for range news {
 			if err := c.nodes[1].Announce(NewsSnapshot, "", []byte("vm/101")); err != nil {
 				t.Fatal(err)
 			}
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(20 * time.Second)
 		for i, x := range c.nodes {
-			want := 3
+			least, most := news-2, news // each node passes news on to some others: one in 300 does not reach a node
 			if i == 1 {
-				want = 0
+				least, most = 0, 0
 			}
-			if n := x.heardOf(Announced, c.nodes[1]); n != want {
-				t.Errorf("%s hears %d times, want %d", x.name, n, want)
+			if n := x.heardOf(Announced, c.nodes[1]); n < least || n > most {
+				t.Errorf("%s hears %d times, want %d to %d", x.name, n, least, most)
 			}
 		}
 		if c.nodes[1].Announce(NewsHead, "", make([]byte, maxNews+1)) == nil {
